@@ -1,0 +1,1 @@
+//! Kubernetes and KEDA kinds, and what they mean to the engine.

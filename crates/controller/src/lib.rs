@@ -1,0 +1,1 @@
+//! The autoscaler's loop: watch, scrape, decide by the engine, act.

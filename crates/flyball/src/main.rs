@@ -1,0 +1,2 @@
+//! An autoscaler for model servers: the command line.
+fn main() {}

@@ -1,0 +1,1 @@
+//! A load generator with hey's flags and summary.

@@ -1,0 +1,1 @@
+//! The house-price model and its server.
