@@ -1,0 +1,87 @@
+//! Tidies a generated schema so that it says what controller-gen's would say, and no more.
+//!
+//! Rust types leave traces that the originals do not have: `nullable` on everything optional, a default of
+//! "empty" on every list, integer formats of Rust. Kubernetes' own types bring descriptions of many paragraphs.
+
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
+use serde_json::{Map, Value};
+
+/// The definition with its schemas tidied.
+pub(super) fn tidy(crd: CustomResourceDefinition) -> CustomResourceDefinition {
+    let mut value = serde_json::to_value(&crd).expect("a definition is JSON");
+    if let Some(versions) = value.pointer_mut("/spec/versions").and_then(Value::as_array_mut) {
+        versions
+            .iter_mut()
+            .filter_map(|version| version.pointer_mut("/schema/openAPIV3Schema"))
+            .for_each(tidy_schema);
+    }
+    serde_json::from_value(value).expect("a tidied definition is a definition")
+}
+
+/// Tidies one schema and those inside it.
+fn tidy_schema(schema: &mut Value) {
+    let Some(schema) = schema.as_object_mut() else { return };
+    schema.remove("nullable");
+    schema.remove("title");
+    if schema.get("default").is_some_and(is_empty) {
+        schema.remove("default");
+    }
+    if schema.get("format").and_then(Value::as_str).is_some_and(|format| format.starts_with("uint")) {
+        schema.remove("format");
+    }
+    if let Some(Value::String(description)) = schema.get_mut("description") {
+        *description = first_sentence(description);
+    }
+    if schema.contains_key("x-kubernetes-int-or-string") {
+        schema.remove("type");
+        schema.insert("anyOf".into(), serde_json::json!([{"type": "integer"}, {"type": "string"}]));
+    }
+    children(schema).for_each(tidy_schema);
+}
+
+/// The schemas directly inside a schema.
+fn children(schema: &mut Map<String, Value>) -> impl Iterator<Item = &mut Value> {
+    schema.iter_mut().flat_map(|(key, value)| match (key.as_str(), value) {
+        ("properties", Value::Object(properties)) => properties.values_mut().collect::<Vec<_>>(),
+        ("items" | "additionalProperties", child) => vec![child],
+        _ => Vec::new(),
+    })
+}
+
+/// Whether a default says only that nothing was given.
+fn is_empty(default: &Value) -> bool {
+    match default {
+        Value::Null | Value::Bool(false) => true,
+        Value::String(text) => text.is_empty(),
+        Value::Array(items) => items.is_empty(),
+        Value::Object(fields) => fields.is_empty(),
+        _ => false,
+    }
+}
+
+/// The text up to the end of its first sentence, on one line. A stop ends a sentence when a capital follows it.
+fn first_sentence(text: &str) -> String {
+    let line = text.split("\n\n").next().unwrap_or_default().split_whitespace().collect::<Vec<_>>().join(" ");
+    let end = line
+        .match_indices(". ")
+        .map(|(at, _)| at + 1)
+        .find(|&at| line[at + 1..].starts_with(char::is_uppercase));
+    line[..end.unwrap_or(line.len())].to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::first_sentence;
+
+    #[test]
+    fn descriptions_are_one_sentence() {
+        for (text, expected) in [
+            ("One. Two.", "One."),
+            ("One\nline\n\nAnother paragraph.", "One line"),
+            ("A tolerance (e.g. 0.1) of it. More.", "A tolerance (e.g. 0.1) of it."),
+            ("", ""),
+        ] {
+            assert_eq!(first_sentence(text), expected, "{text:?}");
+        }
+    }
+}

@@ -1,0 +1,136 @@
+//! How a scrape is authenticated and sent: the part of an endpoint that prometheus-operator shares between its kinds.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::api::core::v1::{ConfigMapKeySelector, SecretKeySelector};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use serde_with::skip_serializing_none;
+
+/// How a request is authenticated and sent.
+#[skip_serializing_none]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ScrapeClient {
+    /// The Authorization header.
+    pub authorization: Option<Authorization>,
+    /// A user name and a password.
+    pub basic_auth: Option<BasicAuth>,
+    /// Credentials of an OAuth2 client.
+    pub oauth2: Option<OAuth2Client>,
+    /// Deprecated: a bearer token in a Secret.
+    pub bearer_token_secret: Option<SecretKeySelector>,
+    /// Certificates and how they are checked.
+    pub tls_config: Option<TlsConfig>,
+    /// Whether redirects are followed; true if unset.
+    pub follow_redirects: Option<bool>,
+    /// Whether HTTP/2 may be used.
+    #[serde(rename = "enableHttp2")]
+    pub enable_http2: Option<bool>,
+    /// The proxy to send the request through.
+    #[serde(flatten)]
+    pub proxy: Proxy,
+}
+
+/// The proxy to send a request through.
+#[skip_serializing_none]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Proxy {
+    /// The URL of the proxy.
+    #[schemars(regex(pattern = "^(http|https|socks5)://.+$"))]
+    pub proxy_url: Option<String>,
+    /// Hosts that are reached without the proxy, joined by commas.
+    pub no_proxy: Option<String>,
+    /// Whether the proxy is taken from the environment.
+    pub proxy_from_environment: Option<bool>,
+    /// Headers sent to the proxy.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub proxy_connect_header: BTreeMap<String, Vec<SecretKeySelector>>,
+}
+
+/// The Authorization header.
+#[skip_serializing_none]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Authorization {
+    /// The scheme; Bearer if unset.
+    #[serde(rename = "type")]
+    pub kind: Option<String>,
+    /// The key of a Secret that has the credentials.
+    pub credentials: Option<SecretKeySelector>,
+}
+
+/// A user name and a password.
+#[skip_serializing_none]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct BasicAuth {
+    /// The key of a Secret that has the user name.
+    pub username: Option<SecretKeySelector>,
+    /// The key of a Secret that has the password.
+    pub password: Option<SecretKeySelector>,
+}
+
+/// Credentials of an OAuth2 client.
+#[skip_serializing_none]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct OAuth2Client {
+    /// The client ID.
+    pub client_id: SecretOrConfigMap,
+    /// The client secret.
+    pub client_secret: SecretKeySelector,
+    /// Where tokens are issued.
+    #[schemars(length(min = 1))]
+    pub token_url: String,
+    /// The scopes to ask for.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub scopes: Vec<String>,
+    /// Further parameters of the request for a token.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub endpoint_params: BTreeMap<String, String>,
+    /// Certificates of the token server and how they are checked.
+    pub tls_config: Option<TlsConfig>,
+    /// The proxy to ask for a token through.
+    #[serde(flatten)]
+    pub proxy: Proxy,
+}
+
+/// A key of a Secret or of a ConfigMap.
+#[skip_serializing_none]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct SecretOrConfigMap {
+    /// A key of a Secret.
+    pub secret: Option<SecretKeySelector>,
+    /// A key of a ConfigMap.
+    pub config_map: Option<ConfigMapKeySelector>,
+}
+
+/// Certificates and how they are checked.
+#[skip_serializing_none]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct TlsConfig {
+    /// The authority that signed the server's certificate.
+    pub ca: Option<SecretOrConfigMap>,
+    /// The client's certificate.
+    pub cert: Option<SecretOrConfigMap>,
+    /// The client's key.
+    pub key_secret: Option<SecretKeySelector>,
+    /// A file with the authority; ServiceMonitor only.
+    pub ca_file: Option<String>,
+    /// A file with the client's certificate; ServiceMonitor only.
+    pub cert_file: Option<String>,
+    /// A file with the client's key; ServiceMonitor only.
+    pub key_file: Option<String>,
+    /// The name that the server's certificate must have.
+    pub server_name: Option<String>,
+    /// Whether the server's certificate is not checked.
+    pub insecure_skip_verify: Option<bool>,
+    /// The oldest version of TLS to accept.
+    #[schemars(extend("enum" = ["TLS10", "TLS11", "TLS12", "TLS13"]))]
+    pub min_version: Option<String>,
+    /// The newest version of TLS to accept.
+    #[schemars(extend("enum" = ["TLS10", "TLS11", "TLS12", "TLS13"]))]
+    pub max_version: Option<String>,
+}

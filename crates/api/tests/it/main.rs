@@ -1,0 +1,6 @@
+//! Tests of the public surface of `flyball-api`, one module a concern.
+#![allow(clippy::disallowed_methods, reason = "these tests read manifests from disk")]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a failed expectation is a test result")]
+
+mod crds;
+mod seed;
