@@ -1,0 +1,158 @@
+//! Reads sales from CSV, plain or in gzip, and names every row that is not one.
+//!
+//! Columns are found by their names (`price`, `sqft`, `bedrooms`, `bathrooms`, `year_built`, `condition`, `zipcode`,
+//! `location`), so order and further columns do not matter.
+
+use std::fs::File;
+use std::io::{BufReader, Read};
+use std::path::{Path, PathBuf};
+
+use flate2::read::MultiGzDecoder;
+use serde::Deserialize;
+
+use crate::house::{BuildYears, House, Place};
+
+/// The most CSV that is read, unpacked: 200 times the King County sales, and a small gzip cannot fill the memory.
+const DATA_BYTES_MAX: u64 = 256 << 20;
+/// How many bad rows an error names before it only counts.
+const PROBLEMS_MAX: usize = 20;
+
+/// One sale.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+pub struct Sale {
+    /// Dollars, above 0.
+    pub price: f64,
+    /// Square feet, above 0.
+    pub sqft: f64,
+    /// At least 1.
+    pub bedrooms: i64,
+    /// Above 0.
+    pub bathrooms: f64,
+    /// Within [`BuildYears::RANGE`].
+    pub year_built: i64,
+    /// 1–5.
+    pub condition: u8,
+    /// Any name of a small place.
+    #[serde(rename = "zipcode")]
+    pub zip_code: String,
+    /// Any name of a kind of place: urban, suburban or rural.
+    #[serde(rename = "location")]
+    pub area: String,
+}
+
+/// Why sales cannot be read.
+#[derive(Debug, thiserror::Error)]
+pub enum SalesError {
+    /// The file cannot be opened.
+    #[error("cannot read {}: {source}", path.display())]
+    Open {
+        /// The file asked for.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// The columns are not there, or the file is not CSV.
+    #[error(
+        "not a CSV file with the columns price, sqft, bedrooms, bathrooms, year_built, condition, zipcode, location: {0}"
+    )]
+    Csv(#[from] csv::Error),
+    /// There are rows that are not sales.
+    #[error("{count} rows are not sales:\n{}", listed.join("\n"))]
+    Rows {
+        /// How many.
+        count: usize,
+        /// The first of them, each with its line and what is wrong.
+        listed: Vec<String>,
+    },
+    /// The input goes on and on.
+    #[error("more than {DATA_BYTES_MAX} bytes of sales; train on a part of them")]
+    TooLarge,
+}
+
+/// Reads the sales of a file; gzip is recognised by its first two bytes, not by the name.
+pub(super) fn read_file(path: &Path) -> Result<Vec<Sale>, SalesError> {
+    let open_error = |source| SalesError::Open { path: path.to_owned(), source };
+    let mut start = Vec::new();
+    File::open(path).and_then(|file| file.take(2).read_to_end(&mut start)).map_err(open_error)?;
+    let file = BufReader::new(File::open(path).map_err(open_error)?);
+    if start == [0x1f, 0x8b] { read_sales(MultiGzDecoder::new(file)) } else { read_sales(file) }
+}
+
+/// Reads sales from CSV.
+///
+/// # Errors
+/// All rows that are not sales, the first twenty with line and reason.
+pub fn read_sales(input: impl Read) -> Result<Vec<Sale>, SalesError> {
+    let mut limited = input.take(DATA_BYTES_MAX + 1);
+    let mut reader = csv::ReaderBuilder::new().trim(csv::Trim::All).from_reader(&mut limited);
+    let (mut sales, mut count, mut listed) = (Vec::new(), 0, Vec::new());
+    let headers = reader.headers()?.clone();
+    let mut record = csv::StringRecord::new();
+    loop {
+        let row = match reader.read_record(&mut record) {
+            Ok(false) => break,
+            Ok(true) => record.deserialize::<Sale>(Some(&headers)).map_err(|error| reason(&error)),
+            Err(error) if error.is_io_error() => return Err(error.into()),
+            Err(error) => Err(reason(&error)),
+        };
+        match row.and_then(Sale::checked) {
+            Ok(sale) => sales.push(sale),
+            Err(why) => {
+                count += 1;
+                if listed.len() < PROBLEMS_MAX {
+                    let line = record.position().map_or(0, csv::Position::line);
+                    listed.push(format!("  line {line}: {why}"));
+                }
+            }
+        }
+    }
+    drop(reader);
+    if limited.limit() == 0 {
+        return Err(SalesError::TooLarge);
+    }
+    if count > 0 { Err(SalesError::Rows { count, listed }) } else { Ok(sales) }
+}
+
+/// The reason without the position, which is given once, in our own words.
+fn reason(error: &csv::Error) -> String {
+    match error.kind() {
+        csv::ErrorKind::Deserialize { err, .. } => err.to_string(),
+        csv::ErrorKind::UnequalLengths { expected_len, len, .. } => {
+            format!("{len} fields where the header has {expected_len}")
+        }
+        _ => error.to_string(),
+    }
+}
+
+impl Sale {
+    /// All that is wrong with the numbers, in one sentence.
+    fn checked(self) -> Result<Self, String> {
+        let positive = |value: f64| value.is_finite() && value > 0.0;
+        let wrong: Vec<&str> = [
+            (positive(self.price), "price must be above 0"),
+            (positive(self.sqft), "sqft must be above 0"),
+            (self.bedrooms >= 1, "bedrooms must be at least 1"),
+            (positive(self.bathrooms), "bathrooms must be above 0"),
+            (BuildYears::RANGE.contains(&self.year_built), "year_built must be 1800 to 2030"),
+            ((1..=5).contains(&self.condition), "condition must be 1 to 5"),
+            (!self.zip_code.is_empty(), "zipcode must not be empty"),
+            (!self.area.is_empty(), "location must not be empty"),
+        ]
+        .into_iter()
+        .filter_map(|(holds, rule)| (!holds).then_some(rule))
+        .collect();
+        if wrong.is_empty() { Ok(self) } else { Err(wrong.join("; ")) }
+    }
+
+    /// The house that was sold, at `place`.
+    pub fn house(&self, place: Place) -> House {
+        House {
+            sqft: self.sqft,
+            bedrooms: self.bedrooms,
+            bathrooms: self.bathrooms,
+            year_built: self.year_built,
+            condition: self.condition,
+            place,
+        }
+    }
+}
