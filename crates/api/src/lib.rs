@@ -1,3 +1,10 @@
 //! Kubernetes and KEDA kinds, and what they mean to the engine.
 
+pub mod admission;
+pub mod keda_hpa;
 pub mod kinds;
+pub mod problem;
+pub mod quantity;
+pub mod scaled_object;
+pub mod selector;
+pub mod trigger;

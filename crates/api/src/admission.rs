@@ -1,0 +1,64 @@
+//! What is refused when an object is created or changed: the rules of KEDA's admission webhook, and mistakes that KEDA
+//! would show only afterwards, as `Ready=False`.
+//!
+//! KEDA's webhook looks at bounds, names and other objects, but never into a trigger's metadata, so that an unknown
+//! type of trigger, a threshold that is no number or a query that does not parse are accepted and then do nothing.
+//! Whatever is certain to be wrong is refused here, with the path of the field, and everything at once. What may still
+//! become right (a workload or credentials that do not exist yet) is not.
+
+mod behavior;
+mod neighbours;
+mod scaled_object;
+mod trigger_authentication;
+mod triggers;
+mod vertical_pod_autoscaler;
+
+use k8s_openapi::api::autoscaling::v2::HorizontalPodAutoscaler;
+use k8s_openapi::api::core::v1::{LimitRange, PodSpec};
+
+use crate::kinds::scaled_object::ScaledObject;
+use crate::problem::Problem;
+
+pub use behavior::check as check_behavior;
+pub use scaled_object::{admit_scaled_job, admit_scaled_object};
+pub use trigger_authentication::{admit_cluster_trigger_authentication, admit_trigger_authentication};
+pub use vertical_pod_autoscaler::admit_vertical_pod_autoscaler;
+
+/// Whether an object is accepted: it is if there are no problems.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Admission {
+    /// Why it is refused.
+    pub problems: Vec<Problem>,
+    /// What the user should know about an object that is accepted.
+    pub warnings: Vec<String>,
+}
+
+/// The objects that a ScaledObject is checked against; all of its namespace.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Neighbours<'a> {
+    /// The ScaledObjects, itself included or not.
+    pub scaled_objects: &'a [ScaledObject],
+    /// The HorizontalPodAutoscalers.
+    pub hpas: &'a [HorizontalPodAutoscaler],
+    /// The pods of the workload, if it is a Deployment or StatefulSet and exists.
+    pub pod: Option<&'a PodSpec>,
+    /// What containers are given that do not ask.
+    pub limit_ranges: &'a [LimitRange],
+    /// Whether nothing will be stored, in which case the workload is not looked at.
+    pub dry_run: bool,
+}
+
+/// Checks the syntax of a text: what is wrong with it, with the place in the text.
+pub type Check<'a> = &'a dyn Fn(&str) -> Result<(), String>;
+
+/// Checks a formula over the named triggers: what is wrong with it, with the place in the text.
+pub type CheckFormula<'a> = &'a dyn Fn(&str, &[&str]) -> Result<(), String>;
+
+/// How the languages inside a ScaledObject are checked; both live in other crates.
+#[derive(Clone, Copy)]
+pub struct Syntax<'a> {
+    /// For queries.
+    pub promql: Check<'a>,
+    /// For formulas.
+    pub formula: CheckFormula<'a>,
+}

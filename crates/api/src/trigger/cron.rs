@@ -1,0 +1,111 @@
+//! The `cron` trigger: a number of replicas inside a window that opens and closes by schedule.
+//!
+//! Parameters, messages and the rule for the window are those of KEDA (`scalers/cron_scaler.go`): the window is open
+//! unless it opens sooner than it closes. Time zones come with the program, so that the same input gives the same
+//! answer on every machine.
+
+use jiff::Timestamp;
+use jiff::tz::{TimeZone, TimeZoneDatabase};
+
+use super::parameters::{METADATA, Parameters};
+use super::schedule::Schedule;
+
+/// A number of replicas inside a window.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Cron {
+    /// The zone that both schedules are in.
+    pub zone: TimeZone,
+    /// When the window opens.
+    pub start: Schedule,
+    /// When the window closes.
+    pub end: Schedule,
+    /// The replicas inside the window.
+    pub desired_replicas: u32,
+    /// What KEDA calls the metric, without the trigger's number.
+    pub(super) metric_name: String,
+}
+
+impl Cron {
+    pub(super) fn parse(parameters: &mut Parameters<'_>) -> Option<Self> {
+        let zone_name =
+            parameters.required(&["timezone"], METADATA, "write a zone, such as \"Europe/Berlin\"");
+        let start_text = parameters.required(&["start"], METADATA, SCHEDULE_HELP);
+        let end_text = parameters.required(&["end"], METADATA, SCHEDULE_HELP);
+        let desired_replicas = desired_replicas(parameters);
+        let zone = zone_name.as_deref().and_then(|name| zone(parameters, name));
+        let start = start_text.as_deref().and_then(|text| schedule(parameters, "start", text));
+        let end = end_text.as_deref().and_then(|text| schedule(parameters, "end", text));
+        if start_text.is_some() && start_text == end_text {
+            parameters.refuse("end", "start and end can not have exactly same time input", "");
+        }
+        Some(Self {
+            metric_name: metric_name(&zone_name?, &start_text?, &end_text?),
+            zone: zone?,
+            start: start?,
+            end: end?,
+            desired_replicas: desired_replicas?,
+        })
+    }
+
+    /// Whether the window is open.
+    pub fn is_open(&self, now: Timestamp) -> bool {
+        match (self.start.next(now, &self.zone), self.end.next(now, &self.zone)) {
+            (Some(start), Some(end)) => start >= end,
+            // A window that never opens again is closed, one that never closes is open.
+            (start, _) => start.is_some(),
+        }
+    }
+
+    /// The replicas asked for: those of the window, or none.
+    pub fn value(&self, now: Timestamp) -> f64 {
+        if self.is_open(now) { f64::from(self.desired_replicas) } else { 0.0 }
+    }
+}
+
+const SCHEDULE_HELP: &str =
+    "write minute, hour, day of month, month and day of week, such as \"0 8 * * 1-5\"";
+
+fn schedule(parameters: &mut Parameters<'_>, name: &str, text: &str) -> Option<Schedule> {
+    match Schedule::parse(text) {
+        Ok(schedule) => Some(schedule),
+        Err(why) => {
+            parameters.refuse(name, format!("error parsing {name} schedule: {why}"), SCHEDULE_HELP);
+            None
+        }
+    }
+}
+
+fn zone(parameters: &mut Parameters<'_>, name: &str) -> Option<TimeZone> {
+    let zone = TimeZoneDatabase::bundled().get(name).ok();
+    if zone.is_none() {
+        let message = format!("unable to load timezone: unknown time zone {name}");
+        parameters.refuse(
+            "timezone",
+            message,
+            "write a zone of the IANA database, such as \"Europe/Berlin\"",
+        );
+    }
+    zone
+}
+
+fn desired_replicas(parameters: &mut Parameters<'_>) -> Option<u32> {
+    let help = "write the number of replicas in quotes, such as \"5\"";
+    let text = parameters.required(&["desiredReplicas"], METADATA, help)?;
+    match text.parse::<u32>() {
+        Ok(0) => parameters.refuse("desiredReplicas", "no desiredReplicas specified", help),
+        Ok(replicas) => return Some(replicas),
+        Err(_) => {
+            let message =
+                format!("unable to set param \"desiredReplicas\" value {text:?}: not a whole number");
+            parameters.refuse("desiredReplicas", message, help);
+        }
+    }
+    None
+}
+
+fn metric_name(zone: &str, start: &str, end: &str) -> String {
+    let encode = |text: &str| {
+        text.replace(' ', "").replace('*', "x").replace('/', "Sl").replace('?', "Qm").replace(',', "Cm")
+    };
+    format!("cron-{zone}-{}-{}", encode(start), encode(end))
+}
