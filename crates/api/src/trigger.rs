@@ -157,6 +157,11 @@ pub fn is_resource(kind: &str) -> bool {
     kind == "cpu" || kind == "memory"
 }
 
+/// Whether there are triggers and KEDA leaves all of them to the HorizontalPodAutoscaler.
+pub fn are_resources(triggers: &[ScaleTrigger]) -> bool {
+    !triggers.is_empty() && triggers.iter().all(|trigger| is_resource(&trigger.kind))
+}
+
 /// Whether KEDA knows the type of trigger.
 pub fn is_known(kind: &str) -> bool {
     known::is_known(kind)

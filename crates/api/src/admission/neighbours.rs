@@ -14,7 +14,7 @@ use crate::kinds::scaled_object::ScaledObject;
 use crate::problem::{Cause, Problem};
 use crate::quantity::Quantity;
 use crate::scaled_object::{TRANSFER_HPA_OWNERSHIP, VALIDATE_HPA_OWNERSHIP};
-use crate::trigger::is_resource;
+use crate::trigger::{are_resources, is_resource};
 
 /// What is wrong with the object, given the others.
 pub(super) fn check(object: &ScaledObject, neighbours: Neighbours<'_>) -> Vec<Problem> {
@@ -144,7 +144,7 @@ fn asks_for(container: &Container, resource: &str, limit_ranges: &[LimitRange]) 
 }
 
 fn scale_to_zero(object: &ScaledObject) -> Option<Problem> {
-    let only_resources = object.spec.triggers.iter().all(|trigger| is_resource(&trigger.kind));
+    let only_resources = are_resources(&object.spec.triggers);
     (only_resources && object.spec.min_replicas() == 0).then(|| {
         let message =
             "scaledobject has only cpu/memory triggers AND minReplica is 0 (scale to zero doesn't work in this case)";

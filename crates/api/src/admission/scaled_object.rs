@@ -9,7 +9,7 @@ use crate::kinds::scaled_job::ScaledJob;
 use crate::kinds::scaled_object::{FallbackBehavior, ScaledObject, ScalingModifiers};
 use crate::problem::{Cause, Problem};
 use crate::scaled_object::NAME_LABEL;
-use crate::trigger::is_resource;
+use crate::trigger::{are_resources, is_resource};
 
 /// The longest value of a label.
 const LABEL_VALUE_LENGTH_MAX: usize = 63;
@@ -120,7 +120,7 @@ fn fallback(object: &ScaledObject) -> Vec<Problem> {
         problems.push(Problem::invalid(field, value, message));
     }
     let modifiers = object.spec.scaling_modifiers();
-    if modifiers.is_none() && object.spec.triggers.iter().all(|trigger| is_resource(&trigger.kind)) {
+    if modifiers.is_none() && are_resources(&object.spec.triggers) {
         let message = "at least one trigger (that is not cpu or memory) has to have the `AverageValue` type for the \
                        fallback to be enabled";
         problems.push(

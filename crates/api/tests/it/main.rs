@@ -2,5 +2,7 @@
 #![allow(clippy::disallowed_methods, reason = "these tests read manifests from disk")]
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a failed expectation is a test result")]
 
+mod admission;
 mod crds;
 mod seed;
+mod triggers;

@@ -2,8 +2,16 @@
 
 use std::path::PathBuf;
 
+use flyball_api::admission::{Neighbours, admit_scaled_object, admit_vertical_pod_autoscaler};
+use flyball_api::keda_hpa::{AskedMetrics, keda_hpa};
 use flyball_api::kinds::crds;
-use serde_json::Value;
+use flyball_api::kinds::monitor::ServiceMonitor;
+use flyball_api::kinds::scaled_object::ScaledObject;
+use flyball_api::trigger::{Resolved, Trigger};
+use k8s_openapi::api::core::v1::PodSpec;
+use serde_json::{Value, json};
+
+use crate::admission::SYNTAX;
 
 /// Where the manifests are: `FLYBALL_SEED`, or beside the workspace.
 fn directory() -> Option<PathBuf> {
@@ -69,5 +77,124 @@ fn no_field_is_unknown() {
         let mut unknown = Vec::new();
         unknown_fields("spec", &manifest["spec"], schema, &mut unknown);
         assert_eq!(unknown, Vec::<String>::new(), "{file}");
+    }
+}
+
+/// The pods of the page's Deployment.
+fn pod(manifests: &[(String, Value)]) -> PodSpec {
+    let deployment = manifests.iter().find(|(_, manifest)| manifest["kind"] == "Deployment").unwrap();
+    serde_json::from_value(deployment.1["spec"]["template"]["spec"].clone()).unwrap()
+}
+
+fn scaled_objects(manifests: &[(String, Value)]) -> Vec<(&str, ScaledObject)> {
+    let of_kind = manifests.iter().filter(|(_, manifest)| manifest["kind"] == "ScaledObject");
+    of_kind
+        .map(|(file, manifest)| (file.as_str(), serde_json::from_value(manifest.clone()).unwrap()))
+        .collect()
+}
+
+#[test]
+fn scaled_objects_are_admitted_with_kedas_warnings() {
+    let manifests = manifests();
+    if manifests.is_empty() {
+        return;
+    }
+    let pod = pod(&manifests);
+    let neighbours = Neighbours { pod: Some(&pod), ..Neighbours::default() };
+    let objects = scaled_objects(&manifests);
+    assert_eq!(objects.len(), 4);
+    for (file, object) in objects {
+        let admission = admit_scaled_object(&object, None, neighbours, SYNTAX);
+        assert_eq!(admission.problems, Vec::new(), "{file}");
+        let settings: Vec<&str> =
+            admission.warnings.iter().filter_map(|warning| warning.split(' ').next()).collect();
+        assert_eq!(settings, ["PollingInterval", "CooldownPeriod"], "{file}");
+    }
+}
+
+#[test]
+fn the_vertical_pod_autoscaler_is_admitted_with_a_warning() {
+    for (file, manifest) in
+        manifests().iter().filter(|(_, manifest)| manifest["kind"] == "VerticalPodAutoscaler")
+    {
+        let admission = admit_vertical_pod_autoscaler(&serde_json::from_value(manifest.clone()).unwrap());
+        assert_eq!(admission.problems, Vec::new(), "{file}");
+        assert_eq!(admission.warnings.len(), 1, "{file}: {:?}", admission.warnings);
+    }
+}
+
+#[test]
+fn monitors_are_read_as_they_are_written() {
+    for (file, manifest) in manifests().iter().filter(|(_, manifest)| manifest["kind"] == "ServiceMonitor") {
+        let monitor: ServiceMonitor = serde_json::from_value(manifest.clone()).unwrap();
+        assert_eq!(serde_json::to_value(&monitor.spec).unwrap(), manifest["spec"], "{file}");
+    }
+}
+
+/// What KEDA makes of each ScaledObject: the metrics differ, everything else does not.
+#[test]
+fn each_scaled_object_has_kedas_hpa() {
+    let external = |index: usize, threshold: &str| {
+        json!({
+            "type": "External",
+            "external": {
+                "metric": {
+                    "name": format!("s{index}-prometheus"),
+                    "selector": {"matchLabels": {"scaledobject.keda.sh/name": "fastapi-latency-autoscaler"}},
+                },
+                "target": {"type": "AverageValue", "averageValue": threshold},
+            },
+        })
+    };
+    let cpu = json!({
+        "type": "Resource",
+        "resource": {"name": "cpu", "target": {"type": "Utilization", "averageUtilization": 50}},
+    });
+    for (file, object) in scaled_objects(&manifests()) {
+        let metrics = match file {
+            "scaledobject-cpu.yaml" => vec![external(0, "100m"), cpu.clone()],
+            "scaledobject-latency.yaml" => vec![external(0, "500m")],
+            "scaledobject-latency-rate.yaml" => vec![external(0, "500m"), external(1, "1k")],
+            "scaledobject-low-thresholds.yaml" => vec![external(0, "80m"), external(1, "20")],
+            _ => panic!("{file} has no expectation"),
+        };
+        let expected = json!({
+            "apiVersion": "autoscaling/v2",
+            "kind": "HorizontalPodAutoscaler",
+            "metadata": {
+                "name": "keda-hpa-fastapi-latency-autoscaler",
+                "namespace": "default",
+                "labels": {
+                    "app.kubernetes.io/name": "keda-hpa-fastapi-latency-autoscaler",
+                    "app.kubernetes.io/version": "2.21.0",
+                    "app.kubernetes.io/part-of": "fastapi-latency-autoscaler",
+                    "app.kubernetes.io/managed-by": "keda-operator",
+                    "scaledobject.keda.sh/name": "fastapi-latency-autoscaler",
+                },
+                "ownerReferences": [{
+                    "apiVersion": "keda.sh/v1alpha1",
+                    "kind": "ScaledObject",
+                    "name": "fastapi-latency-autoscaler",
+                    "uid": "",
+                    "controller": true,
+                    "blockOwnerDeletion": true,
+                }],
+            },
+            "spec": {
+                "minReplicas": 1,
+                "maxReplicas": 5,
+                "scaleTargetRef": {"apiVersion": "apps/v1", "kind": "Deployment", "name": "model"},
+                "metrics": metrics,
+            },
+        });
+        let triggers: Vec<Trigger> = object
+            .spec
+            .triggers
+            .iter()
+            .enumerate()
+            .map(|(index, trigger)| Trigger::parse(index, trigger, Resolved::default()).0.unwrap())
+            .collect();
+        let hpa = keda_hpa(&object, &triggers, &AskedMetrics::new()).unwrap();
+        assert_eq!(serde_json::to_value(&hpa).unwrap(), expected, "{file}");
     }
 }
