@@ -1,0 +1,242 @@
+//! From listening to a clean end.
+//!
+//! # Drain
+//!
+//! SIGTERM does not mean that no more requests come: a balancer learns of the end later than the server does. So on SIGTERM
+//! `/ready` turns 503 at once, requests are still accepted and answered, each answer says `Connection: close` so that clients
+//! move on, and only when nothing is in progress and no request has come for [`Options::drain_quiet`] does the server stop
+//! accepting, finish what is open, and end with success. Connections that are merely idle do not hold it up.
+//!
+//! SIGINT, or a second signal, skips the quiet time but still finishes what is in progress; one more ends at once.
+//! [`DRAIN_TIME_LIMIT`] bounds the first part, five seconds the second.
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
+use std::{fs, io};
+
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::mpsc;
+use tokio::time::{Duration, sleep, timeout};
+
+use super::arrival::stamp_arrivals;
+use super::connections::{Connections, accept};
+use super::options::{CLOSE_TIME_LIMIT, DRAIN_TIME_LIMIT, Options};
+use super::routes;
+use super::state::State;
+use crate::model::{Model, ModelError};
+
+/// Where the server is in its life. It never goes back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Phase {
+    Serving,
+    Draining,
+    Closing,
+}
+
+/// How to stop.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stop {
+    /// Wait until no requests come any more, as SIGTERM asks.
+    Drain,
+    /// Finish what is in progress and end, as SIGINT asks.
+    Now,
+}
+
+/// Why the server did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum ServeError {
+    /// A port could not be had.
+    #[error("cannot listen on {address} for {purpose}: {source}{hint}")]
+    Listen {
+        /// What was asked for.
+        address: SocketAddr,
+        /// What the port is for: `requests` or `metrics`.
+        purpose: &'static str,
+        /// What the system said.
+        source: io::Error,
+        /// What to do about it.
+        hint: &'static str,
+    },
+    /// The model file could not be read.
+    #[error("cannot read the model {path}: {source}")]
+    ReadModel {
+        /// The file.
+        path: String,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The model file is not a model.
+    #[error("cannot use the model {path}: {source}")]
+    Model {
+        /// The file, or `embedded`.
+        path: String,
+        /// What is wrong with it.
+        source: ModelError,
+    },
+    /// The runtime or a signal handler could not be set up.
+    #[error("cannot start: {0}")]
+    Start(#[from] io::Error),
+}
+
+/// A server that listens on both ports with its model loaded. [`Server::run`] answers.
+pub struct Server {
+    requests: TcpListener,
+    metrics: TcpListener,
+    state: Arc<State>,
+    drain_quiet: Duration,
+}
+
+/// Serves on a runtime of its own until a signal ends it: on this thread, or on [`Options::worker_threads`] threads.
+///
+/// # Errors
+/// The ports or the model could not be had.
+pub fn run(options: &Options) -> Result<(), ServeError> {
+    let mut builder = match options.worker_threads {
+        0 | 1 => tokio::runtime::Builder::new_current_thread(),
+        _ => tokio::runtime::Builder::new_multi_thread(),
+    };
+    if options.worker_threads > 1 {
+        builder.worker_threads(options.worker_threads);
+    }
+    builder.enable_all().build()?.block_on(serve(options))
+}
+
+/// Serves on the current runtime until SIGTERM or SIGINT.
+///
+/// # Errors
+/// The ports or the model could not be had.
+pub async fn serve(options: &Options) -> Result<(), ServeError> {
+    // Before anything that takes time: a signal during the start must not kill.
+    let stops = stops_of_signals()?;
+    let server = Server::bind(options).await?;
+    tracing::info!(
+        requests = %server.address()?, metrics = %server.metrics_address()?, trees = server.state.model.tree_count(),
+        "the house-price model is ready"
+    );
+    server.run(stops).await;
+    Ok(())
+}
+
+/// SIGTERM and SIGINT, as often as they come.
+fn stops_of_signals() -> io::Result<mpsc::Receiver<Stop>> {
+    let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    let (sender, receiver) = mpsc::channel(4);
+    tokio::spawn(async move {
+        loop {
+            let stop = tokio::select! {
+                _ = terminate.recv() => Stop::Drain,
+                _ = interrupt.recv() => Stop::Now,
+            };
+            if sender.send(stop).await.is_err() {
+                return;
+            }
+        }
+    });
+    Ok(receiver)
+}
+
+impl Server {
+    /// Loads the model and listens on both ports.
+    ///
+    /// # Errors
+    /// The ports or the model could not be had.
+    pub async fn bind(options: &Options) -> Result<Self, ServeError> {
+        let model = load(options.model.as_deref())?;
+        let requests = SocketAddr::new(options.host, options.port);
+        let metrics = SocketAddr::new(options.host, options.metrics_port);
+        Ok(Self {
+            requests: listen(requests, "requests", "; choose another with --port or PORT").await?,
+            metrics: listen(
+                metrics,
+                "metrics",
+                "; 9100 is also node_exporter's: choose another with --metrics-port (0: any free one)",
+            )
+            .await?,
+            state: Arc::new(State::new(model, options)),
+            drain_quiet: options.drain_quiet,
+        })
+    }
+
+    /// Where requests are answered.
+    ///
+    /// # Errors
+    /// The system does not tell.
+    pub fn address(&self) -> io::Result<SocketAddr> {
+        self.requests.local_addr()
+    }
+
+    /// Where metrics are answered.
+    ///
+    /// # Errors
+    /// The system does not tell.
+    pub fn metrics_address(&self) -> io::Result<SocketAddr> {
+        self.metrics.local_addr()
+    }
+
+    /// Answers until a [`Stop`] comes, or until nobody can send one any more, and then ends as the module describes.
+    pub async fn run(self, mut stops: mpsc::Receiver<Stop>) {
+        let Self { requests, metrics, state, drain_quiet } = self;
+        let connections = Connections::new();
+        let accepting = tokio::spawn(accept(requests, Arc::clone(&state), connections.clone(), routes::answer));
+        tokio::spawn(accept(metrics, Arc::clone(&state), Connections::new(), |state, request, _| {
+            routes::answer_scrape(state, request)
+        }));
+
+        if stops.recv().await == Some(Stop::Drain) {
+            state.phase.send_replace(Phase::Draining);
+            tracing::info!("draining: not ready any more, still answering");
+            tokio::select! {
+                () = quiet(&state, drain_quiet) => {}
+                () = sleep(DRAIN_TIME_LIMIT) => tracing::warn!("requests still come; closing all the same"),
+                _ = stops.recv() => {}
+            }
+        }
+        state.phase.send_replace(Phase::Closing);
+        let finished = async {
+            // An accept loop ends at the change of phase; if it panicked there is nothing more to accept either.
+            let _ = accepting.await;
+            connections.closed().await;
+        };
+        tokio::select! {
+            closed = timeout(CLOSE_TIME_LIMIT, finished) => if closed.is_err() {
+                tracing::warn!(in_progress = state.metrics.in_progress(), "requests were cut off");
+            },
+            Some(_) = stops.recv() => {}
+        }
+    }
+}
+
+/// Resolves after `quiet` without a new request and with none in progress.
+async fn quiet(state: &State, quiet: Duration) {
+    let mut seen = state.metrics.begun();
+    loop {
+        sleep(quiet).await;
+        let begun = state.metrics.begun();
+        if begun == seen && state.metrics.in_progress() == 0 {
+            return;
+        }
+        seen = begun;
+    }
+}
+
+async fn listen(address: SocketAddr, purpose: &'static str, hint: &'static str) -> Result<TcpListener, ServeError> {
+    let listener = TcpListener::bind(address).await.map_err(|source| {
+        let hint = if source.kind() == io::ErrorKind::AddrInUse { hint } else { "" };
+        ServeError::Listen { address, purpose, source, hint }
+    })?;
+    if let Err(error) = stamp_arrivals(&listener) {
+        tracing::warn!(%error, "the kernel does not stamp arrivals: durations will not include waiting in the socket");
+    }
+    Ok(listener)
+}
+
+fn load(path: Option<&Path>) -> Result<Model, ServeError> {
+    let Some(path) = path else {
+        return Model::embedded().map_err(|source| ServeError::Model { path: "embedded".into(), source });
+    };
+    let name = path.display().to_string();
+    let bytes = fs::read(path).map_err(|source| ServeError::ReadModel { path: name.clone(), source })?;
+    Model::decode(&bytes).map_err(|source| ServeError::Model { path: name, source })
+}

@@ -1,0 +1,57 @@
+//! What can be chosen when the server starts, and the limits that cannot.
+
+use std::net::{IpAddr, Ipv4Addr};
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// The largest body that is read, in bytes: about 10,000 houses, 30 ms of predicting.
+pub const BODY_BYTES_MAX: usize = 1 << 20;
+/// The most connections that are open at once; more wait in the kernel's accept queue. An idle one costs some 10 kB
+/// here, so that even all of them stay far below a limit of 128 MiB.
+pub const CONNECTIONS_MAX: usize = 4096;
+/// The most requests that wait for a free worker. Beyond it the answer is `503` at once: whoever would wait longer than
+/// this has better chances at another replica.
+pub const QUEUE_MAX: usize = 512;
+/// How long a request may wait, from its arrival to the start of its prediction, before it is refused: longer than the
+/// 20 s after which `hey` and many proxies give up, so nothing is computed for a client that left.
+pub const REQUEST_TIME_LIMIT: Duration = Duration::from_secs(30);
+/// How long a drain may take. With [`CLOSE_TIME_LIMIT`] it stays within Kubernetes' grace period of 30 s.
+pub const DRAIN_TIME_LIMIT: Duration = Duration::from_secs(20);
+/// How long the last answers may take once nothing new is accepted.
+pub(super) const CLOSE_TIME_LIMIT: Duration = Duration::from_secs(5);
+/// How long a connection may take to send a request's head, idle time between requests included (nginx: 75 s).
+pub(super) const HEAD_TIME_LIMIT: Duration = Duration::from_secs(75);
+
+/// How to serve.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// The address of both ports. Default: 127.0.0.1; in a container, 0.0.0.0.
+    pub host: IpAddr,
+    /// The port of the model. Default: 8000; 0 takes any free one.
+    pub port: u16,
+    /// The port of the metrics. Default: 9100; 0 takes any free one.
+    pub metrics_port: u16,
+    /// Predictions that run at the same time, at least 1. Default: 1, because replicas are what scales here.
+    pub worker_threads: usize,
+    /// CPU time burnt on top of each prediction, to stand for a slower model in demonstrations. Default: none.
+    pub work: Duration,
+    /// A model file written by training. Default: the embedded model.
+    pub model: Option<PathBuf>,
+    /// How long no request may come, after SIGTERM, before the server believes that it was taken out of every balancer.
+    /// Default: 1 s.
+    pub drain_quiet: Duration,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            host: Ipv4Addr::LOCALHOST.into(),
+            port: 8000,
+            metrics_port: 9100,
+            worker_threads: 1,
+            work: Duration::ZERO,
+            model: None,
+            drain_quiet: Duration::from_secs(1),
+        }
+    }
+}

@@ -1,0 +1,220 @@
+//! Which path does what. Every request passes [`answer`], so everything is counted once, in one place.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body_util::{BodyExt, LengthLimitError, Limited};
+use hyper::body::{Body, Incoming};
+use hyper::header::{ACCEPT, CONNECTION, CONTENT_TYPE, HeaderValue};
+use hyper::{Method, Request, StatusCode};
+use jiff::Timestamp;
+use rustix::time::{ClockId, clock_gettime};
+use serde_json::json;
+
+use super::answers::{self, Answer};
+use super::arrival::Moment;
+use super::exposition::Format;
+use super::lifecycle::Phase;
+use super::options::{BODY_BYTES_MAX, REQUEST_TIME_LIMIT};
+use super::process::Process;
+use super::state::State;
+use crate::input;
+
+static OPENAPI: &str = include_str!("openapi.json");
+
+/// The paths of the model's port. The order is that of [`Route::ALL`], by which metrics find their row.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Route {
+    Predict,
+    BatchPredict,
+    Health,
+    Ready,
+    OpenApi,
+    Root,
+    /// Any other path.
+    None,
+}
+
+impl Route {
+    pub(super) const ALL: [Self; 7] =
+        [Self::Predict, Self::BatchPredict, Self::Health, Self::Ready, Self::OpenApi, Self::Root, Self::None];
+
+    fn of(path: &str) -> Self {
+        Self::ALL.into_iter().find(|route| route.path() == path).unwrap_or(Self::None)
+    }
+
+    /// The path, which is also the `handler` in metrics. `none` is no path: they start with a slash.
+    pub(super) fn path(self) -> &'static str {
+        match self {
+            Self::Predict => "/predict",
+            Self::BatchPredict => "/batch-predict",
+            Self::Health => "/health",
+            Self::Ready => "/ready",
+            Self::OpenApi => "/openapi.json",
+            Self::Root => "/",
+            Self::None => "none",
+        }
+    }
+
+    /// The one method the route has.
+    pub(super) fn method(self) -> Option<Method> {
+        match self {
+            Self::Predict | Self::BatchPredict => Some(Method::POST),
+            Self::Health | Self::Ready | Self::OpenApi | Self::Root => Some(Method::GET),
+            Self::None => None,
+        }
+    }
+}
+
+/// Answers a request on the model's port.
+pub(super) async fn answer(state: Arc<State>, request: Request<Incoming>, arrived: Moment) -> Answer {
+    let route = Route::of(request.uri().path());
+    let in_progress = state.metrics.begin(route, request.method());
+    let request_bytes = request.body().size_hint().exact().unwrap_or(0);
+    let mut answer = match route.method() {
+        None => answers::not_found(),
+        Some(method) if method != request.method() => {
+            answers::method_not_allowed(if method == Method::GET { "GET" } else { "POST" })
+        }
+        Some(_) => dispatch(&state, route, request, arrived).await,
+    };
+    if state.phase() != Phase::Serving {
+        answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+    }
+    let response_bytes = answer.body().size_hint().exact().unwrap_or(0);
+    in_progress.finish(answer.status(), arrived.until(Moment::now()), request_bytes, response_bytes);
+    answer
+}
+
+async fn dispatch(state: &Arc<State>, route: Route, request: Request<Incoming>, arrived: Moment) -> Answer {
+    match route {
+        Route::Predict | Route::BatchPredict => {
+            predict(state, route, request, arrived).await.unwrap_or_else(|refused| refused)
+        }
+        Route::Health => answers::json_bytes(state.health.clone()),
+        Route::Ready if state.phase() == Phase::Serving => answers::json_bytes(r#"{"status":"ready"}"#),
+        Route::Ready => answers::detail(StatusCode::SERVICE_UNAVAILABLE, "draining"),
+        Route::OpenApi => answers::json_bytes(OPENAPI),
+        Route::Root => answers::json_bytes(root()),
+        Route::None => answers::not_found(),
+    }
+}
+
+fn root() -> String {
+    let endpoints: Vec<&str> = Route::ALL.map(Route::path).into_iter().filter(|path| path.starts_with('/')).collect();
+    json!({ "name": "house-price", "version": env!("CARGO_PKG_VERSION"), "endpoints": endpoints }).to_string()
+}
+
+/// `/predict` and `/batch-predict`; the error is an answer too.
+async fn predict(
+    state: &Arc<State>,
+    route: Route,
+    request: Request<Incoming>,
+    arrived: Moment,
+) -> Result<Answer, Answer> {
+    let (head, body) = request.into_parts();
+    let is_json = head.headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).is_some_and(input::is_json);
+    let explain = input::query_flag(head.uri.query(), "explain");
+    let body = read(body).await?;
+    if route == Route::BatchPredict {
+        let houses = input::houses(&body, is_json, &state.model).map_err(answers::rejection)?;
+        let count = houses.len();
+        return in_a_slot(state, arrived, count, move |state| {
+            let predictions: Vec<_> = houses.iter().map(|house| state.model.predict(house)).collect();
+            answers::prices(&predictions)
+        })
+        .await;
+    }
+    let (house, explain) = both(input::house(&body, is_json, &state.model), explain)?;
+    in_a_slot(state, arrived, 1, move |state| {
+        let contributions = explain.then(|| state.model.contributions(&house));
+        answers::prediction(state.model.predict(&house), contributions, Timestamp::now())
+    })
+    .await
+}
+
+/// Problems of the query and of the body are told together, the query's first, as FastAPI does.
+fn both<A>(body: Result<A, input::Rejection>, query: Result<bool, input::Rejection>) -> Result<(A, bool), Answer> {
+    use input::Rejection::Problems;
+    match (body, query) {
+        (Ok(body), Ok(query)) => Ok((body, query)),
+        (Err(Problems(of_body)), Err(Problems(of_query))) => {
+            Err(answers::rejection(Problems(of_query.into_iter().chain(of_body).collect())))
+        }
+        (Err(rejection), _) | (_, Err(rejection)) => Err(answers::rejection(rejection)),
+    }
+}
+
+/// The whole body, within its limits of size and time.
+async fn read(body: Incoming) -> Result<Bytes, Answer> {
+    let too_large = || answers::detail(StatusCode::PAYLOAD_TOO_LARGE, "Request Entity Too Large");
+    // Known beforehand: answered without reading any of it.
+    if body.size_hint().lower() > BODY_BYTES_MAX as u64 {
+        return Err(too_large());
+    }
+    match tokio::time::timeout(REQUEST_TIME_LIMIT, Limited::new(body, BODY_BYTES_MAX).collect()).await {
+        Ok(Ok(collected)) => Ok(collected.to_bytes()),
+        Ok(Err(error)) if error.is::<LengthLimitError>() => Err(too_large()),
+        Ok(Err(_)) => Err(answers::detail(StatusCode::BAD_REQUEST, "There was an error parsing the body")),
+        Err(_) => Err(answers::detail(StatusCode::REQUEST_TIMEOUT, "Request Timeout")),
+    }
+}
+
+/// Waits for a slot, then predicts: here when it takes microseconds, on a thread of its own when work is simulated, so
+/// that probes are still answered.
+async fn in_a_slot(
+    state: &Arc<State>,
+    arrived: Moment,
+    houses: usize,
+    predict: impl FnOnce(&State) -> Answer + Send + 'static,
+) -> Result<Answer, Answer> {
+    let slot = state.queue.enter(arrived).await.map_err(|refusal| {
+        state.metrics.refused(refusal);
+        answers::refusal(refusal)
+    })?;
+    let waited = arrived.until(Moment::now());
+    let timed = move |state: &State| {
+        let _slot = slot;
+        let start = std::time::Instant::now();
+        burn(state.work);
+        let answer = predict(state);
+        state.metrics.predicted(houses, waited, start.elapsed());
+        answer
+    };
+    if state.work.is_zero() {
+        return Ok(timed(state));
+    }
+    let state = Arc::clone(state);
+    tokio::task::spawn_blocking(move || timed(&state))
+        .await
+        .map_err(|_| answers::detail(StatusCode::INTERNAL_SERVER_ERROR, "Internal Server Error"))
+}
+
+/// Spends CPU time of this thread, not wall time: where the CPU is limited it takes longer, as real work would.
+fn burn(work: Duration) {
+    if work.is_zero() {
+        return;
+    }
+    let spent = || {
+        let spent = clock_gettime(ClockId::ThreadCPUTime);
+        Duration::new(spent.tv_sec as u64, spent.tv_nsec as u32)
+    };
+    let end = spent() + work;
+    while spent() < end {
+        std::hint::spin_loop();
+    }
+}
+
+/// Answers a request on the metrics port; scrapes do not count as requests.
+pub(super) async fn answer_scrape(state: Arc<State>, request: Request<Incoming>) -> Answer {
+    if !matches!(request.uri().path(), "/metrics" | "/") {
+        return answers::not_found();
+    }
+    if request.method() != Method::GET {
+        return answers::method_not_allowed("GET");
+    }
+    let accept = request.headers().get(ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let format = Format::accepted(accept);
+    answers::text(format.content_type(), state.metrics.page(format, &state.queue, &Process::read()))
+}
