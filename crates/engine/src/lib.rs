@@ -1,1 +1,42 @@
-//! How many replicas, how much CPU and memory, and why: a pure function of facts and time.
+//! How many replicas, and why: a pure function of facts and time.
+//!
+//! The engine is told facts with [`Engine::observe`], asked with [`Engine::evaluate`], and says with
+//! [`Engine::next_evaluation`] when it wants to be asked again. It reads no clock, does no I/O and knows no Kubernetes:
+//! the same facts at the same times give the same decisions, byte for byte, in a cluster, on one machine and in a
+//! simulation.
+//!
+//! Reading order: [`Decision`] → [`Observation`] → [`Policy`] → `target` (the pipeline, in one function) → the stages
+//! (`recommend`, `activate`, `stabilize`, `pace`, `bound`, `share`). Each stage's file opens with its rules.
+
+mod behavior;
+mod decision;
+mod formula;
+mod memory;
+mod metric;
+mod milli;
+mod name;
+mod observation;
+mod pod;
+mod policy;
+mod reason;
+mod time;
+
+pub use behavior::{
+    Behavior, PERIOD_MAX, PolicyKind, STABILIZATION_WINDOW_MAX, ScalingPolicy, ScalingRules, SelectPolicy,
+};
+pub use decision::{
+    Activity, ActivityState, CurrentMetric, Decision, Proposal, Side, Stage, Step, TurningPoint,
+};
+pub use formula::{Formula, FormulaError};
+pub use memory::{Event, Events, Memory, Recommendation, Recommendations};
+pub use metric::{Metric, MetricSource, MetricTarget};
+pub use milli::Milli;
+pub use name::{MetricName, Name, PoolName, TargetId};
+pub use observation::{Observation, Reading, Scale, Selector};
+pub use pod::{ContainerRequests, Phase, Pod, PodRequests, PodValue, Readiness};
+pub use policy::{
+    Activation, Bounds, COMPOSITE_METRIC_NAME, Composite, Fallback, FallbackBehavior, METRICS_MAX, Metrics,
+    NoBehavior, Pause, Policy, PolicyError, Rules, Share, Tolerance, ZeroRule,
+};
+pub use reason::{Cause, Measured, Over, Pace, PaceRule, Reason, Unavailable};
+pub use time::{InvalidTime, Time};
