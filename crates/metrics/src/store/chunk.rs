@@ -1,0 +1,240 @@
+//! Compressed runs of samples, after Facebook's Gorilla (Pelkonen et al., VLDB 2015).
+//!
+//! Timestamps are stored as the change of their distance (a steady scrape costs one bit each), values as the bits in which
+//! they differ from the one before (an unchanged value costs one bit). Chunks are written once and never changed.
+
+use crate::sample::Sample;
+
+/// A run of samples in the order of their timestamps, compressed.
+pub(super) struct Chunk {
+    bytes: Box<[u8]>,
+    samples: u32,
+    first_ms: i64,
+    last_ms: i64,
+}
+
+impl Chunk {
+    /// Compresses samples whose timestamps rise strictly.
+    pub(super) fn compress(samples: &[Sample]) -> Chunk {
+        let mut bits = BitWriter::default();
+        let mut times = TimeCodec::default();
+        let mut values = ValueCodec::default();
+        for sample in samples {
+            times.write(sample.timestamp_ms, &mut bits);
+            values.write(sample.value.to_bits(), &mut bits);
+        }
+        Chunk {
+            bytes: bits.bytes.into(),
+            samples: u32::try_from(samples.len()).unwrap_or(u32::MAX),
+            first_ms: samples.first().map_or(0, |s| s.timestamp_ms),
+            last_ms: samples.last().map_or(0, |s| s.timestamp_ms),
+        }
+    }
+
+    /// Appends the samples in `(after_ms, to_ms]` to `out`.
+    pub(super) fn decompress(&self, after_ms: i64, to_ms: i64, out: &mut Vec<Sample>) {
+        let mut bits = BitReader { bytes: &self.bytes, at: 0 };
+        let mut times = TimeCodec::default();
+        let mut values = ValueCodec::default();
+        for _ in 0..self.samples {
+            let timestamp_ms = times.read(&mut bits);
+            let value = f64::from_bits(values.read(&mut bits));
+            if timestamp_ms > to_ms {
+                return;
+            }
+            if timestamp_ms > after_ms {
+                out.push(Sample { timestamp_ms, value });
+            }
+        }
+    }
+
+    pub(super) fn first_ms(&self) -> i64 {
+        self.first_ms
+    }
+
+    pub(super) fn last_ms(&self) -> i64 {
+        self.last_ms
+    }
+
+    pub(super) fn samples(&self) -> usize {
+        self.samples as usize
+    }
+
+    pub(super) fn heap_bytes(&self) -> usize {
+        self.bytes.len() + size_of::<Chunk>()
+    }
+}
+
+/// Delta-of-delta timestamps: a unary class (0, 10, 110, 1110, 1111) and 0, 7, 12, 20 or 64 bits.
+#[derive(Default)]
+struct TimeCodec {
+    previous: i64,
+    delta: i64,
+}
+
+/// Widths of the classes between "no change" and "all 64 bits".
+const TIME_CLASS_BITS: [u32; 3] = [7, 12, 20];
+
+impl TimeCodec {
+    fn write(&mut self, time: i64, bits: &mut BitWriter) {
+        let delta = time.wrapping_sub(self.previous);
+        let change = delta.wrapping_sub(self.delta);
+        (self.previous, self.delta) = (time, delta);
+        if change == 0 {
+            return bits.push(0, 1);
+        }
+        for (class, width) in TIME_CLASS_BITS.into_iter().enumerate() {
+            let half = 1i64 << (width - 1);
+            if (-half..half).contains(&change) {
+                // `class + 1` ones and a zero, then the change shifted to be positive.
+                bits.push((1 << (class + 2)) - 2, class as u32 + 2);
+                return bits.push((change + half) as u64, width);
+            }
+        }
+        bits.push(0b1111, 4);
+        bits.push(change as u64, 64);
+    }
+
+    fn read(&mut self, bits: &mut BitReader) -> i64 {
+        let ones = (0..4).take_while(|_| bits.pull(1) == 1).count();
+        let change = match ones {
+            0 => 0,
+            4 => bits.pull(64) as i64,
+            class => {
+                let width = TIME_CLASS_BITS[class - 1];
+                bits.pull(width) as i64 - (1i64 << (width - 1))
+            }
+        };
+        self.delta = self.delta.wrapping_add(change);
+        self.previous = self.previous.wrapping_add(self.delta);
+        self.previous
+    }
+}
+
+/// XOR values: 0 for the same, 10 and the bits inside the last window, or 11, a new window and its bits.
+#[derive(Default)]
+struct ValueCodec {
+    previous: u64,
+    /// Zero bits before and after the window of meaningful bits; a width of 0 means that there is none yet.
+    leading: u32,
+    width: u32,
+}
+
+impl ValueCodec {
+    fn write(&mut self, value: u64, bits: &mut BitWriter) {
+        let difference = value ^ self.previous;
+        self.previous = value;
+        if difference == 0 {
+            return bits.push(0, 1);
+        }
+        // Five bits hold the count of leading zeros.
+        let leading = difference.leading_zeros().min(31);
+        let trailing = difference.trailing_zeros();
+        let fits = self.width > 0 && leading >= self.leading && 64 - trailing <= self.leading + self.width;
+        if fits {
+            bits.push(0b10, 2);
+        } else {
+            (self.leading, self.width) = (leading, 64 - leading - trailing);
+            bits.push(0b11, 2);
+            bits.push(u64::from(self.leading), 5);
+            bits.push(u64::from(self.width - 1), 6);
+        }
+        bits.push(difference >> (64 - self.leading - self.width), self.width);
+    }
+
+    fn read(&mut self, bits: &mut BitReader) -> u64 {
+        if bits.pull(1) == 0 {
+            return self.previous;
+        }
+        if bits.pull(1) == 1 {
+            self.leading = bits.pull(5) as u32;
+            self.width = bits.pull(6) as u32 + 1;
+        }
+        self.previous ^= bits.pull(self.width) << (64 - self.leading - self.width);
+        self.previous
+    }
+}
+
+#[derive(Default)]
+struct BitWriter {
+    bytes: Vec<u8>,
+    /// Bits that are free in the last byte.
+    free: u32,
+}
+
+impl BitWriter {
+    /// Appends the low `width` bits of `value`, the highest first.
+    fn push(&mut self, value: u64, mut width: u32) {
+        while width > 0 {
+            if self.free == 0 {
+                self.bytes.push(0);
+                self.free = 8;
+            }
+            let count = width.min(self.free);
+            let part = (value >> (width - count)) & ((1 << count) - 1);
+            if let Some(last) = self.bytes.last_mut() {
+                *last |= (part << (self.free - count)) as u8;
+            }
+            self.free -= count;
+            width -= count;
+        }
+    }
+}
+
+struct BitReader<'a> {
+    bytes: &'a [u8],
+    /// Position in bits.
+    at: usize,
+}
+
+impl BitReader<'_> {
+    /// The next `width` bits; zeros after the end.
+    fn pull(&mut self, width: u32) -> u64 {
+        let mut value = 0;
+        let mut left = width;
+        while left > 0 {
+            let byte = self.bytes.get(self.at / 8).copied().unwrap_or(0);
+            let available = 8 - (self.at % 8) as u32;
+            let count = left.min(available);
+            let part = (u64::from(byte) >> (available - count)) & ((1 << count) - 1);
+            value = (value << count) | part;
+            self.at += count as usize;
+            left -= count;
+        }
+        value
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn restored(samples: &[Sample]) -> Vec<(i64, u64)> {
+        let mut out = Vec::new();
+        Chunk::compress(samples).decompress(i64::MIN, i64::MAX, &mut out);
+        out.iter().map(|s| (s.timestamp_ms, s.value.to_bits())).collect()
+    }
+
+    proptest! {
+        #[test]
+        fn what_goes_in_comes_out(steps in prop::collection::vec((1i64..5_000_000, any::<u64>(), any::<bool>()), 0..200)) {
+            let (mut time, mut value) = (-7_000_000_000_000i64, 0u64);
+            let samples: Vec<Sample> = steps.iter().map(|(step, bits, repeat)| {
+                time += step;
+                value = if *repeat { value } else { *bits };
+                Sample::new(time, f64::from_bits(value))
+            }).collect();
+            let expected: Vec<(i64, u64)> = samples.iter().map(|s| (s.timestamp_ms, s.value.to_bits())).collect();
+            prop_assert_eq!(restored(&samples), expected);
+        }
+    }
+
+    #[test]
+    fn a_steady_counter_costs_little() {
+        let samples: Vec<Sample> = (0..120).map(|i| Sample::new(i * 1_000, (1_000 + i * 3) as f64)).collect();
+        let bytes = Chunk::compress(&samples).bytes.len();
+        assert!(bytes < 120 * 2, "{bytes} bytes for 120 samples");
+    }
+}

@@ -1,0 +1,349 @@
+//! The store: series with their newest samples, in memory, bounded, found by label.
+//!
+//! Appending follows Prometheus (reference: storage and TSDB head): a later sample is taken, the same sample again is
+//! ignored, a sample that is older or contradicts the newest one is refused and counted. Nothing that is scraped can
+//! make the store grow without bound: series, samples and age have limits ([`StoreOptions`]), and what goes over them is
+//! refused or dropped, oldest first, and counted by reason ([`Rejections`]).
+//!
+//! The store reads no clock. [`Store::evict`] is told the time; call it about once a minute.
+
+mod chunk;
+mod index;
+mod series;
+
+use std::collections::{BTreeMap, HashMap};
+use std::time::Duration;
+
+use crate::labels::{Labels, METRIC_NAME};
+use crate::matcher::Matcher;
+use crate::sample::{STALE_NAN, Sample};
+use index::{Candidates, Index};
+use series::{SampleRefused, Series};
+
+/// Metrics whose help, type and unit are kept; a target that invents names can't grow the store by them.
+const METADATA_MAX: usize = 20_000;
+
+/// The bounds of a [`Store`].
+#[derive(Clone, Debug, PartialEq)]
+pub struct StoreOptions {
+    /// Samples older than this, before the time told to [`Store::evict`], are dropped. Default: one hour.
+    pub retention: Duration,
+    /// Series that may exist at once; further new ones are refused. Default: 200,000, about 150 MB of labels and index.
+    pub series_max: usize,
+    /// Samples that may exist at once, over all series; beyond it the oldest of the fullest series go. Default: 50 million, about 150 MB.
+    pub samples_max: usize,
+}
+
+impl Default for StoreOptions {
+    fn default() -> Self {
+        StoreOptions {
+            retention: Duration::from_secs(3_600),
+            series_max: 200_000,
+            samples_max: 50_000_000,
+        }
+    }
+}
+
+/// A series of one [`Store`]; stays valid until the series is evicted, and is never given to another series.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct SeriesId {
+    slot: u32,
+    generation: u32,
+}
+
+/// Why a sample was refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Rejected {
+    /// Older than the newest sample of its series.
+    #[error("out of order sample")]
+    OutOfOrder,
+    /// As old as the newest sample of its series, with another value.
+    #[error("duplicate sample for timestamp")]
+    DuplicateTimestamp,
+    /// Older than the store keeps samples.
+    #[error("out of bounds")]
+    TooOld,
+    /// The store holds as many series as it may.
+    #[error("series limit reached")]
+    TooManySeries,
+    /// The series was evicted; ask for its id again.
+    #[error("unknown series")]
+    UnknownSeries,
+}
+
+/// How many samples were refused since the store was made, by reason.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Rejections {
+    /// See [`Rejected::OutOfOrder`].
+    pub out_of_order: u64,
+    /// See [`Rejected::DuplicateTimestamp`].
+    pub duplicate_timestamp: u64,
+    /// See [`Rejected::TooOld`].
+    pub too_old: u64,
+    /// See [`Rejected::TooManySeries`].
+    pub too_many_series: u64,
+    /// Samples that were taken and dropped again before their age, because there were more than `samples_max`.
+    pub dropped_over_samples_max: u64,
+}
+
+/// What a metric is, as its target says.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Metadata {
+    /// `counter`, `gauge`, `histogram`, …; empty when the target didn't say.
+    pub kind: String,
+    /// The unit (OpenMetrics only).
+    pub unit: String,
+    /// One sentence.
+    pub help: String,
+}
+
+/// Sizes of a store.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct StoreSize {
+    /// Series at the moment.
+    pub series: usize,
+    /// Samples at the moment.
+    pub samples: usize,
+    /// Bytes of memory, estimated from the capacity of what is held.
+    pub bytes: usize,
+}
+
+struct Slot {
+    generation: u32,
+    series: Option<Series>,
+}
+
+/// All series. See the module's documentation.
+#[derive(Default)]
+pub struct Store {
+    options: StoreOptions,
+    slots: Vec<Slot>,
+    free: Vec<u32>,
+    ids: HashMap<Labels, SeriesId>,
+    index: Index,
+    metadata: BTreeMap<String, Metadata>,
+    samples: usize,
+    rejections: Rejections,
+    /// Samples before this are out of bounds; moves with `evict`.
+    cutoff_ms: Option<i64>,
+}
+
+/// A series to read from.
+#[derive(Clone, Copy)]
+pub struct SeriesRef<'a>(&'a Series);
+
+impl<'a> SeriesRef<'a> {
+    /// The labels, name included.
+    pub fn labels(&self) -> &'a Labels {
+        &self.0.labels
+    }
+
+    /// The samples in `(after_ms, to_ms]`, stale markers included. `scratch` is used where old samples must be decompressed.
+    pub fn samples(&self, after_ms: i64, to_ms: i64, scratch: &'a mut Vec<Sample>) -> &'a [Sample] {
+        self.0.window(after_ms, to_ms, scratch)
+    }
+
+    /// The newest sample; it may be a stale marker.
+    pub fn newest(&self) -> Option<Sample> {
+        self.0.newest()
+    }
+}
+
+impl Store {
+    /// An empty store.
+    pub fn new(options: StoreOptions) -> Store {
+        Store { options, ..Store::default() }
+    }
+
+    /// The series with these labels, created when it is new.
+    pub fn series_id(&mut self, labels: &Labels) -> Result<SeriesId, Rejected> {
+        if let Some(id) = self.ids.get(labels) {
+            return Ok(*id);
+        }
+        if self.ids.len() >= self.options.series_max {
+            return Err(self.reject(Rejected::TooManySeries));
+        }
+        let series = Some(Series::new(labels.clone()));
+        let slot = match self.free.pop() {
+            Some(slot) => {
+                self.slots[slot as usize].series = series;
+                slot
+            }
+            None => {
+                self.slots.push(Slot { generation: 0, series });
+                // `series_max` is far below 2³².
+                u32::try_from(self.slots.len() - 1).unwrap_or(u32::MAX)
+            }
+        };
+        let id = SeriesId { slot, generation: self.slots[slot as usize].generation };
+        self.index.insert(labels, slot);
+        self.ids.insert(labels.clone(), id);
+        Ok(id)
+    }
+
+    /// Appends a sample to a series. The same sample again is not an error.
+    pub fn append(&mut self, id: SeriesId, sample: Sample) -> Result<(), Rejected> {
+        if self.cutoff_ms.is_some_and(|cutoff| sample.timestamp_ms < cutoff) {
+            return Err(self.reject(Rejected::TooOld));
+        }
+        let slot = self.slots.get_mut(id.slot as usize).filter(|slot| slot.generation == id.generation);
+        let Some(series) = slot.and_then(|slot| slot.series.as_mut()) else {
+            return Err(Rejected::UnknownSeries);
+        };
+        match series.append(sample) {
+            Ok(new) => {
+                self.samples += usize::from(new);
+                Ok(())
+            }
+            Err(SampleRefused::OutOfOrder) => Err(self.reject(Rejected::OutOfOrder)),
+            Err(SampleRefused::Duplicate) => Err(self.reject(Rejected::DuplicateTimestamp)),
+        }
+    }
+
+    /// Appends a sample to the series with these labels, created when it is new.
+    pub fn append_to(&mut self, labels: &Labels, sample: Sample) -> Result<SeriesId, Rejected> {
+        let id = self.series_id(labels)?;
+        self.append(id, sample)?;
+        Ok(id)
+    }
+
+    /// Ends series at a time: queries after it no longer see them. A series that has newer samples, or has
+    /// ended already, is left as it is. Returns how many were ended.
+    pub fn mark_stale(&mut self, ids: impl IntoIterator<Item = SeriesId>, at_ms: i64) -> usize {
+        let mut ended = 0;
+        for id in ids {
+            let newest = self.series(id).and_then(|series| series.newest());
+            let alive = newest.is_some_and(|s| !s.is_stale_marker() && s.timestamp_ms < at_ms);
+            ended += usize::from(alive && self.append(id, Sample::new(at_ms, STALE_NAN)).is_ok());
+        }
+        ended
+    }
+
+    fn reject(&mut self, why: Rejected) -> Rejected {
+        match why {
+            Rejected::OutOfOrder => self.rejections.out_of_order += 1,
+            Rejected::DuplicateTimestamp => self.rejections.duplicate_timestamp += 1,
+            Rejected::TooOld => self.rejections.too_old += 1,
+            Rejected::TooManySeries => self.rejections.too_many_series += 1,
+            Rejected::UnknownSeries => {}
+        }
+        why
+    }
+
+    /// Drops what is older than the retention, then the oldest samples over `samples_max`, then empty series.
+    pub fn evict(&mut self, now_ms: i64) {
+        let retention_ms = i64::try_from(self.options.retention.as_millis()).unwrap_or(i64::MAX);
+        let cutoff_ms = now_ms.saturating_sub(retention_ms);
+        self.cutoff_ms = Some(cutoff_ms);
+        for slot in &mut self.slots {
+            self.samples -= slot.series.as_mut().map_or(0, |series| series.evict(cutoff_ms));
+        }
+        self.drop_over_samples_max();
+        for slot in 0..self.slots.len() {
+            if self.slots[slot].series.as_ref().is_some_and(Series::is_empty) {
+                self.remove(slot);
+            }
+        }
+    }
+
+    /// Takes chunks from every series in turn until the samples fit: no target can push out another's history alone.
+    fn drop_over_samples_max(&mut self) {
+        while self.samples > self.options.samples_max {
+            let before = self.samples;
+            for series in self.slots.iter_mut().filter_map(|slot| slot.series.as_mut()) {
+                let excess = self.samples.saturating_sub(self.options.samples_max);
+                if excess == 0 {
+                    break;
+                }
+                self.samples -= series.drop_oldest();
+            }
+            self.rejections.dropped_over_samples_max += (before - self.samples) as u64;
+        }
+    }
+
+    fn remove(&mut self, slot: usize) {
+        let Some(series) = self.slots[slot].series.take() else { return };
+        let number = u32::try_from(slot).unwrap_or(u32::MAX);
+        self.slots[slot].generation = self.slots[slot].generation.wrapping_add(1);
+        self.index.remove(&series.labels, number);
+        self.ids.remove(&series.labels);
+        self.free.push(number);
+    }
+
+    /// A series to read from; `None` when it was evicted.
+    pub fn series(&self, id: SeriesId) -> Option<SeriesRef<'_>> {
+        let slot = self.slots.get(id.slot as usize).filter(|slot| slot.generation == id.generation)?;
+        slot.series.as_ref().map(SeriesRef)
+    }
+
+    /// The series that satisfy all matchers, in the order in which they came into the store.
+    pub fn select(&self, matchers: &[Matcher]) -> Vec<SeriesRef<'_>> {
+        let matching = |series: &&Series| matchers.iter().all(|matcher| matcher.matches_labels(&series.labels));
+        let all = || self.slots.iter().filter_map(|slot| slot.series.as_ref());
+        match self.index.candidates(matchers) {
+            Candidates::All => all().filter(matching).map(SeriesRef).collect(),
+            Candidates::These(ids) => {
+                let found = ids.into_iter().filter_map(|id| self.slots.get(id as usize)?.series.as_ref());
+                found.filter(matching).map(SeriesRef).collect()
+            }
+        }
+    }
+
+    /// The series that satisfy all matchers and have a sample in `[from_ms, to_ms]`.
+    pub fn select_between(&self, matchers: &[Matcher], from_ms: i64, to_ms: i64) -> Vec<SeriesRef<'_>> {
+        let mut selected = self.select(matchers);
+        selected.retain(|series| {
+            let begins = series.0.oldest_ms().is_some_and(|oldest| oldest <= to_ms);
+            begins && series.newest().is_some_and(|newest| newest.timestamp_ms >= from_ms)
+        });
+        selected
+    }
+
+    /// The names of all labels, sorted.
+    pub fn label_names(&self) -> Vec<&str> {
+        self.index.names().collect()
+    }
+
+    /// The values of a label, sorted.
+    pub fn label_values(&self, name: &str) -> Vec<&str> {
+        self.index.values(name).collect()
+    }
+
+    /// The names of all metrics, sorted.
+    pub fn metric_names(&self) -> Vec<&str> {
+        self.label_values(METRIC_NAME)
+    }
+
+    /// What targets say about a metric family.
+    pub fn metadata(&self) -> &BTreeMap<String, Metadata> {
+        &self.metadata
+    }
+
+    /// The description of a family, to be filled in; `None` when there are too many families.
+    pub(crate) fn metadata_entry(&mut self, family: &str) -> Option<&mut Metadata> {
+        if !self.metadata.contains_key(family) {
+            if self.metadata.len() >= METADATA_MAX {
+                return None;
+            }
+            self.metadata.insert(family.to_owned(), Metadata::default());
+        }
+        self.metadata.get_mut(family)
+    }
+
+    /// Refused samples by reason.
+    pub fn rejections(&self) -> Rejections {
+        self.rejections
+    }
+
+    /// Series, samples and bytes at the moment. Walks the store.
+    pub fn size(&self) -> StoreSize {
+        let series = || self.slots.iter().filter_map(|slot| slot.series.as_ref());
+        debug_assert_eq!(self.samples, series().map(Series::samples).sum::<usize>());
+        let maps = self.ids.capacity() * (size_of::<(Labels, SeriesId)>() + 1) + self.slots.capacity() * size_of::<Slot>();
+        let bytes = series().map(Series::heap_bytes).sum::<usize>() + self.index.heap_bytes() + maps;
+        StoreSize { series: self.ids.len(), samples: self.samples, bytes }
+    }
+}
+
+#[cfg(test)]
+mod tests;
