@@ -1,0 +1,406 @@
+//! The life of one pod on this node: sandbox, volumes, init containers, containers, and its end.
+//!
+//! The end, in this order: the pod leaves every Service; requests in flight are waited for, up to half the grace period;
+//! each container's preStop hook, SIGTERM, and at the end of the grace period SIGKILL; the last status; the object is
+//! removed. A stop of the whole world does the same and leaves the object alone, so that the next start brings the pod back.
+
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
+use std::time::Duration;
+
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::{Container, ObjectReference, Pod};
+use kube::api::{DeleteParams, PostParams, Preconditions};
+use kube::{Api, ResourceExt};
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, timeout_at};
+use tokio_util::sync::CancellationToken;
+
+use super::network::{PodNetwork, Way};
+use super::state::{ContainerState, PodState, Run, status};
+use super::volumes::{self, Volumes};
+use super::{Node, run};
+use crate::cluster::{Key, Severity, reference};
+use crate::container::cgroup::Group;
+use crate::container::logs::{self, Log};
+use crate::container::limits::Limits;
+use crate::container::process::Process;
+use crate::container::sandbox::Sandbox;
+
+/// Kubernetes' default for `terminationGracePeriodSeconds`.
+const GRACE_DEFAULT: Duration = Duration::from_secs(30);
+/// A stop of the world gives no pod more than this.
+const WORLD_STOP_GRACE_MAX: Duration = Duration::from_secs(10);
+/// Between attempts to make a sandbox or a volume that something outside of the pod prevents.
+const SETUP_RETRY: Duration = Duration::from_secs(2);
+
+/// A pod as the API has it, or the news that it has it no more.
+pub(crate) struct View {
+    pub(crate) pod: Arc<Pod>,
+    pub(crate) gone: bool,
+}
+
+/// What a pod's tasks share.
+pub(crate) struct PodContext {
+    pub(crate) node: Node,
+    pub(crate) uid: String,
+    pub(crate) key: Key,
+    pub(crate) pod: Mutex<Arc<Pod>>,
+    state: watch::Sender<PodState>,
+    /// Told when the containers have to end.
+    pub(crate) stop: CancellationToken,
+    /// When the grace period ends; may come nearer while it runs.
+    pub(crate) deadline: watch::Sender<Option<Instant>>,
+    pub(crate) network: OnceLock<Arc<PodNetwork>>,
+    pub(crate) volumes: OnceLock<Volumes>,
+    /// What of each container exists just now, init containers first.
+    pub(crate) live: Mutex<Vec<Live>>,
+}
+
+/// The running parts of one container.
+#[derive(Clone, Default)]
+pub(crate) struct Live {
+    pub(crate) group: Option<Group>,
+    pub(crate) process: Weak<Process>,
+    pub(crate) log: Weak<Log>,
+}
+
+impl PodContext {
+    pub(crate) fn new(node: Node, pod: Arc<Pod>) -> Self {
+        let mut state = PodState::new(&pod);
+        run::carry_over(&pod, &mut state);
+        let count = state.init.len() + state.containers.len();
+        PodContext {
+            node,
+            uid: pod.uid().unwrap_or_default(),
+            key: Key::of(&*pod),
+            pod: Mutex::new(pod),
+            state: watch::Sender::new(state),
+            stop: CancellationToken::new(),
+            deadline: watch::Sender::new(None),
+            network: OnceLock::new(),
+            volumes: OnceLock::new(),
+            live: Mutex::new(vec![Live::default(); count]),
+        }
+    }
+
+    pub(crate) fn pod(&self) -> Arc<Pod> {
+        Arc::clone(&self.pod.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// The spec of the container with this number, init containers first.
+    pub(crate) fn container(&self, index: usize) -> Option<Container> {
+        let pod = self.pod();
+        let spec = pod.spec.as_ref()?;
+        spec.init_containers.iter().flatten().chain(&spec.containers).nth(index).cloned()
+    }
+
+    pub(crate) fn state(&self) -> PodState {
+        self.state.borrow().clone()
+    }
+
+    /// Changes what is known; the status follows.
+    pub(crate) fn update(&self, change: impl FnOnce(&mut PodState)) {
+        self.state.send_modify(change);
+    }
+
+    /// Changes what is known of one container.
+    pub(crate) fn update_container(&self, index: usize, change: impl FnOnce(&mut ContainerState)) {
+        self.update(|state| {
+            if let Some(container) = state.init.iter_mut().chain(&mut state.containers).nth(index) {
+                change(container);
+            }
+        });
+    }
+
+    pub(crate) fn container_state(&self, index: usize) -> Option<ContainerState> {
+        let state = self.state.borrow();
+        state.init.iter().chain(&state.containers).nth(index).cloned()
+    }
+
+    pub(crate) fn set_live(&self, index: usize, live: Live) {
+        if let Some(place) = self.live.lock().unwrap_or_else(PoisonError::into_inner).get_mut(index) {
+            *place = live;
+        }
+    }
+
+    pub(crate) fn live(&self, index: usize) -> Option<Live> {
+        self.live.lock().unwrap_or_else(PoisonError::into_inner).get(index).cloned()
+    }
+
+    pub(crate) fn event(&self, about: &ObjectReference, severity: Severity, reason: &str, message: String) {
+        self.node.cluster.recorder.record(about, "kubelet", severity, reason, message);
+    }
+
+    pub(crate) fn pod_event(&self, severity: Severity, reason: &str, message: String) {
+        self.event(&reference(&*self.pod()), severity, reason, message);
+    }
+
+    /// The directory of this pod's volumes and scratch space.
+    pub(crate) fn dir(&self) -> PathBuf {
+        self.node.pod_dir.join(&self.uid)
+    }
+
+    pub(crate) fn log_dir(&self) -> PathBuf {
+        logs::pod_dir(&self.node.log_dir, &self.key.namespace, &self.key.name, &self.uid)
+    }
+}
+
+/// Runs a pod from its first sight to its end.
+pub(crate) async fn live(context: Arc<PodContext>, mut views: watch::Receiver<View>, stopping: CancellationToken) {
+    let reporter = tokio::spawn(report(Arc::clone(&context)));
+    let life = tokio::spawn(containers(Arc::clone(&context)));
+    let goodbye = watch_over(&context, &mut views, &stopping).await;
+    if let Some(network) = context.network.get() {
+        network.start_leaving();
+        if let Goodbye::Deleted(grace) = goodbye {
+            let _ = tokio::time::timeout(grace / 2, network.idle()).await;
+        }
+    }
+    let grace = match goodbye {
+        Goodbye::Deleted(grace) => grace,
+        Goodbye::Gone => Duration::ZERO,
+        Goodbye::WorldStops => grace_of(&context.pod()).min(WORLD_STOP_GRACE_MAX),
+    };
+    context.deadline.send_replace(Some(Instant::now() + grace));
+    context.stop.cancel();
+    hurry_if_told(&context, &mut views, life).await;
+    reporter.abort();
+    if let Some(network) = context.network.get() {
+        context.node.network.leave(network);
+    }
+    let _ = std::fs::remove_dir_all(context.dir());
+    if let Goodbye::Deleted(_) = goodbye {
+        let _ = report_once(&context).await;
+        remove_object(&context).await;
+    }
+    if !matches!(goodbye, Goodbye::WorldStops) {
+        let _ = std::fs::remove_dir_all(context.log_dir());
+    }
+}
+
+/// Why a pod's containers are stopped.
+#[derive(Clone, Copy)]
+enum Goodbye {
+    /// Somebody deleted it, with so much time to end.
+    Deleted(Duration),
+    /// Its object is no more: nobody is left to wait.
+    Gone,
+    WorldStops,
+}
+
+/// Takes in changes of the pod until it has to go.
+async fn watch_over(context: &PodContext, views: &mut watch::Receiver<View>, stopping: &CancellationToken) -> Goodbye {
+    loop {
+        {
+            let view = views.borrow_and_update();
+            let before = std::mem::replace(
+                &mut *context.pod.lock().unwrap_or_else(PoisonError::into_inner),
+                Arc::clone(&view.pod),
+            );
+            if view.gone {
+                return Goodbye::Gone;
+            }
+            if view.pod.metadata.deletion_timestamp.is_some() {
+                return Goodbye::Deleted(grace_of(&view.pod));
+            }
+            resize(context, &before, &view.pod);
+        }
+        tokio::select! {
+            changed = views.changed() => if changed.is_err() { return Goodbye::WorldStops },
+            () = stopping.cancelled() => return Goodbye::WorldStops,
+        }
+    }
+}
+
+/// Waits for the containers to end, sooner if the pod is deleted again with less time.
+async fn hurry_if_told(context: &PodContext, views: &mut watch::Receiver<View>, mut life: JoinHandle<()>) {
+    loop {
+        tokio::select! {
+            _ = &mut life => return,
+            changed = views.changed() => {
+                if changed.is_err() {
+                    let _ = life.await;
+                    return;
+                }
+                let view = views.borrow_and_update();
+                let grace = if view.gone { Duration::ZERO } else { grace_of(&view.pod) };
+                let deadline = Instant::now() + grace;
+                context.deadline.send_modify(|at| *at = Some(at.map_or(deadline, |at| at.min(deadline))));
+            }
+        }
+    }
+}
+
+fn grace_of(pod: &Pod) -> Duration {
+    let seconds = pod
+        .metadata
+        .deletion_grace_period_seconds
+        .or_else(|| pod.spec.as_ref().and_then(|s| s.termination_grace_period_seconds));
+    seconds.map_or(GRACE_DEFAULT, |s| Duration::from_secs(s.max(0) as u64))
+}
+
+/// Applies changed resources to running containers.
+fn resize(context: &PodContext, before: &Pod, after: &Pod) {
+    let resources = |pod: &Pod| -> Vec<_> {
+        let spec = pod.spec.clone().unwrap_or_default();
+        spec.init_containers.into_iter().flatten().chain(spec.containers).map(|c| c.resources).collect()
+    };
+    for (index, (old, new)) in resources(before).into_iter().zip(resources(after)).enumerate() {
+        let Some(group) = context.live(index).and_then(|live| live.group).filter(|_| old != new) else { continue };
+        match group.limit(&Limits::of(new.as_ref())) {
+            Ok(()) => context.update_container(index, |container| container.resources = new),
+            Err(e) => context.pod_event(Severity::Warning, "ResizeError", format!("resize in place: {e}")),
+        }
+    }
+}
+
+/// Makes the pod's surroundings, then runs init containers one by one and containers side by side.
+async fn containers(context: Arc<PodContext>) {
+    if context.pod().metadata.deletion_timestamp.is_some() {
+        return;
+    }
+    context.update(|state| state.started_at = state.started_at.or(Some(Timestamp::now())));
+    while let Err((reason, problem)) = set_up(&context).await {
+        context.pod_event(Severity::Warning, reason, problem);
+        tokio::select! {
+            () = tokio::time::sleep(SETUP_RETRY) => {}
+            () = context.stop.cancelled() => return,
+        }
+    }
+    let init = context.state().init.len();
+    for index in 0..init {
+        if !run::until_done(&context, index, true).await {
+            return;
+        }
+    }
+    context.update(|state| {
+        for container in &mut state.containers {
+            if matches!(&container.run, Run::Waiting { reason, .. } if reason == "PodInitializing") {
+                container.run = Run::Waiting { reason: "ContainerCreating".to_owned(), message: None };
+            }
+        }
+    });
+    let total = init + context.state().containers.len();
+    futures::future::join_all((init..total).map(|index| run::until_done(&context, index, false))).await;
+}
+
+async fn set_up(context: &PodContext) -> Result<(), (&'static str, String)> {
+    let pod = context.pod();
+    if context.volumes.get().is_none() {
+        let dir = context.dir().join("volumes");
+        let made = volumes::make(&context.node.cluster.client, &pod, &dir).await.map_err(|e| ("FailedMount", e))?;
+        let _ = context.volumes.set(made);
+    }
+    if context.network.get().is_none() {
+        let failed = |e: String| ("FailedCreatePodSandBox", format!("Failed to create pod sandbox: {e}"));
+        let way = way_in(context, &pod).await.map_err(failed)?;
+        let network = context.node.network.join(&context.uid, way).map_err(|e| failed(e.to_string()))?;
+        let ip = network.ip().to_string();
+        for port in declared_ports(&pod) {
+            if let Err(e) = network.listen(port) {
+                context.pod_event(Severity::Warning, "FailedToListen", format!("{ip}:{port}: {e}"));
+            }
+        }
+        let _ = context.network.set(network);
+        context.update(|state| state.ip = Some(ip));
+    }
+    Ok(())
+}
+
+async fn way_in(context: &PodContext, pod: &Pod) -> Result<Way, String> {
+    if context.node.isolated {
+        let sandbox = Sandbox::start(&context.node.launcher).await.map_err(|e| e.to_string())??;
+        return Ok(Way::Sandbox(sandbox));
+    }
+    let mut ports = std::collections::BTreeMap::new();
+    for declared in declared_ports(pod) {
+        let free = std::net::TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr());
+        ports.insert(declared, free.map_err(|e| e.to_string())?.port());
+    }
+    Ok(Way::Host(ports))
+}
+
+/// The ports a pod names: its containers', and the one Prometheus is told of.
+pub(crate) fn declared_ports(pod: &Pod) -> Vec<u16> {
+    let containers = pod.spec.iter().flat_map(|s| &s.containers);
+    let declared = containers.flat_map(|c| c.ports.iter().flatten()).filter_map(|p| u16::try_from(p.container_port).ok());
+    let scraped = pod.annotations().get("prometheus.io/port").and_then(|port| port.parse().ok());
+    declared.chain(scraped).collect()
+}
+
+/// Writes the status whenever what is known changes.
+async fn report(context: Arc<PodContext>) {
+    let mut changes = context.state.subscribe();
+    loop {
+        changes.borrow_and_update();
+        while let Err(e) = report_once(&context).await {
+            if matches!(&e, kube::Error::Api(status) if status.code == 404) {
+                return;
+            }
+            tracing::warn!(pod = %context.key, "status not written: {e}");
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        }
+        if changes.changed().await.is_err() {
+            return;
+        }
+    }
+}
+
+async fn report_once(context: &PodContext) -> Result<(), kube::Error> {
+    const CONFLICTS_MAX: usize = 10;
+    let pods = &context.node.cluster.pods;
+    let api: Api<Pod> = Api::namespaced(context.node.cluster.client.clone(), &context.key.namespace);
+    for _ in 0..CONFLICTS_MAX {
+        let Some(pod) = pods.get(&context.key).filter(|pod| pod.uid().as_ref() == Some(&context.uid)) else {
+            return Ok(());
+        };
+        let new = status(&pod, &context.state(), Timestamp::now());
+        if pod.status.as_ref() == Some(&new) {
+            return Ok(());
+        }
+        let mut changed = Pod::clone(&pod);
+        changed.status = Some(new);
+        match api.replace_status(&context.key.name, &PostParams::default(), &changed).await {
+            Ok(pod) => {
+                pods.absorb(pod);
+                return Ok(());
+            }
+            Err(kube::Error::Api(status)) if status.code == 409 => pods.absorb(api.get(&context.key.name).await?),
+            Err(e) => return Err(e),
+        }
+    }
+    Ok(())
+}
+
+async fn remove_object(context: &PodContext) {
+    let api: Api<Pod> = Api::namespaced(context.node.cluster.client.clone(), &context.key.namespace);
+    let params = DeleteParams {
+        grace_period_seconds: Some(0),
+        preconditions: Some(Preconditions { uid: Some(context.uid.clone()), resource_version: None }),
+        ..DeleteParams::default()
+    };
+    match api.delete(&context.key.name, &params).await {
+        Err(kube::Error::Api(status)) if status.code == 404 || status.code == 409 => {}
+        Err(e) => tracing::warn!(pod = %context.key, "not removed: {e}"),
+        Ok(_) => {}
+    }
+}
+
+/// Waits until a time that may come nearer.
+pub(crate) async fn grace_over(deadline: &watch::Sender<Option<Instant>>) {
+    let mut changes = deadline.subscribe();
+    loop {
+        let at = *changes.borrow_and_update();
+        let Some(at) = at else {
+            if changes.changed().await.is_err() {
+                return;
+            }
+            continue;
+        };
+        if timeout_at(at, changes.changed()).await.is_err() {
+            return;
+        }
+    }
+}

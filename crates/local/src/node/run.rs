@@ -1,0 +1,447 @@
+//! The life of one container: start, probes, end, and start again as the restart policy says.
+//!
+//! Reasons, messages and events are the kubelet's: `ErrImageNeverPull`, `CreateContainerConfigError`, `StartError`,
+//! `CrashLoopBackOff` with "back-off 10s restarting failed container=… pod=…", `OOMKilled`, `Completed`, `Error`.
+
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::{Container, LifecycleHandler, ObjectReference, Pod};
+use kube::ResourceExt;
+use rustix::process::Signal;
+use tokio::time::Instant;
+
+use super::backoff::BackOff;
+use super::network::Way;
+use super::pod::{Live, PodContext, declared_ports, grace_over};
+use super::probe::{ExecInContainer, Purpose, Target, http_get, probe};
+use super::state::{Ended, PodState, Run};
+use super::{env, volumes};
+use crate::cluster::{Severity, reference};
+use crate::container::limits::Limits;
+use crate::container::logs::Log;
+use crate::container::message::{Namespaces, RunSpec};
+use crate::container::process::{Exit, Outputs, Process};
+
+/// After a configuration error, which only a change outside of the pod can mend.
+const CONFIG_RETRY: Duration = Duration::from_secs(10);
+/// Output of a probe or hook that is kept.
+const EXEC_OUTPUT_BYTES_MAX: usize = 10 * 1024;
+
+/// Why a container could not be started.
+enum NotStarted {
+    /// It stays as it is: nothing on this machine will change.
+    Image(String),
+    /// Something it names is not there yet.
+    Config(String),
+    /// The program could not be executed.
+    Start(String),
+}
+
+/// A node that comes back finds containers that ran before: they count as ended, as after a reboot.
+pub(crate) fn carry_over(pod: &Pod, state: &mut PodState) {
+    let Some(shown) = &pod.status else { return };
+    state.started_at = shown.start_time.as_ref().map(|time| time.0);
+    let statuses = shown.init_container_statuses.iter().flatten().chain(shown.container_statuses.iter().flatten());
+    for status in statuses {
+        let containers = &mut state.init.iter_mut().chain(&mut state.containers);
+        let Some(container) = containers.find(|c| c.name == status.name) else { continue };
+        container.restarts = status.restart_count;
+        if let Some(running) = status.state.as_ref().and_then(|s| s.running.as_ref()) {
+            container.restarts += 1;
+            container.last = Some(Ended {
+                code: 255,
+                reason: "Unknown".to_owned(),
+                message: Some("the node stopped".to_owned()),
+                started_at: running.started_at.as_ref().map(|time| time.0),
+                finished_at: Timestamp::now(),
+            });
+        }
+    }
+}
+
+/// Runs a container until it needs no further start. For an init container: whether it succeeded.
+pub(crate) async fn until_done(context: &Arc<PodContext>, index: usize, is_init: bool) -> bool {
+    let Some(container) = context.container(index) else { return false };
+    let policy = context.pod().spec.as_ref().and_then(|s| s.restart_policy.clone());
+    let mut score = BackOff::default();
+    loop {
+        if context.stop.is_cancelled() {
+            return false;
+        }
+        let began = Instant::now();
+        let ended = match start(context, index, &container).await {
+            Ok(running) => running.until_end(context, index, &container).await,
+            Err(NotStarted::Image(message)) => {
+                wait_for_image(context, index, &container, message).await;
+                return false;
+            }
+            Err(NotStarted::Config(message)) => {
+                context.event(&about(context, &container), Severity::Warning, "Failed", format!("Error: {message}"));
+                waiting(context, index, "CreateContainerConfigError", message);
+                pause(context, CONFIG_RETRY).await;
+                continue;
+            }
+            Err(NotStarted::Start(message)) => {
+                context.event(&about(context, &container), Severity::Warning, "Failed", format!("Error: {message}"));
+                ended(128, "StartError", Some(message), None)
+            }
+        };
+        let code = ended.code;
+        context.update_container(index, |c| {
+            c.ready = false;
+            c.started = false;
+            c.run = Run::Ended(ended.clone());
+        });
+        let again = match policy.as_deref() {
+            Some("Never") => false,
+            Some("OnFailure") => code != 0,
+            _ => !is_init || code != 0,
+        };
+        if !again || context.stop.is_cancelled() {
+            return code == 0;
+        }
+        back_off(context, index, &container, ended, score.after(began.elapsed())).await;
+    }
+}
+
+/// Waits before the next start, as `CrashLoopBackOff` if there is anything to wait for.
+async fn back_off(context: &PodContext, index: usize, container: &Container, ended: Ended, wait: Duration) {
+    let pod = format!("{}_{}({})", context.key.name, context.key.namespace, context.uid);
+    if !wait.is_zero() {
+        let name = &container.name;
+        let message = format!("Back-off restarting failed container {name} in pod {pod}");
+        context.event(&about(context, container), Severity::Warning, "BackOff", message);
+    }
+    let message = format!("back-off {} restarting failed container={} pod={pod}", go_duration(wait), container.name);
+    context.update_container(index, |c| {
+        c.last = Some(ended);
+        c.restarts += 1;
+        c.run = Run::Waiting { reason: "CrashLoopBackOff".to_owned(), message: Some(message) };
+    });
+    pause(context, wait).await;
+}
+
+/// A duration as Go prints it: `10s`, `1m20s`, `5m0s`.
+fn go_duration(duration: Duration) -> String {
+    let seconds = duration.as_secs();
+    if seconds < 60 { format!("{seconds}s") } else { format!("{}m{}s", seconds / 60, seconds % 60) }
+}
+
+async fn wait_for_image(context: &PodContext, index: usize, container: &Container, message: String) {
+    let about = about(context, container);
+    context.event(&about, Severity::Warning, "ErrImageNeverPull", message.clone());
+    context.event(&about, Severity::Warning, "Failed", "Error: ErrImageNeverPull".to_owned());
+    waiting(context, index, "ErrImageNeverPull", message);
+    context.stop.cancelled().await;
+}
+
+fn waiting(context: &PodContext, index: usize, reason: &str, message: String) {
+    context.update_container(index, |c| {
+        c.run = Run::Waiting { reason: reason.to_owned(), message: Some(message) };
+    });
+}
+
+async fn pause(context: &PodContext, time: Duration) {
+    tokio::select! {
+        () = tokio::time::sleep(time) => {}
+        () = context.stop.cancelled() => {}
+    }
+}
+
+/// The reference that a container's events carry.
+fn about(context: &PodContext, container: &Container) -> ObjectReference {
+    let field_path = Some(format!("spec.containers{{{}}}", container.name));
+    ObjectReference { field_path, ..reference(&*context.pod()) }
+}
+
+/// A started container.
+struct Running {
+    process: Arc<Process>,
+    started_at: Timestamp,
+    user_namespace: bool,
+}
+
+async fn start(context: &Arc<PodContext>, index: usize, container: &Container) -> Result<Running, NotStarted> {
+    let image_name = container.image.clone().unwrap_or_default();
+    let node = &context.node;
+    let image = node.images.get(&image_name).ok_or_else(|| NotStarted::Image(node.images.missing(&image_name)))?;
+    let about = about(context, container);
+    context.event(&about, Severity::Normal, "Pulled", format!("Container image \"{image_name}\" already present on machine"));
+    let start_error = |e: io::Error| NotStarted::Start(e.to_string());
+
+    let pod = context.pod();
+    let ip = context.network.get().map(|network| network.ip().to_string()).unwrap_or_default();
+    let mut env = env::environment(&node.cluster.client, &pod, container, &ip).await.map_err(NotStarted::Config)?;
+    if let Some(Way::Host(ports)) = context.network.get().map(|network| network.way()) {
+        let first = declared_ports(&pod).first().and_then(|port| ports.get(port));
+        env.extend(first.map(|port| ("PORT".to_owned(), port.to_string())));
+        env.extend(ports.iter().map(|(declared, real)| (format!("PORT_{declared}"), real.to_string())));
+    }
+    let restarts = context.container_state(index).map_or(0, |c| c.restarts);
+    let group = match &node.cgroups {
+        Some(cgroups) => {
+            let name = format!("{}_{}_{restarts}", context.uid, container.name);
+            Some(cgroups.create(&name, &Limits::of(container.resources.as_ref())).map_err(start_error)?)
+        }
+        None => None,
+    };
+    let namespaces = match context.network.get().map(|network| network.way()) {
+        Some(Way::Sandbox(sandbox)) => {
+            Namespaces::Pod { sandbox: sandbox.pid(), user: sandbox.has_user_namespace() }
+        }
+        _ => Namespaces::Host,
+    };
+    let scratch = context.dir().join("scratch").join(&container.name);
+    std::fs::create_dir_all(&scratch).map_err(start_error)?;
+    let mounts = context.volumes.get().map(|v| volumes::mounts(container, v)).transpose().map_err(NotStarted::Config)?;
+    let user_namespace = matches!(namespaces, Namespaces::Pod { user: true, .. });
+    let spec = RunSpec {
+        namespaces,
+        cgroup_entrances: group.iter().flat_map(|g| g.entrances()).collect(),
+        root: image.root.clone(),
+        mounts: mounts.unwrap_or_default(),
+        scratch: Some(scratch),
+        hostname: Some(pod.name_any()),
+        working_dir: container.working_dir.as_ref().map(Into::into),
+        argv: env::command_line(image, container, &env),
+        env: env.into_iter().collect(),
+    };
+    let log = Log::open(&context.log_dir().join(&container.name), restarts).await.map_err(start_error)?;
+    let outputs = Outputs {
+        stdout: Some(log.pipe("stdout").map_err(start_error)?),
+        stderr: Some(log.pipe("stderr").map_err(start_error)?),
+    };
+    context.event(&about, Severity::Normal, "Created", format!("Created container: {}", container.name));
+    let launched = node.launcher.run(&spec, outputs).await;
+    let process = match launched {
+        Ok(process) => Arc::new(process),
+        Err(e) => {
+            group.inspect(|group| group.remove());
+            return Err(NotStarted::Start(e.to_string()));
+        }
+    };
+    context.event(&about, Severity::Normal, "Started", format!("Started container {}", container.name));
+    context.set_live(index, Live { group, process: Arc::downgrade(&process), log: Arc::downgrade(&log) });
+    let started_at = Timestamp::now();
+    context.update_container(index, |c| {
+        c.run = Run::Running { since: started_at };
+        c.started = container.startup_probe.is_none();
+        c.ready = container.startup_probe.is_none() && container.readiness_probe.is_none();
+        c.resources = container.resources.clone();
+    });
+    Ok(Running { process, started_at, user_namespace })
+}
+
+/// Why a container that runs is stopped.
+enum Stop {
+    PodEnds,
+    Unhealthy(String),
+}
+
+impl Running {
+    async fn until_end(self, context: &Arc<PodContext>, index: usize, container: &Container) -> Ended {
+        let why = tokio::select! {
+            exit = self.process.wait() => return self.ended(context, index, exit, None),
+            () = context.stop.cancelled() => Stop::PodEnds,
+            message = self.probes(context, index, container) => Stop::Unhealthy(message),
+        };
+        let about = about(context, container);
+        let deadline = match why {
+            Stop::PodEnds => {
+                let message = format!("Stopping container {}", container.name);
+                context.event(&about, Severity::Normal, "Killing", message);
+                context.deadline.clone()
+            }
+            Stop::Unhealthy(message) => {
+                context.event(&about, Severity::Normal, "Killing", message);
+                let grace = context.pod().spec.as_ref().and_then(|s| s.termination_grace_period_seconds);
+                let grace = Duration::from_secs(grace.map_or(30, |s| s.max(0) as u64));
+                tokio::sync::watch::Sender::new(Some(Instant::now() + grace))
+            }
+        };
+        let stop = async {
+            if let Some(hook) = container.lifecycle.as_ref().and_then(|l| l.pre_stop.as_ref())
+                && let Err(e) = self.hook(context, container, hook).await
+            {
+                context.event(&about, Severity::Warning, "FailedPreStopHook", format!("PreStopHook failed: {e}"));
+            }
+            self.process.signal(Signal::TERM);
+            self.process.wait().await
+        };
+        let exit = tokio::select! {
+            exit = stop => exit,
+            () = grace_over(&deadline) => {
+                self.process.signal(Signal::KILL);
+                self.process.wait().await
+            }
+        };
+        self.ended(context, index, exit, None)
+    }
+
+    /// Notes the end and removes the control group, which knows whether memory ran out.
+    fn ended(&self, context: &PodContext, index: usize, exit: Exit, message: Option<String>) -> Ended {
+        let group = context.live(index).and_then(|live| live.group);
+        let out_of_memory = group.as_ref().is_some_and(|group| group.oom_kills() > 0) && exit.code != 0;
+        context.set_live(index, Live::default());
+        group.inspect(|group| group.remove());
+        let reason = match exit.code {
+            _ if out_of_memory => "OOMKilled",
+            0 => "Completed",
+            _ => "Error",
+        };
+        ended(exit.code, reason, message, Some(self.started_at))
+    }
+
+    /// Probes as long as the container runs; ends with the reason to kill it.
+    async fn probes(&self, context: &Arc<PodContext>, index: usize, container: &Container) -> String {
+        let Some(network) = context.network.get() else { return std::future::pending().await };
+        let target = Target { network, container, exec: &Inside { context, running: self } };
+        if let Some(startup) = &container.startup_probe {
+            let mut failed = false;
+            probe(startup, Purpose::Startup, target, |certain, text| {
+                unhealthy(context, container, "Startup", text);
+                failed = certain == Some(false);
+                certain.is_none()
+            })
+            .await;
+            if failed {
+                return format!("Container {} failed startup probe, will be restarted", container.name);
+            }
+            context.update_container(index, |c| {
+                c.started = true;
+                c.ready = container.readiness_probe.is_none();
+            });
+        }
+        let readiness = async {
+            if let Some(readiness) = &container.readiness_probe {
+                probe(readiness, Purpose::Readiness, target, |certain, text| {
+                    unhealthy(context, container, "Readiness", text);
+                    let was = context.container_state(index).map(|c| c.ready);
+                    if let Some(ready) = certain.filter(|ready| Some(*ready) != was) {
+                        context.update_container(index, |c| c.ready = ready);
+                    }
+                    true
+                })
+                .await;
+            }
+            std::future::pending::<()>().await;
+        };
+        let liveness = async {
+            match &container.liveness_probe {
+                Some(liveness) => {
+                    probe(liveness, Purpose::Liveness, target, |certain, text| {
+                        unhealthy(context, container, "Liveness", text);
+                        certain != Some(false)
+                    })
+                    .await;
+                }
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            () = readiness => {}
+            () = liveness => {}
+        }
+        format!("Container {} failed liveness probe, will be restarted", container.name)
+    }
+
+    async fn hook(
+        &self,
+        context: &Arc<PodContext>,
+        container: &Container,
+        hook: &LifecycleHandler,
+    ) -> Result<(), String> {
+        let inside = Inside { context, running: self };
+        if let Some(sleep) = &hook.sleep {
+            tokio::time::sleep(Duration::from_secs(sleep.seconds.max(0) as u64)).await;
+        } else if let Some(exec) = &hook.exec {
+            let argv = exec.command.as_deref().unwrap_or_default();
+            let (code, output) = inside.exec(argv).await.map_err(|e| e.to_string())?;
+            if code != 0 {
+                return Err(format!("command exited with {code}: {output}"));
+            }
+        } else if let (Some(http), Some(network)) = (&hook.http_get, context.network.get()) {
+            http_get(http, Target { network, container, exec: &inside }).await?;
+        }
+        Ok(())
+    }
+}
+
+fn unhealthy(context: &PodContext, container: &Container, purpose: &str, text: Option<String>) {
+    if let Some(text) = text {
+        let message = format!("{purpose} probe failed: {text}");
+        context.event(&about(context, container), Severity::Warning, "Unhealthy", message);
+    }
+}
+
+fn ended(code: i32, reason: &str, message: Option<String>, started_at: Option<Timestamp>) -> Ended {
+    Ended { code, reason: reason.to_owned(), message, started_at, finished_at: Timestamp::now() }
+}
+
+/// Runs commands in a running container, for probes and hooks.
+struct Inside<'a> {
+    context: &'a PodContext,
+    running: &'a Running,
+}
+
+impl ExecInContainer for Inside<'_> {
+    fn exec<'a>(
+        &'a self,
+        argv: &'a [String],
+    ) -> Pin<Box<dyn Future<Output = io::Result<(i32, String)>> + Send + 'a>> {
+        Box::pin(async move {
+            let isolated = self.context.node.isolated;
+            let (pid, user) = (self.running.process.pid(), self.running.user_namespace);
+            let path = std::env::var("PATH").unwrap_or_else(|_| "/usr/local/bin:/usr/bin:/bin".to_owned());
+            let spec = RunSpec {
+                namespaces: if isolated { Namespaces::Container { pid, user } } else { Namespaces::Host },
+                argv: argv.to_vec(),
+                env: vec![("PATH".to_owned(), path)],
+                ..RunSpec::default()
+            };
+            let (reader, writer) = io::pipe()?;
+            let mut reader = tokio::net::unix::pipe::Receiver::from_owned_fd(reader.into())?;
+            let outputs = Outputs { stdout: Some(writer.try_clone()?.into()), stderr: Some(writer.into()) };
+            let process = self.context.node.launcher.run(&spec, outputs).await?;
+            let mut output = Vec::new();
+            let mut limited = tokio::io::AsyncReadExt::take(&mut reader, EXEC_OUTPUT_BYTES_MAX as u64);
+            tokio::io::AsyncReadExt::read_to_end(&mut limited, &mut output).await?;
+            let exit = process.wait().await;
+            Ok((exit.code, String::from_utf8_lossy(&output).trim_end().to_owned()))
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn a_container_that_ran_when_the_node_stopped_counts_as_restarted() {
+        let pod: Pod = serde_json::from_value(json!({"metadata": {"name": "p"},
+            "spec": {"containers": [{"name": "a"}, {"name": "b"}]},
+            "status": {"containerStatuses": [
+                {"name": "a", "restartCount": 2, "ready": true, "image": "", "imageID": "",
+                 "state": {"running": {"startedAt": "2026-01-01T00:00:00Z"}}},
+                {"name": "b", "restartCount": 1, "ready": false, "image": "", "imageID": "",
+                 "state": {"waiting": {"reason": "CrashLoopBackOff"}}}]}}))
+        .unwrap();
+        let mut state = PodState::new(&pod);
+        carry_over(&pod, &mut state);
+        let seen: Vec<_> =
+            state.containers.iter().map(|c| (c.restarts, c.last.as_ref().map(|end| end.reason.as_str()))).collect();
+        assert_eq!(seen, [(3, Some("Unknown")), (1, None)]);
+    }
+
+    #[test]
+    fn durations_read_as_in_kubernetes() {
+        for (seconds, text) in [(10, "10s"), (80, "1m20s"), (300, "5m0s")] {
+            assert_eq!(go_duration(Duration::from_secs(seconds)), text);
+        }
+    }
+}

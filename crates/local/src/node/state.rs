@@ -1,0 +1,368 @@
+//! What the node knows about a pod, and the status this makes: a pure function, so that every field can be put in a table.
+//!
+//! The rules are the kubelet's (`pkg/kubelet/kubelet_pods.go` `getPhase`, `pkg/kubelet/status/generate.go`).
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::{
+    Container, ContainerState as ApiState, ContainerStateRunning, ContainerStateTerminated, ContainerStateWaiting,
+    ContainerStatus, HostIP, Pod, PodCondition, PodIP, PodStatus, ResourceRequirements,
+};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use kube::ResourceExt;
+
+use super::HOST_IP;
+
+/// Everything a pod's status is made of.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct PodState {
+    pub(crate) ip: Option<String>,
+    pub(crate) started_at: Option<Timestamp>,
+    pub(crate) init: Vec<ContainerState>,
+    pub(crate) containers: Vec<ContainerState>,
+}
+
+/// One container.
+#[derive(Clone, Debug)]
+pub(crate) struct ContainerState {
+    pub(crate) name: String,
+    pub(crate) image: String,
+    pub(crate) run: Run,
+    pub(crate) last: Option<Ended>,
+    pub(crate) restarts: i32,
+    /// Past its startup probe.
+    pub(crate) started: bool,
+    /// Past its readiness probe; meaningful while running.
+    pub(crate) ready: bool,
+    /// What the control group enforces now.
+    pub(crate) resources: Option<ResourceRequirements>,
+}
+
+/// What a container does.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Run {
+    Waiting { reason: String, message: Option<String> },
+    Running { since: Timestamp },
+    Ended(Ended),
+}
+
+/// How a run ended.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Ended {
+    pub(crate) code: i32,
+    pub(crate) reason: String,
+    pub(crate) message: Option<String>,
+    pub(crate) started_at: Option<Timestamp>,
+    pub(crate) finished_at: Timestamp,
+}
+
+impl PodState {
+    /// A pod whose containers have yet to be made.
+    pub(crate) fn new(pod: &Pod) -> Self {
+        let spec = pod.spec.as_ref();
+        let waiting = |reason: &str| Run::Waiting { reason: reason.to_owned(), message: None };
+        let with_init = spec.is_some_and(|s| s.init_containers.as_ref().is_some_and(|c| !c.is_empty()));
+        let first = waiting(if with_init { "PodInitializing" } else { "ContainerCreating" });
+        let all = |containers: &[Container], run: &Run| {
+            containers.iter().map(|c| ContainerState::new(c, run.clone())).collect::<Vec<_>>()
+        };
+        PodState {
+            ip: None,
+            started_at: None,
+            init: all(spec.and_then(|s| s.init_containers.as_deref()).unwrap_or_default(), &first),
+            containers: all(spec.map(|s| s.containers.as_slice()).unwrap_or_default(), &first),
+        }
+    }
+
+    fn initialized(&self) -> bool {
+        self.init.iter().all(|c| matches!(&c.run, Run::Ended(end) if end.code == 0))
+    }
+
+    fn phase(&self, restart_policy: &str) -> &'static str {
+        if !self.initialized() {
+            let failed = self.init.iter().any(|c| matches!(&c.run, Run::Ended(end) if end.code != 0));
+            return if failed && restart_policy == "Never" { "Failed" } else { "Pending" };
+        }
+        let waiting = |c: &ContainerState| matches!(c.run, Run::Waiting { .. }) && c.last.is_none();
+        let ended = |c: &ContainerState| match &c.run {
+            Run::Ended(end) => Some(end.code),
+            _ => None,
+        };
+        let codes: Option<Vec<i32>> = self.containers.iter().map(ended).collect();
+        match codes {
+            _ if self.containers.iter().any(waiting) => "Pending",
+            Some(codes) if restart_policy != "Always" && codes.iter().all(|code| *code == 0) => "Succeeded",
+            Some(_) if restart_policy == "Never" => "Failed",
+            _ => "Running",
+        }
+    }
+}
+
+impl ContainerState {
+    fn new(container: &Container, run: Run) -> Self {
+        ContainerState {
+            name: container.name.clone(),
+            image: container.image.clone().unwrap_or_default(),
+            run,
+            last: None,
+            restarts: 0,
+            started: false,
+            ready: false,
+            resources: None,
+        }
+    }
+
+    fn is_ready(&self) -> bool {
+        matches!(self.run, Run::Running { .. }) && self.started && self.ready
+    }
+
+    fn status(&self, uid: &str, is_init: bool) -> ContainerStatus {
+        let has_run = !matches!(self.run, Run::Waiting { .. }) || self.last.is_some();
+        let completed = matches!(&self.run, Run::Ended(end) if end.code == 0);
+        ContainerStatus {
+            name: self.name.clone(),
+            image: self.image.clone(),
+            image_id: self.image.clone(),
+            container_id: has_run.then(|| format!("flyball://{uid}-{}-{}", self.name, self.restarts)),
+            ready: if is_init { completed } else { self.is_ready() },
+            started: Some(matches!(self.run, Run::Running { .. }) && self.started),
+            restart_count: self.restarts,
+            state: Some(self.run.api()),
+            last_state: Some(self.last.as_ref().map(|end| Run::Ended(end.clone()).api()).unwrap_or_default()),
+            allocated_resources: self.resources.as_ref().and_then(|r| r.requests.clone()),
+            resources: self.resources.clone(),
+            ..ContainerStatus::default()
+        }
+    }
+}
+
+impl Run {
+    fn api(&self) -> ApiState {
+        match self {
+            Run::Waiting { reason, message } => ApiState {
+                waiting: Some(ContainerStateWaiting { reason: Some(reason.clone()), message: message.clone() }),
+                ..ApiState::default()
+            },
+            Run::Running { since } => ApiState {
+                running: Some(ContainerStateRunning { started_at: Some(Time(*since)) }),
+                ..ApiState::default()
+            },
+            Run::Ended(end) => ApiState {
+                terminated: Some(ContainerStateTerminated {
+                    exit_code: end.code,
+                    signal: None,
+                    reason: Some(end.reason.clone()),
+                    message: end.message.clone(),
+                    started_at: end.started_at.map(Time),
+                    finished_at: Some(Time(end.finished_at)),
+                    container_id: None,
+                }),
+                ..ApiState::default()
+            },
+        }
+    }
+}
+
+/// The status to show, given the one that is shown: conditions that do not change keep their times, and those that
+/// are not the node's are kept.
+pub(crate) fn status(pod: &Pod, state: &PodState, now: Timestamp) -> PodStatus {
+    let shown = pod.status.clone().unwrap_or_default();
+    let policy = pod.spec.as_ref().and_then(|s| s.restart_policy.as_deref()).unwrap_or("Always");
+    let phase = state.phase(policy);
+    let uid = pod.uid().unwrap_or_default();
+    let statuses = |list: &[ContainerState], is_init| -> Option<Vec<ContainerStatus>> {
+        (!list.is_empty()).then(|| list.iter().map(|c| c.status(&uid, is_init)).collect())
+    };
+    PodStatus {
+        phase: Some(phase.to_owned()),
+        conditions: Some(conditions(pod, state, phase, shown.conditions.unwrap_or_default(), now)),
+        container_statuses: statuses(&state.containers, false),
+        init_container_statuses: statuses(&state.init, true),
+        host_ip: Some(HOST_IP.to_owned()),
+        host_ips: Some(vec![HostIP { ip: HOST_IP.to_owned() }]),
+        pod_ip: state.ip.clone(),
+        pod_ips: state.ip.as_ref().map(|ip| vec![PodIP { ip: ip.clone() }]),
+        start_time: state.started_at.map(Time),
+        observed_generation: pod.metadata.generation,
+        qos_class: shown.qos_class.or_else(|| Some(qos_class(pod).to_owned())),
+        ..shown
+    }
+}
+
+fn conditions(
+    pod: &Pod,
+    state: &PodState,
+    phase: &str,
+    shown: Vec<PodCondition>,
+    now: Timestamp,
+) -> Vec<PodCondition> {
+    let unready: Vec<&str> = state.containers.iter().filter(|c| !c.is_ready()).map(|c| c.name.as_str()).collect();
+    let uninitialized: Vec<&str> = state
+        .init
+        .iter()
+        .filter(|c| !matches!(&c.run, Run::Ended(end) if end.code == 0))
+        .map(|c| c.name.as_str())
+        .collect();
+    let containers_ready = if phase == "Succeeded" {
+        Err(("PodCompleted", None))
+    } else if phase == "Failed" {
+        Err(("PodFailed", None))
+    } else if unready.is_empty() {
+        Ok(())
+    } else {
+        Err(("ContainersNotReady", Some(format!("containers with unready status: [{}]", unready.join(" ")))))
+    };
+    let initialized = if uninitialized.is_empty() {
+        Ok(())
+    } else {
+        let message = format!("containers with incomplete status: [{}]", uninitialized.join(" "));
+        Err(("ContainersNotInitialized", Some(message)))
+    };
+    let ready = containers_ready.clone().and_then(|()| gates(pod, &shown));
+    let with_sandbox = if state.ip.is_some() { Ok(()) } else { Err(("", None)) };
+    let own = [
+        ("PodReadyToStartContainers", with_sandbox),
+        ("Initialized", initialized),
+        ("Ready", ready),
+        ("ContainersReady", containers_ready),
+    ];
+    let mut all: BTreeMap<String, PodCondition> = shown.into_iter().map(|c| (c.type_.clone(), c)).collect();
+    let mut out = Vec::new();
+    for (name, outcome) in own {
+        out.push(condition(name, outcome, all.remove(name), now, pod.metadata.generation));
+    }
+    out.push(all.remove("PodScheduled").unwrap_or_else(|| condition("PodScheduled", Ok(()), None, now, None)));
+    out.extend(all.into_values());
+    out
+}
+
+type Outcome = Result<(), (&'static str, Option<String>)>;
+
+fn gates(pod: &Pod, shown: &[PodCondition]) -> Outcome {
+    let gates = pod.spec.iter().flat_map(|s| s.readiness_gates.iter().flatten());
+    let closed: Vec<String> = gates
+        .filter(|gate| !shown.iter().any(|c| c.type_ == gate.condition_type && c.status == "True"))
+        .map(|gate| format!("corresponding condition of pod readiness gate \"{}\" does not exist.", gate.condition_type))
+        .collect();
+    if closed.is_empty() { Ok(()) } else { Err(("ReadinessGatesNotReady", Some(closed.join(", ")))) }
+}
+
+fn condition(
+    name: &str,
+    outcome: Outcome,
+    shown: Option<PodCondition>,
+    now: Timestamp,
+    generation: Option<i64>,
+) -> PodCondition {
+    let status = if outcome.is_ok() { "True" } else { "False" };
+    let (reason, message) = outcome.err().unwrap_or_default();
+    let since = shown.filter(|c| c.status == status).and_then(|c| c.last_transition_time);
+    PodCondition {
+        type_: name.to_owned(),
+        status: status.to_owned(),
+        reason: (!reason.is_empty()).then(|| reason.to_owned()),
+        message,
+        last_transition_time: Some(since.unwrap_or(Time(now))),
+        observed_generation: generation,
+        ..PodCondition::default()
+    }
+}
+
+/// Guaranteed: every container's limits for both resources, requests equal to them. BestEffort: none at all.
+fn qos_class(pod: &Pod) -> &'static str {
+    let containers = pod.spec.iter().flat_map(|s| &s.containers);
+    let (mut none, mut full) = (true, true);
+    for container in containers {
+        let resources = container.resources.clone().unwrap_or_default();
+        let (limits, requests) = (resources.limits.unwrap_or_default(), resources.requests.unwrap_or_default());
+        none &= limits.is_empty() && requests.is_empty();
+        full &= ["cpu", "memory"].iter().all(|name| {
+            limits.get(*name).is_some_and(|limit| requests.get(*name).is_none_or(|request| request == limit))
+        });
+    }
+    match (none, full) {
+        (true, _) => "BestEffort",
+        (_, true) => "Guaranteed",
+        _ => "Burstable",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn ended(code: i32) -> Run {
+        Run::Ended(Ended {
+            code,
+            reason: String::new(),
+            message: None,
+            started_at: None,
+            finished_at: Timestamp::UNIX_EPOCH,
+        })
+    }
+
+    fn running() -> Run {
+        Run::Running { since: Timestamp::UNIX_EPOCH }
+    }
+
+    fn waiting() -> Run {
+        Run::Waiting { reason: "ContainerCreating".into(), message: None }
+    }
+
+    fn pod(policy: &str, init: usize, main: usize) -> Pod {
+        let list = |what: &str, n| (0..n).map(|i| json!({"name": format!("{what}{i}")})).collect::<Vec<_>>();
+        serde_json::from_value(json!({"metadata": {"name": "p"}, "spec": {
+            "restartPolicy": policy, "initContainers": list("i", init), "containers": list("c", main)}}))
+        .unwrap()
+    }
+
+    fn check(policy: &str, init: &[Run], main: &[Run], phase: &str, ready: &str) {
+        let pod = pod(policy, init.len(), main.len());
+        let mut state = PodState::new(&pod);
+        for (container, run) in state.init.iter_mut().zip(init).chain(state.containers.iter_mut().zip(main)) {
+            container.run = run.clone();
+            (container.started, container.ready) = (true, true);
+        }
+        let status = status(&pod, &state, Timestamp::UNIX_EPOCH);
+        let shown = status.conditions.unwrap().into_iter().find(|c| c.type_ == "Ready").unwrap();
+        let why = shown.reason.unwrap_or_else(|| shown.status.clone());
+        assert_eq!((status.phase.as_deref(), why.as_str()), (Some(phase), ready), "{policy} {init:?} {main:?}");
+    }
+
+    #[test]
+    fn phase_and_readiness_follow_the_containers() {
+        check("Always", &[], &[waiting()], "Pending", "ContainersNotReady");
+        check("Always", &[], &[running()], "Running", "True");
+        check("Always", &[], &[running(), waiting()], "Pending", "ContainersNotReady");
+        check("Always", &[], &[running(), ended(1)], "Running", "ContainersNotReady");
+        check("Always", &[], &[ended(0)], "Running", "ContainersNotReady");
+        check("OnFailure", &[], &[ended(0)], "Succeeded", "PodCompleted");
+        check("OnFailure", &[], &[ended(1)], "Running", "ContainersNotReady");
+        check("Never", &[], &[ended(0), ended(0)], "Succeeded", "PodCompleted");
+        check("Never", &[], &[ended(0), ended(3)], "Failed", "PodFailed");
+        check("Never", &[], &[ended(0), running()], "Running", "ContainersNotReady");
+        check("Always", &[running()], &[waiting()], "Pending", "ContainersNotReady");
+        check("Never", &[ended(1)], &[waiting()], "Failed", "PodFailed");
+        check("Always", &[ended(0)], &[running()], "Running", "True");
+    }
+
+    #[test]
+    fn conditions_keep_their_time_and_foreign_ones_stay() {
+        let mut pod = pod("Always", 0, 1);
+        let later = Timestamp::from_second(100).unwrap();
+        let mut state = PodState::new(&pod);
+        let mut before = status(&pod, &state, Timestamp::UNIX_EPOCH);
+        let foreign = PodCondition { type_: "Mine".into(), status: "True".into(), ..PodCondition::default() };
+        before.conditions.as_mut().unwrap().push(foreign);
+        pod.status = Some(before);
+        state.containers[0].run = running();
+        (state.containers[0].ready, state.containers[0].started) = (true, true);
+        let after = status(&pod, &state, later).conditions.unwrap();
+        let time = |name: &str| after.iter().find(|c| c.type_ == name).unwrap().last_transition_time.clone();
+        assert_eq!(time("Ready"), Some(Time(later)));
+        assert_eq!(time("Initialized"), Some(Time(Timestamp::UNIX_EPOCH)));
+        assert!(after.iter().any(|c| c.type_ == "Mine"));
+    }
+}

@@ -1,0 +1,216 @@
+//! A pod's volumes as directories of the node, to be bound into its containers.
+//!
+//! `emptyDir`, `configMap`, `secret` (files of mode 0600 unless told otherwise), `projected` ones of those two, `downwardAPI` and
+//! `hostPath`. Contents are written once, when the pod starts: later changes of a ConfigMap reach the next pod.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Component, Path, PathBuf};
+
+use k8s_openapi::api::core::v1::{ConfigMap, Container, KeyToPath, Pod, Secret, Volume, VolumeProjection};
+use kube::{Api, Client, ResourceExt};
+
+use crate::container::message::Mount;
+
+/// Permissions of ConfigMap files, as the API defaults them.
+const MODE: i32 = 0o644;
+/// Secrets are for their pod alone: stricter than the API's default, which a program run by one user never notices.
+const SECRET_MODE: i32 = 0o600;
+
+/// Where each volume of a pod is, by name.
+pub(crate) type Volumes = BTreeMap<String, PathBuf>;
+
+/// Makes all volumes of a pod below `dir`.
+///
+/// # Errors
+/// The kubelet's words (`MountVolume.SetUp failed …`) for the first that cannot be made.
+pub(crate) async fn make(client: &Client, pod: &Pod, dir: &Path) -> Result<Volumes, String> {
+    let mut made = Volumes::new();
+    let namespace = pod.namespace().unwrap_or_default();
+    for volume in pod.spec.iter().flat_map(|s| s.volumes.iter().flatten()) {
+        let place = dir.join(&volume.name);
+        let source = Source { client, namespace: &namespace, place: &place };
+        let path = source.make(volume).await.map_err(|e| {
+            format!("MountVolume.SetUp failed for volume \"{}\" : {e}", volume.name)
+        })?;
+        made.extend(path.map(|path| (volume.name.clone(), path)));
+    }
+    Ok(made)
+}
+
+/// The bind mounts of one container.
+pub(crate) fn mounts(container: &Container, volumes: &Volumes) -> Result<Vec<Mount>, String> {
+    let mut mounts = Vec::new();
+    for mount in container.volume_mounts.iter().flatten() {
+        let Some(volume) = volumes.get(&mount.name) else { continue };
+        let source = match mount.sub_path.as_deref().filter(|p| !p.is_empty()) {
+            None => volume.clone(),
+            Some(sub) => {
+                let source = volume.join(inside(sub)?);
+                if !source.exists() {
+                    std::fs::create_dir_all(&source).map_err(|e| format!("subPath {sub}: {e}"))?;
+                }
+                source
+            }
+        };
+        let target = PathBuf::from(&mount.mount_path);
+        mounts.push(Mount { source, target, read_only: mount.read_only == Some(true) });
+    }
+    // parents before what is mounted in them
+    mounts.sort_by(|a, b| a.target.cmp(&b.target));
+    Ok(mounts)
+}
+
+struct Source<'a> {
+    client: &'a Client,
+    namespace: &'a str,
+    place: &'a Path,
+}
+
+impl Source<'_> {
+    /// The directory of a volume; `None` for kinds that need none.
+    async fn make(&self, volume: &Volume) -> Result<Option<PathBuf>, String> {
+        if let Some(host) = &volume.host_path {
+            let path = PathBuf::from(&host.path);
+            if host.type_.as_deref() == Some("DirectoryOrCreate") {
+                std::fs::create_dir_all(&path).map_err(|e| e.to_string())?;
+            }
+            return if path.exists() { Ok(Some(path)) } else { Err(format!("hostPath {} does not exist", host.path)) };
+        }
+        std::fs::create_dir_all(self.place).map_err(|e| e.to_string())?;
+        if let Some(map) = &volume.config_map {
+            let mode = map.default_mode.unwrap_or(MODE);
+            self.config_map(&map.name, map.items.as_deref(), map.optional, mode).await?;
+        } else if let Some(secret) = &volume.secret {
+            let name = secret.secret_name.as_deref().unwrap_or_default();
+            let mode = secret.default_mode.filter(|mode| *mode != MODE).unwrap_or(SECRET_MODE);
+            self.secret(name, secret.items.as_deref(), secret.optional, mode).await?;
+        } else if let Some(projected) = &volume.projected {
+            for source in projected.sources.iter().flatten() {
+                self.project(source, projected.default_mode.unwrap_or(MODE)).await?;
+            }
+        } else if volume.empty_dir.is_none() {
+            return Err("this kind of volume is not supported on this machine: use emptyDir, configMap, secret, projected or hostPath".to_owned());
+        }
+        Ok(Some(self.place.to_owned()))
+    }
+
+    async fn project(&self, source: &VolumeProjection, mode: i32) -> Result<(), String> {
+        if let Some(map) = &source.config_map {
+            self.config_map(&map.name, map.items.as_deref(), map.optional, mode).await?;
+        }
+        if let Some(secret) = &source.secret {
+            self.secret(&secret.name, secret.items.as_deref(), secret.optional, mode).await?;
+        }
+        Ok(())
+    }
+
+    async fn config_map(
+        &self,
+        name: &str,
+        items: Option<&[KeyToPath]>,
+        optional: Option<bool>,
+        mode: i32,
+    ) -> Result<(), String> {
+        let api: Api<ConfigMap> = Api::namespaced(self.client.clone(), self.namespace);
+        let Some(map) = api.get_opt(name).await.map_err(|e| e.to_string())? else {
+            return absent(optional, format!("configmap \"{name}\" not found"));
+        };
+        let text = map.data.unwrap_or_default().into_iter().map(|(key, value)| (key, value.into_bytes()));
+        let binary = map.binary_data.unwrap_or_default().into_iter().map(|(key, value)| (key, value.0));
+        self.write(text.chain(binary).collect(), items, optional, mode)
+    }
+
+    async fn secret(
+        &self,
+        name: &str,
+        items: Option<&[KeyToPath]>,
+        optional: Option<bool>,
+        mode: i32,
+    ) -> Result<(), String> {
+        let api: Api<Secret> = Api::namespaced(self.client.clone(), self.namespace);
+        let Some(secret) = api.get_opt(name).await.map_err(|e| e.to_string())? else {
+            return absent(optional, format!("secret \"{name}\" not found"));
+        };
+        let data = secret.data.unwrap_or_default().into_iter().map(|(key, value)| (key, value.0));
+        self.write(data.collect(), items, optional, mode)
+    }
+
+    fn write(
+        &self,
+        data: BTreeMap<String, Vec<u8>>,
+        items: Option<&[KeyToPath]>,
+        optional: Option<bool>,
+        mode: i32,
+    ) -> Result<(), String> {
+        match items {
+            None => {
+                for (key, content) in &data {
+                    self.file(key, content, mode)?;
+                }
+            }
+            Some(items) => {
+                for item in items {
+                    match data.get(&item.key) {
+                        Some(content) => self.file(&item.path, content, item.mode.unwrap_or(mode))?,
+                        None => absent(optional, format!("references non-existent key: {}", item.key))?,
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn file(&self, path: &str, content: &[u8], mode: i32) -> Result<(), String> {
+        let path = self.place.join(inside(path)?);
+        let write = || -> io::Result<()> {
+            if let Some(parent) = path.parent() {
+                std::fs::create_dir_all(parent)?;
+            }
+            std::fs::write(&path, "")?;
+            std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode as u32 & 0o777))?;
+            std::fs::write(&path, content)
+        };
+        write().map_err(|e| format!("{}: {e}", path.display()))
+    }
+}
+
+fn absent(optional: Option<bool>, problem: String) -> Result<(), String> {
+    if optional == Some(true) { Ok(()) } else { Err(problem) }
+}
+
+/// A relative path that stays below where it is put.
+fn inside(path: &str) -> Result<&Path, String> {
+    let path = Path::new(path);
+    let plain = path.components().all(|part| matches!(part, Component::Normal(_) | Component::CurDir));
+    if plain { Ok(path) } else { Err(format!("path `{}` must be relative and without `..`", path.display())) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn no_path_leaves_its_volume() {
+        for (path, ok) in [("a", true), ("a/b.txt", true), ("../a", false), ("/etc/passwd", false), ("a/../../b", false)] {
+            assert_eq!(inside(path).is_ok(), ok, "{path}");
+        }
+    }
+
+    #[test]
+    fn mounts_name_their_volumes_parents_first() {
+        let container: Container = serde_json::from_value(json!({"name": "c", "volumeMounts": [
+            {"name": "b", "mountPath": "/models/cache"},
+            {"name": "a", "mountPath": "/models", "readOnly": true},
+            {"name": "unknown", "mountPath": "/x"}]}))
+        .unwrap();
+        let volumes = Volumes::from([("a".into(), "/v/a".into()), ("b".into(), "/v/b".into())]);
+        let mounts = mounts(&container, &volumes).unwrap();
+        assert_eq!(mounts, [
+            Mount { source: "/v/a".into(), target: "/models".into(), read_only: true },
+            Mount { source: "/v/b".into(), target: "/models/cache".into(), read_only: false },
+        ]);
+    }
+}
