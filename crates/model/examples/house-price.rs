@@ -1,5 +1,7 @@
 //! Trains the house-price model, or serves it: `cargo run --release -p flyball-model --example house-price -- --help`.
 
+#![allow(clippy::disallowed_methods, reason = "a command writes files")]
+
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -55,7 +57,8 @@ fn main() -> anyhow::Result<()> {
     match Command::parse() {
         Command::Train(Train { data, out }) => {
             let model = train::train_file(&data, train::Settings::default())?;
-            std::fs::write(&out, model.encode()).with_context(|| format!("cannot write {}", out.display()))?;
+            std::fs::write(&out, model.encode())
+                .with_context(|| format!("cannot write {}", out.display()))?;
             println!("{}", serde_json::to_string_pretty(model.report())?);
         }
         Command::Serve(serve) => server::run(&Options {

@@ -20,7 +20,7 @@ pub(crate) const TREE_BYTES: usize = SPLITS * (1 + 4 + 4) + LEAVES * 4;
 
 /// One full tree. `features[i] < FEATURES.len()` and everything but a threshold is finite: [`Tree::decode`] checks.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Tree {
+pub(crate) struct Tree {
     features: [u8; SPLITS],
     /// A value below it goes left. Infinite where the training stopped early: everything goes left.
     thresholds: [f32; SPLITS],
@@ -141,19 +141,19 @@ impl Tree {
 
 /// The trees of a model and the value they start from, all in the logarithm of dollars.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Forest {
+pub(crate) struct Forest {
     pub(crate) base: f64,
     pub(crate) trees: Vec<Tree>,
 }
 
 impl Forest {
     /// The logarithm of the price of a row in the order of [`FEATURES`].
-    pub fn predict(&self, row: &[f32; FEATURES.len()]) -> f64 {
+    pub(crate) fn predict(&self, row: &[f32; FEATURES.len()]) -> f64 {
         self.base + self.trees.iter().map(|tree| f64::from(tree.predict(row))).sum::<f64>()
     }
 
     /// What each feature adds to [`Forest::mean`]; together they make [`Forest::predict`].
-    pub fn contributions(&self, row: &[f32; FEATURES.len()]) -> [f64; FEATURES.len()] {
+    pub(crate) fn contributions(&self, row: &[f32; FEATURES.len()]) -> [f64; FEATURES.len()] {
         let mut contributions = [0.0; FEATURES.len()];
         for tree in &self.trees {
             tree.contribute(row, &mut contributions);
@@ -162,7 +162,7 @@ impl Forest {
     }
 
     /// The prediction for a house about which nothing is known.
-    pub fn mean(&self) -> f64 {
+    pub(crate) fn mean(&self) -> f64 {
         self.base + self.trees.iter().map(|tree| f64::from(tree.means[0])).sum::<f64>()
     }
 

@@ -5,16 +5,11 @@
 
 use std::ops::RangeInclusive;
 
-/// The names of the features, in the order of [`House::features`].
+/// The names of the features, in the order the trees read them.
 pub const FEATURES: [&str; 6] = ["sqft", "bedrooms", "bathrooms", "year_built", "condition", "location"];
 
 /// The years of construction that are accepted; wider than the sales (1900–2015), because the trees extrapolate flat.
-pub struct BuildYears;
-
-impl BuildYears {
-    /// Both ends included.
-    pub const RANGE: RangeInclusive<i64> = 1800..=2030;
-}
+pub(crate) const BUILD_YEARS: RangeInclusive<i64> = 1800..=2030;
 
 /// What a model knows about a location, from [`Model::place`](crate::Model::place).
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -34,7 +29,7 @@ pub struct House {
     pub bedrooms: i64,
     /// Above 0, in quarters (a half bath is 0.5).
     pub bathrooms: f64,
-    /// Within [`BuildYears::RANGE`].
+    /// 1800 to 2030.
     pub year_built: i64,
     /// The assessor's grade: 1 poor, 2 fair, 3 average, 4 good, 5 very good.
     pub condition: u8,
@@ -45,7 +40,7 @@ pub struct House {
 impl House {
     /// The row the trees read. `f32` holds every value of the training data exactly, so no split can fall differently
     /// than it did in training.
-    pub fn features(&self) -> [f32; FEATURES.len()] {
+    pub(crate) fn features(&self) -> [f32; FEATURES.len()] {
         [
             self.sqft as f32,
             self.bedrooms as f32,
@@ -58,7 +53,7 @@ impl House {
 
     /// The grade for one of the assessor's words, in any case; `excellent`, which the assessor does not use, means the
     /// best.
-    pub fn condition_of_word(word: &str) -> Option<u8> {
+    pub(crate) fn condition_of_word(word: &str) -> Option<u8> {
         let word = word.trim();
         let grade = CONDITION_WORDS.iter().position(|known| known.eq_ignore_ascii_case(word))?;
         Some((grade as u8 + 1).min(5))

@@ -7,7 +7,7 @@
 //!
 //! - [`House`]: what is asked. [`Model`]: what is answered, and the file it is kept in.
 //! - [`train`]: from sales to a model, with the measured coverage of its intervals.
-//! - [`input`]: from bytes to houses, or every problem at once.
+//! - `input`: from bytes to houses, or every problem at once.
 //! - [`server`]: the two ports, the queue, the metrics, the drain.
 //!
 //! The model is trained with `forust-ml` and served by about a hundred lines of our own: the trees become flat arrays of
@@ -21,11 +21,10 @@
 
 mod forest;
 mod house;
-pub mod input;
+mod input;
 mod model;
 pub mod server;
 pub mod train;
 
-pub use forest::{Forest, Tree};
-pub use house::{BuildYears, FEATURES, House, Place};
+pub use house::{FEATURES, House, Place};
 pub use model::{Model, ModelError, Prediction};

@@ -138,11 +138,6 @@ impl Model {
         Some(Place { log_price_mean, is_zip_code: false })
     }
 
-    /// The zip codes the model knows, ascending.
-    pub fn zip_codes(&self) -> impl Iterator<Item = &str> {
-        self.header.zip_codes.keys().map(String::as_str)
-    }
-
     /// The price of a house and the interval that holds it nine times in ten.
     pub fn predict(&self, house: &House) -> Prediction {
         let log_price = self.forest.predict(&house.features());
@@ -165,7 +160,7 @@ impl Model {
     }
 
     /// Half of the interval in the logarithm of the price.
-    pub fn half_width(&self, place: Place) -> f64 {
+    pub(crate) fn half_width(&self, place: Place) -> f64 {
         if place.is_zip_code { self.header.half_width_zip_code } else { self.header.half_width_area }
     }
 
@@ -175,7 +170,7 @@ impl Model {
     }
 
     /// The number of trees.
-    pub fn tree_count(&self) -> usize {
+    pub(crate) fn tree_count(&self) -> usize {
         self.forest.trees.len()
     }
 }

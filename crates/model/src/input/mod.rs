@@ -12,18 +12,18 @@ mod syntax;
 
 use serde_json::{Map, Value};
 
-use crate::house::House;
+use crate::house::{BUILD_YEARS, House};
 use crate::model::Model;
 use fields::{FieldError, Fields};
 
-pub use problem::{Loc, Problem};
+pub(crate) use problem::{Loc, Problem};
 
 /// The most problems one answer names. A megabyte of `{},{},…` would otherwise be answered with a quarter of a gigabyte.
-pub const PROBLEMS_MAX: usize = 100;
+pub(crate) const PROBLEMS_MAX: usize = 100;
 
 /// Why a body holds no houses.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Rejection {
+pub(crate) enum Rejection {
     /// Not text at all, answered with 400.
     NotText,
     /// Answered with 422.
@@ -34,7 +34,7 @@ pub enum Rejection {
 ///
 /// # Errors
 /// Everything that is wrong with it.
-pub fn house(body: &[u8], is_json: bool, model: &Model) -> Result<House, Rejection> {
+pub(crate) fn house(body: &[u8], is_json: bool, model: &Model) -> Result<House, Rejection> {
     let value = parse(body, is_json)?;
     let mut problems = Vec::new();
     let house = read_house(&value, &mut vec![Loc::Name("body")], model, &mut problems);
@@ -45,7 +45,7 @@ pub fn house(body: &[u8], is_json: bool, model: &Model) -> Result<House, Rejecti
 ///
 /// # Errors
 /// Everything that is wrong with any of them, up to [`PROBLEMS_MAX`].
-pub fn houses(body: &[u8], is_json: bool, model: &Model) -> Result<Vec<House>, Rejection> {
+pub(crate) fn houses(body: &[u8], is_json: bool, model: &Model) -> Result<Vec<House>, Rejection> {
     let value = parse(body, is_json)?;
     let Value::Array(items) = value else {
         let problem = Problem::new("list_type", &[Loc::Name("body")], "Input should be a valid list", &value);
@@ -103,8 +103,7 @@ fn read_fields(
     let bedrooms = fields.read("bedrooms", |value| fields::integer_within(value, 1..=i64::MAX));
     let bathrooms = fields.read("bathrooms", |value| fields::number_above(value, 0.0));
     let place = fields.read("location", |value| fields::place(value, model));
-    let year_built =
-        fields.read("year_built", |value| fields::integer_within(value, crate::BuildYears::RANGE));
+    let year_built = fields.read("year_built", |value| fields::integer_within(value, BUILD_YEARS));
     let condition = fields.read("condition", fields::condition);
     Some(House {
         sqft: sqft?,
@@ -120,7 +119,7 @@ fn read_fields(
 ///
 /// # Errors
 /// One problem, in pydantic's words.
-pub fn query_flag(query: Option<&str>, name: &'static str) -> Result<bool, Rejection> {
+pub(crate) fn query_flag(query: Option<&str>, name: &'static str) -> Result<bool, Rejection> {
     let pairs = query.unwrap_or_default().split('&').rev();
     let value = pairs.map(|pair| pair.split_once('=').unwrap_or((pair, ""))).find(|(key, _)| *key == name);
     let Some((_, value)) = value else { return Ok(false) };
@@ -136,7 +135,7 @@ pub fn query_flag(query: Option<&str>, name: &'static str) -> Result<bool, Rejec
 }
 
 /// Whether a content type is JSON to FastAPI: `application/json` or `application/*+json`, with any parameters.
-pub fn is_json(content_type: &str) -> bool {
+pub(crate) fn is_json(content_type: &str) -> bool {
     let essence = content_type.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
     essence.strip_prefix("application/").is_some_and(|kind| kind == "json" || kind.ends_with("+json"))
 }

@@ -6,7 +6,7 @@ use serde_json::Value;
 /// One step of the way to a value.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(untagged)]
-pub enum Loc {
+pub(crate) enum Loc {
     /// `body`, `query`, or a field.
     Name(&'static str),
     /// A place in a list, or in the text for a syntax error.
@@ -15,19 +15,19 @@ pub enum Loc {
 
 /// An entry of `detail`.
 #[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct Problem {
+pub(crate) struct Problem {
     /// Stable name of what is wrong: `missing`, `greater_than`, …
     #[serde(rename = "type")]
-    pub kind: &'static str,
+    pub(crate) kind: &'static str,
     /// Where.
-    pub loc: Vec<Loc>,
+    pub(crate) loc: Vec<Loc>,
     /// What is wrong, for people.
-    pub msg: String,
+    pub(crate) msg: String,
     /// What was found there.
-    pub input: Value,
+    pub(crate) input: Value,
     /// The limits that were not kept, by name.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub ctx: Option<Value>,
+    pub(crate) ctx: Option<Value>,
 }
 
 impl Problem {

@@ -94,7 +94,7 @@ impl ArrivalStream {
     }
 }
 
-fn receive(socket: i32, buffer: &mut [u8], control: &mut Vec<u8>) -> io::Result<(usize, Option<Moment>)> {
+fn receive(socket: i32, buffer: &mut [u8], control: &mut [u8]) -> io::Result<(usize, Option<Moment>)> {
     let mut parts = [IoSliceMut::new(buffer)];
     let received = recvmsg::<()>(socket, &mut parts, Some(control), MsgFlags::empty())?;
     let stamp = received.cmsgs()?.find_map(|message| match message {
@@ -165,8 +165,7 @@ mod tests {
     async fn bytes_are_stamped_when_they_arrive() {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         stamp_arrivals(&listener).expect("Linux stamps");
-        let mut client =
-            TcpStream::connect(listener.local_addr().expect("bound")).await.expect("listening");
+        let mut client = TcpStream::connect(listener.local_addr().expect("bound")).await.expect("listening");
         client.write_all(b"before accept").await.expect("connected");
         let mut stream = ArrivalStream::new(listener.accept().await.expect("connected").0);
         // The kernel switches stamping on a moment after the first socket asks for it.

@@ -6,10 +6,10 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use hyper::Request;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
-use hyper::Request;
 use hyper_util::rt::TokioTimer;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
@@ -39,8 +39,12 @@ impl Connections {
 }
 
 /// Accepts on `listener` until the server closes, and answers every request by `answer`.
-pub(super) async fn accept<A, F>(listener: TcpListener, state: Arc<State>, connections: Connections, answer: A)
-where
+pub(super) async fn accept<A, F>(
+    listener: TcpListener,
+    state: Arc<State>,
+    connections: Connections,
+    answer: A,
+) where
     A: Fn(Arc<State>, Request<Incoming>, Moment) -> F + Copy + Send + Sync + 'static,
     F: Future<Output = Answer> + Send,
 {
@@ -48,7 +52,8 @@ where
     let mut closing = pin!(phase.wait_for(|phase| *phase == Phase::Closing));
     loop {
         let next = async {
-            let place = Arc::clone(&connections.0).acquire_owned().await.expect("the semaphore is never closed");
+            let place =
+                Arc::clone(&connections.0).acquire_owned().await.expect("the semaphore is never closed");
             (listener.accept().await, place)
         };
         let (accepted, place) = tokio::select! {

@@ -132,11 +132,15 @@ mod tests {
             naps_seconds_sum 7.25\nnaps_seconds_count 3\n";
         assert_eq!(
             page(Format::Prometheus),
-            format!("# HELP cats_total Cats seen.\n# TYPE cats_total counter\ncats_total{{colour=\"black\"}} 3\n{histogram}")
+            format!(
+                "# HELP cats_total Cats seen.\n# TYPE cats_total counter\ncats_total{{colour=\"black\"}} 3\n{histogram}"
+            )
         );
         assert_eq!(
             page(Format::OpenMetrics),
-            format!("# HELP cats Cats seen.\n# TYPE cats counter\ncats_total{{colour=\"black\"}} 3\n{histogram}# EOF\n")
+            format!(
+                "# HELP cats Cats seen.\n# TYPE cats counter\ncats_total{{colour=\"black\"}} 3\n{histogram}# EOF\n"
+            )
         );
     }
 

@@ -15,6 +15,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::{fs, io};
 
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
@@ -22,7 +23,7 @@ use tokio::time::{Duration, sleep, timeout};
 
 use super::arrival::stamp_arrivals;
 use super::connections::{Connections, accept};
-use super::options::{CLOSE_TIME_LIMIT, DRAIN_TIME_LIMIT, Options};
+use super::options::{CLOSE_TIME_LIMIT, CONNECTIONS_MAX, DRAIN_TIME_LIMIT, Options};
 use super::routes;
 use super::state::State;
 use crate::model::{Model, ModelError};
@@ -110,6 +111,7 @@ pub fn run(options: &Options) -> Result<(), ServeError> {
 pub async fn serve(options: &Options) -> Result<(), ServeError> {
     // Before anything that takes time: a signal during the start must not kill.
     let stops = stops_of_signals()?;
+    raise_open_files();
     let server = Server::bind(options).await?;
     tracing::info!(
         requests = %server.address()?, metrics = %server.metrics_address()?, trees = server.state.model.tree_count(),
@@ -117,6 +119,19 @@ pub async fn serve(options: &Options) -> Result<(), ServeError> {
     );
     server.run(stops).await;
     Ok(())
+}
+
+/// Shells and service managers often allow 1024 open files while the system allows far more; each connection is one.
+fn raise_open_files() {
+    let limit = getrlimit(Resource::Nofile);
+    // the listeners, the runtime, a scrape of /proc
+    let wanted = CONNECTIONS_MAX as u64 + 64;
+    let current = limit.maximum.map_or(wanted, |maximum| maximum.min(wanted));
+    if limit.current.is_some_and(|now| now < current)
+        && let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: Some(current), ..limit })
+    {
+        tracing::warn!(%error, "cannot raise the limit of open files: fewer connections are accepted at once");
+    }
 }
 
 /// SIGTERM and SIGINT, as often as they come.
@@ -179,7 +194,8 @@ impl Server {
     pub async fn run(self, mut stops: mpsc::Receiver<Stop>) {
         let Self { requests, metrics, state, drain_quiet } = self;
         let connections = Connections::new();
-        let accepting = tokio::spawn(accept(requests, Arc::clone(&state), connections.clone(), routes::answer));
+        let accepting =
+            tokio::spawn(accept(requests, Arc::clone(&state), connections.clone(), routes::answer));
         tokio::spawn(accept(metrics, Arc::clone(&state), Connections::new(), |state, request, _| {
             routes::answer_scrape(state, request)
         }));
@@ -221,7 +237,11 @@ async fn quiet(state: &State, quiet: Duration) {
     }
 }
 
-async fn listen(address: SocketAddr, purpose: &'static str, hint: &'static str) -> Result<TcpListener, ServeError> {
+async fn listen(
+    address: SocketAddr,
+    purpose: &'static str,
+    hint: &'static str,
+) -> Result<TcpListener, ServeError> {
     let listener = TcpListener::bind(address).await.map_err(|source| {
         let hint = if source.kind() == io::ErrorKind::AddrInUse { hint } else { "" };
         ServeError::Listen { address, purpose, source, hint }
@@ -239,4 +259,34 @@ fn load(path: Option<&Path>) -> Result<Model, ServeError> {
     let name = path.display().to_string();
     let bytes = fs::read(path).map_err(|source| ServeError::ReadModel { path: name.clone(), source })?;
     Model::decode(&bytes).map_err(|source| ServeError::Model { path: name, source })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::server::routes::Route;
+
+    #[tokio::test(start_paused = true)]
+    async fn quiet_is_a_whole_period_without_requests() {
+        let model = Model::embedded().expect("the embedded model is sound");
+        let state = State::new(model, &Options::default());
+        let period = Duration::from_secs(1);
+        let begin = || state.metrics.begin(Route::Predict, &hyper::Method::POST);
+
+        let in_progress = begin();
+        assert!(timeout(10 * period, quiet(&state, period)).await.is_err(), "a request is in progress");
+        in_progress.finish(hyper::StatusCode::OK, Duration::ZERO, 0, 0);
+        assert!(timeout(2 * period, quiet(&state, period)).await.is_ok(), "nothing came");
+
+        let traffic = async {
+            for _ in 0..20 {
+                sleep(period / 2).await;
+                begin().finish(hyper::StatusCode::OK, Duration::ZERO, 0, 0);
+            }
+        };
+        tokio::select! {
+            () = quiet(&state, period) => panic!("requests still came"),
+            () = traffic => {}
+        }
+    }
 }

@@ -22,8 +22,8 @@ use super::routes::Route;
 /// Seconds. From a tenth of a millisecond, a prediction on an idle machine, to the half minute after which requests are
 /// refused; thresholds people write (0.08, 0.1, 0.5) are bounds, so that a quantile near them is not interpolated.
 const DURATION_BOUNDS: [f64; 27] = [
-    0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.0075, 0.01, 0.015, 0.02, 0.03, 0.05, 0.08, 0.1, 0.15, 0.2, 0.3,
-    0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 5.0, 7.5, 10.0, 30.0,
+    0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.0075, 0.01, 0.015, 0.02, 0.03, 0.05, 0.08, 0.1, 0.15,
+    0.2, 0.3, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 5.0, 7.5, 10.0, 30.0,
 ];
 /// Seconds of the model alone: microseconds, or what `--work-milliseconds` asks for.
 const PREDICT_BOUNDS: [f64; 14] =
@@ -228,7 +228,10 @@ impl Metrics {
         page.sample("_total", &[], self.predictions.load(Ordering::Relaxed) as f64);
         page.histogram("model_predict_seconds", "Time in the model alone, for each request.");
         self.predict.write(page, &[]);
-        page.histogram("model_queue_seconds", "Time from the arrival of a request to the start of its prediction.");
+        page.histogram(
+            "model_queue_seconds",
+            "Time from the arrival of a request to the start of its prediction.",
+        );
         self.queue.write(page, &[]);
         page.histogram("model_batch_size", "Houses in one request.");
         self.batch_size.write(page, &[]);
@@ -253,7 +256,11 @@ fn write_process(page: &mut Page, process: &Process) {
     for (name, help, value) in [
         ("process_resident_memory_bytes", "Resident memory size.", whole(process.resident_bytes)),
         ("process_virtual_memory_bytes", "Virtual memory size.", whole(process.virtual_bytes)),
-        ("process_start_time_seconds", "Start time of the process since unix epoch.", process.start_time_seconds),
+        (
+            "process_start_time_seconds",
+            "Start time of the process since unix epoch.",
+            process.start_time_seconds,
+        ),
         ("process_open_fds", "Number of open file descriptors.", whole(process.open_files)),
         ("process_max_fds", "Maximum number of open file descriptors.", whole(process.open_files_max)),
     ] {

@@ -27,9 +27,7 @@ mod routes;
 mod state;
 
 pub use lifecycle::{ServeError, Server, Stop, run, serve};
-pub use options::{
-    BODY_BYTES_MAX, CONNECTIONS_MAX, DRAIN_TIME_LIMIT, Options, QUEUE_MAX, REQUEST_TIME_LIMIT,
-};
+pub use options::Options;
 
 #[cfg(test)]
 mod tests;

@@ -5,18 +5,18 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 /// The largest body that is read, in bytes: about 10,000 houses, 30 ms of predicting.
-pub const BODY_BYTES_MAX: usize = 1 << 20;
+pub(super) const BODY_BYTES_MAX: usize = 1 << 20;
 /// The most connections that are open at once; more wait in the kernel's accept queue. An idle one costs some 10 kB
 /// here, so that even all of them stay far below a limit of 128 MiB.
-pub const CONNECTIONS_MAX: usize = 4096;
+pub(super) const CONNECTIONS_MAX: usize = 4096;
 /// The most requests that wait for a free worker. Beyond it the answer is `503` at once: whoever would wait longer than
 /// this has better chances at another replica.
-pub const QUEUE_MAX: usize = 512;
+pub(super) const QUEUE_MAX: usize = 512;
 /// How long a request may wait, from its arrival to the start of its prediction, before it is refused: longer than the
 /// 20 s after which `hey` and many proxies give up, so nothing is computed for a client that left.
-pub const REQUEST_TIME_LIMIT: Duration = Duration::from_secs(30);
+pub(super) const REQUEST_TIME_LIMIT: Duration = Duration::from_secs(30);
 /// How long a drain may take. With [`CLOSE_TIME_LIMIT`] it stays within Kubernetes' grace period of 30 s.
-pub const DRAIN_TIME_LIMIT: Duration = Duration::from_secs(20);
+pub(super) const DRAIN_TIME_LIMIT: Duration = Duration::from_secs(20);
 /// How long the last answers may take once nothing new is accepted.
 pub(super) const CLOSE_TIME_LIMIT: Duration = Duration::from_secs(5);
 /// How long a connection may take to send a request's head, idle time between requests included (nginx: 75 s).

@@ -22,14 +22,17 @@ impl Process {
         let cpu = clock_gettime(ClockId::ProcessCPUTime);
         let page_bytes = rustix::param::page_size() as u64;
         let pages = fs::read_to_string("/proc/self/statm").unwrap_or_default();
-        let mut pages = pages.split(' ').map(|count| count.parse::<u64>().ok().map(|count| count * page_bytes));
+        let mut pages =
+            pages.split(' ').map(|count| count.parse::<u64>().ok().map(|count| count * page_bytes));
         Self {
             cpu_seconds: cpu.tv_sec as f64 + cpu.tv_nsec as f64 / 1e9,
             virtual_bytes: pages.next().flatten(),
             resident_bytes: pages.next().flatten(),
             start_time_seconds: start_time_seconds(),
             // one of them is the listing itself
-            open_files: fs::read_dir("/proc/self/fd").ok().map(|files| files.count().saturating_sub(1) as u64),
+            open_files: fs::read_dir("/proc/self/fd")
+                .ok()
+                .map(|files| files.count().saturating_sub(1) as u64),
             open_files_max: getrlimit(Resource::Nofile).current,
         }
     }

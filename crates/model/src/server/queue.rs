@@ -108,7 +108,9 @@ mod tests {
             tokio::spawn(async move { queue.enter(Moment::now()).await.map(drop) })
         };
         let waiting: Vec<_> = (0..QUEUE_MAX).map(|_| enter()).collect();
-        tokio::task::yield_now().await;
+        while queue.depth() < QUEUE_MAX {
+            tokio::task::yield_now().await;
+        }
         assert_eq!((queue.depth(), queue.in_flight()), (QUEUE_MAX, 1));
         assert_eq!(queue.enter(Moment::now()).await.map(drop), Err(Refusal::QueueFull));
 

@@ -19,7 +19,7 @@ use super::lifecycle::Phase;
 use super::options::{BODY_BYTES_MAX, REQUEST_TIME_LIMIT};
 use super::process::Process;
 use super::state::State;
-use crate::input;
+use crate::input::{self, Rejection};
 
 static OPENAPI: &str = include_str!("openapi.json");
 
@@ -102,7 +102,8 @@ async fn dispatch(state: &Arc<State>, route: Route, request: Request<Incoming>, 
 }
 
 fn root() -> String {
-    let endpoints: Vec<&str> = Route::ALL.map(Route::path).into_iter().filter(|path| path.starts_with('/')).collect();
+    let endpoints: Vec<&str> =
+        Route::ALL.map(Route::path).into_iter().filter(|path| path.starts_with('/')).collect();
     json!({ "name": "house-price", "version": env!("CARGO_PKG_VERSION"), "endpoints": endpoints }).to_string()
 }
 
@@ -114,7 +115,8 @@ async fn predict(
     arrived: Moment,
 ) -> Result<Answer, Answer> {
     let (head, body) = request.into_parts();
-    let is_json = head.headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).is_some_and(input::is_json);
+    let is_json =
+        head.headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).is_some_and(input::is_json);
     let explain = input::query_flag(head.uri.query(), "explain");
     let body = read(body).await?;
     if route == Route::BatchPredict {
@@ -126,7 +128,8 @@ async fn predict(
         })
         .await;
     }
-    let (house, explain) = both(input::house(&body, is_json, &state.model), explain)?;
+    let (house, explain) =
+        both(input::house(&body, is_json, &state.model), explain).map_err(answers::rejection)?;
     in_a_slot(state, arrived, 1, move |state| {
         let contributions = explain.then(|| state.model.contributions(&house));
         answers::prediction(state.model.predict(&house), contributions, Timestamp::now())
@@ -135,14 +138,13 @@ async fn predict(
 }
 
 /// Problems of the query and of the body are told together, the query's first, as FastAPI does.
-fn both<A>(body: Result<A, input::Rejection>, query: Result<bool, input::Rejection>) -> Result<(A, bool), Answer> {
-    use input::Rejection::Problems;
+fn both<A>(body: Result<A, Rejection>, query: Result<bool, Rejection>) -> Result<(A, bool), Rejection> {
     match (body, query) {
         (Ok(body), Ok(query)) => Ok((body, query)),
-        (Err(Problems(of_body)), Err(Problems(of_query))) => {
-            Err(answers::rejection(Problems(of_query.into_iter().chain(of_body).collect())))
+        (Err(Rejection::Problems(of_body)), Err(Rejection::Problems(of_query))) => {
+            Err(Rejection::Problems(of_query.into_iter().chain(of_body).collect()))
         }
-        (Err(rejection), _) | (_, Err(rejection)) => Err(answers::rejection(rejection)),
+        (Err(rejection), _) | (_, Err(rejection)) => Err(rejection),
     }
 }
 

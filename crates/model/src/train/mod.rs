@@ -27,7 +27,8 @@ use crate::forest::Forest;
 use crate::house::{FEATURES, House, Place};
 use crate::model::{Header, Model, ModelError};
 
-pub use report::{Report, evaluate};
+pub use report::Report;
+use report::evaluate;
 pub use sales::{Sale, SalesError, read_sales};
 
 /// The share of sales an interval must hold.
@@ -111,18 +112,18 @@ pub fn train(sales: &[Sale], settings: Settings) -> Result<Model, TrainError> {
 }
 
 /// The sales by what they are used for.
-pub struct Parts<'a> {
+struct Parts<'a> {
     /// Three fifths: the trees and the location encoding learn from these.
-    pub fit: Vec<&'a Sale>,
+    fit: Vec<&'a Sale>,
     /// A fifth: the half-widths of the intervals come from these.
-    pub calibrate: Vec<&'a Sale>,
+    calibrate: Vec<&'a Sale>,
     /// A fifth: nothing is learnt from these.
-    pub test: Vec<&'a Sale>,
+    test: Vec<&'a Sale>,
 }
 
 impl<'a> Parts<'a> {
     /// The same split for the same sales, always.
-    pub fn of(sales: &'a [Sale]) -> Self {
+    fn of(sales: &'a [Sale]) -> Self {
         let mut shuffled: Vec<&Sale> = sales.iter().collect();
         shuffle(&mut shuffled, SHUFFLE_SEED);
         let fifth = sales.len() / 5;

@@ -37,7 +37,7 @@ pub struct Report {
 /// Measures `model` on `sales`, which it must not have learnt from. The counts of other parts are left at zero.
 ///
 /// Sales at places the model does not know are left out.
-pub fn evaluate(model: &Model, sales: &[&Sale]) -> Report {
+pub(super) fn evaluate(model: &Model, sales: &[&Sale]) -> Report {
     let by_zip_code = predictions(model, sales, |sale| &sale.zip_code);
     let by_area = predictions(model, sales, |sale| &sale.area);
     let mean_price = by_zip_code.iter().map(|(price, _)| price).sum::<f64>() / by_zip_code.len() as f64;

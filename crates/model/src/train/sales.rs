@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use flate2::read::MultiGzDecoder;
 use serde::Deserialize;
 
-use crate::house::{BuildYears, House, Place};
+use crate::house::{BUILD_YEARS, House, Place};
 
 /// The most CSV that is read, unpacked: 200 times the King County sales, and a small gzip cannot fill the memory.
 const DATA_BYTES_MAX: u64 = 256 << 20;
@@ -28,7 +28,7 @@ pub struct Sale {
     pub bedrooms: i64,
     /// Above 0.
     pub bathrooms: f64,
-    /// Within [`BuildYears::RANGE`].
+    /// 1800 to 2030.
     pub year_built: i64,
     /// 1–5.
     pub condition: u8,
@@ -133,7 +133,7 @@ impl Sale {
             (positive(self.sqft), "sqft must be above 0"),
             (self.bedrooms >= 1, "bedrooms must be at least 1"),
             (positive(self.bathrooms), "bathrooms must be above 0"),
-            (BuildYears::RANGE.contains(&self.year_built), "year_built must be 1800 to 2030"),
+            (BUILD_YEARS.contains(&self.year_built), "year_built must be 1800 to 2030"),
             ((1..=5).contains(&self.condition), "condition must be 1 to 5"),
             (!self.zip_code.is_empty(), "zipcode must not be empty"),
             (!self.area.is_empty(), "location must not be empty"),
@@ -145,7 +145,7 @@ impl Sale {
     }
 
     /// The house that was sold, at `place`.
-    pub fn house(&self, place: Place) -> House {
+    pub(super) fn house(&self, place: Place) -> House {
         House {
             sqft: self.sqft,
             bedrooms: self.bedrooms,

@@ -24,6 +24,25 @@ fn the_shipped_model_covers_nine_sales_in_ten_that_it_never_saw() {
     }
     assert!(measured.r2 > 0.75, "{}", measured.r2);
     assert!(measured.coverage_ten_percent < 0.5, "a fixed ten percent would be a lie");
+    for sale in sales.iter().step_by(1000) {
+        let house = sale.house(model.place(&sale.zip_code).expect("every zip code is encoded"));
+        let explained = model.base() + model.contributions(&house).iter().sum::<f64>();
+        assert!((explained - model.predict(&house).price.ln()).abs() < 1e-4, "{house:?}");
+    }
+}
+
+/// Other machines may round a logarithm differently, so predictions are compared, not bytes.
+#[test]
+fn the_shipped_model_is_what_training_makes_of_the_shipped_sales() {
+    let (shipped, sales) = (Model::embedded().expect("the embedded model is sound"), shipped_sales());
+    let trained = train(&sales, Settings::default()).expect("sound sales");
+    let price = |model: &Model, sale: &Sale| {
+        model.predict(&sale.house(model.place(&sale.zip_code).expect("every zip code is encoded"))).price
+    };
+    let sample: Vec<&Sale> = sales.iter().step_by(50).collect();
+    let differences = sample.iter().map(|sale| (price(&trained, sale) / price(&shipped, sale)).ln().abs());
+    let mean = differences.sum::<f64>() / sample.len() as f64;
+    assert!(mean < 0.01, "prices differ by {mean}: train again, see data/README.md");
 }
 
 #[test]
