@@ -17,7 +17,7 @@ use tokio::sync::Semaphore;
 use super::answers::Answer;
 use super::arrival::{ArrivalStream, Moment};
 use super::lifecycle::Phase;
-use super::options::{CONNECTIONS_MAX, HEAD_TIME_LIMIT};
+use super::options::{HEAD_BYTES_MAX, HEAD_TIME_LIMIT};
 use super::state::State;
 
 /// How long accepting pauses when the process is out of files, which only time and closing connections cure.
@@ -25,16 +25,19 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 /// The open connections of one port.
 #[derive(Clone)]
-pub(super) struct Connections(Arc<Semaphore>);
+pub(super) struct Connections {
+    places: Arc<Semaphore>,
+    max: u32,
+}
 
 impl Connections {
-    pub(super) fn new() -> Self {
-        Self(Arc::new(Semaphore::new(CONNECTIONS_MAX)))
+    pub(super) fn new(max: usize) -> Self {
+        Self { places: Arc::new(Semaphore::new(max)), max: max as u32 }
     }
 
     /// Resolves once no connection is open; [`accept`] must have ended.
     pub(super) async fn closed(&self) {
-        let _all = self.0.acquire_many(CONNECTIONS_MAX as u32).await.expect("the semaphore is never closed");
+        let _all = self.places.acquire_many(self.max).await.expect("the semaphore is never closed");
     }
 }
 
@@ -53,7 +56,7 @@ pub(super) async fn accept<A, F>(
     loop {
         let next = async {
             let place =
-                Arc::clone(&connections.0).acquire_owned().await.expect("the semaphore is never closed");
+                Arc::clone(&connections.places).acquire_owned().await.expect("the semaphore is never closed");
             (listener.accept().await, place)
         };
         let (accepted, place) = tokio::select! {
@@ -94,6 +97,7 @@ where
         http1::Builder::new()
             .timer(TokioTimer::new())
             .header_read_timeout(HEAD_TIME_LIMIT)
+            .max_buf_size(HEAD_BYTES_MAX)
             .serve_connection(stream, service)
     );
     let mut phase = state.phase.subscribe();

@@ -23,7 +23,7 @@ use tokio::time::{Duration, sleep, timeout};
 
 use super::arrival::stamp_arrivals;
 use super::connections::{Connections, accept};
-use super::options::{CLOSE_TIME_LIMIT, CONNECTIONS_MAX, DRAIN_TIME_LIMIT, Options};
+use super::options::{CLOSE_TIME_LIMIT, CONNECTIONS_MAX, DRAIN_TIME_LIMIT, METRICS_CONNECTIONS_MAX, Options};
 use super::routes;
 use super::state::State;
 use crate::model::{Model, ModelError};
@@ -124,8 +124,8 @@ pub async fn serve(options: &Options) -> Result<(), ServeError> {
 /// Shells and service managers often allow 1024 open files while the system allows far more; each connection is one.
 fn raise_open_files() {
     let limit = getrlimit(Resource::Nofile);
-    // the listeners, the runtime, a scrape of /proc
-    let wanted = CONNECTIONS_MAX as u64 + 64;
+    // and the listeners, the runtime, a scrape of /proc
+    let wanted = (CONNECTIONS_MAX + METRICS_CONNECTIONS_MAX) as u64 + 64;
     let current = limit.maximum.map_or(wanted, |maximum| maximum.min(wanted));
     if limit.current.is_some_and(|now| now < current)
         && let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: Some(current), ..limit })
@@ -193,12 +193,15 @@ impl Server {
     /// Answers until a [`Stop`] comes, or until nobody can send one any more, and then ends as the module describes.
     pub async fn run(self, mut stops: mpsc::Receiver<Stop>) {
         let Self { requests, metrics, state, drain_quiet } = self;
-        let connections = Connections::new();
+        let connections = Connections::new(CONNECTIONS_MAX);
         let accepting =
             tokio::spawn(accept(requests, Arc::clone(&state), connections.clone(), routes::answer));
-        tokio::spawn(accept(metrics, Arc::clone(&state), Connections::new(), |state, request, _| {
-            routes::answer_scrape(state, request)
-        }));
+        tokio::spawn(accept(
+            metrics,
+            Arc::clone(&state),
+            Connections::new(METRICS_CONNECTIONS_MAX),
+            |state, request, _| routes::answer_scrape(state, request),
+        ));
 
         if stops.recv().await == Some(Stop::Drain) {
             state.phase.send_replace(Phase::Draining);

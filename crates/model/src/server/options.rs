@@ -6,9 +6,17 @@ use std::time::Duration;
 
 /// The largest body that is read, in bytes: about 10,000 houses, 30 ms of predicting.
 pub(super) const BODY_BYTES_MAX: usize = 1 << 20;
-/// The most connections that are open at once; more wait in the kernel's accept queue. An idle one costs some 10 kB
-/// here, so that even all of them stay far below a limit of 128 MiB.
-pub(super) const CONNECTIONS_MAX: usize = 4096;
+/// A body up to this size, in bytes, is read at once; a house takes a hundred.
+pub(super) const SMALL_BODY_BYTES_MAX: u64 = 8 << 10;
+/// How many larger bodies are in memory at once, so that all clients together cannot fill it; more wait.
+pub(super) const LARGE_BODIES_MAX: usize = 16;
+/// The largest head of a request, in bytes, as most servers have it.
+pub(super) const HEAD_BYTES_MAX: usize = 16 << 10;
+/// The most connections that are open at once; more wait in the kernel's accept queue. Each costs about 20 kB here, with
+/// a head in transit up to 40 kB: all of them fit in the usual limit of 128 MiB.
+pub(super) const CONNECTIONS_MAX: usize = 2048;
+/// The same for metrics, which a few scrapers ask for.
+pub(super) const METRICS_CONNECTIONS_MAX: usize = 32;
 /// The most requests that wait for a free worker. Beyond it the answer is `503` at once: whoever would wait longer than
 /// this has better chances at another replica.
 pub(super) const QUEUE_MAX: usize = 512;

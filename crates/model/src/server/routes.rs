@@ -11,13 +11,15 @@ use hyper::{Method, Request, StatusCode};
 use jiff::Timestamp;
 use rustix::time::{ClockId, clock_gettime};
 use serde_json::json;
+use tokio::sync::SemaphorePermit;
 
 use super::answers::{self, Answer};
 use super::arrival::Moment;
 use super::exposition::Format;
 use super::lifecycle::Phase;
-use super::options::{BODY_BYTES_MAX, REQUEST_TIME_LIMIT};
+use super::options::{BODY_BYTES_MAX, REQUEST_TIME_LIMIT, SMALL_BODY_BYTES_MAX};
 use super::process::Process;
+use super::queue::Refusal;
 use super::state::State;
 use crate::input::{self, Rejection};
 
@@ -118,7 +120,7 @@ async fn predict(
     let is_json =
         head.headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).is_some_and(input::is_json);
     let explain = input::query_flag(head.uri.query(), "explain");
-    let body = read(body).await?;
+    let (body, _room) = read(state, body).await?;
     if route == Route::BatchPredict {
         let houses = input::houses(&body, is_json, &state.model).map_err(answers::rejection)?;
         let count = houses.len();
@@ -148,15 +150,32 @@ fn both<A>(body: Result<A, Rejection>, query: Result<bool, Rejection>) -> Result
     }
 }
 
-/// The whole body, within its limits of size and time.
-async fn read(body: Incoming) -> Result<Bytes, Answer> {
+/// Waits until a large body fits in memory; it is there until what is returned is dropped.
+async fn room<'a>(state: &'a State, body: &Incoming) -> Result<Option<SemaphorePermit<'a>>, Answer> {
+    if body.size_hint().upper().is_some_and(|bytes| bytes <= SMALL_BODY_BYTES_MAX) {
+        return Ok(None);
+    }
+    match tokio::time::timeout(REQUEST_TIME_LIMIT, state.large_bodies.acquire()).await {
+        Ok(room) => Ok(Some(room.expect("the semaphore is never closed"))),
+        Err(_) => Err(refuse(state, Refusal::TimeLimit)),
+    }
+}
+
+fn refuse(state: &State, refusal: Refusal) -> Answer {
+    state.metrics.refused(refusal);
+    answers::refusal(refusal)
+}
+
+/// The whole body, within its limits of size and time, and its room in memory.
+async fn read(state: &State, body: Incoming) -> Result<(Bytes, Option<SemaphorePermit<'_>>), Answer> {
     let too_large = || answers::detail(StatusCode::PAYLOAD_TOO_LARGE, "Request Entity Too Large");
     // Known beforehand: answered without reading any of it.
     if body.size_hint().lower() > BODY_BYTES_MAX as u64 {
         return Err(too_large());
     }
+    let room = room(state, &body).await?;
     match tokio::time::timeout(REQUEST_TIME_LIMIT, Limited::new(body, BODY_BYTES_MAX).collect()).await {
-        Ok(Ok(collected)) => Ok(collected.to_bytes()),
+        Ok(Ok(collected)) => Ok((collected.to_bytes(), room)),
         Ok(Err(error)) if error.is::<LengthLimitError>() => Err(too_large()),
         Ok(Err(_)) => Err(answers::detail(StatusCode::BAD_REQUEST, "There was an error parsing the body")),
         Err(_) => Err(answers::detail(StatusCode::REQUEST_TIMEOUT, "Request Timeout")),
@@ -171,10 +190,7 @@ async fn in_a_slot(
     houses: usize,
     predict: impl FnOnce(&State) -> Answer + Send + 'static,
 ) -> Result<Answer, Answer> {
-    let slot = state.queue.enter(arrived).await.map_err(|refusal| {
-        state.metrics.refused(refusal);
-        answers::refusal(refusal)
-    })?;
+    let slot = state.queue.enter(arrived).await.map_err(|refusal| refuse(state, refusal))?;
     let waited = arrived.until(Moment::now());
     let timed = move |state: &State| {
         let _slot = slot;

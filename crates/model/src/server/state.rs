@@ -2,11 +2,11 @@
 
 use bytes::Bytes;
 use serde_json::json;
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 
 use super::lifecycle::Phase;
 use super::metrics::Metrics;
-use super::options::Options;
+use super::options::{LARGE_BODIES_MAX, Options};
 use super::queue::Queue;
 use crate::model::Model;
 
@@ -15,6 +15,8 @@ pub(super) struct State {
     pub(super) model: Model,
     pub(super) metrics: Metrics,
     pub(super) queue: Queue,
+    /// Room for bodies that are not small.
+    pub(super) large_bodies: Semaphore,
     /// CPU time burnt on top of each prediction.
     pub(super) work: std::time::Duration,
     pub(super) phase: watch::Sender<Phase>,
@@ -35,6 +37,7 @@ impl State {
             model,
             metrics: Metrics::new(),
             queue: Queue::new(options.worker_threads),
+            large_bodies: Semaphore::new(LARGE_BODIES_MAX),
             work: options.work,
             phase: watch::Sender::new(Phase::Serving),
             health: health.to_string().into(),
