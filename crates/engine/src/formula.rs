@@ -8,7 +8,7 @@
 //!
 //! A formula is checked when it is read: unknown names, wrong types and wrong numbers of arguments are found by trying
 //! it with every trigger at -1, as KEDA does. Errors point at the column. Reading and computing are bounded
-//! ([`LENGTH_MAX`], [`DEPTH_MAX`]), and there are no loops but over the elements of a literal array.
+//! (`LENGTH_MAX`, `DEPTH_MAX`), and there are no loops but over the elements of a literal array.
 
 mod evaluate;
 mod lex;
@@ -23,9 +23,9 @@ use crate::name::Name;
 use parse::Node;
 
 /// More characters than any formula a person wrote.
-pub const LENGTH_MAX: usize = 4096;
+pub(crate) const LENGTH_MAX: usize = 4096;
 /// More nesting than any formula a person can read; it bounds the stack.
-pub const DEPTH_MAX: usize = 64;
+pub(crate) const DEPTH_MAX: usize = 64;
 
 /// A formula that was read and tried.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

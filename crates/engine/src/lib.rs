@@ -8,18 +8,26 @@
 //! Reading order: [`Decision`] → [`Observation`] → [`Policy`] → `target` (the pipeline, in one function) → the stages
 //! (`recommend`, `activate`, `stabilize`, `pace`, `bound`, `share`). Each stage's file opens with its rules.
 
+mod activate;
 mod behavior;
 mod decision;
+mod engine;
 mod formula;
 mod memory;
 mod metric;
 mod milli;
 mod name;
 mod observation;
+mod pace;
 mod pod;
 mod policy;
 mod reason;
+mod recommend;
+mod share;
+mod stabilize;
+mod target;
 mod time;
+mod turning_point;
 
 pub use behavior::{
     Behavior, PERIOD_MAX, PolicyKind, STABILIZATION_WINDOW_MAX, ScalingPolicy, ScalingRules, SelectPolicy,
@@ -27,13 +35,14 @@ pub use behavior::{
 pub use decision::{
     Activity, ActivityState, CurrentMetric, Decision, Proposal, Side, Stage, Step, TurningPoint,
 };
+pub use engine::Engine;
 pub use formula::{Formula, FormulaError};
 pub use memory::{Event, Events, Memory, Recommendation, Recommendations};
 pub use metric::{Metric, MetricSource, MetricTarget};
 pub use milli::Milli;
 pub use name::{MetricName, Name, PoolName, TargetId};
 pub use observation::{Observation, Reading, Scale, Selector};
-pub use pod::{ContainerRequests, Phase, Pod, PodRequests, PodValue, Readiness};
+pub use pod::{ContainerRequests, Phase, Pod, PodGroup, PodRequests, PodValue, Readiness};
 pub use policy::{
     Activation, Bounds, COMPOSITE_METRIC_NAME, Composite, Fallback, FallbackBehavior, METRICS_MAX, Metrics,
     NoBehavior, Pause, Policy, PolicyError, Rules, Share, Tolerance, ZeroRule,

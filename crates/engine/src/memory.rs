@@ -13,9 +13,9 @@ use crate::time::Time;
 
 /// More recommendations than this are merged. Only those matter that no later one outdoes, so a target that was
 /// evaluated every second for an hour seldom has more than ten.
-pub const RECOMMENDATIONS_MAX: usize = 128;
+pub(crate) const RECOMMENDATIONS_MAX: usize = 128;
 /// More changes than this are merged. With the default policies a target has at most two changes in a period.
-pub const EVENTS_MAX: usize = 64;
+pub(crate) const EVENTS_MAX: usize = 64;
 
 /// What is remembered of one target.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::milli::Milli;
 use crate::name::Name;
+use crate::policy::Rules;
 use crate::time::{Time, seconds};
 
 /// A pod of the target, as its selector lists it.
@@ -82,9 +83,82 @@ pub struct PodValue {
     pub window: Duration,
 }
 
+/// How a pod counts for a metric (`groupPods` of the HorizontalPodAutoscaler).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum PodGroup {
+    /// On its way out: neither it nor its value counts.
+    Ignored,
+    /// Not taking its share yet: its value does not count.
+    Unready,
+    /// It has no value.
+    Missing,
+    /// It counts.
+    Ready,
+}
+
 impl Pod {
     /// Runs and is ready: the pods that a `Value` target is multiplied by.
     pub fn is_ready(&self) -> bool {
         self.phase == Phase::Running && self.ready.is_some_and(|readiness| readiness.ready)
+    }
+
+    /// How it counts at `now` for a metric whose value for it, if any, was measured over the `sampled` window.
+    ///
+    /// Only cpu asks whether the pod is ready: a starting pod uses much more or much less of it than a serving one.
+    /// Within the initialization period a pod is unready while it is not ready, or while its sample reaches back to
+    /// when it was not; after it only if it has never been ready.
+    pub fn group(
+        &self,
+        now: Time,
+        is_cpu: bool,
+        sampled: Option<(Time, Duration)>,
+        rules: &Rules,
+    ) -> PodGroup {
+        if self.deleting || self.phase == Phase::Failed {
+            return PodGroup::Ignored;
+        }
+        if self.phase == Phase::Pending {
+            return PodGroup::Unready;
+        }
+        let Some((sampled_at, window)) = sampled else {
+            return PodGroup::Missing;
+        };
+        if !is_cpu {
+            return PodGroup::Ready;
+        }
+        let (Some(readiness), Some(started)) = (self.ready, self.started) else {
+            return PodGroup::Unready;
+        };
+        let starting = started + rules.cpu_initialization > now;
+        let unready = if starting {
+            !readiness.ready || sampled_at < readiness.since + window
+        } else {
+            !readiness.ready && started + rules.initial_readiness_delay > readiness.since
+        };
+        if unready { PodGroup::Unready } else { PodGroup::Ready }
+    }
+
+    /// What it requested of a resource: its own request for the whole pod, or the sum of its containers', or that of
+    /// the one `container` named.
+    ///
+    /// # Errors
+    ///
+    /// One container without a request is enough to make the utilization of the pod unknown.
+    pub fn request(&self, resource: &Name, container: Option<&Name>) -> Result<Milli, String> {
+        let of_container = |own: &ContainerRequests| {
+            own.requests.get(resource).copied().ok_or_else(|| {
+                format!("missing request for {resource} in container {} of Pod {}", own.name, self.name)
+            })
+        };
+        match container {
+            Some(name) => match self.requests.containers.iter().find(|own| own.name == *name) {
+                Some(own) => of_container(own),
+                None => Err(format!("container {name} not found in Pod {}", self.name)),
+            },
+            None => match self.requests.pod.get(resource) {
+                Some(request) => Ok(*request),
+                None => self.requests.containers.iter().map(of_container).sum(),
+            },
+        }
     }
 }

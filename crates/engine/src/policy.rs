@@ -3,6 +3,7 @@
 //! A policy that exists makes sense: its parts are built by constructors that refuse what Kubernetes' validation and
 //! KEDA's webhook refuse, and what can't be wrong is a plain field.
 
+use std::borrow::Cow;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -63,6 +64,15 @@ impl Policy {
     /// The fewest replicas of a target that is in use: never zero for a ScaledObject (KEDA's `GetHPAMinReplicas`).
     pub fn min_active(&self) -> u32 {
         if self.activation.is_some() { self.bounds.min().max(1) } else { self.bounds.min() }
+    }
+
+    /// The `behavior` that holds; none when the older way does, which has no history.
+    pub(crate) fn effective_behavior(&self) -> Option<Cow<'_, Behavior>> {
+        match (&self.behavior, self.rules.no_behavior) {
+            (Some(behavior), _) => Some(Cow::Borrowed(behavior)),
+            (None, NoBehavior::Defaults) => Some(Cow::Owned(Behavior::default())),
+            (None, NoBehavior::Legacy { .. }) => None,
+        }
     }
 
     /// The replicas of a target that is not in use.

@@ -95,6 +95,8 @@ pub enum Reason {
     },
     /// An annotation says that the target is in use.
     ForceActivation,
+    /// Nothing but cpu and memory, which can't be measured without pods: the target is always in use.
+    ResourceTriggersOnly,
     /// No trigger is active, for long enough.
     ScalerNotActive {
         /// When one last was; none if never.
@@ -269,6 +271,7 @@ impl Reason {
             Self::ScalerActive { .. } | Self::ActiveByFallback { .. } => "ScalerActive",
             Self::RequestsWaiting { .. } => "RequestsWaiting",
             Self::ForceActivation => "ForceActivation",
+            Self::ResourceTriggersOnly => "ScalerActive",
             Self::ScalerNotActive { .. } => "ScalerNotActive",
             Self::ScalerCooldown { .. } => "ScalerCooldown",
             Self::TriggerError { .. } => "TriggerError",
@@ -367,6 +370,9 @@ impl fmt::Display for Reason {
                 write!(f, "{} {verb} for a first pod", count(*requests, "request"))
             }
             Self::ForceActivation => f.write_str("activation is being forced by annotation"),
+            Self::ResourceTriggersOnly => {
+                f.write_str("cpu and memory can't be measured without pods, so the target is always in use")
+            }
             Self::ScalerNotActive { last_active: Some(at) } => {
                 write!(f, "no trigger has been active since {at}")
             }
@@ -454,6 +460,19 @@ impl fmt::Display for Unavailable {
                 "{metric} is of the unknown type {source_type:?}",
                 source_type = source_type.as_str()
             ),
+        }
+    }
+}
+
+impl fmt::Display for Cause {
+    /// In the words of the source.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NotRead => f.write_str("not read yet"),
+            Self::Missing(why) => f.write_str(why),
+            Self::Stale { last, at } => write!(f, "the last value, {last}, is of {at}"),
+            Self::Failed(error) => f.write_str(error),
+            Self::UnknownType => f.write_str("unknown type"),
         }
     }
 }

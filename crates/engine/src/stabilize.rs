@@ -1,0 +1,77 @@
+//! A wish must last: replicas go up only to the lowest recommendation of the upper window, and down only to the
+//! highest of the lower one (`stabilizeRecommendationWithBehaviors`).
+//!
+//! Without `behavior`, under [`NoBehavior::Legacy`], there is only the lower window, and a recommendation exactly as old
+//! as the window still counts; otherwise it does not. What is remembered is the wish, not what became of it.
+
+use std::time::Duration;
+
+use crate::memory::{Memory, Recommendation};
+use crate::policy::{NoBehavior, Policy, ZeroRule};
+use crate::reason::Reason;
+use crate::time::Time;
+
+/// The replicas that may be wanted now, and why if they are not `desired`. Remembers `wish`.
+pub(crate) fn step(
+    now: Time,
+    current: u32,
+    desired: u32,
+    wish: u32,
+    policy: &Policy,
+    memory: &mut Memory,
+) -> (u32, Option<Reason>) {
+    let windows = Windows::of(policy);
+    let log = memory.recommendations.get_or_insert_default();
+    let (up_cutoff, down_cutoff) = (now - windows.up, now - windows.down);
+    let highest = match windows.legacy {
+        true => log.highest(|at| at >= down_cutoff),
+        false => log.highest(|at| at > down_cutoff),
+    };
+    let lowest = log.lowest(|at| at > up_cutoff);
+    let new = Recommendation { replicas: wish, at: now };
+    let obsolete = |at: Time| at < down_cutoff && (windows.legacy || at < up_cutoff);
+    match policy.rules.zero {
+        ZeroRule::Hpa { .. } => log.store(new, obsolete),
+        ZeroRule::OneLoop | ZeroRule::OneStep => log.store_extremes(new, obsolete, !windows.up.is_zero()),
+    }
+    let down = highest.map_or(desired, |highest| highest.replicas.max(desired));
+    let up = lowest.map_or(desired, |lowest| lowest.replicas.min(desired));
+    let stabilized = if windows.legacy { down } else { current.max(up).min(down) };
+    let reason = if stabilized > desired {
+        highest.map(|highest| Reason::ScaleDownStabilized {
+            highest: highest.replicas,
+            seen_at: highest.at,
+            window: windows.down,
+        })
+    } else if stabilized < desired {
+        lowest.map(|lowest| Reason::ScaleUpStabilized {
+            lowest: lowest.replicas,
+            seen_at: lowest.at,
+            window: windows.up,
+        })
+    } else {
+        None
+    };
+    (stabilized, reason)
+}
+
+struct Windows {
+    up: Duration,
+    down: Duration,
+    legacy: bool,
+}
+
+impl Windows {
+    fn of(policy: &Policy) -> Self {
+        let controller = policy.rules.downscale_stabilization;
+        match (&policy.behavior, policy.rules.no_behavior) {
+            (Some(behavior), _) => Self {
+                up: behavior.scale_up.stabilization_window().unwrap_or_default(),
+                down: behavior.scale_down.stabilization_window().unwrap_or(controller),
+                legacy: false,
+            },
+            (None, NoBehavior::Defaults) => Self { up: Duration::ZERO, down: controller, legacy: false },
+            (None, NoBehavior::Legacy { .. }) => Self { up: Duration::ZERO, down: controller, legacy: true },
+        }
+    }
+}
