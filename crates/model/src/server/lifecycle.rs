@@ -4,7 +4,7 @@
 //!
 //! SIGTERM does not mean that no more requests come: a balancer learns of the end later than the server does. So on SIGTERM
 //! `/ready` turns 503 at once, requests are still accepted and answered, each answer says `Connection: close` so that clients
-//! move on, and only when nothing is in progress and no request has come for [`Options::drain_quiet`] does the server stop
+//! move on, and only when nothing is in progress and no request but probes has come for [`Options::drain_quiet`] does the server stop
 //! accepting, finish what is open, and end with success. Connections that are merely idle do not hold it up.
 //!
 //! SIGINT, or a second signal, skips the quiet time but still finishes what is in progress; one more ends at once.
@@ -275,21 +275,26 @@ mod tests {
         let state = State::new(model, &Options::default());
         let period = Duration::from_secs(1);
         let begin = || state.metrics.begin(Route::Predict, &hyper::Method::POST);
+        let traffic = async |route| loop {
+            sleep(period / 2).await;
+            let request = state.metrics.begin(route, &hyper::Method::GET);
+            request.finish(hyper::StatusCode::OK, Duration::ZERO, 0, 0);
+        };
 
         let in_progress = begin();
         assert!(timeout(10 * period, quiet(&state, period)).await.is_err(), "a request is in progress");
         in_progress.finish(hyper::StatusCode::OK, Duration::ZERO, 0, 0);
         assert!(timeout(2 * period, quiet(&state, period)).await.is_ok(), "nothing came");
 
-        let traffic = async {
-            for _ in 0..20 {
-                sleep(period / 2).await;
-                begin().finish(hyper::StatusCode::OK, Duration::ZERO, 0, 0);
-            }
-        };
         tokio::select! {
             () = quiet(&state, period) => panic!("requests still came"),
-            () = traffic => {}
+            () = traffic(Route::Predict) => {}
+            () = sleep(20 * period) => {}
+        }
+        tokio::select! {
+            () = quiet(&state, period) => {}
+            () = traffic(Route::Ready) => {}
+            () = sleep(20 * period) => panic!("probes are no requests"),
         }
     }
 }

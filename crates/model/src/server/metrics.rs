@@ -146,9 +146,10 @@ impl Metrics {
         InProgress { endpoint, duration: &self.duration }
     }
 
-    /// Requests begun since the start, on all routes.
+    /// Requests begun since the start, probes apart: those come as long as the process lives.
     pub(super) fn begun(&self) -> u64 {
-        self.endpoints.iter().map(|endpoint| endpoint.requests()).sum::<u64>() + self.in_progress()
+        let asked = self.endpoints.iter().filter(|endpoint| !endpoint.route.is_probe());
+        asked.map(|endpoint| endpoint.requests() + endpoint.in_progress.load(Ordering::Relaxed)).sum()
     }
 
     /// Requests in progress on all routes.

@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
 use std::time::Duration;
 
-/// The largest body that is read, in bytes: about 10,000 houses, 30 ms of predicting.
+/// The largest body that is read, in bytes: about 10,000 houses, a tenth of a second of work.
 pub(super) const BODY_BYTES_MAX: usize = 1 << 20;
 /// A body up to this size, in bytes, is read at once; a house takes a hundred.
 pub(super) const SMALL_BODY_BYTES_MAX: u64 = 8 << 10;

@@ -59,6 +59,11 @@ impl Route {
         }
     }
 
+    /// Asked by whoever watches the server, not by its clients.
+    pub(super) fn is_probe(self) -> bool {
+        matches!(self, Self::Health | Self::Ready)
+    }
+
     /// The one method the route has.
     pub(super) fn method(self) -> Option<Method> {
         match self {
