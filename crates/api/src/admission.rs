@@ -48,17 +48,5 @@ pub struct Neighbours<'a> {
     pub dry_run: bool,
 }
 
-/// Checks the syntax of a text: what is wrong with it, with the place in the text.
-pub type Check<'a> = &'a dyn Fn(&str) -> Result<(), String>;
-
-/// Checks a formula over the named triggers: what is wrong with it, with the place in the text.
-pub type CheckFormula<'a> = &'a dyn Fn(&str, &[&str]) -> Result<(), String>;
-
-/// How the languages inside a ScaledObject are checked; both live in other crates.
-#[derive(Clone, Copy)]
-pub struct Syntax<'a> {
-    /// For queries.
-    pub promql: Check<'a>,
-    /// For formulas.
-    pub formula: CheckFormula<'a>,
-}
+/// Checks a PromQL query, whose language lives in another crate: what is wrong with it, with the place in the text.
+pub type CheckQuery<'a> = &'a dyn Fn(&str) -> Result<(), String>;

@@ -134,6 +134,19 @@ impl Trigger {
         }
     }
 
+    /// The type of the trigger, as manifests have it.
+    pub fn kind(&self) -> &str {
+        match &self.source {
+            Source::Prometheus(_) => "prometheus",
+            Source::Resource(resource) => &resource.resource,
+            Source::Cron(_) => "cron",
+            Source::KubernetesWorkload(_) => "kubernetes-workload",
+            Source::MetricsApi(_) => "metrics-api",
+            Source::External(external) if external.push => "external-push",
+            Source::External(_) => "external",
+        }
+    }
+
     /// A metric's name, made unique by the trigger's number and fit for a path of the metrics API.
     pub fn qualify(&self, name: &str) -> String {
         format!("s{}-{}", self.index, name.replace(['/', '.', ':', '%', '(', ')'], "-"))

@@ -2,9 +2,10 @@
 //!
 //! Messages are those of KEDA's webhook (`apis/keda/v1alpha1/scaledobject_webhook.go`).
 
+use flyball_engine::Formula;
 use kube::ResourceExt;
 
-use super::{Admission, Neighbours, Syntax, behavior, neighbours, triggers};
+use super::{Admission, CheckQuery, Neighbours, behavior, neighbours, triggers};
 use crate::kinds::scaled_job::ScaledJob;
 use crate::kinds::scaled_object::{FallbackBehavior, ScaledObject, ScalingModifiers};
 use crate::problem::{Cause, Problem};
@@ -19,7 +20,7 @@ pub fn admit_scaled_object(
     object: &ScaledObject,
     old: Option<&ScaledObject>,
     neighbours: Neighbours<'_>,
-    syntax: Syntax<'_>,
+    check_query: CheckQuery<'_>,
 ) -> Admission {
     if old.is_some_and(|old| only_loses_finalizer(object, old)) {
         return Admission::default();
@@ -27,9 +28,9 @@ pub fn admit_scaled_object(
     let mut problems = name(object);
     problems.extend(replicas(object));
     problems.extend(fallback(object));
-    problems.extend(modifiers(object, syntax));
+    problems.extend(modifiers(object));
     problems.extend(hpa_behavior(object));
-    let (found, mut warnings) = triggers::check(&object.spec.triggers, syntax);
+    let (found, mut warnings) = triggers::check(&object.spec.triggers, check_query);
     problems.extend(found);
     problems.extend(neighbours::check(object, neighbours));
     warnings.extend(irrelevant_settings(object));
@@ -37,8 +38,8 @@ pub fn admit_scaled_object(
 }
 
 /// Checks a ScaledJob that is created or changed.
-pub fn admit_scaled_job(object: &ScaledJob, syntax: Syntax<'_>) -> Admission {
-    let (mut problems, warnings) = triggers::check(&object.spec.triggers, syntax);
+pub fn admit_scaled_job(object: &ScaledJob, check_query: CheckQuery<'_>) -> Admission {
+    let (mut problems, warnings) = triggers::check(&object.spec.triggers, check_query);
     for (index, trigger) in object.spec.triggers.iter().enumerate() {
         if let Some(metric_type) = trigger.metric_type.as_deref().filter(|text| !text.is_empty()) {
             let field = format!("spec.triggers[{index}].metricType");
@@ -141,9 +142,9 @@ fn text(value: Option<&String>) -> &str {
     value.map_or("", |text| text.trim())
 }
 
-fn modifiers(object: &ScaledObject, syntax: Syntax<'_>) -> Vec<Problem> {
+fn modifiers(object: &ScaledObject) -> Vec<Problem> {
     let Some(modifiers) = object.spec.scaling_modifiers() else { return Vec::new() };
-    let mut problems = formula(object, modifiers, syntax);
+    let mut problems = formula(object, modifiers);
     problems.extend(composite_target(modifiers));
     if modifiers.metric_type.as_deref() == Some("Utilization") {
         let message = "error trigger type is Utilization, but it needs to be AverageValue or Value for external metrics";
@@ -159,7 +160,7 @@ fn modifiers(object: &ScaledObject, syntax: Syntax<'_>) -> Vec<Problem> {
     problems
 }
 
-fn formula(object: &ScaledObject, modifiers: &ScalingModifiers, syntax: Syntax<'_>) -> Vec<Problem> {
+fn formula(object: &ScaledObject, modifiers: &ScalingModifiers) -> Vec<Problem> {
     let field = "spec.advanced.scalingModifiers.formula";
     let formula = text(modifiers.formula.as_ref());
     if formula.is_empty() {
@@ -172,16 +173,18 @@ fn formula(object: &ScaledObject, modifiers: &ScalingModifiers, syntax: Syntax<'
         .filter(|trigger| !is_resource(&trigger.kind))
         .filter_map(|trigger| trigger.name.as_deref())
         .collect();
-    match (syntax.formula)(formula, &names) {
-        Ok(()) => Vec::new(),
-        Err(why) => {
-            let message = format!("error validating formula in ScalingModifiers: {why}");
-            vec![
-                Problem::invalid(field, formula, message)
-                    .help(format!("the named triggers are [{}]", names.join(", "))),
-            ]
-        }
-    }
+    let why = match Formula::new(formula) {
+        Err(error) => error.to_string(),
+        Ok(parsed) => match parsed.names().iter().find(|name| !names.contains(&name.as_str())) {
+            Some(name) => format!("unknown name {name}"),
+            None => return Vec::new(),
+        },
+    };
+    let message = format!("error validating formula in ScalingModifiers: {why}");
+    vec![
+        Problem::invalid(field, formula, message)
+            .help(format!("the named triggers are [{}]", names.join(", "))),
+    ]
 }
 
 fn composite_target(modifiers: &ScalingModifiers) -> Option<Problem> {

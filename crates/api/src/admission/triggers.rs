@@ -1,12 +1,12 @@
 //! The rules for a list of triggers: KEDA's, and that each of them can be read.
 
-use super::Syntax;
+use super::CheckQuery;
 use crate::kinds::scaled_object::ScaleTrigger;
 use crate::problem::{Cause, Problem};
 use crate::trigger::{Resolved, Trigger, is_known};
 
 /// What is wrong with the triggers, and what the user should know.
-pub(super) fn check(triggers: &[ScaleTrigger], syntax: Syntax<'_>) -> (Vec<Problem>, Vec<String>) {
+pub(super) fn check(triggers: &[ScaleTrigger], check_query: CheckQuery<'_>) -> (Vec<Problem>, Vec<String>) {
     let mut problems = Vec::new();
     let mut warnings = Vec::new();
     if triggers.is_empty() {
@@ -28,7 +28,7 @@ pub(super) fn check(triggers: &[ScaleTrigger], syntax: Syntax<'_>) -> (Vec<Probl
             }
             _ => problems.extend(found),
         }
-        problems.extend(query(index, trigger, syntax));
+        problems.extend(query(index, trigger, check_query));
     }
     (problems, warnings)
 }
@@ -64,9 +64,9 @@ fn names(triggers: &[ScaleTrigger]) -> impl Iterator<Item = Problem> {
     })
 }
 
-fn query(index: usize, trigger: &ScaleTrigger, syntax: Syntax<'_>) -> Option<Problem> {
+fn query(index: usize, trigger: &ScaleTrigger, check_query: CheckQuery<'_>) -> Option<Problem> {
     let query = trigger.metadata.get("query").map(|text| text.trim()).filter(|text| !text.is_empty())?;
-    let why = (trigger.kind == "prometheus").then(|| (syntax.promql)(query).err())??;
+    let why = (trigger.kind == "prometheus").then(|| check_query(query).err())??;
     let field = format!("spec.triggers[{index}].metadata.query");
     Some(Problem::invalid(field, query, format!("invalid PromQL query: {why}")))
 }

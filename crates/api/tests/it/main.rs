@@ -4,5 +4,8 @@
 
 mod admission;
 mod crds;
+mod lint;
+mod plans;
 mod seed;
+mod status;
 mod triggers;

@@ -11,7 +11,7 @@ use flyball_api::trigger::{Resolved, Trigger};
 use k8s_openapi::api::core::v1::PodSpec;
 use serde_json::{Value, json};
 
-use crate::admission::SYNTAX;
+use crate::admission::check_query;
 
 /// Where the manifests are: `FLYBALL_SEED`, or beside the workspace.
 fn directory() -> Option<PathBuf> {
@@ -104,7 +104,7 @@ fn scaled_objects_are_admitted_with_kedas_warnings() {
     let objects = scaled_objects(&manifests);
     assert_eq!(objects.len(), 4);
     for (file, object) in objects {
-        let admission = admit_scaled_object(&object, None, neighbours, SYNTAX);
+        let admission = admit_scaled_object(&object, None, neighbours, &check_query);
         assert_eq!(admission.problems, Vec::new(), "{file}");
         let settings: Vec<&str> =
             admission.warnings.iter().filter_map(|warning| warning.split(' ').next()).collect();

@@ -1,0 +1,269 @@
+//! A ScaledObject as a plan.
+
+use flyball_engine::{
+    Activation, Bounds, Composite, Fallback, FallbackBehavior, Formula, Metric, MetricSource, MetricTarget,
+    Metrics, Milli, Name, Pause, Policy, PolicyError, Rules, TargetId, Time,
+};
+use kube::ResourceExt;
+
+use super::{Ask, Names, Plan, Query, behavior};
+use crate::keda_hpa::AskedMetrics;
+use crate::kinds::scaled_object::{self as kind, ScaledObject, ScalingModifiers};
+use crate::problem::{Checked, Problem};
+use crate::quantity::Quantity;
+use crate::scaled_object::{self as meaning, NAME_LABEL, PAUSED_REPLICAS};
+use crate::trigger::{Source, Target, Trigger, quantity};
+
+/// What a ScaledObject with these triggers asks of the autoscaler.
+///
+/// # Errors
+/// If bounds, metrics, formula, behavior or annotations make no sense; everything that is wrong is told.
+pub fn plan_scaled_object(
+    object: &ScaledObject,
+    triggers: &[Trigger],
+    asked: &AskedMetrics,
+    rules: Rules,
+) -> Checked<Plan> {
+    let mut problems = Vec::new();
+    let mut keep = |found: Checked<()>| problems.extend(found.err().unwrap_or_default());
+    let bounds = bounds(object);
+    keep(bounds.as_ref().map(|_| ()).map_err(Clone::clone));
+    let metrics = metrics(object, triggers, asked);
+    keep(metrics.as_ref().map(|_| ()).map_err(Clone::clone));
+    let behavior = behavior(object);
+    keep(behavior.as_ref().map(|_| ()).map_err(Clone::clone));
+    let pause = pause(object);
+    keep(pause.as_ref().map(|_| ()).map_err(Clone::clone));
+    let (Ok(bounds), Ok((metrics, queries)), Ok(behavior), Ok(pause)) = (bounds, metrics, behavior, pause)
+    else {
+        return Err(problems);
+    };
+    let target = &object.spec.scale_target_ref;
+    let policy = Policy {
+        behavior,
+        activation: Some(activation(object)),
+        pause,
+        fallback: object.spec.fallback.as_ref().map(fallback),
+        rules,
+        ..Policy::new(bounds, metrics)
+    };
+    Ok(Plan {
+        target: TargetId::new(
+            target.kind_or_default(),
+            object.namespace().unwrap_or_default(),
+            target.name.as_str(),
+        ),
+        api_version: target.api_version_or_default().to_owned(),
+        policy,
+        queries,
+    })
+}
+
+/// Replica counts are never negative: the schema and KEDA's webhook see to it.
+fn count(value: i32) -> u32 {
+    u32::try_from(value).unwrap_or(0)
+}
+
+fn bounds(object: &ScaledObject) -> Checked<Bounds> {
+    let spec = &object.spec;
+    let idle = spec.idle_replica_count.map(count);
+    Bounds::new(count(spec.min_replicas()), count(spec.max_replicas()), idle).map_err(|error| {
+        let (field, value) = match error {
+            PolicyError::Max { .. } => ("spec.maxReplicaCount", spec.max_replicas()),
+            PolicyError::IdleNotBelowMin { .. } => {
+                ("spec.idleReplicaCount", spec.idle_replica_count.unwrap_or(0))
+            }
+            _ => ("spec.minReplicaCount", spec.min_replicas()),
+        };
+        vec![Problem::invalid(field, value, error.to_string())]
+    })
+}
+
+fn behavior(object: &ScaledObject) -> Checked<Option<flyball_engine::Behavior>> {
+    let config = object.spec.advanced.as_ref().and_then(|all| all.horizontal_pod_autoscaler_config.as_ref());
+    config
+        .and_then(|config| config.behavior.as_ref())
+        .map(|written| behavior::convert("spec.advanced.horizontalPodAutoscalerConfig.behavior", written))
+        .transpose()
+}
+
+fn pause(object: &ScaledObject) -> Checked<Pause> {
+    let field = || format!("metadata.annotations[{PAUSED_REPLICAS}]");
+    match object.paused() {
+        Err(error) => {
+            let text = object.annotations().get(PAUSED_REPLICAS).cloned().unwrap_or_default();
+            let message = format!("failed to parse paused replica count: {error}");
+            Err(vec![Problem::invalid(field(), text, message).help("write a whole number in quotes")])
+        }
+        Ok(Some(meaning::Pause::AtCurrent)) => Ok(Pause::AtCurrent),
+        Ok(Some(meaning::Pause::AtReplicas(replicas))) => Ok(Pause::AtReplicas(replicas)),
+        Ok(None) => match (object.paused_scale_in(), object.paused_scale_out()) {
+            (false, false) => Ok(Pause::No),
+            (scale_in, scale_out) => Ok(Pause::Directions { scale_in, scale_out }),
+        },
+    }
+}
+
+fn activation(object: &ScaledObject) -> Activation {
+    let created = object.creation_timestamp().map_or(0, |time| time.0.as_millisecond());
+    Activation {
+        cooldown: object.spec.cooldown_period(),
+        initial_cooldown: object.spec.initial_cooldown_period(),
+        polling_interval: object.spec.polling_interval(),
+        created: Time::from_millis(u64::try_from(created).unwrap_or(0)),
+        forced: object.force_activation(),
+    }
+}
+
+fn fallback(fallback: &kind::Fallback) -> Fallback {
+    Fallback {
+        failure_threshold: count(fallback.failure_threshold),
+        replicas: count(fallback.replicas),
+        behavior: match fallback.behavior {
+            kind::FallbackBehavior::Static => FallbackBehavior::Static,
+            kind::FallbackBehavior::CurrentReplicas => FallbackBehavior::CurrentReplicas,
+            kind::FallbackBehavior::CurrentReplicasIfHigher => FallbackBehavior::CurrentReplicasIfHigher,
+            kind::FallbackBehavior::CurrentReplicasIfLower => FallbackBehavior::CurrentReplicasIfLower,
+            kind::FallbackBehavior::ScalingModifiers => FallbackBehavior::ScalingModifiers,
+        },
+    }
+}
+
+/// The metrics, and what must be read for each.
+fn metrics(
+    object: &ScaledObject,
+    triggers: &[Trigger],
+    asked: &AskedMetrics,
+) -> Checked<(Metrics, Vec<Query>)> {
+    let mut names = Names::default();
+    let mut problems = Vec::new();
+    let mut list = Vec::new();
+    let mut queries = Vec::new();
+    for trigger in triggers {
+        for (metric, ask) in trigger_metrics(object, trigger, asked, &mut names) {
+            match metric {
+                Ok(metric) => {
+                    queries.push(Query { metric: metric.name().clone(), ask });
+                    list.push(metric);
+                }
+                Err(error) => {
+                    let field = format!("spec.triggers[{}]", trigger.index);
+                    problems.push(Problem::invalid(field, trigger.index, error.to_string()));
+                }
+            }
+        }
+    }
+    let composite = match object.spec.scaling_modifiers().map(composite).transpose() {
+        Ok(composite) => composite,
+        Err(found) => {
+            problems.extend(found);
+            None
+        }
+    };
+    if !problems.is_empty() {
+        return Err(problems);
+    }
+    let metrics = Metrics::new(list, composite).map_err(|error| {
+        let field = match error {
+            PolicyError::FormulaName { .. } => "spec.advanced.scalingModifiers.formula",
+            _ => "spec.triggers",
+        };
+        vec![Problem::invalid(field, triggers.len(), error.to_string())]
+    })?;
+    Ok((metrics, queries))
+}
+
+type PlannedMetric = (Result<Metric, PolicyError>, Ask);
+
+fn trigger_metrics(
+    object: &ScaledObject,
+    trigger: &Trigger,
+    asked: &AskedMetrics,
+    names: &mut Names,
+) -> Vec<PlannedMetric> {
+    match (&trigger.source, trigger.target) {
+        (Source::Resource(resource), target) => {
+            let (resource, container) = (resource.resource.clone(), resource.container.clone());
+            let name = super::hpa::resource_key(&resource, container.as_deref());
+            let source = super::hpa::resource_source(&resource, container.as_deref());
+            let metric = Metric::new(names.unique(name), source, engine_target(target));
+            vec![(metric.map(|metric| describe(metric, trigger)), Ask::Resource { resource, container })]
+        }
+        (Source::External(_), Target::Asked { average }) => asked
+            .get(&trigger.index)
+            .into_iter()
+            .flatten()
+            .map(|(asked_name, wanted)| {
+                let wanted = milli(quantity(*wanted));
+                let target =
+                    if average { MetricTarget::AverageValue(wanted) } else { MetricTarget::Value(wanted) };
+                let metric = external(object, trigger, names.unique(trigger.qualify(asked_name)), target);
+                (metric, Ask::Asked { trigger: Box::new(trigger.clone()), metric: asked_name.clone() })
+            })
+            .collect(),
+        (_, target) => {
+            let name = trigger.metric_name(&object.namespace().unwrap_or_default()).unwrap_or_default();
+            let metric = external(object, trigger, names.unique(name), engine_target(target));
+            vec![(metric, Ask::Trigger(Box::new(trigger.clone())))]
+        }
+    }
+}
+
+fn external(
+    object: &ScaledObject,
+    trigger: &Trigger,
+    name: String,
+    target: MetricTarget,
+) -> Result<Metric, PolicyError> {
+    let selector = [(NAME_LABEL.to_owned(), object.name_any())].into();
+    let source = MetricSource::External { metric: Name::from(name.as_str()), selector: Some(selector) };
+    Metric::new(name, source, target).map(|metric| describe(metric, trigger))
+}
+
+/// What the engine needs to know of the trigger beside its metric.
+fn describe(mut metric: Metric, trigger: &Trigger) -> Metric {
+    metric.activation_threshold = trigger.activation().unwrap_or(0.0);
+    metric.formula_name = trigger.name.as_deref().map(Name::from);
+    metric.trigger_type = trigger.kind().to_owned();
+    metric
+}
+
+fn engine_target(target: Target) -> MetricTarget {
+    match target {
+        Target::AverageValue(amount) => MetricTarget::AverageValue(milli(amount)),
+        Target::Value(amount) => MetricTarget::Value(milli(amount)),
+        Target::Utilization(percent) => MetricTarget::Utilization(count(percent)),
+        // Only the server knows the amount; without it there is no target, which the engine refuses.
+        Target::Asked { .. } => MetricTarget::Value(Milli::new(0)),
+    }
+}
+
+fn milli(amount: Quantity) -> Milli {
+    Milli::new(amount.milli_value())
+}
+
+fn composite(modifiers: &ScalingModifiers) -> Checked<Composite> {
+    let field = |name: &str| format!("spec.advanced.scalingModifiers.{name}");
+    let text = modifiers.formula.clone().unwrap_or_default();
+    let formula = Formula::new(&text)
+        .map_err(|error| vec![Problem::invalid(field("formula"), text.as_str(), error.to_string())])?;
+    let number = |name: &str, text: &str| {
+        let parsed = text.trim().parse::<f64>().ok().filter(|number| number.is_finite());
+        parsed.ok_or_else(|| {
+            vec![Problem::invalid(field(name), text, "not a number").help("write a number in quotes")]
+        })
+    };
+    let wanted = number("target", modifiers.target.as_deref().unwrap_or_default())?;
+    let activation = number("activationTarget", modifiers.activation_target.as_deref().unwrap_or("0"))?;
+    #[expect(
+        clippy::cast_possible_truncation,
+        reason = "KEDA drops what is beyond thousandths, and the ends saturate"
+    )]
+    let amount = Milli::new((wanted * 1000.0) as i64);
+    let target = match modifiers.metric_type.as_deref() {
+        Some("Value") => MetricTarget::Value(amount),
+        _ => MetricTarget::AverageValue(amount),
+    };
+    Composite::new(formula, target, activation)
+        .map_err(|error| vec![Problem::invalid(field("target"), wanted, error.to_string())])
+}

@@ -1,0 +1,235 @@
+//! Events as data: what `kubectl describe` and `kubectl get events` show of a decision.
+//!
+//! kube-controller-manager repeats the events of a metric that fails at every evaluation and lets the API server count
+//! them. Here they are made when the condition they belong to changes.
+
+use flyball_engine::{Decision, Reason, Stage};
+use k8s_openapi::api::autoscaling::v2::{
+    HorizontalPodAutoscalerCondition, HorizontalPodAutoscalerSpec, HorizontalPodAutoscalerStatus,
+};
+use kube::ResourceExt;
+
+use super::hpa::{Outcome, Verdict, unavailable_words, verdict};
+use super::metric_name::sentence_name;
+use crate::kinds::condition::PlainCondition;
+use crate::kinds::scaled_object::{ScaledObject, ScaledObjectStatus};
+
+/// An event about an object.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Event {
+    /// Whether it is a `Warning`; otherwise it is `Normal`.
+    pub warning: bool,
+    /// One word for what happened.
+    pub reason: String,
+    /// One sentence for what happened.
+    pub message: String,
+}
+
+impl Event {
+    fn normal(reason: &str, message: impl Into<String>) -> Self {
+        Self { warning: false, reason: reason.to_owned(), message: message.into() }
+    }
+
+    fn warning(reason: &str, message: impl Into<String>) -> Self {
+        Self { warning: true, reason: reason.to_owned(), message: message.into() }
+    }
+}
+
+/// The events about a HorizontalPodAutoscaler, given its status before the decision.
+pub fn hpa_events(
+    previous: Option<&HorizontalPodAutoscalerStatus>,
+    spec: &HorizontalPodAutoscalerSpec,
+    decision: &Decision,
+    outcome: &Outcome,
+) -> Vec<Event> {
+    let mut events = failures(previous, spec, decision);
+    let (size, reason) = (decision.desired, rescale_reason(spec, decision));
+    match outcome {
+        Outcome::Kept => {}
+        Outcome::Rescaled => {
+            events.push(Event::normal("SuccessfulRescale", format!("New size: {size}; reason: {reason}")));
+        }
+        Outcome::Failed { error } => {
+            let message = format!("New size: {size}; reason: {reason}; error: {error}");
+            events.push(Event::warning("FailedRescale", message));
+        }
+    }
+    events
+}
+
+fn rescale_reason(spec: &HorizontalPodAutoscalerSpec, decision: &Decision) -> String {
+    match verdict(spec, decision) {
+        Verdict::Decided(proposal, metric) if decision.desired > decision.current => {
+            let name = metric.map_or_else(|| proposal.metric.to_string(), sentence_name);
+            format!("{name} above target")
+        }
+        Verdict::Decided(..) => "All metrics below target".to_owned(),
+        Verdict::Unusable(..) | Verdict::NotComputed => {
+            match decision.deciding_step().map(|step| &step.reason) {
+                Some(Reason::TooManyReplicas { .. }) => {
+                    "Current number of replicas above Spec.MaxReplicas".to_owned()
+                }
+                Some(Reason::TooFewReplicas { .. }) => {
+                    "Current number of replicas below Spec.MinReplicas".to_owned()
+                }
+                Some(reason) => reason.to_string(),
+                None => String::new(),
+            }
+        }
+    }
+}
+
+/// The metrics that can't be used, when that is news.
+fn failures(
+    previous: Option<&HorizontalPodAutoscalerStatus>,
+    spec: &HorizontalPodAutoscalerSpec,
+    decision: &Decision,
+) -> Vec<Event> {
+    let Verdict::Unusable(first, metric) = verdict(spec, decision) else { return Vec::new() };
+    let known = previous.and_then(|status| status.conditions.as_deref()).unwrap_or_default();
+    if known.iter().any(|condition| is_about(condition, first.hpa_reason())) {
+        return Vec::new();
+    }
+    let error = unavailable_words(first, metric);
+    let failed =
+        decision.proposals.iter().filter(|proposal| matches!(proposal.reason, Reason::MetricUnavailable(_)));
+    let (failed, all) = (failed.count(), decision.proposals.len());
+    vec![
+        Event::warning(first.hpa_reason(), error.clone()),
+        Event::warning(
+            "FailedComputeMetricsReplicas",
+            format!("invalid metrics ({failed} invalid out of {all}), first error is: {error}"),
+        ),
+    ]
+}
+
+fn is_about(condition: &HorizontalPodAutoscalerCondition, reason: &str) -> bool {
+    condition.type_ == "ScalingActive"
+        && condition.status == "False"
+        && condition.reason.as_deref() == Some(reason)
+}
+
+/// The events about a ScaledObject, given its status before and after the decision.
+pub fn scaled_object_events(
+    object: &ScaledObject,
+    before: &ScaledObjectStatus,
+    after: &ScaledObjectStatus,
+    decision: Option<&Decision>,
+    outcome: &Outcome,
+) -> Vec<Event> {
+    let mut events: Vec<_> = CONDITION_EVENTS
+        .iter()
+        .filter(|(kind, status, ..)| became(before, after, kind, status))
+        .map(|&(kind, _, warning, reason, message)| Event {
+            warning,
+            reason: reason.unwrap_or_else(|| word(after, kind)).to_owned(),
+            message: message.unwrap_or_else(|| sentence(after, kind)).to_owned(),
+        })
+        .collect();
+    events.extend(decision.and_then(|decision| between_zero_and_one(object, after, decision, outcome)));
+    events
+}
+
+/// Type and status of a condition that turned; then whether that is a warning, its reason and its message. What is not
+/// said is taken from the condition.
+type ConditionEvent = (&'static str, &'static str, bool, Option<&'static str>, Option<&'static str>);
+
+const CONDITION_EVENTS: &[ConditionEvent] = &[
+    ("Ready", "True", false, Some("ScaledObjectReady"), Some("ScaledObject is ready for scaling")),
+    ("Ready", "False", true, None, None),
+    ("Ready", "Unknown", true, None, None),
+    ("Paused", "True", false, Some("ScaledObjectPaused"), Some("ScaledObject is paused")),
+    (
+        "Paused",
+        "False",
+        false,
+        Some("ScaledObjectUnpaused"),
+        Some("pause annotation removed for ScaledObject"),
+    ),
+    (
+        "Fallback",
+        "True",
+        false,
+        Some("ScaledObjectFallbackActivated"),
+        Some("ScaledObject fallback is active"),
+    ),
+    (
+        "Fallback",
+        "False",
+        false,
+        Some("ScaledObjectFallbackDeactivated"),
+        Some("ScaledObject fallback is no longer active"),
+    ),
+];
+
+fn condition<'a>(status: &'a ScaledObjectStatus, kind: &str) -> Option<&'a PlainCondition> {
+    status.conditions.iter().find(|condition| condition.kind == kind)
+}
+
+/// Whether a condition turned. A condition that is only now known to be as it should has no news.
+fn became(before: &ScaledObjectStatus, after: &ScaledObjectStatus, kind: &str, status: &str) -> bool {
+    let old = condition(before, kind).map_or("Unknown", |condition| condition.status.as_str());
+    let new = condition(after, kind).map_or("Unknown", |condition| condition.status.as_str());
+    let from = if kind == "Ready" || status == "True" { old != status } else { old == "True" };
+    new == status && from
+}
+
+fn word<'a>(status: &'a ScaledObjectStatus, kind: &str) -> &'a str {
+    condition(status, kind).and_then(|condition| condition.reason.as_deref()).unwrap_or_default()
+}
+
+fn sentence<'a>(status: &'a ScaledObjectStatus, kind: &str) -> &'a str {
+    condition(status, kind).and_then(|condition| condition.message.as_deref()).unwrap_or_default()
+}
+
+/// KEDA's own steps: from zero or idle into use, and back.
+fn between_zero_and_one(
+    object: &ScaledObject,
+    status: &ScaledObjectStatus,
+    decision: &Decision,
+    outcome: &Outcome,
+) -> Option<Event> {
+    let inactive = object.spec.idle_replica_count.and_then(|idle| u32::try_from(idle).ok()).unwrap_or(0);
+    let (from, to) = (decision.current, decision.desired);
+    let step = decision.steps.iter().find(|step| step.stage == Stage::Activate)?;
+    let activated = from <= inactive && to > from;
+    let deactivated = to <= inactive && from > to;
+    if *outcome == Outcome::Kept || !(activated || deactivated) {
+        return None;
+    }
+    let kind =
+        status.scale_target_kind.clone().unwrap_or_else(|| object.spec.scale_target_ref.group_version_kind());
+    let place = format!("{}/{}", object.namespace().unwrap_or_default(), object.spec.scale_target_ref.name);
+    let failed = matches!(outcome, Outcome::Failed { .. });
+    Some(match (activated, failed) {
+        (true, false) => {
+            let message =
+                format!("Scaled {kind} {place} from {from} to {to}, {}", cause(&step.reason, decision));
+            Event::normal("KEDAScaleTargetActivated", message)
+        }
+        (true, true) => Event::warning(
+            "KEDAScaleTargetActivationFailed",
+            format!("Failed to scale {kind} {place} from {from} to {to}"),
+        ),
+        (false, false) => Event::normal(
+            "KEDAScaleTargetDeactivated",
+            format!("Deactivated {kind} {place} from {from} to {to}"),
+        ),
+        (false, true) => Event::warning(
+            "KEDAScaleTargetDeactivationFailed",
+            format!("Failed to deactivate {kind} {place} from {from} to {to}"),
+        ),
+    })
+}
+
+fn cause(reason: &Reason, decision: &Decision) -> String {
+    match reason {
+        Reason::ForceActivation => "caused by forced activation annotation".to_owned(),
+        Reason::RequestsWaiting { .. } => format!("because {reason}"),
+        _ => {
+            let active = decision.proposals.iter().filter(|proposal| proposal.active == Some(true));
+            let names: Vec<&str> = active.map(|proposal| proposal.metric.as_str()).collect();
+            format!("triggered by {}", names.join(";"))
+        }
+    }
+}
