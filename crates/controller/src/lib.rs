@@ -1,1 +1,45 @@
 //! The autoscaler's loop: watch, scrape, decide by the engine, act.
+//!
+//! [`Autoscaler::start`] needs a Kubernetes client and nothing else. [`run`](mod@run) is the loop and the place to
+//! start reading; each step of it has a module of its own.
+//!
+//! - `cluster`, `workload`: what is watched, and the replicas of what is scaled.
+//! - `scrape`, `usage`: pages of metrics into the store; CPU and memory of pods.
+//! - `scalers`, `source`: what each autoscaler object asks for, and the readings of its triggers.
+//! - `act`, `history`: scale, statuses, events, and the decisions of the recent past.
+//! - `serve`: the Prometheus API, the metrics APIs, and the decisions.
+#![allow(clippy::disallowed_methods, reason = "this crate connects the pure ones to clocks, sockets and files")]
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+pub mod admission;
+mod act;
+mod cluster;
+mod facts;
+mod history;
+mod run;
+mod scalers;
+mod scrape;
+mod selector;
+mod serve;
+mod source;
+mod usage;
+mod workload;
+
+pub use history::Record;
+pub use run::{AggregatedApi, Autoscaler, Options};
+
+/// Locks, also after a panic elsewhere: what is guarded is replaced whole, never left half written.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Name and value pairs as the query of a URL.
+fn encode_query(pairs: &[(&str, &str)]) -> String {
+    let encode = |text: &str| -> String {
+        let keep = |byte: &u8| byte.is_ascii_alphanumeric() || b"-._~".contains(byte);
+        text.bytes().map(|b| if keep(&b) { char::from(b).to_string() } else { format!("%{b:02X}") }).collect()
+    };
+    let pairs: Vec<String> = pairs.iter().map(|(name, value)| format!("{}={}", encode(name), encode(value))).collect();
+    pairs.join("&")
+}

@@ -1,2 +1,64 @@
 //! An autoscaler for model servers: the command line.
-fn main() {}
+#![allow(clippy::disallowed_methods, reason = "the binary is where clocks, files and the environment enter")]
+
+mod cli;
+mod cmd;
+mod log;
+mod output;
+mod place;
+mod world;
+
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+use clap::{CommandFactory, Parser};
+
+use crate::cli::{Cli, Command};
+
+/// Threads of the asynchronous runtime: the work is mostly waiting, and the pods want the processors.
+const WORKER_THREADS: usize = 2;
+
+fn main() -> ExitCode {
+    let cli = Cli::parse_from(arguments());
+    match run(cli.command) {
+        Ok(code) => code,
+        Err(error) => {
+            output::error(&error);
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// The command line, with hey's single-dash flags of `flyball load` in the form that clap reads.
+fn arguments() -> Vec<OsString> {
+    let given: Vec<OsString> = std::env::args_os().collect();
+    if given.get(1).is_some_and(|command| command == "load") {
+        let (head, flags) = given.split_at(2);
+        return head.iter().cloned().chain(flyball_load::normalize_args(flags.to_vec())).collect();
+    }
+    given
+}
+
+fn run(command: Command) -> anyhow::Result<ExitCode> {
+    match command {
+        Command::ContainerInit { arguments } => {
+            let error = flyball_local::container_init(arguments);
+            anyhow::bail!(error)
+        }
+        Command::Completion { shell } => {
+            clap_complete::generate(shell, &mut Cli::command(), "flyball", &mut std::io::stdout());
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::Kubeconfig(options) => cmd::kubeconfig::run(options).map(|()| ExitCode::SUCCESS),
+        Command::Train(options) => cmd::train::run(options).map(|()| ExitCode::SUCCESS),
+        Command::Load(options) => flyball_load::main(options),
+        Command::Serve(options) => cmd::serve::run(options).map(|()| ExitCode::SUCCESS),
+        Command::Up(options) => runtime()?.block_on(cmd::up::run(options)).map(|()| ExitCode::SUCCESS),
+        Command::Demo(options) => runtime()?.block_on(cmd::demo::run(options)),
+        Command::Why(options) => runtime()?.block_on(cmd::why::run(options)).map(|()| ExitCode::SUCCESS),
+    }
+}
+
+fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_multi_thread().worker_threads(WORKER_THREADS).enable_all().build()
+}

@@ -1,0 +1,188 @@
+//! The readings of prometheus triggers: from our own store, or from the Prometheus that the trigger names.
+//!
+//! A server that exists is asked over HTTP. One that does not (the manifests of a cluster, on a machine without it) is
+//! answered from here. The rules are KEDA's where there is a number; where there is none, they differ on purpose:
+//! an empty result is *missing*, NaN over fresh series is *idle*, and a value whose target cannot be scraped is
+//! *stale*. `ignoreNullValues` written out brings KEDA's rules back: `"true"` reads zero, `"false"` fails.
+
+mod local;
+mod remote;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use flyball_api::plan::{Ask, Query};
+use flyball_api::trigger::Source;
+use flyball_api::trigger::prometheus::Prometheus;
+use flyball_engine::{Reading, Time};
+use flyball_metrics::Store;
+use http::Uri;
+use kube::runtime::reflector::ObjectRef;
+
+use crate::cluster::Cluster;
+use crate::scrape::discover::Target;
+use crate::scrape::fetch::Fetcher;
+use crate::scrape::pool::Status;
+use crate::source::promql::local::LocalQuery;
+
+/// A name that did not resolve is tried again after this.
+const RESOLVE_AGAIN: Duration = Duration::from_secs(30);
+/// A server is asked at most this often; it is not ours to load.
+const REMOTE_INTERVAL: Duration = Duration::from_secs(2);
+
+/// The job and instance of a scraped target: what tells its series from those of others.
+pub(crate) type Identity = (String, String);
+
+/// A target that cannot be scraped, and why.
+#[derive(Clone, Debug)]
+pub(crate) struct Down {
+    pub(crate) identity: Identity,
+    pub(crate) url: String,
+    pub(crate) error: String,
+}
+
+impl Down {
+    pub(crate) fn of(target: &Target, status: &Status) -> Down {
+        let label = |name: &str| target.labels.get(name).cloned().unwrap_or_default();
+        Down {
+            identity: (label("job"), label("instance")),
+            url: target.url.clone(),
+            error: status.last_error.clone(),
+        }
+    }
+}
+
+/// What a query came to, before the rules for readings.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Answer {
+    /// One number.
+    Number(f64),
+    /// NaN, though the series are there and fresh: nothing happened in the window.
+    Nothing,
+    /// No series, and why.
+    Empty(String),
+    /// No answer that can be used, and why.
+    Failed(String),
+}
+
+/// Reads prometheus triggers.
+pub(crate) struct PromqlReader {
+    store: Arc<Mutex<Store>>,
+    fetcher: Fetcher,
+    cluster: Cluster,
+    queries: BTreeMap<String, LocalQuery>,
+    resolved: BTreeMap<String, (Instant, bool)>,
+    remote: BTreeMap<(String, String), (Instant, Answer)>,
+}
+
+impl PromqlReader {
+    pub(crate) fn new(store: Arc<Mutex<Store>>, fetcher: Fetcher, cluster: Cluster) -> PromqlReader {
+        let (queries, resolved, remote) = Default::default();
+        PromqlReader { store, fetcher, cluster, queries, resolved, remote }
+    }
+
+    /// Forgets the queries that no trigger has any more.
+    pub(crate) fn keep_only<'a>(&mut self, queries: impl Iterator<Item = &'a Query>) {
+        let prometheus = queries.filter_map(|query| match &query.ask {
+            Ask::Trigger(trigger) => match &trigger.source {
+                Source::Prometheus(prometheus) => Some(prometheus.query.clone()),
+                _ => None,
+            },
+            _ => None,
+        });
+        let kept: BTreeSet<String> = prometheus.collect();
+        self.queries.retain(|query, _| kept.contains(query));
+        self.remote.retain(|(_, query), _| kept.contains(query));
+    }
+
+    /// The targets whose series some query selects.
+    pub(crate) fn feeding(&self) -> BTreeSet<Identity> {
+        self.queries.values().flat_map(|query| query.fed_by().iter().cloned()).collect()
+    }
+
+    /// What a trigger reads now.
+    pub(crate) async fn read(
+        &mut self,
+        trigger: &Prometheus,
+        namespace: &str,
+        down: &[Down],
+        now: Time,
+    ) -> Reading {
+        if let Some(server) = self.server(&trigger.server_address, namespace).await {
+            let answer = self.ask(&server, trigger, now).await;
+            return reading(answer, trigger, now);
+        }
+        let store = crate::lock(&self.store);
+        let query = self.queries.entry(trigger.query.clone()).or_insert_with(|| LocalQuery::new(&trigger.query));
+        query.read(&store, down, now).map_or_else(|instead| instead, |answer| reading(answer, trigger, now))
+    }
+
+    /// The base URL of the server that the trigger names, if there is such a server.
+    async fn server(&mut self, address: &str, namespace: &str) -> Option<String> {
+        let uri: Uri = address.parse().ok()?;
+        let host = uri.host()?;
+        let base = address.trim_end_matches('/');
+        if host.parse::<IpAddr>().is_ok() || host == "localhost" {
+            return Some(base.to_owned());
+        }
+        if let Some(cluster_ip) = self.service_address(host, namespace) {
+            return Some(base.replacen(host, &cluster_ip, 1));
+        }
+        self.resolves(host, uri.port_u16().unwrap_or(80)).await.then(|| base.to_owned())
+    }
+
+    /// The address of the Service that a cluster's DNS would find under `name.namespace.svc…`.
+    fn service_address(&self, host: &str, namespace: &str) -> Option<String> {
+        let mut parts = host.split('.');
+        let (name, namespace) = (parts.next()?, parts.next().unwrap_or(namespace));
+        let service = self.cluster.services.get(&ObjectRef::new(name).within(namespace))?;
+        let address = service.spec.as_ref()?.cluster_ip.clone()?;
+        (address != "None").then_some(address)
+    }
+
+    async fn resolves(&mut self, host: &str, port: u16) -> bool {
+        if host.ends_with(".svc") || host.ends_with(".svc.cluster.local") {
+            return false;
+        }
+        if let Some((at, found)) = self.resolved.get(host)
+            && at.elapsed() < RESOLVE_AGAIN
+        {
+            return *found;
+        }
+        let found = tokio::net::lookup_host((host, port)).await.is_ok_and(|mut found| found.next().is_some());
+        self.resolved.insert(host.to_owned(), (Instant::now(), found));
+        found
+    }
+
+    async fn ask(&mut self, server: &str, trigger: &Prometheus, now: Time) -> Answer {
+        let key = (server.to_owned(), trigger.query.clone());
+        if let Some((at, answer)) = self.remote.get(&key)
+            && at.elapsed() < REMOTE_INTERVAL
+        {
+            return answer.clone();
+        }
+        let answer = remote::ask(&self.fetcher, server, trigger, now).await;
+        self.remote.insert(key, (Instant::now(), answer.clone()));
+        answer
+    }
+}
+
+/// An answer as a reading, by the trigger's `ignoreNullValues`.
+fn reading(answer: Answer, trigger: &Prometheus, now: Time) -> Reading {
+    let zero = Reading::Value { value: 0.0, at: now };
+    let failed = |error: &str| Reading::Failed { error: error.to_owned() };
+    match (answer, trigger.ignore_null_values) {
+        (Answer::Number(value), _) if value.is_finite() => Reading::Value { value, at: now },
+        (Answer::Number(_) | Answer::Nothing | Answer::Empty(_), Some(true)) => zero,
+        (Answer::Number(value), _) => failed(&format!("prometheus query returns {value}")),
+        (Answer::Nothing, Some(false)) => failed("prometheus query returns NaN"),
+        (Answer::Nothing, None) => Reading::Idle { at: now },
+        (Answer::Empty(_), Some(false)) => {
+            failed("prometheus metrics 'prometheus' target may be lost, the result is empty")
+        }
+        (Answer::Empty(why), None) => Reading::Missing { why },
+        (Answer::Failed(error), _) => Reading::Failed { error },
+    }
+}

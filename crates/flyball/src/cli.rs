@@ -1,0 +1,210 @@
+//! The command line: what can be typed, and its help. Nothing here does anything.
+
+use std::path::PathBuf;
+
+use clap::builder::styling::{AnsiColor, Styles};
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+/// As cargo and kubectl-like tools colour their help; clap drops the colours where they are not wanted.
+const STYLES: Styles = Styles::styled()
+    .header(AnsiColor::Green.on_default().bold())
+    .usage(AnsiColor::Green.on_default().bold())
+    .literal(AnsiColor::Cyan.on_default().bold())
+    .placeholder(AnsiColor::Cyan.on_default());
+
+/// Gives a model server the right number of replicas, at once, and says why.
+#[derive(Debug, Parser)]
+#[command(name = "flyball", version, styles = STYLES, after_help = "\
+Examples:
+  flyball demo                      see a model scale on this machine, in two minutes
+  flyball up                        start a Kubernetes API on this machine, and an autoscaler
+  export KUBECONFIG=$(flyball kubeconfig)
+  kubectl apply -f model.yaml       the same manifests as on a cluster
+  flyball why deploy/model          the last decisions, and their reasons")]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Start the embedded Kubernetes API, node and autoscaler on this machine.
+    #[command(after_help = "\
+Examples:
+  flyball up
+  flyball up --ephemeral --kubeconfig ./kubeconfig
+  flyball up --image my-model='python3 -m uvicorn main:app --port 8000'")]
+    Up(Up),
+    /// Print the path of the running world's kubeconfig.
+    #[command(after_help = "Examples:\n  export KUBECONFIG=$(flyball kubeconfig)")]
+    Kubeconfig(WorldFiles),
+    /// Serve the house-price model, load it, and watch it scale.
+    #[command(after_help = "Examples:\n  flyball demo\n  flyball demo --full\n  flyball demo --output json")]
+    Demo(Demo),
+    /// Say why a target has the replicas it has: its last decisions, each as a chain of reasons.
+    #[command(after_help = "\
+Examples:
+  flyball why deploy/model
+  flyball why deploy/model --since 10m
+  flyball why scaledobject/model-latency -n default --output yaml")]
+    Why(Why),
+    /// Send load to a URL, with hey's flags.
+    Load(flyball_load::Args),
+    /// Run a built-in model server alone.
+    #[command(after_help = "Examples:\n  flyball serve house-price\n  PORT=8080 flyball serve house-price")]
+    Serve(Serve),
+    /// Train a built-in model anew from its data.
+    Train(Train),
+    /// Print the completion script of a shell.
+    #[command(after_help = "Examples:\n  flyball completion bash > /etc/bash_completion.d/flyball")]
+    Completion {
+        /// The shell to complete for.
+        shell: clap_complete::Shell,
+    },
+    /// Start a container's process inside its limits; the node runs this.
+    #[command(hide = true, disable_help_flag = true)]
+    ContainerInit {
+        /// What the node passes.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<std::ffi::OsString>,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Up {
+    /// Keep everything in this folder, and bring back what it holds [default: ~/.local/state/flyball].
+    #[arg(long, value_name = "DIR", conflicts_with = "ephemeral", env = "FLYBALL_STATE_DIR")]
+    pub(crate) state_dir: Option<PathBuf>,
+    /// Keep nothing: start empty, and leave nothing behind.
+    #[arg(long)]
+    pub(crate) ephemeral: bool,
+    /// Write the kubeconfig to this file [default: in the state folder].
+    #[arg(long, value_name = "FILE")]
+    pub(crate) kubeconfig: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) world: WorldOptions,
+}
+
+/// What `up` and `demo` both offer.
+#[derive(Debug, Args, Clone)]
+pub(crate) struct WorldOptions {
+    /// The port of the Kubernetes API on 127.0.0.1; any free one if the default is taken [default: 6443].
+    #[arg(long, value_name = "PORT")]
+    pub(crate) port: Option<u16>,
+    /// The port of the Prometheus API on 127.0.0.1; any free one if the default is taken [default: 30300].
+    #[arg(long, value_name = "PORT")]
+    pub(crate) prometheus_port: Option<u16>,
+    /// Run COMMAND for containers of image NAME; may be given several times.
+    #[arg(long = "image", value_name = "NAME=COMMAND", value_parser = parse_image)]
+    pub(crate) images: Vec<(String, String)>,
+    /// Scrape targets that feed a trigger at their monitor's interval, not every second.
+    #[arg(long)]
+    pub(crate) keep_scrape_intervals: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct WorldFiles {
+    /// The state folder of the world [default: that of the running one].
+    #[arg(long, value_name = "DIR", env = "FLYBALL_STATE_DIR")]
+    pub(crate) state_dir: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Demo {
+    /// Also wait until the replicas are gone again; takes about six minutes more.
+    #[arg(long)]
+    pub(crate) full: bool,
+    /// How the report is printed; `json` prints nothing else.
+    #[arg(long, short, value_enum, default_value_t = DemoOutput::Text)]
+    pub(crate) output: DemoOutput,
+    #[command(flatten)]
+    pub(crate) world: WorldOptions,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum DemoOutput {
+    Text,
+    Json,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Why {
+    /// What was scaled, as KIND/NAME: deploy/model, statefulset/model, scaledobject/NAME, hpa/NAME.
+    #[arg(value_name = "TARGET")]
+    pub(crate) target: String,
+    /// The namespace [default: the kubeconfig's].
+    #[arg(long, short)]
+    pub(crate) namespace: Option<String>,
+    /// Only decisions of this last stretch of time, such as 10m.
+    #[arg(long, value_name = "DURATION")]
+    pub(crate) since: Option<String>,
+    /// The decision in force at this time, as RFC 3339.
+    #[arg(long, value_name = "TIME")]
+    pub(crate) at: Option<String>,
+    /// The most decisions to show, newest last.
+    #[arg(long, value_name = "N", default_value_t = 5)]
+    pub(crate) last: usize,
+    /// How the decisions are printed.
+    #[arg(long, short, value_enum, default_value_t = WhyOutput::Text)]
+    pub(crate) output: WhyOutput,
+    /// The kubeconfig of the world [default: that of the running one].
+    #[arg(long, value_name = "FILE")]
+    pub(crate) kubeconfig: Option<PathBuf>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum WhyOutput {
+    Text,
+    Json,
+    Yaml,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Serve {
+    /// The model to serve.
+    #[arg(value_enum)]
+    pub(crate) model: Model,
+    /// The address of both ports.
+    #[arg(long, env = "HOST", default_value = "127.0.0.1")]
+    pub(crate) host: std::net::IpAddr,
+    /// The port of the model; 0 takes any free one.
+    #[arg(long, env = "PORT", default_value_t = 8000)]
+    pub(crate) port: u16,
+    /// The port of the metrics; 0 takes any free one.
+    #[arg(long, env = "METRICS_PORT", default_value_t = 9100)]
+    pub(crate) metrics_port: u16,
+    /// Predictions that run at the same time.
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    pub(crate) worker_threads: usize,
+    /// CPU time to burn on top of each prediction, to stand for a slower model.
+    #[arg(long, value_name = "MILLISECONDS", default_value_t = 0)]
+    pub(crate) work_milliseconds: u64,
+    /// A model file written by `flyball train`, instead of the embedded model.
+    #[arg(long = "model", value_name = "FILE")]
+    pub(crate) model_file: Option<PathBuf>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Model {
+    HousePrice,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Train {
+    /// The model to train.
+    #[arg(value_enum)]
+    pub(crate) model: Model,
+    /// The sales to learn from, as CSV [default: those in the repository].
+    #[arg(long, value_name = "FILE")]
+    pub(crate) data: Option<PathBuf>,
+    /// Where the trained model goes.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) out: PathBuf,
+}
+
+fn parse_image(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((name, command)) if !name.is_empty() && !command.trim().is_empty() => Ok((name.into(), command.into())),
+        _ => Err("expected NAME=COMMAND, such as my-model='python3 serve.py'".into()),
+    }
+}

@@ -1,0 +1,8 @@
+//! One file for each command.
+
+pub(crate) mod demo;
+pub(crate) mod kubeconfig;
+pub(crate) mod serve;
+pub(crate) mod train;
+pub(crate) mod up;
+pub(crate) mod why;

@@ -1,0 +1,78 @@
+//! `flyball up`: starts the embedded world, says where everything is, and stops it on Ctrl-C.
+
+use anyhow::Result;
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::cli::Up;
+use crate::output;
+use crate::place::{self, Place};
+use crate::world::{Temporary, World};
+
+pub(crate) async fn run(options: Up) -> Result<()> {
+    let temporary = options.ephemeral.then(Temporary::create).transpose()?;
+    let folder = match (&temporary, options.state_dir) {
+        (Some(temporary), _) => temporary.path(),
+        (None, Some(folder)) => folder,
+        (None, None) => place::default_folder()?,
+    };
+    let place = Place::new(folder, options.kubeconfig)?;
+    crate::log::to_file(&place.own_log())?;
+    let mut stop = Stop::listen()?;
+
+    let world = tokio::select! {
+        world = World::start(&place, temporary.is_none(), &options.world) => world?,
+        () = stop.asked() => return Ok(()),
+    };
+    let announced = place.announce()?;
+    greet(&world, &place, temporary.is_some());
+    stop.asked().await;
+    output::note("stopping");
+    drop(announced);
+    tokio::select! {
+        () = world.stop() => {}
+        () = stop.asked() => output::note("stopped at once; the pods were killed"),
+    }
+    Ok(())
+}
+
+fn greet(world: &World, place: &Place, ephemeral: bool) {
+    output::line(&format!("Flyball is up; the API was ready after {} ms.", world.api_ready_after.as_millis()));
+    output::line(&format!("  Kubernetes API  https://{}", world.api));
+    output::line(&format!("  Prometheus API  http://{}", world.prometheus));
+    output::line(&format!("  kubeconfig      {}", place.kubeconfig().display()));
+    let kept = if ephemeral { "nothing is kept" } else { "kept for the next start" };
+    output::line(&format!("  state           {} ({kept})", place.folder().display()));
+    for notice in &world.notices {
+        output::note(notice);
+    }
+    output::line("");
+    output::line("  export KUBECONFIG=$(flyball kubeconfig)");
+    output::line("  kubectl get nodes");
+    output::line("");
+    output::line("Ctrl-C stops everything that it started.");
+}
+
+/// The wish to stop: Ctrl-C, or a polite kill.
+pub(crate) struct Stop {
+    interrupt: tokio::signal::unix::Signal,
+    terminate: tokio::signal::unix::Signal,
+    hang_up: tokio::signal::unix::Signal,
+}
+
+impl Stop {
+    pub(crate) fn listen() -> Result<Stop> {
+        Ok(Stop {
+            interrupt: signal(SignalKind::interrupt())?,
+            terminate: signal(SignalKind::terminate())?,
+            hang_up: signal(SignalKind::hangup())?,
+        })
+    }
+
+    pub(crate) async fn asked(&mut self) {
+        tokio::select! {
+            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => {}
+            _ = self.hang_up.recv() => {}
+        }
+    }
+}

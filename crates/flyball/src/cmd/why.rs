@@ -1,0 +1,141 @@
+//! `flyball why`: prints the last decisions of a target, each as the chain of its reasons.
+
+use std::collections::BTreeMap;
+
+use anyhow::{Context, Result, bail};
+use flyball_api::kinds::scaled_object::ScaledObject;
+use flyball_engine::{Decision, Time};
+use k8s_openapi::api::autoscaling::v2::HorizontalPodAutoscaler;
+use kube::config::{KubeConfigOptions, Kubeconfig};
+use kube::{Api, Client, Config};
+use serde::{Deserialize, Serialize};
+
+use crate::cli::{Why, WhyOutput};
+use crate::output::{self, Style, paint};
+use crate::place;
+
+/// A record as the API serves it: one decision, or several that kept the replicas for the same reasons.
+#[derive(Debug, Serialize, Deserialize)]
+struct Record {
+    since: Time,
+    times: u64,
+    decision: Decision,
+}
+
+#[derive(Deserialize)]
+struct RecordList {
+    items: Vec<Record>,
+}
+
+pub(crate) async fn run(options: Why) -> Result<()> {
+    let client = client(&options).await?;
+    let namespace = options.namespace.clone().unwrap_or_else(|| client.default_namespace().to_owned());
+    let (kind, name) = resolve(&client, &namespace, &options.target).await?;
+    let mut records = fetch(&client, &namespace, &kind, &name, &options).await?;
+    if let Some(at) = &options.at {
+        let at: Time = at.parse().context("--at")?;
+        let in_force = records.iter().rposition(|record| record.since <= at);
+        records = in_force.map(|index| records.swap_remove(index)).into_iter().collect();
+    }
+    match options.output {
+        WhyOutput::Json => output::line(&serde_json::to_string_pretty(&records)?),
+        WhyOutput::Yaml => output::line(serde_saphyr::to_string(&records)?.trim_end()),
+        WhyOutput::Text if records.is_empty() => bail!(
+            "no decision about {kind}/{name} in namespace {namespace}: is there a ScaledObject or HorizontalPodAutoscaler \
+             with that target? See `kubectl get scaledobject,hpa -A`"
+        ),
+        WhyOutput::Text => {
+            let colour = output::colour_on(&std::io::stdout());
+            records.iter().for_each(|record| output::line(&render(record, colour)));
+        }
+    }
+    Ok(())
+}
+
+async fn client(options: &Why) -> Result<Client> {
+    let path = place::find_kubeconfig(options.kubeconfig.clone())?;
+    let kubeconfig = Kubeconfig::read_from(&path).with_context(|| format!("cannot read `{}`", path.display()))?;
+    let config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await?;
+    Ok(Client::try_from(config)?)
+}
+
+async fn fetch(client: &Client, namespace: &str, kind: &str, name: &str, options: &Why) -> Result<Vec<Record>> {
+    let mut query = vec![("kind", kind.to_owned()), ("name", name.to_owned())];
+    if let Some(since) = &options.since {
+        query.push(("since", since_time(since)?.to_string()));
+    }
+    if options.at.is_none() {
+        query.push(("last", options.last.to_string()));
+    }
+    let query: Vec<String> = query.iter().map(|(name, value)| format!("{name}={value}")).collect();
+    let path = format!("/apis/flyball.dev/v1alpha1/namespaces/{namespace}/decisions?{}", query.join("&"));
+    let request = http::Request::get(path).body(Vec::new())?;
+    let list: RecordList = client.request(request).await.context("cannot read the decisions")?;
+    Ok(list.items)
+}
+
+fn since_time(text: &str) -> Result<Time> {
+    let span: jiff::SignedDuration =
+        text.parse().with_context(|| format!("--since {text}: write a duration such as 90s or 10m"))?;
+    let since = jiff::Timestamp::now().saturating_sub(span)?;
+    Ok(Time::from_millis(u64::try_from(since.as_millisecond()).unwrap_or(0)))
+}
+
+/// The workload's kind and name; an autoscaler stands for what it scales.
+async fn resolve(client: &Client, namespace: &str, target: &str) -> Result<(String, String)> {
+    let Some((kind, name)) = target.split_once('/').filter(|(_, name)| !name.is_empty()) else {
+        bail!("`{target}` is no target: write KIND/NAME, such as deploy/model");
+    };
+    let lower = kind.to_ascii_lowercase();
+    let kind = match lower.trim_end_matches(".apps") {
+        "deploy" | "deployment" | "deployments" => "Deployment",
+        "sts" | "statefulset" | "statefulsets" => "StatefulSet",
+        "rs" | "replicaset" | "replicasets" => "ReplicaSet",
+        "so" | "scaledobject" | "scaledobjects" => {
+            let object = Api::<ScaledObject>::namespaced(client.clone(), namespace).get(name).await?;
+            let reference = object.spec.scale_target_ref;
+            return Ok((reference.kind_or_default().to_owned(), reference.name));
+        }
+        "hpa" | "horizontalpodautoscaler" | "horizontalpodautoscalers" => {
+            let object = Api::<HorizontalPodAutoscaler>::namespaced(client.clone(), namespace).get(name).await?;
+            return Ok((object.spec.scale_target_ref.kind, object.spec.scale_target_ref.name));
+        }
+        _ => kind,
+    };
+    Ok((kind.to_owned(), name.to_owned()))
+}
+
+/// One screen: what was decided, each step with its reason, what each metric wanted, and what would change it.
+fn render(record: &Record, colour: bool) -> String {
+    let decision = &record.decision;
+    let outcome = if decision.rescales() {
+        format!("{} → {} replicas", decision.current, decision.desired)
+    } else {
+        format!("stays at {} replicas", decision.current)
+    };
+    let often = if record.times > 1 { format!(" (decided {} times since {})", record.times, record.since) } else { String::new() };
+    let head = format!("{}  {}  {outcome}", decision.at, decision.target);
+    let mut lines = vec![format!("{}{}", paint(Style::Bold, &head, colour), paint(Style::Dim, &often, colour))];
+    let said: Vec<String> = decision.steps.iter().map(|step| step.reason.to_string()).collect();
+    for step in &decision.steps {
+        let moved = format!("{} → {}", step.from, step.to);
+        let code = paint(Style::Cyan, step.reason.code(), colour);
+        lines.push(format!("  {:<9} {moved:>8}  {code}: {}", step.stage.to_string(), step.reason));
+    }
+    let others: BTreeMap<&str, String> = decision
+        .proposals
+        .iter()
+        .filter(|proposal| !said.contains(&proposal.reason.to_string()))
+        .map(|proposal| (proposal.metric.as_str(), format!("{}: {}", proposal.reason.code(), proposal.reason)))
+        .collect();
+    for (index, reason) in others.values().enumerate() {
+        let label = if index == 0 { "also read" } else { "" };
+        lines.push(format!("  {label:<9} {:>8}  {reason}", ""));
+    }
+    for (index, turn) in decision.turning_points.iter().enumerate() {
+        let label = if index == 0 { "otherwise" } else { "" };
+        lines.push(format!("  {label:<9} {:>8}  {turn}", ""));
+    }
+    lines.push(String::new());
+    lines.join("\n")
+}

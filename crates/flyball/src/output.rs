@@ -1,0 +1,54 @@
+//! The only file that prints: standard output for answers, standard error for notes, colour only where it is wanted.
+
+use std::io::{IsTerminal, Write};
+
+/// A line of the answer. A closed pipe (`flyball … | head`) ends the program quietly, as other tools do.
+pub(crate) fn line(text: &str) {
+    if writeln!(std::io::stdout(), "{text}").is_err() {
+        std::process::exit(0);
+    }
+}
+
+/// A remark beside the answer.
+pub(crate) fn note(text: &str) {
+    let _ = writeln!(std::io::stderr(), "{} {text}", paint(Style::Yellow, "note:", colour_on(&std::io::stderr())));
+}
+
+/// An error with what caused it, and what to do where the error says so.
+pub(crate) fn error(error: &anyhow::Error) {
+    let colour = colour_on(&std::io::stderr());
+    let mut text = format!("{} {error}", paint(Style::Red, "error:", colour));
+    for cause in error.chain().skip(1) {
+        text.push_str(&format!("\n  caused by: {cause}"));
+    }
+    let _ = writeln!(std::io::stderr(), "{text}");
+}
+
+/// The few colours in use.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Style {
+    Bold,
+    Dim,
+    Red,
+    Green,
+    Yellow,
+    Cyan,
+}
+
+/// `text` in `style`, or as it is.
+pub(crate) fn paint(style: Style, text: &str, colour: bool) -> String {
+    let code = match style {
+        Style::Bold => "1",
+        Style::Dim => "2",
+        Style::Red => "31",
+        Style::Green => "32",
+        Style::Yellow => "33",
+        Style::Cyan => "36",
+    };
+    if colour { format!("\x1b[{code}m{text}\x1b[0m") } else { text.to_owned() }
+}
+
+/// Whether colour is wanted on a stream: a terminal, and no `NO_COLOR` (no-color.org).
+pub(crate) fn colour_on(stream: &impl IsTerminal) -> bool {
+    stream.is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
+}

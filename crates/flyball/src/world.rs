@@ -1,0 +1,210 @@
+//! The embedded world: API server, node and autoscaler in one process.
+//!
+//! The parts meet only through the Kubernetes API: the node and the autoscaler get a client whose requests go to the
+//! API server's router without a socket, and the API server reaches back for logs and metrics as it would on a
+//! cluster, through the kubelet's and the aggregated APIs' routers.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use flyball_apiserver::ApiServer;
+use flyball_controller::Autoscaler;
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
+use kube::Client;
+use kube::api::{Api, Patch, PatchParams};
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+
+use crate::cli::WorldOptions;
+use crate::place::Place;
+
+/// kubectl users expect the API here.
+const API_PORT: u16 = 6443;
+/// Where the page's Prometheus answers.
+const PROMETHEUS_PORT: u16 = 30300;
+/// The one node's name.
+const NODE: &str = "flyball";
+/// Who installs definitions, in `managedFields`.
+const FIELD_MANAGER: &str = "flyball-up";
+
+/// The running parts, and where they are reached.
+pub(crate) struct World {
+    pub(crate) client: Client,
+    pub(crate) api: SocketAddr,
+    pub(crate) prometheus: SocketAddr,
+    pub(crate) notices: Vec<String>,
+    /// From the start of the program to an API that answers.
+    pub(crate) api_ready_after: Duration,
+    server: ApiServer,
+    node: flyball_local::World,
+    autoscaler: Autoscaler,
+    stop: CancellationToken,
+}
+
+impl World {
+    /// Starts everything in `place`; `persistent` keeps the objects there for the next start.
+    pub(crate) async fn start(place: &Place, persistent: bool, options: &WorldOptions) -> Result<World> {
+        let started = Instant::now();
+        let state_dir = persistent.then(|| place.folder().join("api"));
+        let server = ApiServer::open(flyball_apiserver::Options { state_dir, ..Default::default() })
+            .with_context(|| format!("cannot open the state in `{}`", place.folder().display()))?;
+        let client = Client::new(server.router(), "default");
+        let (api_listener, api_notice) = listen(options.port, API_PORT, "--port").await?;
+        let (prometheus_listener, prometheus_notice) =
+            listen(options.prometheus_port, PROMETHEUS_PORT, "--prometheus-port").await?;
+        let (api, prometheus) = (api_listener.local_addr()?, prometheus_listener.local_addr()?);
+        let stop = CancellationToken::new();
+
+        flyball_controller::admission::register(|group, resource, admit| {
+            server.register_admission(group, resource, admit);
+        });
+        install_kinds(&client).await?;
+        tokio::spawn(server.clone().serve(api_listener, stop.clone()));
+        server.write_kubeconfig(api, place.kubeconfig())?;
+        let api_ready_after = started.elapsed();
+
+        let node = flyball_local::World::start(client.clone(), node_options(place, options)?).await?;
+        server.register_kubelet(NODE, node.kubelet());
+        let autoscaler = Autoscaler::start(client.clone(), autoscaler_options(place, persistent, options)).await?;
+        for api in autoscaler.apis() {
+            server.register_api(api.group, api.version, api.resources, api.router);
+        }
+        let prometheus_router = autoscaler.prometheus();
+        let stopped = stop.clone().cancelled_owned();
+        tokio::spawn(async move {
+            axum::serve(prometheus_listener, prometheus_router).with_graceful_shutdown(stopped).await
+        });
+
+        let notices = [api_notice, prometheus_notice].into_iter().flatten().chain(node.notices()).collect();
+        Ok(World { client, api, prometheus, notices, api_ready_after, server, node, autoscaler, stop })
+    }
+
+    pub(crate) fn autoscaler(&self) -> &Autoscaler {
+        &self.autoscaler
+    }
+
+    /// Stops everything it started, the deciding part first. The objects stay in the API for the next start.
+    pub(crate) async fn stop(self) {
+        self.autoscaler.stop().await;
+        self.node.stop().await;
+        self.stop.cancel();
+        self.server.close();
+    }
+}
+
+fn autoscaler_options(place: &Place, persistent: bool, options: &WorldOptions) -> flyball_controller::Options {
+    flyball_controller::Options {
+        keep_scrape_intervals: options.keep_scrape_intervals,
+        history: persistent.then(|| place.folder().join("decisions.jsonl")),
+        ..Default::default()
+    }
+}
+
+fn node_options(place: &Place, options: &WorldOptions) -> Result<flyball_local::Options> {
+    let program = std::env::current_exe().context("cannot find this program's own file")?;
+    let program = program.to_string_lossy().into_owned();
+    let mut images = flyball_local::ImageMap::default();
+    let serve = ["serve", "house-price", "--host", "0.0.0.0"].map(str::to_owned);
+    images.add("webmakaka/house-price-model", [program.clone()].into_iter().chain(serve).collect());
+    for (name, command) in &options.images {
+        let command = split_command(command).with_context(|| format!("--image {name}={command}"))?;
+        images.add(name, command);
+    }
+    let init = vec![program, "container-init".to_owned()];
+    Ok(flyball_local::Options::new(NODE, images, init, place.pod_logs()))
+}
+
+/// Binds the wanted port, or the default one, or, where only the default is taken, any free one with a notice.
+async fn listen(wanted: Option<u16>, default: u16, flag: &str) -> Result<(TcpListener, Option<String>)> {
+    let on = |port| SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+    match (wanted, TcpListener::bind(on(wanted.unwrap_or(default))).await) {
+        (_, Ok(listener)) => Ok((listener, None)),
+        (Some(port), Err(error)) => bail!("cannot listen on 127.0.0.1:{port}: {error}; choose another with {flag}"),
+        (None, Err(error)) => {
+            let listener = TcpListener::bind(on(0)).await?;
+            let port = listener.local_addr()?.port();
+            let notice = format!("127.0.0.1:{default} is not free ({error}), using {port}; choose one with {flag}");
+            Ok((listener, Some(notice)))
+        }
+    }
+}
+
+/// Installs the definitions of KEDA's, VPA's and prometheus-operator's kinds, or brings them up to date.
+async fn install_kinds(client: &Client) -> Result<()> {
+    let definitions: Api<CustomResourceDefinition> = Api::all(client.clone());
+    let parameters = PatchParams::apply(FIELD_MANAGER).force();
+    for definition in flyball_api::kinds::crds() {
+        let name = definition.metadata.name.clone().unwrap_or_default();
+        definitions
+            .patch(&name, &parameters, &Patch::Apply(&definition))
+            .await
+            .with_context(|| format!("cannot install the definition of {name}"))?;
+    }
+    Ok(())
+}
+
+/// Splits a command line into words as a shell would, with quotes and backslashes but without expansions.
+fn split_command(line: &str) -> Result<Vec<String>> {
+    let mut words = Vec::new();
+    let mut word: Option<String> = None;
+    let mut quote = None;
+    let mut letters = line.chars();
+    while let Some(letter) = letters.next() {
+        match (quote, letter) {
+            (Some(open), letter) if letter == open => quote = None,
+            (Some('\''), letter) => word.get_or_insert_default().push(letter),
+            (_, '\\') => word.get_or_insert_default().push(letters.next().context("nothing follows the backslash")?),
+            (Some(_), letter) => word.get_or_insert_default().push(letter),
+            (None, '\'' | '"') => {
+                quote = Some(letter);
+                word.get_or_insert_default();
+            }
+            (None, letter) if letter.is_whitespace() => words.extend(word.take()),
+            (None, letter) => word.get_or_insert_default().push(letter),
+        }
+    }
+    if let Some(open) = quote {
+        bail!("the quote {open} is not closed");
+    }
+    words.extend(word);
+    Ok(words)
+}
+
+/// The folder of a world that keeps nothing; removed when dropped.
+pub(crate) struct Temporary(PathBuf);
+
+impl Temporary {
+    pub(crate) fn create() -> Result<Temporary> {
+        use std::os::unix::fs::DirBuilderExt;
+        let folder = std::env::temp_dir().join(format!("flyball-{}", std::process::id()));
+        std::fs::DirBuilder::new().mode(0o700).create(&folder).with_context(|| format!("cannot create {folder:?}"))?;
+        Ok(Temporary(folder))
+    }
+
+    pub(crate) fn path(&self) -> PathBuf {
+        self.0.clone()
+    }
+}
+
+impl Drop for Temporary {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::split_command;
+
+    #[test]
+    fn commands_split_as_in_a_shell() {
+        let check = |line: &str, words: &[&str]| assert_eq!(split_command(line).unwrap(), words, "{line}");
+        check("python3 -m http.server", &["python3", "-m", "http.server"]);
+        check(r#"sh -c 'exec "$0"' "a b"  c\ d ''"#, &["sh", "-c", r#"exec "$0""#, "a b", "c d", ""]);
+        check("  ", &[]);
+        assert!(split_command("'open").is_err());
+        assert!(split_command("end\\").is_err());
+    }
+}
