@@ -41,7 +41,7 @@ pub enum ModelError {
         expected: String,
     },
     /// The JSON part cannot be read.
-    #[error("the header is not readable: {0}")]
+    #[error("the header is not readable")]
     Header(#[from] serde_json::Error),
     /// It was trained on other features, or a number in it makes no sense.
     #[error("the model is not usable: {0}")]

@@ -10,6 +10,7 @@
 //! SIGINT, or a second signal, skips the quiet time but still finishes what is in progress; one more ends at once.
 //! [`DRAIN_TIME_LIMIT`] bounds the first part, five seconds the second.
 
+use std::io::Read;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
@@ -26,7 +27,7 @@ use super::connections::{Connections, accept};
 use super::options::{CLOSE_TIME_LIMIT, CONNECTIONS_MAX, DRAIN_TIME_LIMIT, METRICS_CONNECTIONS_MAX, Options};
 use super::routes;
 use super::state::State;
-use crate::model::{Model, ModelError};
+use crate::model::{MODEL_BYTES_MAX, Model, ModelError};
 
 /// Where the server is in its life. It never goes back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,7 +50,7 @@ pub enum Stop {
 #[derive(Debug, thiserror::Error)]
 pub enum ServeError {
     /// A port could not be had.
-    #[error("cannot listen on {address} for {purpose}: {source}{hint}")]
+    #[error("cannot listen on {address} for {purpose}{hint}")]
     Listen {
         /// What was asked for.
         address: SocketAddr,
@@ -61,7 +62,7 @@ pub enum ServeError {
         hint: &'static str,
     },
     /// The model file could not be read.
-    #[error("cannot read the model {path}: {source}")]
+    #[error("cannot read the model {path}")]
     ReadModel {
         /// The file.
         path: String,
@@ -69,7 +70,7 @@ pub enum ServeError {
         source: io::Error,
     },
     /// The model file is not a model.
-    #[error("cannot use the model {path}: {source}")]
+    #[error("cannot use the model {path}")]
     Model {
         /// The file, or `embedded`.
         path: String,
@@ -77,7 +78,7 @@ pub enum ServeError {
         source: ModelError,
     },
     /// The runtime or a signal handler could not be set up.
-    #[error("cannot start: {0}")]
+    #[error("cannot start")]
     Start(#[from] io::Error),
 }
 
@@ -260,7 +261,11 @@ fn load(path: Option<&Path>) -> Result<Model, ServeError> {
         return Model::embedded().map_err(|source| ServeError::Model { path: "embedded".into(), source });
     };
     let name = path.display().to_string();
-    let bytes = fs::read(path).map_err(|source| ServeError::ReadModel { path: name.clone(), source })?;
+    let mut bytes = Vec::new();
+    // One byte more than a model may have, so that what is too large is seen without being read.
+    fs::File::open(path)
+        .and_then(|file| file.take(MODEL_BYTES_MAX as u64 + 1).read_to_end(&mut bytes))
+        .map_err(|source| ServeError::ReadModel { path: name.clone(), source })?;
     Model::decode(&bytes).map_err(|source| ServeError::Model { path: name, source })
 }
 

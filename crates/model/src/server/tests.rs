@@ -277,9 +277,12 @@ async fn a_port_in_use_is_explained() {
         Server::bind(&Options { port: 0, metrics_port: 0, ..Options::default() }).await.expect("free ports");
     let taken = first.metrics_address().expect("bound");
     let options = Options { port: 0, metrics_port: taken.port(), ..Options::default() };
-    let error = Server::bind(&options).await.err().expect("taken").to_string();
-    let expected = format!("cannot listen on {taken} for metrics: Address already in use");
+    let error = Server::bind(&options).await.err().expect("taken");
+    let cause = std::error::Error::source(&error).expect("the system says why").to_string();
+    let error = error.to_string();
+    let expected = format!("cannot listen on {taken} for metrics;");
     assert!(error.starts_with(&expected) && error.contains("node_exporter"), "{error}");
+    assert!(cause.starts_with("Address already in use"), "{cause}");
 }
 
 #[test]

@@ -14,6 +14,11 @@ use crate::house::{BUILD_YEARS, House, Place};
 
 /// The most CSV that is read, unpacked: 200 times the King County sales, and a small gzip cannot fill the memory.
 const DATA_BYTES_MAX: u64 = 256 << 20;
+/// The columns of a sale.
+const COLUMNS: [&str; 8] =
+    ["price", "sqft", "bedrooms", "bathrooms", "year_built", "condition", "zipcode", "location"];
+/// How many characters of a header without the columns an error shows: it may be any file.
+const HEADER_SHOWN_MAX: usize = 200;
 /// How many bad rows an error names before it only counts.
 const PROBLEMS_MAX: usize = 20;
 
@@ -44,18 +49,24 @@ pub struct Sale {
 #[derive(Debug, thiserror::Error)]
 pub enum SalesError {
     /// The file cannot be opened.
-    #[error("cannot read {}: {source}", path.display())]
+    #[error("cannot read {}", path.display())]
     Open {
         /// The file asked for.
         path: PathBuf,
         /// What the system said.
         source: std::io::Error,
     },
-    /// The columns are not there, or the file is not CSV.
-    #[error(
-        "not a CSV file with the columns price, sqft, bedrooms, bathrooms, year_built, condition, zipcode, location: {0}"
-    )]
+    /// The file is not CSV at all.
+    #[error("not a CSV file")]
     Csv(#[from] csv::Error),
+    /// Columns are not there.
+    #[error("columns are missing: {}; there are: {there}", missing.join(", "))]
+    Columns {
+        /// The names that were looked for.
+        missing: Vec<&'static str>,
+        /// The header as it is.
+        there: String,
+    },
     /// There are rows that are not sales.
     #[error("{count} rows are not sales:\n{}", listed.join("\n"))]
     Rows {
@@ -86,7 +97,7 @@ pub fn read_sales(input: impl Read) -> Result<Vec<Sale>, SalesError> {
     let mut limited = input.take(DATA_BYTES_MAX + 1);
     let mut reader = csv::ReaderBuilder::new().trim(csv::Trim::All).from_reader(&mut limited);
     let (mut sales, mut count, mut listed) = (Vec::new(), 0, Vec::new());
-    let headers = reader.headers()?.clone();
+    let headers = columns(&mut reader)?;
     let mut record = csv::StringRecord::new();
     loop {
         let row = match reader.read_record(&mut record) {
@@ -111,6 +122,18 @@ pub fn read_sales(input: impl Read) -> Result<Vec<Sale>, SalesError> {
         return Err(SalesError::TooLarge);
     }
     if count > 0 { Err(SalesError::Rows { count, listed }) } else { Ok(sales) }
+}
+
+/// The header, if it names every column.
+fn columns(reader: &mut csv::Reader<impl Read>) -> Result<csv::StringRecord, SalesError> {
+    let headers = reader.headers()?.clone();
+    let missing: Vec<_> =
+        COLUMNS.into_iter().filter(|column| !headers.iter().any(|header| header == *column)).collect();
+    if missing.is_empty() {
+        return Ok(headers);
+    }
+    let there: Vec<&str> = headers.iter().collect();
+    Err(SalesError::Columns { missing, there: there.join(", ").chars().take(HEADER_SHOWN_MAX).collect() })
 }
 
 /// The reason without the position, which is given once, in our own words.

@@ -119,5 +119,8 @@ fn every_row_that_is_not_a_sale_is_named() {
         Err(SalesError::Rows { count, listed }) => assert_eq!((count, listed.len()), (1000, 20)),
         other => panic!("{other:?}"),
     }
-    assert!(matches!(read_sales("a,b\n1,2\n".as_bytes()), Err(SalesError::Rows { .. })));
+    let error =
+        read_sales("price,sqft,bedrooms,bathrooms,a\n1,2,3,4,5\n".as_bytes()).expect_err("no columns");
+    let expected = "columns are missing: year_built, condition, zipcode, location; there are: price, sqft, bedrooms, bathrooms, a";
+    assert_eq!(error.to_string(), expected);
 }
