@@ -13,6 +13,7 @@ mod behavior;
 mod decision;
 mod engine;
 mod formula;
+mod hpa;
 mod memory;
 mod metric;
 mod milli;
@@ -37,8 +38,9 @@ pub use decision::{
 };
 pub use engine::Engine;
 pub use formula::{Formula, FormulaError};
+pub use hpa::{Condition, ConditionType, Written};
 pub use memory::{Event, Events, Memory, Recommendation, Recommendations};
-pub use metric::{Metric, MetricSource, MetricTarget};
+pub use metric::{Metric, MetricSource, MetricTarget, QuantityFormat};
 pub use milli::Milli;
 pub use name::{MetricName, Name, PoolName, TargetId};
 pub use observation::{Observation, Reading, Scale, Selector};

@@ -198,10 +198,31 @@ impl MetricSource {
         }
     }
 
+    /// How a status writes its values: memory in powers of 1024, since v1.36.
+    pub fn quantity_format(&self) -> QuantityFormat {
+        match self {
+            Self::Resource { resource } | Self::ContainerResource { resource, .. }
+                if *resource == *"memory" =>
+            {
+                QuantityFormat::BinarySI
+            }
+            _ => QuantityFormat::DecimalSI,
+        }
+    }
+
     /// Whether its value needs the pods: all but a whole target's value.
     pub fn is_per_pod(&self) -> bool {
         matches!(self, Self::Resource { .. } | Self::ContainerResource { .. } | Self::Pods { .. })
     }
+}
+
+/// How a status writes a quantity: `resource.Format`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum QuantityFormat {
+    /// `n u m k M G T P E`.
+    DecimalSI,
+    /// `Ki Mi Gi Ti Pi Ei`.
+    BinarySI,
 }
 
 impl MetricTarget {

@@ -86,7 +86,7 @@ pub struct PodValue {
 /// How a pod counts for a metric (`groupPods` of the HorizontalPodAutoscaler).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum PodGroup {
-    /// On its way out: neither it nor its value counts.
+    /// On its way out, or done (Kubernetes after v1.37): neither it nor its value counts.
     Ignored,
     /// Not taking its share yet: its value does not count.
     Unready,
@@ -114,7 +114,7 @@ impl Pod {
         sampled: Option<(Time, Duration)>,
         rules: &Rules,
     ) -> PodGroup {
-        if self.deleting || self.phase == Phase::Failed {
+        if self.deleting || matches!(self.phase, Phase::Failed | Phase::Succeeded) {
             return PodGroup::Ignored;
         }
         if self.phase == Phase::Pending {

@@ -255,16 +255,26 @@ fn fallback_outcome(fallback: &Fallback, target: MetricTarget, view: &View<'_>) 
 }
 
 fn unavailable(view: &View<'_>, metric: &Metric, kept: &Kept, cause: Cause) -> Reason {
-    let source_type = Name::from(metric.source().type_name());
+    let cause = match (metric.source(), cause) {
+        (MetricSource::Unknown { .. }, _) => Cause::UnknownType,
+        // The original's inner sentence; the outer one belongs to the status.
+        (
+            MetricSource::Resource { resource } | MetricSource::ContainerResource { resource, .. },
+            Cause::Failed(error),
+        ) => {
+            let what = match metric.target() {
+                MetricTarget::Utilization(_) => "utilization",
+                MetricTarget::AverageValue(_) | MetricTarget::Value(_) => "usage",
+            };
+            Cause::Failed(format!("failed to get {resource} {what}: {error}"))
+        }
+        (_, cause) => cause,
+    };
     Reason::MetricUnavailable(Unavailable {
         metric: metric.name().clone(),
-        source_type,
+        source_type: Name::from(metric.source().type_name()),
         since: kept.unavailable_since(view.now, metric).unwrap_or(view.now),
-        cause: if matches!(metric.source(), MetricSource::Unknown { .. }) {
-            Cause::UnknownType
-        } else {
-            cause
-        },
+        cause,
     })
 }
 

@@ -131,10 +131,9 @@ impl Target {
         if let Some(scale) = &mut self.scale {
             scale.spec_replicas = to;
         }
-        if let ZeroRule::Hpa { scale_to_zero: true } = self.policy.rules.zero {
-            let by_itself = from > 0 && to == 0 && self.policy.bounds.min() == 0 && self.has_outside_metric();
-            self.memory.scaled_to_zero = Some(by_itself);
-        }
+        let by_itself = from > 0 && to == 0 && self.policy.bounds.min() == 0 && self.has_outside_metric();
+        let remembers_zero = self.policy.rules.zero == ZeroRule::Hpa { scale_to_zero: true };
+        self.memory.scaled_to_zero = remembers_zero.then_some(by_itself);
         let Some(behavior) = self.policy.effective_behavior() else { return };
         if to > from {
             self.memory.scale_ups.store(now, to - from, &behavior.scale_up);

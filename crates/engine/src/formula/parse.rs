@@ -214,9 +214,8 @@ impl Parser {
         }
         let mut left = self.operand()?;
         let mut length = 0;
-        loop {
-            let Token::Sign(sign) = *self.peek() else { break };
-            left = if sign == "?" && strength <= TERNARY {
+        while let Token::Sign(sign) = *self.peek() {
+            left = if sign == "?" && strength == TERNARY {
                 self.ternary(left)?
             } else if let Some((operator, own)) = binary(sign).filter(|(_, own)| *own >= strength) {
                 self.binary(left, operator, own)?

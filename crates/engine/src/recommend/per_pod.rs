@@ -13,7 +13,6 @@ use std::time::Duration;
 use crate::decision::CurrentMetric;
 use crate::metric::{MetricSource, MetricTarget};
 use crate::milli::Milli;
-use crate::name::Name;
 use crate::pod::{Pod, PodGroup, PodValue};
 use crate::policy::Tolerance;
 use crate::reason::Over;
@@ -101,9 +100,8 @@ pub(crate) fn replicas(
     table: &PodTable,
     tolerance: Tolerance,
 ) -> Result<Outcome, String> {
-    let inner = |error: &str| Err(wrapped(source, target, error));
     if view.pods.is_empty() {
-        return inner("no pods returned by selector while calculating replica count");
+        return Err("no pods returned by selector while calculating replica count".to_owned());
     }
     let requests = match &table.requests {
         Some(Ok(requests)) => Some(requests.as_slice()),
@@ -111,10 +109,10 @@ pub(crate) fn replicas(
     };
     let groups = group(view, source, target, table, requests);
     if groups.ready.pods == 0 && table.extra.pods == 0 {
-        return inner("did not receive metrics for targeted pods (pods might be unready)");
+        return Err("did not receive metrics for targeted pods (pods might be unready)".to_owned());
     }
     if let Some(Err(error)) = &table.requests {
-        return inner(error);
+        return Err(error.clone());
     }
     let over =
         Over::Pods { ready: groups.ready.pods, missing: groups.missing.pods, unready: groups.unready.pods };
@@ -125,7 +123,7 @@ pub(crate) fn replicas(
         }
     };
     let Some(first) = kind.usage(&groups.ready, &[]) else {
-        return inner("no metrics returned matched known pods");
+        return Err("no metrics returned matched known pods".to_owned());
     };
     let (replicas, verdict) = decide(&kind, &groups, table.extra.pods, &first, view.counts.spec, tolerance);
     let current = match target {
@@ -271,22 +269,4 @@ fn decide(
     let replicas = ceil(second.ratio * f64::from(measured));
     let wrong_way = second.ratio < 1.0 && replicas > current || second.ratio > 1.0 && replicas < current;
     if wrong_way { (current, Verdict::Unmeasured) } else { (replicas, Verdict::Measured) }
-}
-
-/// The inner sentence of the original's error, around the cause.
-fn wrapped(source: &MetricSource, target: MetricTarget, error: &str) -> String {
-    match (source, target) {
-        (
-            MetricSource::Resource { resource } | MetricSource::ContainerResource { resource, .. },
-            MetricTarget::Utilization(_),
-        ) => within(resource, "utilization", error),
-        (MetricSource::Resource { resource } | MetricSource::ContainerResource { resource, .. }, _) => {
-            within(resource, "usage", error)
-        }
-        _ => error.to_owned(),
-    }
-}
-
-fn within(resource: &Name, what: &str, error: &str) -> String {
-    format!("failed to get {resource} {what}: {error}")
 }
