@@ -102,7 +102,12 @@ mod tests {
 
     #[test]
     fn the_most_exact_entry_answers() {
-        let map = map(&["webmakaka/house-price-model=any", "shop/model:v2=second", "shop/model=other", "r:5000/x=port"]);
+        let map = map(&[
+            "webmakaka/house-price-model=any",
+            "shop/model:v2=second",
+            "shop/model=other",
+            "r:5000/x=port",
+        ]);
         let check = |image: &str, expected: Option<&str>| {
             assert_eq!(map.get(image).map(|i| i.command[0].as_str()), expected, "{image}");
         };

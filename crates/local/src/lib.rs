@@ -108,7 +108,9 @@ impl World {
         };
         let cgroups = match Cgroups::open() {
             Ok(cgroups) => {
-                notices.extend(cgroups.notices().into_iter().map(|n| format!("{n}: these limits are not enforced")));
+                notices.extend(
+                    cgroups.notices().into_iter().map(|n| format!("{n}: these limits are not enforced")),
+                );
                 Some(cgroups)
             }
             Err(why) => {
@@ -138,7 +140,6 @@ impl World {
 
     /// What the API server and scrapers ask a node: `/containerLogs/{namespace}/{pod}/{container}`,
     /// `/metrics/resource`, `/metrics` (the Services' proxies), `/healthz`.
-    #[must_use]
     pub fn kubelet(&self) -> axum::Router {
         self.kubelet.clone()
     }

@@ -134,7 +134,10 @@ impl<K: Kind> Informer<K> {
     }
 
     /// Calls `handler` with (before, after) for every change, and once for each object already known.
-    pub(crate) fn on_change(&self, handler: impl Fn(Option<&Arc<K>>, Option<&Arc<K>>) + Send + Sync + 'static) {
+    pub(crate) fn on_change(
+        &self,
+        handler: impl Fn(Option<&Arc<K>>, Option<&Arc<K>>) + Send + Sync + 'static,
+    ) {
         for object in self.all() {
             handler(None, Some(&object));
         }
@@ -160,7 +163,11 @@ impl<K: Kind> Informer<K> {
     pub(crate) fn in_namespace(&self, namespace: &str) -> Vec<Arc<K>> {
         let from = Key { namespace: namespace.to_owned(), name: String::new() };
         let objects = self.0.objects.read().unwrap_or_else(PoisonError::into_inner);
-        objects.range(from..).take_while(|(key, _)| key.namespace == namespace).map(|(_, o)| Arc::clone(o)).collect()
+        objects
+            .range(from..)
+            .take_while(|(key, _)| key.namespace == namespace)
+            .map(|(_, o)| Arc::clone(o))
+            .collect()
     }
 }
 

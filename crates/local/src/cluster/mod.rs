@@ -63,10 +63,8 @@ impl Cluster {
 /// The owner that controls an object, if it is of kind `K`: its key.
 pub(crate) fn controller_key<K: Kind>(object: &impl ResourceExt) -> Option<Key> {
     let owner = controller_of(object)?;
-    (owner.kind == K::kind(&()) && owner.api_version == K::api_version(&())).then(|| Key {
-        namespace: object.namespace().unwrap_or_default(),
-        name: owner.name.clone(),
-    })
+    (owner.kind == K::kind(&()) && owner.api_version == K::api_version(&()))
+        .then(|| Key { namespace: object.namespace().unwrap_or_default(), name: owner.name.clone() })
 }
 
 /// The owner reference that says who controls an object.

@@ -50,7 +50,8 @@ impl Cgroups {
     /// # Errors
     /// What was tried and why the kernel refused it: no group can be made at all.
     pub(crate) fn open() -> Result<Self, String> {
-        let mounts = fs::read_to_string("/proc/self/mountinfo").map_err(|e| format!("/proc/self/mountinfo: {e}"))?;
+        let mounts =
+            fs::read_to_string("/proc/self/mountinfo").map_err(|e| format!("/proc/self/mountinfo: {e}"))?;
         let own = fs::read_to_string("/proc/self/cgroup").map_err(|e| format!("/proc/self/cgroup: {e}"))?;
         let name = world_name()?;
         let found = hierarchies(&mounts, &own);

@@ -35,7 +35,10 @@ pub fn container_init(args: impl IntoIterator<Item = String>) -> io::Error {
     let mut args = args.into_iter();
     let role = args.next().unwrap_or_default();
     let Some(parent) = args.next().and_then(|pid| pid.parse().ok()) else {
-        return io::Error::new(io::ErrorKind::InvalidInput, "container-init is started by the node, not by hand");
+        return io::Error::new(
+            io::ErrorKind::InvalidInput,
+            "container-init is started by the node, not by hand",
+        );
     };
     let _ = rustix::process::setsid(); // Ctrl-C in a terminal is for the node alone
     let done = match role.as_str() {
@@ -76,7 +79,8 @@ fn isolate(namespaces: &Namespaces) -> io::Result<()> {
         Namespaces::Host => Ok(()),
         Namespaces::Pod { sandbox, user } => {
             enter(sandbox, with_user(user, ThreadNameSpaceType::NETWORK))?;
-            let own = UnshareFlags::NEWPID | UnshareFlags::NEWNS | UnshareFlags::NEWIPC | UnshareFlags::NEWUTS;
+            let own =
+                UnshareFlags::NEWPID | UnshareFlags::NEWNS | UnshareFlags::NEWIPC | UnshareFlags::NEWUTS;
             unshare(own)
         }
         Namespaces::Container { pid, user } => {
@@ -166,7 +170,10 @@ fn become_program(spec: &RunSpec) -> io::Error {
         return io::Error::new(io::ErrorKind::InvalidInput, "no command");
     };
     let error = Command::new(program).args(args).env_clear().envs(spec.env.iter().cloned()).exec();
-    with(error, &format!("exec: `{program}`"))
+    if error.kind() == io::ErrorKind::NotFound && !program.contains('/') {
+        return io::Error::new(error.kind(), format!("exec: \"{program}\": executable file not found in $PATH"));
+    }
+    with(error, &format!("exec: \"{program}\""))
 }
 
 /// The socket that came as stdin, under a number that `exec` closes.

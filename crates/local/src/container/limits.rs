@@ -39,7 +39,8 @@ pub(crate) struct File {
 impl Limits {
     /// Limits from `spec.containers[].resources`; a missing CPU request is the limit, as the API defaults it.
     pub(crate) fn of(resources: Option<&ResourceRequirements>) -> Self {
-        let get = |list: Option<&BTreeMap<String, Quantity>>, name: &str| list.and_then(|l| l.get(name)).cloned();
+        let get =
+            |list: Option<&BTreeMap<String, Quantity>>, name: &str| list.and_then(|l| l.get(name)).cloned();
         let limits = resources.and_then(|r| r.limits.as_ref());
         let requests = resources.and_then(|r| r.requests.as_ref());
         let cpu_limit_milli = get(limits, "cpu").and_then(|q| milli(&q));

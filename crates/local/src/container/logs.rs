@@ -167,7 +167,14 @@ impl Reader {
         let next = match changes {
             Some(changes) if left > 0 => {
                 file.seek(SeekFrom::Start(end)).await?;
-                Reader::Following(Box::new(Follow { path, options, left, file, partial: Vec::new(), changes }))
+                Reader::Following(Box::new(Follow {
+                    path,
+                    options,
+                    left,
+                    file,
+                    partial: Vec::new(),
+                    changes,
+                }))
             }
             _ => Reader::End,
         };

@@ -51,7 +51,8 @@ pub(crate) fn enter_those_of(pid: u32) -> io::Result<()> {
 }
 
 fn enter_root(root: &Path, volumes: &[Mount]) -> io::Result<()> {
-    let named = |e: io::Error| io::Error::new(e.kind(), format!("root file system `{}`: {e}", root.display()));
+    let named =
+        |e: io::Error| io::Error::new(e.kind(), format!("root file system `{}`: {e}", root.display()));
     mount_bind_recursive(root, root).map_err(|e| named(e.into()))?;
     for dir in ["proc", "dev"] {
         fs::create_dir_all(root.join(dir)).map_err(named)?;

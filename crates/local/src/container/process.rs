@@ -140,7 +140,11 @@ pub(crate) struct Process {
 }
 
 impl Process {
-    fn follow(pid: u32, running: Running, mut reports: tokio::io::Lines<BufReader<UnixStream>>) -> io::Result<Self> {
+    fn follow(
+        pid: u32,
+        running: Running,
+        mut reports: tokio::io::Lines<BufReader<UnixStream>>,
+    ) -> io::Result<Self> {
         let raw = i32::try_from(pid).ok().and_then(Pid::from_raw).ok_or(io::ErrorKind::InvalidData)?;
         let handle = pidfd_open(raw, PidfdFlags::empty())?;
         let (ended, exit) = watch::channel(None);

@@ -13,10 +13,11 @@ use std::mem::MaybeUninit;
 use std::net::{SocketAddr, SocketAddrV4};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
+use std::sync::PoisonError;
 
 use rustix::net::{
-    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage,
-    SendFlags, SocketFlags, SocketType, recvmsg, sendmsg, socket_with,
+    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
+    SendAncillaryMessage, SendFlags, SocketFlags, SocketType, recvmsg, sendmsg, socket_with,
 };
 use rustix::thread::UnshareFlags;
 use tokio::io::{AsyncReadExt, Interest};
@@ -82,7 +83,7 @@ pub(crate) struct Sandbox {
     /// Whether the namespace belongs to a user namespace of its own.
     user: bool,
     socket: Mutex<tokio::net::UnixStream>,
-    _running: Running,
+    running: std::sync::Mutex<Option<Running>>,
 }
 
 impl Sandbox {
@@ -105,7 +106,7 @@ impl Sandbox {
         match line.as_str() {
             "net" | "user" => {
                 let user = line == "user";
-                Ok(Ok(Sandbox { pid, user, socket: Mutex::new(socket), _running: running }))
+                Ok(Ok(Sandbox { pid, user, socket: Mutex::new(socket), running: std::sync::Mutex::new(Some(running)) }))
             }
             refused => Ok(Err(refused.to_owned())),
         }
@@ -122,6 +123,11 @@ impl Sandbox {
         };
         let stream = TcpSocket::from_std_stream(std::net::TcpStream::from(descriptor));
         stream.connect(SocketAddr::V4(to)).await
+    }
+
+    /// Ends the sandbox. Its network lasts as long as a process or a socket in it.
+    pub(crate) fn close(&self) {
+        self.running.lock().unwrap_or_else(PoisonError::into_inner).take();
     }
 
     pub(crate) fn pid(&self) -> u32 {

@@ -35,14 +35,19 @@ pub(super) fn start(cluster: &Cluster, tasks: &mut JoinSet<()>) {
     cluster.deployments.on_change(move |_, new| new.into_iter().for_each(|d| deployments.add(Key::of(&**d))));
     let owners = Arc::clone(&queue);
     cluster.replica_sets.on_change(move |old, new| {
-        old.into_iter().chain(new).filter_map(|set| controller_key::<Deployment>(&**set)).for_each(|k| owners.add(k));
+        old.into_iter()
+            .chain(new)
+            .filter_map(|set| controller_key::<Deployment>(&**set))
+            .for_each(|k| owners.add(k));
     });
     // Recreate waits for the last old pod to be gone, which no ReplicaSet's status shows
     let (owners, sets) = (Arc::clone(&queue), cluster.replica_sets.clone());
     cluster.pods.on_change(move |old, new| {
         if let (Some(old), None) = (old, new) {
             let set = controller_key::<ReplicaSet>(&**old).and_then(|key| sets.get(&key));
-            set.and_then(|set| controller_key::<Deployment>(&*set)).into_iter().for_each(|key| owners.add(key));
+            set.and_then(|set| controller_key::<Deployment>(&*set))
+                .into_iter()
+                .for_each(|key| owners.add(key));
         }
     });
     let cluster = cluster.clone();
@@ -77,7 +82,8 @@ async fn reconcile(cluster: Cluster, key: Key) -> Result<Option<Duration>, kube:
         }
         rollout.clean_up().await?;
     }
-    let again = rollout_status::report(&cluster, &Rollout::look(&cluster, rollout.deployment, rollout.spec)).await?;
+    let again =
+        rollout_status::report(&cluster, &Rollout::look(&cluster, rollout.deployment, rollout.spec)).await?;
     Ok(again)
 }
 
@@ -166,9 +172,9 @@ impl<'a> Rollout<'a> {
             self.scale(&set, 0).await?;
         }
         let pods = self.cluster.pods.in_namespace(&self.deployment.namespace().unwrap_or_default());
-        let left = pods.iter().any(|pod| {
-            !pods::is_finished(pod) && self.old.iter().any(|set| controls(&**set, &**pod))
-        });
+        let left = pods
+            .iter()
+            .any(|pod| !pods::is_finished(pod) && self.old.iter().any(|set| controls(&**set, &**pod)));
         if !left {
             let new = self.provide_new(self.wishes.replicas).await?;
             self.scale(&new, self.wishes.replicas).await?;
@@ -203,7 +209,8 @@ impl<'a> Rollout<'a> {
 
     /// The set of the present template: found, brought up to date, or created with so many pods.
     async fn provide_new(&mut self, first: i32) -> Result<Arc<ReplicaSet>, kube::Error> {
-        let revision = |set: &Arc<ReplicaSet>| set.annotations().get(REVISION).and_then(|r| r.parse::<i64>().ok());
+        let revision =
+            |set: &Arc<ReplicaSet>| set.annotations().get(REVISION).and_then(|r| r.parse::<i64>().ok());
         let next = self.old.iter().filter_map(revision).max().unwrap_or(0) + 1;
         let set = match self.new.clone() {
             Some(set) if revision(&set).is_some_and(|r| r >= next) => set,
@@ -216,8 +223,10 @@ impl<'a> Rollout<'a> {
         self.new = Some(Arc::clone(&set));
         let shown = set.annotations().get(REVISION).cloned().unwrap_or_default();
         if self.deployment.annotations().get(REVISION) != Some(&shown) {
-            let api: Api<Deployment> =
-                Api::namespaced(self.cluster.client.clone(), &self.deployment.namespace().unwrap_or_default());
+            let api: Api<Deployment> = Api::namespaced(
+                self.cluster.client.clone(),
+                &self.deployment.namespace().unwrap_or_default(),
+            );
             let patch = Patch::Merge(json!({"metadata": {"annotations": {REVISION: shown}}}));
             let changed = api.patch(&self.deployment.name_any(), &PatchParams::default(), &patch).await?;
             self.deployment = Arc::new(changed.clone());
@@ -281,7 +290,8 @@ impl<'a> Rollout<'a> {
     /// Gives a set its size; keeps the annotations that tell a scaled Deployment from a rolling one.
     async fn scale(&mut self, set: &Arc<ReplicaSet>, to: i32) -> Result<Arc<ReplicaSet>, kube::Error> {
         let from = replicas(set);
-        let noted = self.size_annotations().iter().all(|(key, value)| set.annotations().get(key) == Some(value));
+        let noted =
+            self.size_annotations().iter().all(|(key, value)| set.annotations().get(key) == Some(value));
         if from == to && (noted || to == 0) {
             return Ok(Arc::clone(set));
         }
@@ -297,8 +307,13 @@ impl<'a> Rollout<'a> {
         Ok(changed)
     }
 
-    async fn patch(&self, set: &ReplicaSet, patch: serde_json::Value) -> Result<Arc<ReplicaSet>, kube::Error> {
-        let changed = self.api().patch(&set.name_any(), &PatchParams::default(), &Patch::Merge(patch)).await?;
+    async fn patch(
+        &self,
+        set: &ReplicaSet,
+        patch: serde_json::Value,
+    ) -> Result<Arc<ReplicaSet>, kube::Error> {
+        let changed =
+            self.api().patch(&set.name_any(), &PatchParams::default(), &Patch::Merge(patch)).await?;
         self.cluster.replica_sets.absorb(changed.clone());
         Ok(Arc::new(changed))
     }
@@ -314,7 +329,9 @@ impl<'a> Rollout<'a> {
     async fn clean_up(&self) -> Result<(), kube::Error> {
         let limit = self.spec.revision_history_limit.unwrap_or(HISTORY_DEFAULT).max(0) as usize;
         let empty = |set: &&Arc<ReplicaSet>| {
-            replicas(set) == 0 && set.status.as_ref().is_none_or(|s| s.replicas == 0) && set.metadata.deletion_timestamp.is_none()
+            replicas(set) == 0
+                && set.status.as_ref().is_none_or(|s| s.replicas == 0)
+                && set.metadata.deletion_timestamp.is_none()
         };
         let mut removable: Vec<&Arc<ReplicaSet>> = self.old.iter().filter(empty).collect();
         removable.sort_by_key(|set| set.annotations().get(REVISION).and_then(|r| r.parse::<i64>().ok()));

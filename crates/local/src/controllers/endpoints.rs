@@ -42,7 +42,9 @@ pub(super) fn start(cluster: &Cluster, tasks: &mut JoinSet<()>) {
         }
     });
     let slices = Arc::clone(&queue);
-    cluster.slices.on_change(move |_, new| new.and_then(|slice| service_of(slice)).into_iter().for_each(|k| slices.add(k)));
+    cluster.slices.on_change(move |_, new| {
+        new.and_then(|slice| service_of(slice)).into_iter().for_each(|k| slices.add(k))
+    });
     let cluster = cluster.clone();
     tasks.spawn(work("endpoints", queue, move |key| reconcile(cluster.clone(), key)));
 }
@@ -92,8 +94,11 @@ async fn write_slice(cluster: &Cluster, key: &Key, wanted: EndpointSlice) -> Res
     let answer = match shown {
         Some(shown) if shown.endpoints == wanted.endpoints && shown.ports == wanted.ports => return Ok(()),
         Some(shown) => {
-            let changed =
-                EndpointSlice { endpoints: wanted.endpoints, ports: wanted.ports, ..EndpointSlice::clone(&shown) };
+            let changed = EndpointSlice {
+                endpoints: wanted.endpoints,
+                ports: wanted.ports,
+                ..EndpointSlice::clone(&shown)
+            };
             api.replace(&name, &PostParams::default(), &changed).await?
         }
         None => api.create(&PostParams::default(), &wanted).await?,
@@ -218,10 +223,7 @@ fn endpoints(service: &Service, pods: &[Arc<Pod>]) -> Endpoints {
         ports: Some(ports),
     };
     let empty = subset.addresses.is_none() && subset.not_ready_addresses.is_none();
-    Endpoints {
-        metadata: metadata(service, service.name_any()),
-        subsets: (!empty).then(|| vec![subset]),
-    }
+    Endpoints { metadata: metadata(service, service.name_any()), subsets: (!empty).then(|| vec![subset]) }
 }
 
 #[cfg(test)]
@@ -255,11 +257,14 @@ mod tests {
                 (e.addresses[0].clone(), c.ready.unwrap(), c.serving.unwrap(), c.terminating.unwrap())
             })
             .collect();
-        assert_eq!(seen, [
-            ("127.64.0.1".to_owned(), true, true, false),
-            ("127.64.0.2".to_owned(), false, false, false),
-            ("127.64.0.3".to_owned(), false, true, true),
-        ]);
+        assert_eq!(
+            seen,
+            [
+                ("127.64.0.1".to_owned(), true, true, false),
+                ("127.64.0.2".to_owned(), false, false, false),
+                ("127.64.0.3".to_owned(), false, true, true),
+            ]
+        );
         let ports: Vec<_> = slice.ports.unwrap().into_iter().map(|p| p.port.unwrap()).collect();
         assert_eq!(ports, [8000, 9100]);
         let old = endpoints(&service, &pods).subsets.unwrap().remove(0);

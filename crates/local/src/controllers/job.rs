@@ -29,7 +29,10 @@ pub(super) fn start(cluster: &Cluster, tasks: &mut JoinSet<()>) {
     cluster.jobs.on_change(move |_, new| new.into_iter().for_each(|job| jobs.add(Key::of(&**job))));
     let owners = Arc::clone(&queue);
     cluster.pods.on_change(move |old, new| {
-        old.into_iter().chain(new).filter_map(|pod| controller_key::<Job>(&**pod)).for_each(|key| owners.add(key));
+        old.into_iter()
+            .chain(new)
+            .filter_map(|pod| controller_key::<Job>(&**pod))
+            .for_each(|key| owners.add(key));
     });
     let cluster = cluster.clone();
     tasks.spawn(work("job", queue, move |key| reconcile(cluster.clone(), key)));
@@ -106,7 +109,10 @@ fn ended_at(pod: &Pod) -> Option<Timestamp> {
 fn judge(spec: &JobSpec, counts: &Counts, started: Timestamp, now: Timestamp) -> Verdict {
     let parallelism = spec.parallelism.unwrap_or(1);
     if counts.failed > spec.backoff_limit.unwrap_or(6) {
-        return Verdict::Fail("BackoffLimitExceeded", "Job has reached the specified backoff limit".to_owned());
+        return Verdict::Fail(
+            "BackoffLimitExceeded",
+            "Job has reached the specified backoff limit".to_owned(),
+        );
     }
     let deadline =
         spec.active_deadline_seconds.and_then(|s| started.checked_add(SignedDuration::from_secs(s)).ok());
@@ -231,12 +237,19 @@ async fn report(
 
 fn finished_at(job: &Job) -> Option<Timestamp> {
     let conditions = job.status.as_ref()?.conditions.as_ref()?;
-    let end = conditions.iter().find(|c| matches!(c.type_.as_str(), "Complete" | "Failed") && c.status == "True")?;
+    let end = conditions
+        .iter()
+        .find(|c| matches!(c.type_.as_str(), "Complete" | "Failed") && c.status == "True")?;
     Some(end.last_transition_time.as_ref().map_or(Timestamp::MIN, |t| t.0))
 }
 
 /// Removes a finished Job when its time is over.
-async fn expire(cluster: &Cluster, job: &Job, spec: &JobSpec, end: Timestamp) -> Result<Option<Duration>, kube::Error> {
+async fn expire(
+    cluster: &Cluster,
+    job: &Job,
+    spec: &JobSpec,
+    end: Timestamp,
+) -> Result<Option<Duration>, kube::Error> {
     let Some(seconds) = spec.ttl_seconds_after_finished else { return Ok(None) };
     let left = end
         .checked_add(SignedDuration::from_secs(seconds.into()))

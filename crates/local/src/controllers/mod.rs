@@ -3,6 +3,7 @@
 
 mod deployment;
 mod endpoints;
+mod garbage;
 
 mod job;
 mod pods;
@@ -26,5 +27,5 @@ pub(crate) fn start(cluster: &Cluster, node_name: &str, tasks: &mut JoinSet<()>)
     stateful_set::start(cluster, tasks);
     job::start(cluster, tasks);
     endpoints::start(cluster, tasks);
-
+    garbage::start(cluster, tasks);
 }

@@ -61,9 +61,11 @@ pub(crate) fn deletion_order(pods: &mut [Arc<Pod>]) {
         };
         let cost: i32 = pod.annotations().get(DELETION_COST).and_then(|c| c.parse().ok()).unwrap_or(0);
         let newest = |time: Option<Timestamp>| time.map_or(i64::MIN, |t| -t.as_millisecond());
-        let restarts = pod.status.as_ref().and_then(|s| s.container_statuses.as_ref()).map_or(0, |list| {
-            list.iter().map(|c| c.restart_count).max().unwrap_or(0)
-        });
+        let restarts = pod
+            .status
+            .as_ref()
+            .and_then(|s| s.container_statuses.as_ref())
+            .map_or(0, |list| list.iter().map(|c| c.restart_count).max().unwrap_or(0));
         (
             pod.spec.as_ref().is_some_and(|s| s.node_name.is_some()),
             phase,
@@ -178,7 +180,13 @@ pub(crate) async fn delete<K: Resource<DynamicType = ()>>(
                 _ => cluster.pods.forget(pod),
             }
             let message = format!("Deleted pod: {}", pod.name_any());
-            cluster.recorder.record(&reference(owner), component, Severity::Normal, "SuccessfulDelete", message);
+            cluster.recorder.record(
+                &reference(owner),
+                component,
+                Severity::Normal,
+                "SuccessfulDelete",
+                message,
+            );
             Ok(())
         }
         Err(kube::Error::Api(status)) if status.code == 404 => {
@@ -225,17 +233,33 @@ mod tests {
             pod("cheap", json!({"metadata": {"annotations": {DELETION_COST: "-10"}}})),
             pod("newly-ready", json!({"status": {"conditions": ready("2026-01-01T00:01:00Z")}})),
             pod("newer", json!({"metadata": {"creationTimestamp": "2026-01-01T00:00:05Z"}})),
-            pod("restarted", json!({"status": {"containerStatuses": [
-                {"name": "c", "restartCount": 3, "ready": true, "image": "", "imageID": ""}]}})),
+            pod(
+                "restarted",
+                json!({"status": {"containerStatuses": [
+                {"name": "c", "restartCount": 3, "ready": true, "image": "", "imageID": ""}]}}),
+            ),
             pod("unready", json!({"status": {"conditions": [{"type": "Ready", "status": "False"}]}})),
             pod("pending", json!({"status": {"phase": "Pending", "conditions": []}})),
-            pod("unscheduled", json!({"spec": {"nodeName": null}, "status": {"phase": "Pending", "conditions": []}})),
+            pod(
+                "unscheduled",
+                json!({"spec": {"nodeName": null}, "status": {"phase": "Pending", "conditions": []}}),
+            ),
         ];
         deletion_order(&mut pods);
         let names: Vec<_> = pods.iter().map(|p| p.name_any()).collect();
         assert_eq!(
             names,
-            ["unscheduled", "pending", "unready", "cheap", "newly-ready", "restarted", "newer", "old", "costly"]
+            [
+                "unscheduled",
+                "pending",
+                "unready",
+                "cheap",
+                "newly-ready",
+                "restarted",
+                "newer",
+                "old",
+                "costly"
+            ]
         );
     }
 
@@ -243,9 +267,11 @@ mod tests {
     fn a_pod_is_available_when_it_was_ready_long_enough() {
         let pod = pod("p", json!({}));
         let at = |text: &str| text.parse::<Timestamp>().unwrap();
-        for (min_ready, now, expected) in
-            [(0, "2026-01-01T00:00:10Z", true), (5, "2026-01-01T00:00:14Z", false), (5, "2026-01-01T00:00:15Z", true)]
-        {
+        for (min_ready, now, expected) in [
+            (0, "2026-01-01T00:00:10Z", true),
+            (5, "2026-01-01T00:00:14Z", false),
+            (5, "2026-01-01T00:00:15Z", true),
+        ] {
             assert_eq!(is_available(&pod, min_ready, at(now)), expected, "{min_ready} {now}");
         }
     }

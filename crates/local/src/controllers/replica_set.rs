@@ -111,7 +111,12 @@ pub(super) fn is_failure(condition: &ReplicaSetCondition) -> bool {
     condition.type_.as_deref() == Some(REPLICA_FAILURE)
 }
 
-fn status(set: &ReplicaSet, pods: &[Arc<Pod>], failure: Option<&kube::Error>, now: Timestamp) -> ReplicaSetStatus {
+fn status(
+    set: &ReplicaSet,
+    pods: &[Arc<Pod>],
+    failure: Option<&kube::Error>,
+    now: Timestamp,
+) -> ReplicaSetStatus {
     let template = set.spec.template.as_ref().map(pods::labels).unwrap_or_default();
     let count = |wanted: &dyn Fn(&Pod) -> bool| pods.iter().filter(|pod| wanted(pod)).count() as i32;
     let min_ready = min_ready_seconds(set);
@@ -127,7 +132,9 @@ fn status(set: &ReplicaSet, pods: &[Arc<Pod>], failure: Option<&kube::Error>, no
     });
     ReplicaSetStatus {
         replicas: pods.len() as i32,
-        fully_labeled_replicas: Some(count(&|pod| template.iter().all(|(k, v)| pod.labels().get(k) == Some(v)))),
+        fully_labeled_replicas: Some(count(&|pod| {
+            template.iter().all(|(k, v)| pod.labels().get(k) == Some(v))
+        })),
         ready_replicas: Some(count(&is_ready)),
         available_replicas: Some(count(&|pod| is_available(pod, min_ready, now))),
         observed_generation: set.metadata.generation,

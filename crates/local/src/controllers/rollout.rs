@@ -27,7 +27,11 @@ pub(crate) struct Size {
 
 impl Wishes {
     /// Resolves percentages: surge rounds up, unavailable down; both zero would never get on, so one pod may be missing.
-    pub(crate) fn new(replicas: i32, max_surge: Option<&IntOrString>, max_unavailable: Option<&IntOrString>) -> Self {
+    pub(crate) fn new(
+        replicas: i32,
+        max_surge: Option<&IntOrString>,
+        max_unavailable: Option<&IntOrString>,
+    ) -> Self {
         let quarter = IntOrString::String("25%".to_owned());
         let max_surge = resolve(max_surge.unwrap_or(&quarter), replicas, true);
         let max_unavailable = resolve(max_unavailable.unwrap_or(&quarter), replicas, false);
@@ -94,8 +98,10 @@ pub(crate) fn shrink_old(wishes: Wishes, new: Size, old: &[Size]) -> Vec<i32> {
 pub(crate) fn in_proportion(wishes: Wishes, sets: &[Size]) -> Vec<i32> {
     let mut sizes: Vec<i32> = sets.iter().map(|set| set.wanted).collect();
     let total: i32 = sizes.iter().sum();
-    let allowed = if wishes.replicas > 0 { wishes.pods_max() } else { 0 };
-    let to_add = allowed - total;
+    if wishes.replicas == 0 {
+        return vec![0; sets.len()];
+    }
+    let to_add = wishes.pods_max() - total;
     if to_add == 0 {
         return sizes;
     }
@@ -129,7 +135,11 @@ mod tests {
     fn percentages_round_surge_up_and_unavailable_down() {
         let check = |replicas, surge, unavailable, expected| {
             let wishes = Wishes::new(replicas, Some(&surge), Some(&unavailable));
-            assert_eq!((wishes.max_surge, wishes.max_unavailable), expected, "{replicas} {surge:?} {unavailable:?}");
+            assert_eq!(
+                (wishes.max_surge, wishes.max_unavailable),
+                expected,
+                "{replicas} {surge:?} {unavailable:?}"
+            );
         };
         check(4, percent("25%"), percent("25%"), (1, 1));
         check(1, percent("25%"), percent("25%"), (1, 0));
@@ -176,7 +186,9 @@ mod tests {
 
     #[test]
     fn a_rollout_gets_done_within_its_bounds() {
-        for (replicas, surge, unavailable) in [(1, 1, 0), (4, 1, 1), (10, 3, 2), (5, 0, 1), (3, 3, 3), (7, 0, 7)] {
+        for (replicas, surge, unavailable) in
+            [(1, 1, 0), (4, 1, 1), (10, 3, 2), (5, 0, 1), (3, 3, 3), (7, 0, 7)]
+        {
             let wishes = Wishes { replicas, max_surge: surge, max_unavailable: unavailable };
             let (mut new, mut old) = (size(0, 0), size(replicas, replicas));
             for _ in 0..100 {
@@ -184,7 +196,10 @@ mod tests {
                 old.wanted = shrink_old(wishes, new, &[old])[0];
                 old.available = old.available.min(old.wanted);
                 assert!(new.wanted + old.wanted <= replicas + surge, "{wishes:?} {new:?} {old:?}");
-                assert!(new.available + old.available >= replicas - unavailable, "{wishes:?} {new:?} {old:?}");
+                assert!(
+                    new.available + old.available >= replicas - unavailable,
+                    "{wishes:?} {new:?} {old:?}"
+                );
                 new.available = new.wanted; // all pods come up
             }
             assert_eq!((new.wanted, old.wanted), (replicas, 0), "{wishes:?}");

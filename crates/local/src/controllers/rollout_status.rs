@@ -19,7 +19,10 @@ use crate::cluster::Cluster;
 const NO_DEADLINE: i32 = i32::MAX;
 
 /// Writes the status if it changed; answers when the progress deadline has to be looked at.
-pub(super) async fn report(cluster: &Cluster, rollout: &Rollout<'_>) -> Result<Option<Duration>, kube::Error> {
+pub(super) async fn report(
+    cluster: &Cluster,
+    rollout: &Rollout<'_>,
+) -> Result<Option<Duration>, kube::Error> {
     let deployment = &rollout.deployment;
     let now = Timestamp::now();
     let new = status(rollout, now);
@@ -50,7 +53,9 @@ fn status(rollout: &Rollout<'_>, now: Timestamp) -> DeploymentStatus {
     let mut status = DeploymentStatus {
         observed_generation: rollout.deployment.metadata.generation,
         replicas: some(total),
-        updated_replicas: some(rollout.new.as_ref().and_then(|set| set.status.as_ref()).map_or(0, |s| s.replicas)),
+        updated_replicas: some(
+            rollout.new.as_ref().and_then(|set| set.status.as_ref()).map_or(0, |s| s.replicas),
+        ),
         ready_replicas: some(sum(&|s| s.ready_replicas.unwrap_or(0))),
         available_replicas: some(available),
         unavailable_replicas: some((wanted - available).max(0)),
@@ -98,7 +103,8 @@ fn progress(
     if is_complete(rollout, new) {
         let message = format!("ReplicaSet \"{name}\" has successfully progressed.");
         let outcome = condition("True", "NewReplicaSetAvailable", message.clone());
-        let same = reason == "NewReplicaSetAvailable" && before.and_then(|c| c.message.as_ref()) == Some(&message);
+        let same =
+            reason == "NewReplicaSetAvailable" && before.and_then(|c| c.message.as_ref()) == Some(&message);
         return (!same).then_some((outcome, true));
     }
     if reason == "DeploymentPaused" {
@@ -160,7 +166,9 @@ fn replica_failure(rollout: &Rollout<'_>, shown: &DeploymentStatus) -> Option<De
         reason: failed.reason.clone(),
         message: failed.message.clone(),
         last_transition_time: failed.last_transition_time.clone(),
-        last_update_time: before.and_then(|c| c.last_update_time.clone()).or(failed.last_transition_time.clone()),
+        last_update_time: before
+            .and_then(|c| c.last_update_time.clone())
+            .or(failed.last_transition_time.clone()),
     })
 }
 
@@ -171,10 +179,13 @@ fn is(condition: &DeploymentCondition, kind: &str) -> bool {
 fn set(conditions: &mut Vec<DeploymentCondition>, outcome: Outcome, now: Timestamp, progressed: bool) {
     let (kind, status, reason, message) = outcome;
     let before = conditions.iter().find(|c| is(c, kind));
-    if before.is_some_and(|c| c.status.as_deref() == Some(status) && c.reason.as_deref() == Some(reason)) && !progressed {
+    if before.is_some_and(|c| c.status.as_deref() == Some(status) && c.reason.as_deref() == Some(reason))
+        && !progressed
+    {
         return;
     }
-    let since = before.filter(|c| c.status.as_deref() == Some(status)).and_then(|c| c.last_transition_time.clone());
+    let since =
+        before.filter(|c| c.status.as_deref() == Some(status)).and_then(|c| c.last_transition_time.clone());
     let condition = DeploymentCondition {
         type_: Some(kind.to_owned()),
         status: Some(status.to_owned()),

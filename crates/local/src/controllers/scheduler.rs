@@ -32,7 +32,8 @@ pub(super) fn start(cluster: &Cluster, node_name: &str, tasks: &mut JoinSet<()>)
 async fn run(cluster: Cluster, node_name: String, changed: Arc<Notify>) {
     loop {
         changed.notified().await;
-        let mut waiting: Vec<Arc<Pod>> = cluster.pods.all().into_iter().filter(|pod| is_waiting(pod)).collect();
+        let mut waiting: Vec<Arc<Pod>> =
+            cluster.pods.all().into_iter().filter(|pod| is_waiting(pod)).collect();
         waiting.sort_by_cached_key(|pod| (pod.creation_timestamp().map(|t| t.0), pod.name_any()));
         for pod in waiting {
             let node = cluster.nodes.all().into_iter().find(|node| node.name_any() == node_name);
@@ -65,8 +66,10 @@ fn requests(pod: &Pod) -> (u64, u64) {
     let of = |container: &Container| -> (u64, u64) {
         let resources = container.resources.as_ref();
         let get = |name: &str| {
-            let list = |list: Option<&BTreeMap<_, _>>| list.and_then(|l: &BTreeMap<String, _>| l.get(name)).cloned();
-            list(resources.and_then(|r| r.requests.as_ref())).or_else(|| list(resources.and_then(|r| r.limits.as_ref())))
+            let list =
+                |list: Option<&BTreeMap<_, _>>| list.and_then(|l: &BTreeMap<String, _>| l.get(name)).cloned();
+            list(resources.and_then(|r| r.requests.as_ref()))
+                .or_else(|| list(resources.and_then(|r| r.limits.as_ref())))
         };
         (get("cpu").and_then(|q| milli(&q)).unwrap_or(0), get("memory").and_then(|q| whole(&q)).unwrap_or(0))
     };
@@ -92,7 +95,9 @@ fn problems(pod: &Pod, node: &Node, all: &[Arc<Pod>]) -> Vec<&'static str> {
     }
     let here: Vec<&Arc<Pod>> = all
         .iter()
-        .filter(|p| p.spec.as_ref().and_then(|s| s.node_name.as_ref()) == Some(&node.name_any()) && !is_finished(p))
+        .filter(|p| {
+            p.spec.as_ref().and_then(|s| s.node_name.as_ref()) == Some(&node.name_any()) && !is_finished(p)
+        })
         .collect();
     let allocatable = node.status.as_ref().and_then(|s| s.allocatable.clone()).unwrap_or_default();
     let room = |name: &str| allocatable.get(name).cloned();
@@ -113,10 +118,12 @@ fn problems(pod: &Pod, node: &Node, all: &[Arc<Pod>]) -> Vec<&'static str> {
 async fn bind(cluster: &Cluster, pod: &Pod, node: &str) -> Result<(), kube::Error> {
     let (namespace, name) = (pod.namespace().unwrap_or_default(), pod.name_any());
     let api: Api<Pod> = Api::namespaced(cluster.client.clone(), &namespace);
-    let target = ObjectReference { kind: Some("Node".to_owned()), name: Some(node.to_owned()), ..Default::default() };
+    let target =
+        ObjectReference { kind: Some("Node".to_owned()), name: Some(node.to_owned()), ..Default::default() };
     let metadata = ObjectMeta { name: Some(name.clone()), uid: pod.uid(), ..ObjectMeta::default() };
     let binding = Binding { metadata, target };
-    let _: serde_json::Value = api.create_subresource("binding", &name, &PostParams::default(), &binding).await?;
+    let _: serde_json::Value =
+        api.create_subresource("binding", &name, &PostParams::default(), &binding).await?;
     cluster.pods.absorb(api.get(&name).await?);
     let message = format!("Successfully assigned {namespace}/{name} to {node}");
     cluster.recorder.record(&reference(pod), COMPONENT, Severity::Normal, "Scheduled", message);
@@ -142,7 +149,8 @@ async fn refuse(cluster: &Cluster, pod: &Pod, problems: &[&str]) -> Result<(), k
     });
     cluster.recorder.record(&reference(pod), COMPONENT, Severity::Warning, "FailedScheduling", message);
     let api: Api<Pod> = Api::namespaced(cluster.client.clone(), &pod.namespace().unwrap_or_default());
-    let patch = json!({"metadata": {"uid": pod.uid()}, "status": {"phase": "Pending", "conditions": conditions}});
+    let patch =
+        json!({"metadata": {"uid": pod.uid()}, "status": {"phase": "Pending", "conditions": conditions}});
     let changed = api.patch_status(&pod.name_any(), &PatchParams::default(), &Patch::Merge(patch)).await?;
     cluster.pods.absorb(changed);
     Ok(())
@@ -170,9 +178,7 @@ mod tests {
 
     #[test]
     fn requests_must_fit() {
-        let asks = |cpu: &str, memory: &str| {
-            json!({"containers": [{"name": "c", "resources": {"requests": {"cpu": cpu, "memory": memory}}}]})
-        };
+        let asks = |cpu: &str, memory: &str| json!({"containers": [{"name": "c", "resources": {"requests": {"cpu": cpu, "memory": memory}}}]});
         let none = json!({"containers": [{"name": "c"}]});
         check(asks("2", "1Gi"), &[], &[]);
         check(asks("2001m", "1Gi"), &[], &["Insufficient cpu"]);

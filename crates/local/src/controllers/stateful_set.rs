@@ -29,7 +29,10 @@ pub(super) fn start(cluster: &Cluster, tasks: &mut JoinSet<()>) {
     cluster.stateful_sets.on_change(move |_, new| new.into_iter().for_each(|set| sets.add(Key::of(&**set))));
     let owners = Arc::clone(&queue);
     cluster.pods.on_change(move |old, new| {
-        old.into_iter().chain(new).filter_map(|p| controller_key::<StatefulSet>(&**p)).for_each(|k| owners.add(k));
+        old.into_iter()
+            .chain(new)
+            .filter_map(|p| controller_key::<StatefulSet>(&**p))
+            .for_each(|k| owners.add(k));
     });
     let cluster = cluster.clone();
     tasks.spawn(work("statefulset", queue, move |key| reconcile(cluster.clone(), key)));
@@ -42,7 +45,8 @@ async fn reconcile(cluster: Cluster, key: Key) -> Result<Option<Duration>, kube:
     let revision = revision(&set, spec)?;
     if set.metadata.deletion_timestamp.is_none() {
         if spec.volume_claim_templates.as_ref().is_some_and(|claims| !claims.is_empty()) {
-            let message = "volumeClaimTemplates are not supported on this machine: use emptyDir or hostPath volumes";
+            let message =
+                "volumeClaimTemplates are not supported on this machine: use emptyDir or hostPath volumes";
             cluster.recorder.record(&reference(&*set), COMPONENT, Severity::Warning, "FailedCreate", message);
         } else {
             let by_ordinal: BTreeMap<i32, &Arc<Pod>> =
@@ -89,7 +93,11 @@ fn next_step(
     let min_ready = spec.min_ready_seconds.unwrap_or(0);
     let settled = |pod: &Pod| is_active(pod) && is_available(pod, min_ready, now);
     // a pod that ended makes room for its successor
-    let over: Vec<i32> = pods.iter().filter(|(_, pod)| is_finished(pod) && pod.metadata.deletion_timestamp.is_none()).map(|(at, _)| *at).collect();
+    let over: Vec<i32> = pods
+        .iter()
+        .filter(|(_, pod)| is_finished(pod) && pod.metadata.deletion_timestamp.is_none())
+        .map(|(at, _)| *at)
+        .collect();
     if !over.is_empty() {
         return Some(Step::Delete(over));
     }
@@ -112,18 +120,19 @@ fn next_step(
             }
         }
     }
-    let surplus: Vec<i32> =
-        pods.keys().rev().filter(|at| !wanted.contains(at)).copied().collect();
+    let surplus: Vec<i32> = pods.keys().rev().filter(|at| !wanted.contains(at)).copied().collect();
     let leaving = pods.values().any(|pod| pod.metadata.deletion_timestamp.is_some());
     if !surplus.is_empty() {
-        let still: Vec<i32> = surplus.into_iter().filter(|at| pods[at].metadata.deletion_timestamp.is_none()).collect();
+        let still: Vec<i32> =
+            surplus.into_iter().filter(|at| pods[at].metadata.deletion_timestamp.is_none()).collect();
         return match (parallel, leaving) {
             (true, _) => (!still.is_empty()).then_some(Step::Delete(still)),
             (false, false) => still.first().map(|at| Step::Delete(vec![*at])),
             (false, true) => None,
         };
     }
-    let unsettled = pods.iter().any(|(at, pod)| wanted.contains(at) && !settled(pod) && is_current(revision, pod));
+    let unsettled =
+        pods.iter().any(|(at, pod)| wanted.contains(at) && !settled(pod) && is_current(revision, pod));
     if leaving || unsettled { None } else { outdated(spec, revision, pods, wanted) }
 }
 
@@ -201,7 +210,11 @@ async fn report(
     let total = count(&|pod| !is_finished(pod));
     let shown = set.status.clone().unwrap_or_default();
     let done = updated == spec.replicas.unwrap_or(1) && total == updated;
-    let current = if done { revision.to_owned() } else { shown.current_revision.clone().unwrap_or(revision.to_owned()) };
+    let current = if done {
+        revision.to_owned()
+    } else {
+        shown.current_revision.clone().unwrap_or(revision.to_owned())
+    };
     let status = StatefulSetStatus {
         observed_generation: set.metadata.generation,
         replicas: total,
@@ -219,7 +232,9 @@ async fn report(
     }
     let changed = StatefulSet { status: Some(status), ..set.clone() };
     let api: Api<StatefulSet> = Api::namespaced(cluster.client.clone(), &set.namespace().unwrap_or_default());
-    cluster.stateful_sets.absorb(api.replace_status(&set.name_any(), &PostParams::default(), &changed).await?);
+    cluster
+        .stateful_sets
+        .absorb(api.replace_status(&set.name_any(), &PostParams::default(), &changed).await?);
     Ok(())
 }
 
@@ -234,8 +249,12 @@ mod tests {
         let mut whole = json!({"serviceName": "s", "selector": {}, "template": {}});
         json_patch::merge(&mut whole, &spec);
         let spec: StatefulSetSpec = serde_json::from_value(whole).unwrap();
-        let pods: BTreeMap<i32, Arc<Pod>> =
-            pods.chars().enumerate().filter(|(_, c)| *c != '.').map(|(at, c)| (at as i32, Arc::new(pod_of(c)))).collect();
+        let pods: BTreeMap<i32, Arc<Pod>> = pods
+            .chars()
+            .enumerate()
+            .filter(|(_, c)| *c != '.')
+            .map(|(at, c)| (at as i32, Arc::new(pod_of(c))))
+            .collect();
         let by_ordinal = pods.iter().map(|(at, pod)| (*at, pod)).collect();
         assert_eq!(next_step(&spec, "new", &by_ordinal, Timestamp::now()), expected, "{spec:?}");
     }

@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 
 use k8s_openapi::api::core::v1::{
-    ConfigMap, Container, EnvFromSource, EnvVar, EnvVarSource, ObjectFieldSelector, Pod, ResourceFieldSelector, Secret,
+    ConfigMap, Container, EnvFromSource, EnvVar, EnvVarSource, ObjectFieldSelector, Pod,
+    ResourceFieldSelector, Secret,
 };
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use kube::{Api, Client, ResourceExt};
@@ -42,7 +43,11 @@ pub(crate) async fn environment(
 }
 
 /// The command line: `command:` replaces the image's entry point, `args:` follow it.
-pub(crate) fn command_line(image: &Image, container: &Container, env: &BTreeMap<String, String>) -> Vec<String> {
+pub(crate) fn command_line(
+    image: &Image,
+    container: &Container,
+    env: &BTreeMap<String, String>,
+) -> Vec<String> {
     let expanded = |texts: &Option<Vec<String>>| -> Vec<String> {
         texts.iter().flatten().map(|text| expand(text, env)).collect()
     };
@@ -83,7 +88,9 @@ impl Sources<'_> {
         };
         match from {
             EnvVarSource { field_ref: Some(field), .. } => field_value(field, pod, ip).map(Some),
-            EnvVarSource { resource_field_ref: Some(field), .. } => resource_value(field, pod, container).map(Some),
+            EnvVarSource { resource_field_ref: Some(field), .. } => {
+                resource_value(field, pod, container).map(Some)
+            }
             EnvVarSource { config_map_key_ref: Some(key), .. } => {
                 let data = self.config_map(&key.name, key.optional).await?;
                 pick(data, &key.key, key.optional, "configmap", &key.name)
@@ -96,7 +103,11 @@ impl Sources<'_> {
         }
     }
 
-    async fn config_map(&self, name: &str, optional: Option<bool>) -> Result<Option<BTreeMap<String, String>>, String> {
+    async fn config_map(
+        &self,
+        name: &str,
+        optional: Option<bool>,
+    ) -> Result<Option<BTreeMap<String, String>>, String> {
         let api: Api<ConfigMap> = Api::namespaced(self.client.clone(), &self.namespace);
         match api.get_opt(name).await.map_err(|e| e.to_string())? {
             Some(map) => Ok(Some(map.data.unwrap_or_default())),
@@ -105,7 +116,11 @@ impl Sources<'_> {
         }
     }
 
-    async fn secret(&self, name: &str, optional: Option<bool>) -> Result<Option<BTreeMap<String, String>>, String> {
+    async fn secret(
+        &self,
+        name: &str,
+        optional: Option<bool>,
+    ) -> Result<Option<BTreeMap<String, String>>, String> {
         let api: Api<Secret> = Api::namespaced(self.client.clone(), &self.namespace);
         match api.get_opt(name).await.map_err(|e| e.to_string())? {
             Some(secret) => Ok(Some(
@@ -168,9 +183,12 @@ fn resource_value(field: &ResourceFieldSelector, pod: &Pod, container: &Containe
         Some(name) => pod.spec.iter().flat_map(|s| &s.containers).find(|c| c.name == *name),
         None => Some(container),
     };
-    let of = of.ok_or_else(|| format!("container {} not found", field.container_name.as_deref().unwrap_or("")))?;
-    let (list, name) =
-        field.resource.split_once('.').ok_or_else(|| format!("unsupported container resource: {}", field.resource))?;
+    let of =
+        of.ok_or_else(|| format!("container {} not found", field.container_name.as_deref().unwrap_or("")))?;
+    let (list, name) = field
+        .resource
+        .split_once('.')
+        .ok_or_else(|| format!("unsupported container resource: {}", field.resource))?;
     let resources = of.resources.as_ref();
     let list = match list {
         "limits" => resources.and_then(|r| r.limits.as_ref()),
@@ -186,7 +204,8 @@ fn resource_value(field: &ResourceFieldSelector, pod: &Pod, container: &Containe
         (None, _) => Quantity("0".to_owned()),
     };
     let divisor = field.divisor.clone().filter(|d| milli(d) != Some(0)).unwrap_or(Quantity("1".to_owned()));
-    let (value, divisor) = if name == "cpu" { (milli(&value), milli(&divisor)) } else { (whole(&value), whole(&divisor)) };
+    let (value, divisor) =
+        if name == "cpu" { (milli(&value), milli(&divisor)) } else { (whole(&value), whole(&divisor)) };
     match (value, divisor) {
         (Some(value), Some(divisor)) if divisor > 0 => Ok(value.div_ceil(divisor).to_string()),
         _ => Err(format!("resource {}: not a quantity", field.resource)),
@@ -207,7 +226,13 @@ mod tests {
         }))
         .unwrap();
         let container = &pod.spec.as_ref().unwrap().containers[0];
-        let field = |path: &str| field_value(&ObjectFieldSelector { field_path: path.into(), api_version: None }, &pod, "127.64.0.9");
+        let field = |path: &str| {
+            field_value(
+                &ObjectFieldSelector { field_path: path.into(), api_version: None },
+                &pod,
+                "127.64.0.9",
+            )
+        };
         for (path, expected) in [
             ("metadata.name", "p"),
             ("metadata.namespace", "ns"),
@@ -221,7 +246,11 @@ mod tests {
         assert!(field("status.phase").is_err());
         let resource = |resource: &str, divisor: Option<&str>| {
             let divisor = divisor.map(|d| Quantity(d.into()));
-            resource_value(&ResourceFieldSelector { resource: resource.into(), divisor, container_name: None }, &pod, container)
+            resource_value(
+                &ResourceFieldSelector { resource: resource.into(), divisor, container_name: None },
+                &pod,
+                container,
+            )
         };
         assert_eq!(resource("limits.cpu", None).as_deref(), Ok("2"));
         assert_eq!(resource("limits.cpu", Some("1m")).as_deref(), Ok("1500"));

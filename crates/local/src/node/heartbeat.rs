@@ -5,11 +5,13 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
-use k8s_openapi::api::core::v1::{Node as NodeObject, NodeAddress, NodeCondition, NodeStatus, NodeSystemInfo};
+use k8s_openapi::api::core::v1::{
+    Node as NodeObject, NodeAddress, NodeCondition, NodeStatus, NodeSystemInfo,
+};
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta, Time};
-use kube::api::{Patch, PatchParams, PostParams};
 use kube::Api;
+use kube::api::{Patch, PatchParams, PostParams};
 use serde_json::json;
 
 use super::{HOST_IP, Node, PODS_MAX, machine};
@@ -108,7 +110,8 @@ fn status(node: &Node, shown: &[NodeCondition]) -> NodeStatus {
     .into_iter()
     .map(|(name, value)| (name.to_owned(), Quantity(value)))
     .collect();
-    let address = |kind: &str, address: &str| NodeAddress { type_: kind.to_owned(), address: address.to_owned() };
+    let address =
+        |kind: &str, address: &str| NodeAddress { type_: kind.to_owned(), address: address.to_owned() };
     NodeStatus {
         allocatable: Some(capacity.clone()),
         capacity: Some(capacity),
@@ -139,9 +142,19 @@ fn conditions(node: &Node, shown: &[NodeCondition]) -> Vec<NodeCondition> {
         format!("kubelet is posting ready status; {}", node.notices.join("; "))
     };
     vec![
-        condition("MemoryPressure", "False", "KubeletHasSufficientMemory", text("kubelet has sufficient memory available")),
+        condition(
+            "MemoryPressure",
+            "False",
+            "KubeletHasSufficientMemory",
+            text("kubelet has sufficient memory available"),
+        ),
         condition("DiskPressure", "False", "KubeletHasNoDiskPressure", text("kubelet has no disk pressure")),
-        condition("PIDPressure", "False", "KubeletHasSufficientPID", text("kubelet has sufficient PID available")),
+        condition(
+            "PIDPressure",
+            "False",
+            "KubeletHasSufficientPID",
+            text("kubelet has sufficient PID available"),
+        ),
         condition("Ready", "True", "KubeletReady", ready),
     ]
 }
@@ -150,7 +163,12 @@ fn node_info() -> NodeSystemInfo {
     let uname = rustix::system::uname();
     let line = |path: &str| std::fs::read_to_string(path).unwrap_or_default().trim().to_owned();
     let os = line("/etc/os-release");
-    let os = os.lines().find_map(|l| l.strip_prefix("PRETTY_NAME=")).unwrap_or("Linux").trim_matches('"').to_owned();
+    let os = os
+        .lines()
+        .find_map(|l| l.strip_prefix("PRETTY_NAME="))
+        .unwrap_or("Linux")
+        .trim_matches('"')
+        .to_owned();
     let version = concat!("v1.37.0+flyball-", env!("CARGO_PKG_VERSION")).to_owned();
     NodeSystemInfo {
         architecture: architecture().to_owned(),

@@ -5,6 +5,7 @@
 
 mod backoff;
 mod env;
+mod grpc;
 mod heartbeat;
 pub(crate) mod machine;
 pub(crate) mod network;

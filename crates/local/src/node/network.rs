@@ -86,10 +86,13 @@ impl Network {
         Err(io::Error::new(io::ErrorKind::AddrNotAvailable, "no free pod address in 127.64.0.0/12"))
     }
 
-    /// Forgets a pod and closes its listeners.
+    /// Forgets a pod, closes its listeners and takes its network down.
     pub(crate) fn leave(&self, pod: &PodNetwork) {
         self.pods.write().unwrap_or_else(PoisonError::into_inner).remove(&pod.ip);
         pod.listeners.lock().unwrap_or_else(PoisonError::into_inner).1.abort_all();
+        if let Way::Sandbox(sandbox) = &pod.way {
+            sandbox.close();
+        }
     }
 
     pub(crate) fn get(&self, ip: Ipv4Addr) -> Option<Arc<PodNetwork>> {

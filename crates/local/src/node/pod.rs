@@ -23,8 +23,8 @@ use super::volumes::{self, Volumes};
 use super::{Node, run};
 use crate::cluster::{Key, Severity, reference};
 use crate::container::cgroup::Group;
-use crate::container::logs::{self, Log};
 use crate::container::limits::Limits;
+use crate::container::logs::{self, Log};
 use crate::container::process::Process;
 use crate::container::sandbox::Sandbox;
 
@@ -148,7 +148,11 @@ impl PodContext {
 }
 
 /// Runs a pod from its first sight to its end.
-pub(crate) async fn live(context: Arc<PodContext>, mut views: watch::Receiver<View>, stopping: CancellationToken) {
+pub(crate) async fn live(
+    context: Arc<PodContext>,
+    mut views: watch::Receiver<View>,
+    stopping: CancellationToken,
+) {
     let reporter = tokio::spawn(report(Arc::clone(&context)));
     let life = tokio::spawn(containers(Arc::clone(&context)));
     let goodbye = watch_over(&context, &mut views, &stopping).await;
@@ -191,7 +195,11 @@ enum Goodbye {
 }
 
 /// Takes in changes of the pod until it has to go.
-async fn watch_over(context: &PodContext, views: &mut watch::Receiver<View>, stopping: &CancellationToken) -> Goodbye {
+async fn watch_over(
+    context: &PodContext,
+    views: &mut watch::Receiver<View>,
+    stopping: &CancellationToken,
+) -> Goodbye {
     loop {
         {
             let view = views.borrow_and_update();
@@ -248,7 +256,9 @@ fn resize(context: &PodContext, before: &Pod, after: &Pod) {
         spec.init_containers.into_iter().flatten().chain(spec.containers).map(|c| c.resources).collect()
     };
     for (index, (old, new)) in resources(before).into_iter().zip(resources(after)).enumerate() {
-        let Some(group) = context.live(index).and_then(|live| live.group).filter(|_| old != new) else { continue };
+        let Some(group) = context.live(index).and_then(|live| live.group).filter(|_| old != new) else {
+            continue;
+        };
         match group.limit(&Limits::of(new.as_ref())) {
             Ok(()) => context.update_container(index, |container| container.resources = new),
             Err(e) => context.pod_event(Severity::Warning, "ResizeError", format!("resize in place: {e}")),
@@ -284,13 +294,18 @@ async fn containers(context: Arc<PodContext>) {
     });
     let total = init + context.state().containers.len();
     futures::future::join_all((init..total).map(|index| run::until_done(&context, index, false))).await;
+    // a pod that has ended needs no network while it waits to be deleted
+    if let Some(network) = context.network.get() {
+        context.node.network.leave(network);
+    }
 }
 
 async fn set_up(context: &PodContext) -> Result<(), (&'static str, String)> {
     let pod = context.pod();
     if context.volumes.get().is_none() {
         let dir = context.dir().join("volumes");
-        let made = volumes::make(&context.node.cluster.client, &pod, &dir).await.map_err(|e| ("FailedMount", e))?;
+        let made =
+            volumes::make(&context.node.cluster.client, &pod, &dir).await.map_err(|e| ("FailedMount", e))?;
         let _ = context.volumes.set(made);
     }
     if context.network.get().is_none() {
@@ -325,7 +340,9 @@ async fn way_in(context: &PodContext, pod: &Pod) -> Result<Way, String> {
 /// The ports a pod names: its containers', and the one Prometheus is told of.
 pub(crate) fn declared_ports(pod: &Pod) -> Vec<u16> {
     let containers = pod.spec.iter().flat_map(|s| &s.containers);
-    let declared = containers.flat_map(|c| c.ports.iter().flatten()).filter_map(|p| u16::try_from(p.container_port).ok());
+    let declared = containers
+        .flat_map(|c| c.ports.iter().flatten())
+        .filter_map(|p| u16::try_from(p.container_port).ok());
     let scraped = pod.annotations().get("prometheus.io/port").and_then(|port| port.parse().ok());
     declared.chain(scraped).collect()
 }
@@ -367,7 +384,9 @@ async fn report_once(context: &PodContext) -> Result<(), kube::Error> {
                 pods.absorb(pod);
                 return Ok(());
             }
-            Err(kube::Error::Api(status)) if status.code == 409 => pods.absorb(api.get(&context.key.name).await?),
+            Err(kube::Error::Api(status)) if status.code == 409 => {
+                pods.absorb(api.get(&context.key.name).await?)
+            }
             Err(e) => return Err(e),
         }
     }

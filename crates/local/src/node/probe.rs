@@ -9,6 +9,7 @@ use std::io;
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures::future::BoxFuture;
 use http_body_util::{BodyExt, Empty};
 use hyper_util::rt::TokioIo;
 use k8s_openapi::api::core::v1::{Container, HTTPGetAction, Probe};
@@ -45,7 +46,7 @@ pub(crate) trait ExecInContainer {
     fn exec<'a>(
         &'a self,
         argv: &'a [String],
-    ) -> std::pin::Pin<Box<dyn Future<Output = io::Result<(i32, String)>> + Send + 'a>>;
+    ) -> BoxFuture<'a, io::Result<(i32, String)>>;
 }
 
 /// The counters of one probe.
@@ -144,8 +145,10 @@ async fn ask(probe: &Probe, target: Target<'_>) -> Result<(), String> {
             target.exec.exec(exec.command.as_deref().unwrap_or_default()).await.map_err(|e| e.to_string())?;
         return if code == 0 { Ok(()) } else { Err(output) };
     }
-    if probe.grpc.is_some() {
-        return Err("gRPC probes are not supported on this machine: use httpGet, tcpSocket or exec".to_owned());
+    if let Some(grpc) = &probe.grpc {
+        let port = port(&IntOrString::Int(grpc.port), target.container)?;
+        let stream = target.network.connect(port).await.map_err(|e| dial(target.network, port, &e))?;
+        return super::grpc::check(stream, grpc.service.as_deref().unwrap_or_default()).await;
     }
     Err("missing probe handler".to_owned())
 }
@@ -160,9 +163,10 @@ pub(crate) async fn http_get(action: &HTTPGetAction, target: Target<'_>) -> Resu
     let url = format!("http://{}:{port}{path}", network.ip());
     let failed = |e: String| format!("Get \"{url}\": {e}");
     let stream = network.connect(port).await.map_err(|e| failed(dial(network, port, &e)))?;
-    let (mut sender, connection) = hyper::client::conn::http1::handshake::<_, Empty<Bytes>>(TokioIo::new(stream))
-        .await
-        .map_err(|e| failed(e.to_string()))?;
+    let (mut sender, connection) =
+        hyper::client::conn::http1::handshake::<_, Empty<Bytes>>(TokioIo::new(stream))
+            .await
+            .map_err(|e| failed(e.to_string()))?;
     let mut request = http::Request::get(&path)
         .header("host", format!("{}:{port}", network.ip()))
         .header("user-agent", "kube-probe/1.37")
@@ -177,7 +181,11 @@ pub(crate) async fn http_get(action: &HTTPGetAction, target: Target<'_>) -> Resu
         let status = response.status().as_u16();
         // the answer itself does not matter, but a server may dislike being cut off
         let _ = http_body_util::Limited::new(response.into_body(), ANSWER_BYTES_MAX).collect().await;
-        if (200..400).contains(&status) { Ok(()) } else { Err(format!("HTTP probe failed with statuscode: {status}")) }
+        if (200..400).contains(&status) {
+            Ok(())
+        } else {
+            Err(format!("HTTP probe failed with statuscode: {status}"))
+        }
     };
     let mut exchange = std::pin::pin!(exchange);
     let mut connection = std::pin::pin!(connection);
@@ -207,7 +215,9 @@ fn port(port: &IntOrString, container: &Container) -> Result<u16, String> {
             .map(|p| p.container_port)
             .or_else(|| name.parse().ok()),
     };
-    number.and_then(|n| u16::try_from(n).ok()).ok_or_else(|| format!("no port named {port:?} in the container"))
+    number
+        .and_then(|n| u16::try_from(n).ok())
+        .ok_or_else(|| format!("no port named {port:?} in the container"))
 }
 
 #[cfg(test)]
@@ -244,7 +254,10 @@ mod tests {
             let counted = wait(&mut next, period, &mut eager).await;
             seen.push((start.elapsed().as_millis(), counted));
         }
-        assert_eq!(seen, [(50, false), (150, false), (350, false), (750, false), (1000, true), (1800, false)]);
+        assert_eq!(
+            seen,
+            [(50, false), (150, false), (350, false), (750, false), (1000, true), (1800, false)]
+        );
         eager = None;
         assert!(wait(&mut next, period, &mut eager).await);
         assert_eq!(start.elapsed().as_millis(), 2000);

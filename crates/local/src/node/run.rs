@@ -4,10 +4,10 @@
 //! `CrashLoopBackOff` with "back-off 10s restarting failed container=… pod=…", `OOMKilled`, `Completed`, `Error`.
 
 use std::io;
-use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::future::BoxFuture;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Container, LifecycleHandler, ObjectReference, Pod};
 use kube::ResourceExt;
@@ -45,7 +45,8 @@ enum NotStarted {
 pub(crate) fn carry_over(pod: &Pod, state: &mut PodState) {
     let Some(shown) = &pod.status else { return };
     state.started_at = shown.start_time.as_ref().map(|time| time.0);
-    let statuses = shown.init_container_statuses.iter().flatten().chain(shown.container_statuses.iter().flatten());
+    let statuses =
+        shown.init_container_statuses.iter().flatten().chain(shown.container_statuses.iter().flatten());
     for status in statuses {
         let containers = &mut state.init.iter_mut().chain(&mut state.containers);
         let Some(container) = containers.find(|c| c.name == status.name) else { continue };
@@ -80,13 +81,23 @@ pub(crate) async fn until_done(context: &Arc<PodContext>, index: usize, is_init:
                 return false;
             }
             Err(NotStarted::Config(message)) => {
-                context.event(&about(context, &container), Severity::Warning, "Failed", format!("Error: {message}"));
+                context.event(
+                    &about(context, &container),
+                    Severity::Warning,
+                    "Failed",
+                    format!("Error: {message}"),
+                );
                 waiting(context, index, "CreateContainerConfigError", message);
                 pause(context, CONFIG_RETRY).await;
                 continue;
             }
             Err(NotStarted::Start(message)) => {
-                context.event(&about(context, &container), Severity::Warning, "Failed", format!("Error: {message}"));
+                context.event(
+                    &about(context, &container),
+                    Severity::Warning,
+                    "Failed",
+                    format!("Error: {message}"),
+                );
                 ended(128, "StartError", Some(message), None)
             }
         };
@@ -116,7 +127,8 @@ async fn back_off(context: &PodContext, index: usize, container: &Container, end
         let message = format!("Back-off restarting failed container {name} in pod {pod}");
         context.event(&about(context, container), Severity::Warning, "BackOff", message);
     }
-    let message = format!("back-off {} restarting failed container={} pod={pod}", go_duration(wait), container.name);
+    let message =
+        format!("back-off {} restarting failed container={} pod={pod}", go_duration(wait), container.name);
     context.update_container(index, |c| {
         c.last = Some(ended);
         c.restarts += 1;
@@ -165,17 +177,28 @@ struct Running {
     user_namespace: bool,
 }
 
-async fn start(context: &Arc<PodContext>, index: usize, container: &Container) -> Result<Running, NotStarted> {
+async fn start(
+    context: &Arc<PodContext>,
+    index: usize,
+    container: &Container,
+) -> Result<Running, NotStarted> {
     let image_name = container.image.clone().unwrap_or_default();
     let node = &context.node;
-    let image = node.images.get(&image_name).ok_or_else(|| NotStarted::Image(node.images.missing(&image_name)))?;
+    let image =
+        node.images.get(&image_name).ok_or_else(|| NotStarted::Image(node.images.missing(&image_name)))?;
     let about = about(context, container);
-    context.event(&about, Severity::Normal, "Pulled", format!("Container image \"{image_name}\" already present on machine"));
+    context.event(
+        &about,
+        Severity::Normal,
+        "Pulled",
+        format!("Container image \"{image_name}\" already present on machine"),
+    );
     let start_error = |e: io::Error| NotStarted::Start(e.to_string());
 
     let pod = context.pod();
     let ip = context.network.get().map(|network| network.ip().to_string()).unwrap_or_default();
-    let mut env = env::environment(&node.cluster.client, &pod, container, &ip).await.map_err(NotStarted::Config)?;
+    let mut env =
+        env::environment(&node.cluster.client, &pod, container, &ip).await.map_err(NotStarted::Config)?;
     if let Some(Way::Host(ports)) = context.network.get().map(|network| network.way()) {
         let first = declared_ports(&pod).first().and_then(|port| ports.get(port));
         env.extend(first.map(|port| ("PORT".to_owned(), port.to_string())));
@@ -197,7 +220,12 @@ async fn start(context: &Arc<PodContext>, index: usize, container: &Container) -
     };
     let scratch = context.dir().join("scratch").join(&container.name);
     std::fs::create_dir_all(&scratch).map_err(start_error)?;
-    let mounts = context.volumes.get().map(|v| volumes::mounts(container, v)).transpose().map_err(NotStarted::Config)?;
+    let mounts = context
+        .volumes
+        .get()
+        .map(|v| volumes::mounts(container, v))
+        .transpose()
+        .map_err(NotStarted::Config)?;
     let user_namespace = matches!(namespaces, Namespaces::Pod { user: true, .. });
     let spec = RunSpec {
         namespaces,
@@ -267,7 +295,12 @@ impl Running {
             if let Some(hook) = container.lifecycle.as_ref().and_then(|l| l.pre_stop.as_ref())
                 && let Err(e) = self.hook(context, container, hook).await
             {
-                context.event(&about, Severity::Warning, "FailedPreStopHook", format!("PreStopHook failed: {e}"));
+                context.event(
+                    &about,
+                    Severity::Warning,
+                    "FailedPreStopHook",
+                    format!("PreStopHook failed: {e}"),
+                );
             }
             self.process.signal(Signal::TERM);
             self.process.wait().await
@@ -392,7 +425,7 @@ impl ExecInContainer for Inside<'_> {
     fn exec<'a>(
         &'a self,
         argv: &'a [String],
-    ) -> Pin<Box<dyn Future<Output = io::Result<(i32, String)>> + Send + 'a>> {
+    ) -> BoxFuture<'a, io::Result<(i32, String)>> {
         Box::pin(async move {
             let isolated = self.context.node.isolated;
             let (pid, user) = (self.running.process.pid(), self.running.user_namespace);
@@ -433,8 +466,11 @@ mod tests {
         .unwrap();
         let mut state = PodState::new(&pod);
         carry_over(&pod, &mut state);
-        let seen: Vec<_> =
-            state.containers.iter().map(|c| (c.restarts, c.last.as_ref().map(|end| end.reason.as_str()))).collect();
+        let seen: Vec<_> = state
+            .containers
+            .iter()
+            .map(|c| (c.restarts, c.last.as_ref().map(|end| end.reason.as_str())))
+            .collect();
         assert_eq!(seen, [(3, Some("Unknown")), (1, None)]);
     }
 

@@ -44,7 +44,9 @@ struct LogQuery {
 impl LogQuery {
     fn options(&self) -> Result<LogOptions, String> {
         let number = |name: &str, text: &Option<String>| -> Result<Option<usize>, String> {
-            text.as_ref().map(|t| t.parse().map_err(|_| format!("{name}: `{t}` is not a whole number"))).transpose()
+            text.as_ref()
+                .map(|t| t.parse().map_err(|_| format!("{name}: `{t}` is not a whole number")))
+                .transpose()
         };
         let since_time = self.since_time.as_ref().map(|text| {
             text.parse::<Timestamp>().map_err(|e| format!("sinceTime: `{text}` is not an RFC 3339 time: {e}"))
@@ -101,7 +103,8 @@ async fn container_logs(
     let Some(path) = newest else {
         let what = if previous { "previous terminated container" } else { "container" };
         let waiting = status.state.as_ref().and_then(|s| s.waiting.as_ref()?.reason.clone());
-        let why = waiting.map_or_else(|| "not found".to_owned(), |reason| format!("is waiting to start: {reason}"));
+        let why =
+            waiting.map_or_else(|| "not found".to_owned(), |reason| format!("is waiting to start: {reason}"));
         return bad(format!("{what} \"{container}\" in pod \"{}\" {why}", key.name));
     };
     let follow = is_true(&query.follow) && !previous;

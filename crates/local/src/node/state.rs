@@ -6,8 +6,9 @@ use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{
-    Container, ContainerState as ApiState, ContainerStateRunning, ContainerStateTerminated, ContainerStateWaiting,
-    ContainerStatus, HostIP, Pod, PodCondition, PodIP, PodStatus, ResourceRequirements,
+    Container, ContainerState as ApiState, ContainerStateRunning, ContainerStateTerminated,
+    ContainerStateWaiting, ContainerStatus, HostIP, Pod, PodCondition, PodIP, PodStatus,
+    ResourceRequirements,
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::ResourceExt;
@@ -141,7 +142,10 @@ impl Run {
     fn api(&self) -> ApiState {
         match self {
             Run::Waiting { reason, message } => ApiState {
-                waiting: Some(ContainerStateWaiting { reason: Some(reason.clone()), message: message.clone() }),
+                waiting: Some(ContainerStateWaiting {
+                    reason: Some(reason.clone()),
+                    message: message.clone(),
+                }),
                 ..ApiState::default()
             },
             Run::Running { since } => ApiState {
@@ -197,7 +201,8 @@ fn conditions(
     shown: Vec<PodCondition>,
     now: Timestamp,
 ) -> Vec<PodCondition> {
-    let unready: Vec<&str> = state.containers.iter().filter(|c| !c.is_ready()).map(|c| c.name.as_str()).collect();
+    let unready: Vec<&str> =
+        state.containers.iter().filter(|c| !c.is_ready()).map(|c| c.name.as_str()).collect();
     let uninitialized: Vec<&str> = state
         .init
         .iter()
@@ -232,7 +237,9 @@ fn conditions(
     for (name, outcome) in own {
         out.push(condition(name, outcome, all.remove(name), now, pod.metadata.generation));
     }
-    out.push(all.remove("PodScheduled").unwrap_or_else(|| condition("PodScheduled", Ok(()), None, now, None)));
+    out.push(
+        all.remove("PodScheduled").unwrap_or_else(|| condition("PodScheduled", Ok(()), None, now, None)),
+    );
     out.extend(all.into_values());
     out
 }
@@ -243,7 +250,12 @@ fn gates(pod: &Pod, shown: &[PodCondition]) -> Outcome {
     let gates = pod.spec.iter().flat_map(|s| s.readiness_gates.iter().flatten());
     let closed: Vec<String> = gates
         .filter(|gate| !shown.iter().any(|c| c.type_ == gate.condition_type && c.status == "True"))
-        .map(|gate| format!("corresponding condition of pod readiness gate \"{}\" does not exist.", gate.condition_type))
+        .map(|gate| {
+            format!(
+                "corresponding condition of pod readiness gate \"{}\" does not exist.",
+                gate.condition_type
+            )
+        })
         .collect();
     if closed.is_empty() { Ok(()) } else { Err(("ReadinessGatesNotReady", Some(closed.join(", ")))) }
 }
@@ -275,7 +287,8 @@ fn qos_class(pod: &Pod) -> &'static str {
     let (mut none, mut full) = (true, true);
     for container in containers {
         let resources = container.resources.clone().unwrap_or_default();
-        let (limits, requests) = (resources.limits.unwrap_or_default(), resources.requests.unwrap_or_default());
+        let (limits, requests) =
+            (resources.limits.unwrap_or_default(), resources.requests.unwrap_or_default());
         none &= limits.is_empty() && requests.is_empty();
         full &= ["cpu", "memory"].iter().all(|name| {
             limits.get(*name).is_some_and(|limit| requests.get(*name).is_none_or(|request| request == limit))
@@ -328,7 +341,11 @@ mod tests {
         let status = status(&pod, &state, Timestamp::UNIX_EPOCH);
         let shown = status.conditions.unwrap().into_iter().find(|c| c.type_ == "Ready").unwrap();
         let why = shown.reason.unwrap_or_else(|| shown.status.clone());
-        assert_eq!((status.phase.as_deref(), why.as_str()), (Some(phase), ready), "{policy} {init:?} {main:?}");
+        assert_eq!(
+            (status.phase.as_deref(), why.as_str()),
+            (Some(phase), ready),
+            "{policy} {init:?} {main:?}"
+        );
     }
 
     #[test]

@@ -31,9 +31,10 @@ pub(crate) async fn make(client: &Client, pod: &Pod, dir: &Path) -> Result<Volum
     for volume in pod.spec.iter().flat_map(|s| s.volumes.iter().flatten()) {
         let place = dir.join(&volume.name);
         let source = Source { client, namespace: &namespace, place: &place };
-        let path = source.make(volume).await.map_err(|e| {
-            format!("MountVolume.SetUp failed for volume \"{}\" : {e}", volume.name)
-        })?;
+        let path = source
+            .make(volume)
+            .await
+            .map_err(|e| format!("MountVolume.SetUp failed for volume \"{}\" : {e}", volume.name))?;
         made.extend(path.map(|path| (volume.name.clone(), path)));
     }
     Ok(made)
@@ -76,7 +77,11 @@ impl Source<'_> {
             if host.type_.as_deref() == Some("DirectoryOrCreate") {
                 std::fs::create_dir_all(&path).map_err(|e| e.to_string())?;
             }
-            return if path.exists() { Ok(Some(path)) } else { Err(format!("hostPath {} does not exist", host.path)) };
+            return if path.exists() {
+                Ok(Some(path))
+            } else {
+                Err(format!("hostPath {} does not exist", host.path))
+            };
         }
         std::fs::create_dir_all(self.place).map_err(|e| e.to_string())?;
         if let Some(map) = &volume.config_map {
@@ -194,7 +199,9 @@ mod tests {
 
     #[test]
     fn no_path_leaves_its_volume() {
-        for (path, ok) in [("a", true), ("a/b.txt", true), ("../a", false), ("/etc/passwd", false), ("a/../../b", false)] {
+        for (path, ok) in
+            [("a", true), ("a/b.txt", true), ("../a", false), ("/etc/passwd", false), ("a/../../b", false)]
+        {
             assert_eq!(inside(path).is_ok(), ok, "{path}");
         }
     }
@@ -208,9 +215,12 @@ mod tests {
         .unwrap();
         let volumes = Volumes::from([("a".into(), "/v/a".into()), ("b".into(), "/v/b".into())]);
         let mounts = mounts(&container, &volumes).unwrap();
-        assert_eq!(mounts, [
-            Mount { source: "/v/a".into(), target: "/models".into(), read_only: true },
-            Mount { source: "/v/b".into(), target: "/models/cache".into(), read_only: false },
-        ]);
+        assert_eq!(
+            mounts,
+            [
+                Mount { source: "/v/a".into(), target: "/models".into(), read_only: true },
+                Mount { source: "/v/b".into(), target: "/models/cache".into(), read_only: false },
+            ]
+        );
     }
 }

@@ -62,7 +62,9 @@ pub(super) enum Unavailable {
 impl std::fmt::Display for Unavailable {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Self::TooManyWaiting => write!(f, "no endpoint is ready and {WAITING_MAX} requests wait for one already"),
+            Self::TooManyWaiting => {
+                write!(f, "no endpoint is ready and {WAITING_MAX} requests wait for one already")
+            }
             Self::NoneReady => write!(f, "no endpoint became ready within {} s", WAIT_MAX.as_secs()),
             Self::Refused(why) => write!(f, "every ready endpoint refused the connection: {why}"),
         }
@@ -107,7 +109,11 @@ impl Backends {
                     (None, None) => true,
                     _ => false,
                 };
-                known.get(&(*ip, *port)).filter(same).cloned().unwrap_or_else(|| Backend::new(*ip, *port, pod))
+                known
+                    .get(&(*ip, *port))
+                    .filter(same)
+                    .cloned()
+                    .unwrap_or_else(|| Backend::new(*ip, *port, pod))
             })
             .collect();
         drop(list);
@@ -136,7 +142,13 @@ impl Backends {
             if let Some(chosen) = self.choose() {
                 return Ok(chosen);
             }
-            let pause = self.list.read().unwrap_or_else(PoisonError::into_inner).iter().filter_map(|b| b.pause()).min();
+            let pause = self
+                .list
+                .read()
+                .unwrap_or_else(PoisonError::into_inner)
+                .iter()
+                .filter_map(|b| b.pause())
+                .min();
             tokio::select! {
                 () = changed => {}
                 // an endpoint that refused is asked again after its pause
@@ -156,7 +168,10 @@ impl Backends {
                 Err(e) => {
                     let patience = if chosen.backend.is_young() { WAIT_MAX } else { REFUSED_MAX };
                     if began.elapsed() > patience {
-                        return Err(Unavailable::Refused(format!("{}:{}: {e}", chosen.backend.ip, chosen.backend.port)));
+                        return Err(Unavailable::Refused(format!(
+                            "{}:{}: {e}",
+                            chosen.backend.ip, chosen.backend.port
+                        )));
                     }
                 }
             }

@@ -135,7 +135,8 @@ async fn send(
             Err(mut failed) => match failed.take_message() {
                 Some(unsent) => request = unsent,
                 None => {
-                    let problem = format!("the endpoint closed the connection before it answered: {}", failed.error());
+                    let problem =
+                        format!("the endpoint closed the connection before it answered: {}", failed.error());
                     return Err((StatusCode::BAD_GATEWAY, problem));
                 }
             },
@@ -179,7 +180,9 @@ fn strip(headers: &mut HeaderMap, upgrade: bool) {
     for name in named {
         headers.remove(name);
     }
-    for name in [CONNECTION, HeaderName::from_static("keep-alive"), HeaderName::from_static("proxy-connection")] {
+    for name in
+        [CONNECTION, HeaderName::from_static("keep-alive"), HeaderName::from_static("proxy-connection")]
+    {
         headers.remove(name);
     }
 }
@@ -207,7 +210,10 @@ impl Body for Tracked {
     type Data = Bytes;
     type Error = hyper::Error;
 
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
         Pin::new(&mut self.body).poll_frame(cx)
     }
 
@@ -222,7 +228,10 @@ impl Body for Tracked {
 
 impl Drop for Tracked {
     fn drop(&mut self) {
-        let Some(mut connection) = self.connection.take().filter(|_| !self.chosen.backend.is_leaving()) else { return };
+        let Some(mut connection) = self.connection.take().filter(|_| !self.chosen.backend.is_leaving())
+        else {
+            return;
+        };
         let backend: Arc<Backend> = Arc::clone(&self.chosen.backend);
         if connection.is_ready() {
             backend.pool.keep(connection);

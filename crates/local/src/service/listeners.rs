@@ -82,9 +82,10 @@ impl Proxies {
         let name = |port: &ServicePort| port.name.clone().unwrap_or_default();
         proxy.backends.retain(|known, _| ports.iter().any(|port| name(port) == *known));
         for port in &ports {
-            let backends = proxy.backends.entry(name(port)).or_insert_with(|| {
-                Arc::new(Backends::new(self.metrics.of(key), self.network.clone()))
-            });
+            let backends = proxy
+                .backends
+                .entry(name(port))
+                .or_insert_with(|| Arc::new(Backends::new(self.metrics.of(key), self.network.clone())));
             let ready = ready_endpoints(&slices, &name(port));
             self.listen_at_pods(&ready);
             backends.set(&ready);
@@ -122,7 +123,13 @@ impl Proxies {
                         TAKEN_RETRY.as_secs()
                     );
                     let about = reference(service);
-                    self.cluster.recorder.record(&about, COMPONENT, Severity::Warning, "FailedToListen", message);
+                    self.cluster.recorder.record(
+                        &about,
+                        COMPONENT,
+                        Severity::Warning,
+                        "FailedToListen",
+                        message,
+                    );
                     again = Some(TAKEN_RETRY);
                 }
             }
@@ -155,7 +162,9 @@ fn ready_endpoints(slices: &[&Arc<EndpointSlice>], port_name: &str) -> BTreeMap<
     let mut ready = BTreeMap::new();
     for slice in slices {
         let mut ports = slice.ports.iter().flatten();
-        let port = ports.find(|port| port.name.as_deref().unwrap_or_default() == port_name).and_then(|port| port.port);
+        let port = ports
+            .find(|port| port.name.as_deref().unwrap_or_default() == port_name)
+            .and_then(|port| port.port);
         let Some(port) = port.and_then(|port| u16::try_from(port).ok()) else { continue };
         for endpoint in slice.endpoints.iter().flatten() {
             let is_ready = endpoint.conditions.as_ref().and_then(|c| c.ready).unwrap_or(true);
@@ -241,9 +250,12 @@ mod tests {
         let check = |spec: serde_json::Value, expected: &[&str]| {
             let service: Service =
                 serde_json::from_value(json!({"metadata": {"name": "s"}, "spec": spec})).unwrap();
-            let ports: Vec<&ServicePort> = service.spec.iter().flat_map(|s| s.ports.iter().flatten()).collect();
-            let seen: Vec<String> =
-                addresses(&service, &ports).iter().map(|(address, port)| format!("{address} {port}")).collect();
+            let ports: Vec<&ServicePort> =
+                service.spec.iter().flat_map(|s| s.ports.iter().flatten()).collect();
+            let seen: Vec<String> = addresses(&service, &ports)
+                .iter()
+                .map(|(address, port)| format!("{address} {port}"))
+                .collect();
             assert_eq!(seen, expected);
         };
         let ports = json!([{"name": "web", "port": 8000, "nodePort": 30100}, {"name": "metrics", "port": 9100},

@@ -74,7 +74,9 @@ impl Metrics {
         let all: Vec<(String, Arc<Counters>)> = {
             let all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
             all.iter()
-                .map(|(key, c)| (format!("namespace=\"{}\",service=\"{}\"", key.namespace, key.name), Arc::clone(c)))
+                .map(|(key, c)| {
+                    (format!("namespace=\"{}\",service=\"{}\"", key.namespace, key.name), Arc::clone(c))
+                })
                 .collect()
         };
         let mut out = String::new();
@@ -104,7 +106,12 @@ impl Metrics {
             }
         }
         let name = "flyball_service_request_duration_seconds";
-        head(&mut out, name, "histogram", "Time from a request's arrival to the headers of its answer, waiting included.");
+        head(
+            &mut out,
+            name,
+            "histogram",
+            "Time from a request's arrival to the headers of its answer, waiting included.",
+        );
         for (labels, c) in &all {
             let mut sum = 0;
             for (bound, bucket) in BOUNDS.iter().zip(&c.buckets) {

@@ -23,7 +23,10 @@ use crate::node::network::Network;
 pub(crate) fn start(cluster: &Cluster, network: &Network, tasks: &mut JoinSet<()>) -> Router {
     let metrics = Arc::new(metrics::Metrics::default());
     listeners::start(cluster, network, &metrics, tasks);
-    Router::new().route("/metrics", get(async move || {
-        ([("content-type", "text/plain; version=0.0.4; charset=utf-8")], metrics.to_text())
-    }))
+    Router::new().route(
+        "/metrics",
+        get(async move || {
+            ([("content-type", "text/plain; version=0.0.4; charset=utf-8")], metrics.to_text())
+        }),
+    )
 }
