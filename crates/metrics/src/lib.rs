@@ -4,6 +4,7 @@ pub mod exposition;
 mod labels;
 mod matcher;
 mod sample;
+pub mod promql;
 mod store;
 pub mod target;
 mod text;

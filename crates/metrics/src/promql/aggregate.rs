@@ -1,0 +1,250 @@
+//! Aggregations: `sum by (le) (…)`, `topk(3, …)` and their like.
+//!
+//! Which group a series belongs to depends on its labels alone, so it is found once, whatever the number of steps.
+
+use std::collections::HashMap;
+
+use super::ast::*;
+use super::error::QueryError;
+use super::eval::Evaluator;
+use super::functions::label::string_argument;
+use super::grid::{Grid, Name, Row, present};
+use super::numerics::{KahanSum, Mean, Variance, quantile};
+use crate::labels::{Labels, METRIC_NAME};
+use crate::text::{format_plain, quote};
+
+type Result<T> = std::result::Result<T, QueryError>;
+
+/// Which rows make a group, and the group's labels.
+struct Groups {
+    rows: Vec<Row>,
+    /// The group of each row of the input.
+    of_row: Vec<usize>,
+}
+
+impl Evaluator<'_> {
+    pub(super) fn aggregate(&self, aggregate: &AggregateExpr) -> Result<Grid> {
+        match (aggregate.op, &aggregate.parameter) {
+            (AggregateOp::CountValues, Some(label)) => self.count_values(aggregate, label),
+            (AggregateOp::Topk | AggregateOp::Bottomk, Some(k)) => self.extremes(aggregate, k),
+            (AggregateOp::Quantile, Some(q)) => self.quantile(aggregate, q),
+            _ => {
+                let grid = self.vector(&aggregate.expr)?;
+                let groups = group(&grid, aggregate);
+                self.fold(&grid, groups, |values| reduce(aggregate.op, values))
+            }
+        }
+    }
+
+    /// One value for each group and step, from the group's values in the order of the rows.
+    fn fold(&self, grid: &Grid, groups: Groups, f: impl Fn(&mut [f64]) -> f64) -> Result<Grid> {
+        self.fold_steps(grid, groups, |_, values| f(values))
+    }
+
+    fn fold_steps(&self, grid: &Grid, groups: Groups, f: impl Fn(usize, &mut [f64]) -> f64) -> Result<Grid> {
+        let mut members: Vec<Vec<usize>> = vec![Vec::new(); groups.rows.len()];
+        for (row, group) in groups.of_row.iter().enumerate() {
+            members[*group].push(row);
+        }
+        let mut result = self.grid(groups.rows.len())?;
+        let mut values = Vec::new();
+        for (row, members) in groups.rows.into_iter().zip(&members) {
+            for (step, target) in result.push(row).iter_mut().enumerate() {
+                values.clear();
+                values.extend(members.iter().map(|member| grid.value(*member, step)).filter(|v| present(*v)));
+                if !values.is_empty() {
+                    *target = f(step, &mut values);
+                }
+            }
+            result.pop_if_empty();
+        }
+        Ok(result)
+    }
+
+    fn quantile(&self, aggregate: &AggregateExpr, parameter: &Expr) -> Result<Grid> {
+        let q = self.scalar(parameter)?;
+        let grid = self.vector(&aggregate.expr)?;
+        let above = q.iter().copied().filter(|q| *q > 1.0).reduce(f64::max);
+        let below = q.iter().copied().filter(|q| *q < 0.0).reduce(f64::min);
+        let nan = q.iter().copied().find(|q| q.is_nan());
+        for q in [nan, above, below].into_iter().flatten() {
+            self.annotate(|annotations, query| annotations.invalid_quantile(query, parameter.span(), q));
+        }
+        let groups = group(&grid, aggregate);
+        self.fold_steps(&grid, groups, |step, values| quantile(q[step], values))
+    }
+
+    /// `topk` and `bottomk`: the rows themselves, all values but the extreme ones taken out.
+    fn extremes(&self, aggregate: &AggregateExpr, parameter: &Expr) -> Result<Grid> {
+        let k = self.scalar(parameter)?;
+        if k.iter().any(|k| k.is_nan()) {
+            return Err(QueryError::Execution("Parameter value is NaN".into()));
+        }
+        for (limit, what) in [(9.223_372_036_854_775e18, "overflows"), (-9.223_372_036_854_775e18, "underflows")] {
+            if let Some(k) = k.iter().find(|k| if limit > 0.0 { **k >= limit } else { **k <= limit }) {
+                let k = crate::text::format_general(*k);
+                return Err(QueryError::Execution(format!("Scalar value {k} {what} int64")));
+            }
+        }
+        let grid = self.vector(&aggregate.expr)?;
+        if k.iter().all(|k| *k < 1.0) {
+            return self.grid(0);
+        }
+        let groups = group(&grid, aggregate);
+        let top = aggregate.op == AggregateOp::Topk;
+        let mut chosen: Vec<Vec<usize>> = Vec::with_capacity(self.times.count);
+        for (step, k) in k.iter().enumerate() {
+            chosen.push(choose(&grid, &groups, step, (*k).max(0.0) as usize, top));
+        }
+        if self.times.is_instant() {
+            let mut result = self.grid(chosen[0].len())?;
+            for row in &chosen[0] {
+                result.push(grid.rows[*row].clone())[0] = grid.values[*row];
+            }
+            return Ok(result);
+        }
+        let mut result = self.grid(grid.rows.len())?;
+        grid.rows.iter().for_each(|row| drop(result.push(row.clone()).len()));
+        for (step, rows) in chosen.iter().enumerate() {
+            rows.iter().for_each(|row| result.set(*row, step, grid.value(*row, step)));
+        }
+        Ok(result)
+    }
+
+    /// How often each value occurs; the value becomes a label.
+    fn count_values(&self, aggregate: &AggregateExpr, parameter: &Expr) -> Result<Grid> {
+        let (label, valid) = string_argument(parameter);
+        if !valid || label.is_empty() {
+            let text = match parameter.unwrap_parens() {
+                Expr::String(literal) => quote(&literal.value),
+                other => other.to_string(),
+            };
+            return Err(QueryError::Execution(format!("invalid label name {text}")));
+        }
+        let grid = self.vector(&aggregate.expr)?;
+        let mut result = self.grid(0)?;
+        let mut known: HashMap<Labels, usize> = HashMap::new();
+        for (i, row) in grid.rows.iter().enumerate() {
+            let group = group_labels(row, &aggregate.grouping, aggregate.without);
+            for (step, value) in grid.row(i).iter().enumerate().filter(|(_, value)| present(**value)) {
+                let labels = group.with(&label, &format_plain(*value));
+                let target = match known.get(&labels) {
+                    Some(target) => *target,
+                    None => {
+                        self.charge(self.times.count)?;
+                        result.push(Row::new(labels.clone()));
+                        known.insert(labels, result.rows.len() - 1);
+                        result.rows.len() - 1
+                    }
+                };
+                let count = result.value(target, step);
+                result.set(target, step, if present(count) { count + 1.0 } else { 1.0 });
+            }
+        }
+        Ok(result)
+    }
+}
+
+fn group(grid: &Grid, aggregate: &AggregateExpr) -> Groups {
+    let (names, without) = (&aggregate.grouping, aggregate.without);
+    let mut groups = Groups { rows: Vec::new(), of_row: Vec::with_capacity(grid.rows.len()) };
+    if !without && names.is_empty() {
+        groups.rows.extend((!grid.rows.is_empty()).then(|| Row::new(Labels::empty())));
+        groups.of_row = vec![0; grid.rows.len()];
+        return groups;
+    }
+    // By values alone, so that most rows need no new label set.
+    let mut by_values: HashMap<Vec<&str>, usize> = HashMap::new();
+    let mut by_labels: HashMap<Labels, usize> = HashMap::new();
+    let mut key: Vec<&str> = Vec::with_capacity(names.len());
+    for row in &grid.rows {
+        let rows = &mut groups.rows;
+        let mut add = |labels: Labels| {
+            // A name that goes when the query ends goes with its group.
+            let name = if row.name == Name::DropsLast { Name::DropsLast } else { Name::Kept };
+            rows.push(Row { labels, name });
+            rows.len() - 1
+        };
+        let group = if without {
+            let labels = group_labels(row, names, true);
+            *by_labels.entry(labels.clone()).or_insert_with(|| add(labels))
+        } else {
+            key.clear();
+            key.extend(names.iter().map(|name| row.get(name)));
+            match by_values.get(&key) {
+                Some(group) => *group,
+                None => {
+                    let group = add(group_labels(row, names, false));
+                    by_values.insert(key.clone(), group);
+                    group
+                }
+            }
+        };
+        groups.of_row.push(group);
+    }
+    groups
+}
+
+fn group_labels(row: &Row, names: &[String], without: bool) -> Labels {
+    let named = |name: &str| names.iter().any(|n| n == name);
+    let labels = row.visible();
+    if without {
+        // The metric name goes, and its type and unit with it.
+        let labels = labels.without_name();
+        return if labels.iter().any(|(name, _)| named(name)) { labels.without(names) } else { labels };
+    }
+    debug_assert!(row.name != Name::Dropped || labels.get(METRIC_NAME).is_empty());
+    labels.keep(names)
+}
+
+fn reduce(op: AggregateOp, values: &mut [f64]) -> f64 {
+    let rest = &values[1..];
+    match op {
+        AggregateOp::Sum => {
+            let mut sum = KahanSum::starting_at(values[0]);
+            rest.iter().for_each(|value| sum.add(*value));
+            sum.total()
+        }
+        AggregateOp::Avg => {
+            let mut mean = Mean::of_first(values[0]);
+            rest.iter().for_each(|value| mean.add(*value));
+            mean.mean()
+        }
+        AggregateOp::Count => values.len() as f64,
+        AggregateOp::Group => 1.0,
+        AggregateOp::Min => extreme(values, |value, best| value < best),
+        AggregateOp::Max => extreme(values, |value, best| value > best),
+        AggregateOp::Stddev => variance(values).sqrt(),
+        AggregateOp::Stdvar => variance(values),
+        // The others have a parameter and their own functions.
+        AggregateOp::Quantile | AggregateOp::Topk | AggregateOp::Bottomk | AggregateOp::CountValues => f64::NAN,
+    }
+}
+
+fn extreme(values: &[f64], beats: fn(f64, f64) -> bool) -> f64 {
+    let better = |best: f64, value: f64| if beats(value, best) || best.is_nan() { value } else { best };
+    values.iter().copied().fold(values[0], better)
+}
+
+fn variance(values: &[f64]) -> f64 {
+    let mut variance = Variance::default();
+    values.iter().for_each(|value| variance.add(*value));
+    variance.variance()
+}
+
+/// The rows of the `k` largest or smallest values of each group, best first; NaN is worst.
+fn choose(grid: &Grid, groups: &Groups, step: usize, k: usize, top: bool) -> Vec<usize> {
+    let mut members: Vec<Vec<usize>> = vec![Vec::new(); groups.rows.len()];
+    for (row, group) in groups.of_row.iter().enumerate().filter(|(row, _)| present(grid.value(*row, step))) {
+        members[*group].push(row);
+    }
+    for rows in &mut members {
+        rows.sort_by(|a, b| {
+            let (a, b) = (grid.value(*a, step), grid.value(*b, step));
+            let by_value = if top { b.partial_cmp(&a) } else { a.partial_cmp(&b) };
+            by_value.unwrap_or_else(|| a.is_nan().cmp(&b.is_nan()))
+        });
+        rows.truncate(k);
+    }
+    members.concat()
+}

@@ -1,0 +1,460 @@
+//! The syntax tree of PromQL, with the place of each part in the query.
+//!
+//! Everything that the printer needs to write a query as Prometheus does is kept: a duration stays `5m` or an expression,
+//! parentheses stay. Values of [`Expr`] come from [`parse`](super::parse), which also checks types.
+
+use super::functions::Function;
+use crate::matcher::Matcher;
+
+/// A part of the query text, in bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub struct Span {
+    /// The first byte.
+    pub start: usize,
+    /// The byte after the last.
+    pub end: usize,
+}
+
+impl Span {
+    /// From the start of this span to the end of `last`.
+    pub(super) fn to(self, last: Span) -> Span {
+        Span { start: self.start, end: last.end }
+    }
+}
+
+/// What an expression results in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ValueType {
+    /// One number without labels.
+    Scalar,
+    /// One sample of each series: "instant vector".
+    Vector,
+    /// A window of samples of each series: "range vector".
+    Matrix,
+    /// A text.
+    String,
+}
+
+impl ValueType {
+    /// The name in error messages.
+    pub fn describe(self) -> &'static str {
+        match self {
+            ValueType::Scalar => "scalar",
+            ValueType::Vector => "instant vector",
+            ValueType::Matrix => "range vector",
+            ValueType::String => "string",
+        }
+    }
+
+    /// The name in Prometheus' API.
+    pub fn api_name(self) -> &'static str {
+        match self {
+            ValueType::Vector => "vector",
+            ValueType::Matrix => "matrix",
+            other => other.describe(),
+        }
+    }
+}
+
+/// An expression.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Expr {
+    /// `1.5`, `5m`, `Inf`
+    Number(NumberLiteral),
+    /// `"text"`
+    String(StringLiteral),
+    /// `(expr)`
+    Paren(Box<Expr>, Span),
+    /// `-expr`, `+expr`
+    Unary(UnaryExpr),
+    /// `a + b`
+    Binary(Box<BinaryExpr>),
+    /// `sum by (le) (expr)`
+    Aggregate(Box<AggregateExpr>),
+    /// `rate(x[1m])`
+    Call(Call),
+    /// `up{job="model"}`
+    Vector(VectorSelector),
+    /// `up{job="model"}[5m]`
+    Matrix(Box<MatrixSelector>),
+    /// `expr[5m:10s]`
+    Subquery(Box<SubqueryExpr>),
+}
+
+/// A number.
+#[derive(Clone, Debug, PartialEq)]
+pub struct NumberLiteral {
+    /// Seconds, when written as a duration.
+    pub value: f64,
+    /// Whether it was written as a duration (`5m`).
+    pub is_duration: bool,
+    /// Where it stands.
+    pub span: Span,
+}
+
+/// A text. Escapes such as `\xff` may make it something else than UTF-8.
+#[derive(Clone, Debug, PartialEq)]
+pub struct StringLiteral {
+    /// Its bytes.
+    pub value: Vec<u8>,
+    /// Where it stands.
+    pub span: Span,
+}
+
+/// A sign before an expression.
+#[derive(Clone, Debug, PartialEq)]
+pub struct UnaryExpr {
+    /// `-` rather than `+`.
+    pub negative: bool,
+    /// What it stands before.
+    pub expr: Box<Expr>,
+    /// Where it stands.
+    pub span: Span,
+}
+
+/// Binary operators.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(missing_docs, reason = "the names are the operators' names")]
+pub enum BinaryOp {
+    Add,
+    Sub,
+    Mul,
+    Div,
+    Mod,
+    Pow,
+    Atan2,
+    Equal,
+    NotEqual,
+    Less,
+    LessEqual,
+    Greater,
+    GreaterEqual,
+    And,
+    Or,
+    Unless,
+}
+
+impl BinaryOp {
+    /// As written in a query.
+    pub fn symbol(self) -> &'static str {
+        match self {
+            BinaryOp::Add => "+",
+            BinaryOp::Sub => "-",
+            BinaryOp::Mul => "*",
+            BinaryOp::Div => "/",
+            BinaryOp::Mod => "%",
+            BinaryOp::Pow => "^",
+            BinaryOp::Atan2 => "atan2",
+            BinaryOp::Equal => "==",
+            BinaryOp::NotEqual => "!=",
+            BinaryOp::Less => "<",
+            BinaryOp::LessEqual => "<=",
+            BinaryOp::Greater => ">",
+            BinaryOp::GreaterEqual => ">=",
+            BinaryOp::And => "and",
+            BinaryOp::Or => "or",
+            BinaryOp::Unless => "unless",
+        }
+    }
+
+    /// Whether it is one of `== != < <= > >=`.
+    pub fn is_comparison(self) -> bool {
+        use BinaryOp::*;
+        matches!(self, Equal | NotEqual | Less | LessEqual | Greater | GreaterEqual)
+    }
+
+    /// Whether it is one of `and or unless`.
+    pub fn is_set_operator(self) -> bool {
+        matches!(self, BinaryOp::And | BinaryOp::Or | BinaryOp::Unless)
+    }
+
+    /// How strongly it binds; the higher, the stronger.
+    pub(super) fn precedence(self) -> u8 {
+        use BinaryOp::*;
+        match self {
+            Or => 1,
+            And | Unless => 2,
+            Equal | NotEqual | Less | LessEqual | Greater | GreaterEqual => 3,
+            Add | Sub => 4,
+            Mul | Div | Mod | Atan2 => 5,
+            Pow => 6,
+        }
+    }
+}
+
+/// Two expressions and an operator.
+#[derive(Clone, Debug, PartialEq)]
+pub struct BinaryExpr {
+    /// The operator.
+    pub op: BinaryOp,
+    /// The left side.
+    pub lhs: Expr,
+    /// The right side.
+    pub rhs: Expr,
+    /// `bool`: 0 or 1 instead of a filter.
+    pub return_bool: bool,
+    /// How series of both sides find each other (vectors only).
+    pub matching: VectorMatching,
+}
+
+/// How many series of each side may meet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum Cardinality {
+    /// One on each side.
+    #[default]
+    OneToOne,
+    /// `group_left`: many on the left.
+    ManyToOne,
+    /// `group_right`: many on the right.
+    OneToMany,
+}
+
+/// `on (…)`, `ignoring (…)`, `group_left (…)`.
+#[derive(Clone, Debug, PartialEq, Default)]
+pub struct VectorMatching {
+    /// How many meet how many.
+    pub cardinality: Cardinality,
+    /// `on` rather than `ignoring`.
+    pub on: bool,
+    /// The labels of `on` or `ignoring`.
+    pub labels: Vec<String>,
+    /// Labels that are copied from the "one" side.
+    pub include: Vec<String>,
+}
+
+/// Aggregation operators.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(missing_docs, reason = "the names are the operators' names")]
+pub enum AggregateOp {
+    Avg,
+    Bottomk,
+    Count,
+    CountValues,
+    Group,
+    Max,
+    Min,
+    Quantile,
+    Stddev,
+    Stdvar,
+    Sum,
+    Topk,
+}
+
+impl AggregateOp {
+    /// All of them with their names.
+    pub(super) const ALL: [(AggregateOp, &'static str); 12] = [
+        (AggregateOp::Avg, "avg"),
+        (AggregateOp::Bottomk, "bottomk"),
+        (AggregateOp::Count, "count"),
+        (AggregateOp::CountValues, "count_values"),
+        (AggregateOp::Group, "group"),
+        (AggregateOp::Max, "max"),
+        (AggregateOp::Min, "min"),
+        (AggregateOp::Quantile, "quantile"),
+        (AggregateOp::Stddev, "stddev"),
+        (AggregateOp::Stdvar, "stdvar"),
+        (AggregateOp::Sum, "sum"),
+        (AggregateOp::Topk, "topk"),
+    ];
+
+    /// As written in a query.
+    pub fn name(self) -> &'static str {
+        AggregateOp::ALL.iter().find(|(op, _)| *op == self).map_or("", |(_, name)| name)
+    }
+
+    /// The type of the parameter before the expression, for those that have one.
+    pub fn parameter(self) -> Option<ValueType> {
+        match self {
+            AggregateOp::Topk | AggregateOp::Bottomk | AggregateOp::Quantile => Some(ValueType::Scalar),
+            AggregateOp::CountValues => Some(ValueType::String),
+            _ => None,
+        }
+    }
+}
+
+/// An aggregation over series.
+#[derive(Clone, Debug, PartialEq)]
+pub struct AggregateExpr {
+    /// The operator.
+    pub op: AggregateOp,
+    /// What is aggregated.
+    pub expr: Expr,
+    /// `k` of `topk`, `φ` of `quantile`, the label of `count_values`.
+    pub parameter: Option<Expr>,
+    /// The labels of `by` or `without`.
+    pub grouping: Vec<String>,
+    /// `without` rather than `by`.
+    pub without: bool,
+    /// Where it stands.
+    pub span: Span,
+}
+
+/// A function call.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Call {
+    /// Which function.
+    pub function: &'static Function,
+    /// Its arguments.
+    pub args: Vec<Expr>,
+    /// Where it stands.
+    pub span: Span,
+}
+
+/// `@` and `offset`.
+#[derive(Clone, Debug, PartialEq, Default)]
+pub struct TimeShift {
+    /// `@ …`
+    pub at: Option<At>,
+    /// `offset …`
+    pub offset: Option<DurationExpr>,
+}
+
+/// The time of an `@` modifier.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum At {
+    /// Milliseconds since the epoch.
+    Time(i64),
+    /// `start()`: the query's start.
+    Start,
+    /// `end()`: the query's end.
+    End,
+}
+
+/// Series at a time.
+#[derive(Clone, Debug, PartialEq)]
+pub struct VectorSelector {
+    /// The metric name, when it is written before the braces or quoted in them.
+    pub name: Option<String>,
+    /// All conditions, the one on the name included.
+    pub matchers: Vec<Matcher>,
+    /// When.
+    pub shift: TimeShift,
+    /// Where it stands.
+    pub span: Span,
+}
+
+/// Series over a window.
+#[derive(Clone, Debug, PartialEq)]
+pub struct MatrixSelector {
+    /// Which series; its `shift` moves the window.
+    pub vector: VectorSelector,
+    /// The length of the window.
+    pub range: DurationExpr,
+    /// Where it stands.
+    pub span: Span,
+}
+
+/// An expression, evaluated over a window.
+#[derive(Clone, Debug, PartialEq)]
+pub struct SubqueryExpr {
+    /// The expression.
+    pub expr: Expr,
+    /// The length of the window.
+    pub range: DurationExpr,
+    /// The distance of evaluations; the engine's default when not written.
+    pub step: Option<DurationExpr>,
+    /// When.
+    pub shift: TimeShift,
+    /// Where it stands.
+    pub span: Span,
+}
+
+/// A duration, or arithmetic over durations (`[1h / 2]`, `offset (step() * 2)`).
+#[derive(Clone, Debug, PartialEq)]
+pub enum DurationExpr {
+    /// A number of seconds.
+    Number(NumberLiteral),
+    /// `step()`: the distance of the query's evaluations.
+    Step(Span),
+    /// `range()`: end minus start of the query.
+    Range(Span),
+    /// `-expr`, `+expr`
+    Unary(bool, Box<DurationExpr>, Span),
+    /// `+ - * / % ^`
+    Binary(BinaryOp, Box<DurationExpr>, Box<DurationExpr>),
+    /// `min_of(a, b)` and (`true`) `max_of(a, b)`
+    Extreme(bool, Box<DurationExpr>, Box<DurationExpr>, Span),
+    /// `(expr)`
+    Paren(Box<DurationExpr>, Span),
+}
+
+impl DurationExpr {
+    /// Where it stands.
+    pub fn span(&self) -> Span {
+        match self {
+            DurationExpr::Number(number) => number.span,
+            DurationExpr::Step(span)
+            | DurationExpr::Range(span)
+            | DurationExpr::Unary(_, _, span)
+            | DurationExpr::Extreme(_, _, _, span)
+            | DurationExpr::Paren(_, span) => *span,
+            DurationExpr::Binary(_, lhs, rhs) => lhs.span().to(rhs.span()),
+        }
+    }
+}
+
+impl Expr {
+    /// Where it stands.
+    pub fn span(&self) -> Span {
+        match self {
+            Expr::Number(number) => number.span,
+            Expr::String(string) => string.span,
+            Expr::Paren(_, span) => *span,
+            Expr::Unary(unary) => unary.span,
+            Expr::Binary(binary) => binary.lhs.span().to(binary.rhs.span()),
+            Expr::Aggregate(aggregate) => aggregate.span,
+            Expr::Call(call) => call.span,
+            Expr::Vector(selector) => selector.span,
+            Expr::Matrix(selector) => selector.span,
+            Expr::Subquery(subquery) => subquery.span,
+        }
+    }
+
+    /// What it results in.
+    pub fn value_type(&self) -> ValueType {
+        match self {
+            Expr::Number(_) => ValueType::Scalar,
+            Expr::String(_) => ValueType::String,
+            Expr::Paren(inner, _) => inner.value_type(),
+            Expr::Unary(unary) => unary.expr.value_type(),
+            Expr::Binary(binary) => match (binary.lhs.value_type(), binary.rhs.value_type()) {
+                (ValueType::Scalar, ValueType::Scalar) => ValueType::Scalar,
+                _ => ValueType::Vector,
+            },
+            Expr::Aggregate(_) | Expr::Vector(_) => ValueType::Vector,
+            Expr::Call(call) => call.function.returns,
+            Expr::Matrix(_) | Expr::Subquery(_) => ValueType::Matrix,
+        }
+    }
+
+    /// The expression inside any parentheses.
+    pub fn unwrap_parens(&self) -> &Expr {
+        let mut expr = self;
+        while let Expr::Paren(inner, _) = expr {
+            expr = inner;
+        }
+        expr
+    }
+
+    /// The expressions directly inside this one.
+    pub fn children(&self) -> Vec<&Expr> {
+        match self {
+            Expr::Number(_) | Expr::String(_) | Expr::Vector(_) | Expr::Matrix(_) => Vec::new(),
+            Expr::Paren(inner, _) => vec![inner],
+            Expr::Unary(unary) => vec![&unary.expr],
+            Expr::Binary(binary) => vec![&binary.lhs, &binary.rhs],
+            Expr::Aggregate(aggregate) => aggregate.parameter.iter().chain([&aggregate.expr]).collect(),
+            Expr::Call(call) => call.args.iter().collect(),
+            Expr::Subquery(subquery) => vec![&subquery.expr],
+        }
+    }
+
+    /// The selectors in it, from left to right, with the window of those that have one.
+    pub fn selectors(&self) -> Vec<(&VectorSelector, Option<&DurationExpr>)> {
+        match self {
+            Expr::Vector(selector) => vec![(selector, None)],
+            Expr::Matrix(selector) => vec![(&selector.vector, Some(&selector.range))],
+            other => other.children().into_iter().flat_map(Expr::selectors).collect(),
+        }
+    }
+}

@@ -1,0 +1,233 @@
+//! The evaluator: an expression and a row of times in, a grid of values out.
+//!
+//! An instant query is a range query with one step. Each expression is evaluated once for all steps, so selectors are
+//! resolved, labels grouped and series matched once per query and not once per step.
+
+use std::cell::{Cell, RefCell};
+
+use super::annotations::Annotations;
+use super::ast::*;
+use super::duration::DurationContext;
+use super::error::QueryError;
+use super::grid::{Grid, Row, present};
+use super::value::{QueryResult, Series, Value, VectorSample};
+use super::EngineOptions;
+use crate::labels::Labels;
+use crate::sample::Sample;
+use crate::store::Store;
+
+/// The times of evaluation.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Times {
+    pub(super) start_ms: i64,
+    pub(super) step_ms: i64,
+    pub(super) count: usize,
+}
+
+impl Times {
+    pub(super) fn at(&self, step: usize) -> i64 {
+        self.start_ms + self.step_ms * step as i64
+    }
+
+    pub(super) fn last(&self) -> i64 {
+        self.at(self.count.saturating_sub(1))
+    }
+
+    pub(super) fn iter(self) -> impl Iterator<Item = i64> {
+        (0..self.count).map(move |step| self.at(step))
+    }
+
+    pub(super) fn is_instant(&self) -> bool {
+        self.count == 1
+    }
+}
+
+/// A value at each step.
+pub(super) enum Evaluated {
+    Scalar(Vec<f64>),
+    Vector(Grid),
+    String(Vec<u8>),
+}
+
+/// What all evaluators of one query share: annotations and what is left of its budget.
+pub(super) struct Shared {
+    pub(super) annotations: RefCell<Annotations>,
+    samples_left: Cell<usize>,
+    visits_left: Cell<u64>,
+}
+
+/// Evaluates one query, or (with other times) one of its subqueries.
+#[derive(Clone, Copy)]
+pub(super) struct Evaluator<'a> {
+    pub(super) store: &'a Store,
+    pub(super) query: &'a str,
+    pub(super) options: &'a EngineOptions,
+    pub(super) times: Times,
+    pub(super) context: QueryContext<'a>,
+    shared: Option<&'a Shared>,
+}
+
+/// The times of the whole query, which subqueries see too.
+#[derive(Clone, Copy)]
+pub(super) struct QueryContext<'a> {
+    pub(super) start_ms: i64,
+    pub(super) end_ms: i64,
+    pub(super) durations: DurationContext<'a>,
+}
+
+impl<'a> Evaluator<'a> {
+    pub(super) fn new(
+        store: &'a Store,
+        query: &'a str,
+        options: &'a EngineOptions,
+        times: Times,
+        range_ms: i64,
+    ) -> Evaluator<'a> {
+        // An instant query has neither step nor range.
+        let step_ms = if range_ms == 0 && times.step_ms == 1 { 0 } else { times.step_ms };
+        let seconds = |ms: i64| ms as f64 / 1_000.0;
+        let durations = DurationContext { query, step_seconds: seconds(step_ms), range_seconds: seconds(range_ms) };
+        let context = QueryContext { start_ms: times.start_ms, end_ms: times.start_ms + range_ms, durations };
+        Evaluator { store, query, options, times, context, shared: None }
+    }
+
+    /// Evaluates an instant query.
+    pub(super) fn run(self, expr: &Expr) -> Result<QueryResult, QueryError> {
+        self.with_shared(|evaluator| {
+            let timestamp_ms = evaluator.times.start_ms;
+            if expr.value_type() == ValueType::Matrix {
+                return evaluator.window_of_query(expr).map(Value::Matrix);
+            }
+            Ok(match evaluator.eval(expr)? {
+                Evaluated::Scalar(values) => Value::Scalar(Sample::new(timestamp_ms, values[0])),
+                Evaluated::String(bytes) => {
+                    Value::String { timestamp_ms, text: String::from_utf8_lossy(&bytes).into_owned() }
+                }
+                Evaluated::Vector(grid) => {
+                    let grid = grid.finish()?;
+                    let samples = grid.rows.iter().zip(&grid.values).filter(|(_, value)| present(**value));
+                    let sample = |(row, value): (&Row, &f64)| VectorSample { labels: row.labels.clone(), timestamp_ms, value: *value };
+                    Value::Vector(samples.map(sample).collect())
+                }
+            })
+        })
+    }
+
+    /// Evaluates a range query.
+    pub(super) fn run_range(self, expr: &Expr) -> Result<QueryResult, QueryError> {
+        self.with_shared(|evaluator| {
+            let grid = match evaluator.eval(expr)? {
+                Evaluated::Vector(grid) => grid.finish()?,
+                Evaluated::Scalar(values) => Grid { steps: values.len(), rows: vec![Row::new(Labels::empty())], values },
+                Evaluated::String(_) => Grid::new(evaluator.times.count),
+            };
+            let mut series: Vec<Series> = (0..grid.rows.len())
+                .map(|row| Series { labels: grid.rows[row].labels.clone(), samples: evaluator.samples_of(&grid, row) })
+                .filter(|series| !series.samples.is_empty())
+                .collect();
+            series.sort_by(|a, b| a.labels.cmp(&b.labels));
+            Ok(Value::Matrix(series))
+        })
+    }
+
+    fn with_shared(self, f: impl FnOnce(Evaluator<'_>) -> Result<Value, QueryError>) -> Result<QueryResult, QueryError> {
+        let shared = Shared {
+            annotations: RefCell::default(),
+            samples_left: Cell::new(self.options.samples_max),
+            visits_left: Cell::new(self.options.visits_max),
+        };
+        let value = f(Evaluator { shared: Some(&shared), ..self })?;
+        Ok(QueryResult { value, annotations: shared.annotations.into_inner() })
+    }
+
+    /// The samples of a row at this evaluator's times.
+    pub(super) fn samples_of(&self, grid: &Grid, row: usize) -> Vec<Sample> {
+        let values = self.times.iter().zip(grid.row(row)).filter(|(_, value)| present(**value));
+        values.map(|(timestamp_ms, value)| Sample::new(timestamp_ms, *value)).collect()
+    }
+
+    /// Takes samples from the query's budget.
+    pub(super) fn charge(&self, samples: usize) -> Result<(), QueryError> {
+        let Some(shared) = self.shared else { return Ok(()) };
+        let left = shared.samples_left.get().checked_sub(samples);
+        let message = "query processing would load too many samples into memory in query execution";
+        shared.samples_left.set(left.ok_or_else(|| QueryError::Execution(message.into()))?);
+        Ok(())
+    }
+
+    /// Takes looks at samples from the query's budget.
+    pub(super) fn charge_visits(&self, visits: usize) -> Result<(), QueryError> {
+        let Some(shared) = self.shared else { return Ok(()) };
+        let left = shared.visits_left.get().checked_sub(visits as u64);
+        let message = format!("query would look at more than {} samples; shorten its windows or its range", self.options.visits_max);
+        shared.visits_left.set(left.ok_or(QueryError::Execution(message))?);
+        Ok(())
+    }
+
+    /// A grid for `rows` rows, paid for.
+    pub(super) fn grid(&self, rows: usize) -> Result<Grid, QueryError> {
+        self.charge(rows.saturating_mul(self.times.count))?;
+        let mut grid = Grid::new(self.times.count);
+        grid.rows.reserve(rows);
+        grid.values.reserve(rows * self.times.count);
+        Ok(grid)
+    }
+
+    pub(super) fn annotate(&self, f: impl FnOnce(&mut Annotations, &str)) {
+        if let Some(shared) = self.shared {
+            f(&mut shared.annotations.borrow_mut(), self.query);
+        }
+    }
+
+    /// The same query at other times.
+    pub(super) fn at(&self, times: Times) -> Evaluator<'a> {
+        Evaluator { times, ..*self }
+    }
+
+    pub(super) fn eval(&self, expr: &Expr) -> Result<Evaluated, QueryError> {
+        Ok(match expr {
+            Expr::Number(number) => Evaluated::Scalar(vec![number.value; self.times.count]),
+            Expr::String(string) => Evaluated::String(string.value.clone()),
+            Expr::Paren(inner, _) => self.eval(inner)?,
+            Expr::Unary(unary) => self.unary(unary)?,
+            Expr::Binary(binary) => self.binary(binary)?,
+            Expr::Aggregate(aggregate) => Evaluated::Vector(self.aggregate(aggregate)?),
+            Expr::Call(call) => self.call(call)?,
+            Expr::Vector(selector) => Evaluated::Vector(self.select(selector, |sample| sample.value)?),
+            Expr::Matrix(_) | Expr::Subquery(_) => {
+                return Err(QueryError::Execution("range vector where an instant vector is expected".into()));
+            }
+        })
+    }
+
+    /// A vector; the parser has checked that it is one.
+    pub(super) fn vector(&self, expr: &Expr) -> Result<Grid, QueryError> {
+        match self.eval(expr)? {
+            Evaluated::Vector(grid) => Ok(grid),
+            _ => Err(QueryError::Execution("expected an instant vector".into())),
+        }
+    }
+
+    /// A scalar; the parser has checked that it is one.
+    pub(super) fn scalar(&self, expr: &Expr) -> Result<Vec<f64>, QueryError> {
+        match self.eval(expr)? {
+            Evaluated::Scalar(values) => Ok(values),
+            _ => Err(QueryError::Execution("expected a scalar".into())),
+        }
+    }
+
+    fn unary(&self, unary: &UnaryExpr) -> Result<Evaluated, QueryError> {
+        let operand = self.eval(&unary.expr)?;
+        if !unary.negative {
+            return Ok(operand);
+        }
+        Ok(match operand {
+            Evaluated::Vector(mut grid) => {
+                grid.map(|value| -value);
+                Evaluated::Vector(grid.drop_names(self.options.delayed_name_removal)?)
+            }
+            Evaluated::Scalar(values) => Evaluated::Scalar(values.into_iter().map(|value| -value).collect()),
+            string => string,
+        })
+    }
+}

@@ -1,0 +1,271 @@
+//! The functions of PromQL: names, arguments, and which code computes them.
+//!
+//! Most functions are a Rust function over one value or one window; those that need more (labels, several series, the
+//! query's times) are named in [`Special`] and computed in `call`.
+
+pub(super) mod calendar;
+pub(super) mod histogram;
+pub(super) mod label;
+pub(super) mod window;
+
+use std::fmt;
+
+use super::ast::ValueType;
+use calendar::{Clock, civil};
+use window::Window;
+
+/// A function of PromQL.
+pub struct Function {
+    /// Its name.
+    pub name: &'static str,
+    /// The types of its arguments.
+    pub arguments: &'static [ValueType],
+    /// How many of the last arguments may be left out.
+    pub optional: usize,
+    /// Whether the last argument may be repeated.
+    pub variadic: bool,
+    /// What it returns.
+    pub returns: ValueType,
+    /// Whether Prometheus has it behind a feature flag.
+    pub experimental: bool,
+    pub(super) body: Body,
+}
+
+/// What computes a function.
+#[derive(Clone, Copy)]
+pub(super) enum Body {
+    /// Each value of a vector; drops the metric name.
+    Math(fn(f64) -> f64),
+    /// Each window of a range vector; drops the metric name.
+    Window(fn(&Window<'_>) -> Option<f64>),
+    /// Each window of a range vector; keeps the metric name.
+    WindowKeepingName(fn(&Window<'_>) -> Option<f64>),
+    /// Each value as a time; without an argument, the time of evaluation.
+    Calendar(fn(&Clock) -> i64),
+    /// Native histograms only; this store has none, and other samples have no result.
+    NativeHistogram,
+    Special(Special),
+}
+
+/// Functions that need more than a value or a window.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Special {
+    Absent,
+    AbsentOverTime,
+    Clamp,
+    ClampMax,
+    ClampMin,
+    End,
+    HistogramFraction,
+    HistogramQuantile,
+    HistogramQuantiles,
+    LabelJoin,
+    LabelReplace,
+    MaxOf,
+    MinOf,
+    Pi,
+    Range,
+    Round,
+    Scalar,
+    Sort,
+    SortByLabel,
+    SortByLabelDesc,
+    SortDesc,
+    Start,
+    Step,
+    Time,
+    Timestamp,
+    Vector,
+}
+
+impl Function {
+    /// How many arguments it takes at least and at most (`None`: no limit).
+    pub(super) fn argument_counts(&self) -> (usize, Option<usize>) {
+        let all = self.arguments.len();
+        (all - self.optional, (!self.variadic).then_some(all))
+    }
+
+    /// The type of the argument at a place.
+    pub(super) fn argument_type(&self, place: usize) -> ValueType {
+        let last = self.arguments.len().saturating_sub(1);
+        self.arguments.get(place.min(last)).copied().unwrap_or(ValueType::Scalar)
+    }
+}
+
+impl PartialEq for Function {
+    fn eq(&self, other: &Self) -> bool {
+        self.name == other.name
+    }
+}
+
+impl fmt::Debug for Function {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name)
+    }
+}
+
+/// The function with a name.
+pub fn find(name: &str) -> Option<&'static Function> {
+    FUNCTIONS.binary_search_by(|function| function.name.cmp(name)).ok().map(|at| &FUNCTIONS[at])
+}
+
+/// All functions, sorted by name.
+pub fn all() -> &'static [Function] {
+    FUNCTIONS
+}
+
+const V: ValueType = ValueType::Vector;
+const S: ValueType = ValueType::Scalar;
+const M: ValueType = ValueType::Matrix;
+const T: ValueType = ValueType::String;
+
+const fn function(name: &'static str, arguments: &'static [ValueType], body: Body) -> Function {
+    Function { name, arguments, optional: 0, variadic: false, returns: V, experimental: false, body }
+}
+
+const fn math(name: &'static str, f: fn(f64) -> f64) -> Function {
+    function(name, &[V], Body::Math(f))
+}
+
+const fn window(name: &'static str, f: fn(&Window<'_>) -> Option<f64>) -> Function {
+    function(name, &[M], Body::Window(f))
+}
+
+const fn calendar(name: &'static str, f: fn(&Clock) -> i64) -> Function {
+    function(name, &[V], Body::Calendar(f)).optional(1)
+}
+
+const fn native(name: &'static str) -> Function {
+    function(name, &[V], Body::NativeHistogram)
+}
+
+const fn special(name: &'static str, arguments: &'static [ValueType], special: Special) -> Function {
+    function(name, arguments, Body::Special(special))
+}
+
+impl Function {
+    const fn optional(mut self, count: usize) -> Function {
+        self.optional = count;
+        self
+    }
+
+    const fn variadic(mut self) -> Function {
+        self.variadic = true;
+        self
+    }
+
+    const fn scalar(mut self) -> Function {
+        self.returns = S;
+        self
+    }
+
+    const fn experimental(mut self) -> Function {
+        self.experimental = true;
+        self
+    }
+}
+
+/// Sorted by name; a test holds it to that.
+static FUNCTIONS: &[Function] = &[
+    math("abs", f64::abs),
+    special("absent", &[V], Special::Absent),
+    special("absent_over_time", &[M], Special::AbsentOverTime),
+    math("acos", f64::acos),
+    math("acosh", f64::acosh),
+    math("asin", f64::asin),
+    math("asinh", f64::asinh),
+    math("atan", f64::atan),
+    math("atanh", f64::atanh),
+    window("avg_over_time", window::avg),
+    math("ceil", f64::ceil),
+    window("changes", window::changes),
+    special("clamp", &[V, S, S], Special::Clamp),
+    special("clamp_max", &[V, S], Special::ClampMax),
+    special("clamp_min", &[V, S], Special::ClampMin),
+    math("cos", f64::cos),
+    math("cosh", f64::cosh),
+    window("count_over_time", window::count),
+    calendar("day_of_month", |clock| clock.day),
+    calendar("day_of_week", |clock| (clock.days + 4).rem_euclid(7)),
+    calendar("day_of_year", |clock| clock.days - civil::days_from_civil(clock.year, 1, 1) + 1),
+    calendar("days_in_month", |clock| civil::days_in_month(clock.year, clock.month)),
+    math("deg", |v| v * 180.0 / std::f64::consts::PI),
+    window("delta", window::delta),
+    window("deriv", window::deriv),
+    function("double_exponential_smoothing", &[M, S, S], Body::Window(window::double_exponential_smoothing)).experimental(),
+    special("end", &[], Special::End).scalar().experimental(),
+    math("exp", f64::exp),
+    function("first_over_time", &[M], Body::WindowKeepingName(window::first)),
+    math("floor", f64::floor),
+    native("histogram_avg"),
+    native("histogram_count"),
+    special("histogram_fraction", &[S, S, V], Special::HistogramFraction),
+    special("histogram_quantile", &[S, V], Special::HistogramQuantile),
+    special("histogram_quantiles", &[V, T, S], Special::HistogramQuantiles).variadic().experimental(),
+    native("histogram_stddev"),
+    native("histogram_stdvar"),
+    native("histogram_sum"),
+    calendar("hour", |clock| clock.hour),
+    window("idelta", window::idelta),
+    window("increase", window::increase),
+    window("irate", window::irate),
+    special("label_join", &[V, T, T, T], Special::LabelJoin).optional(1).variadic(),
+    special("label_replace", &[V, T, T, T, T], Special::LabelReplace),
+    function("last_over_time", &[M], Body::WindowKeepingName(window::last)),
+    math("ln", f64::ln),
+    math("log10", f64::log10),
+    math("log2", f64::log2),
+    window("mad_over_time", window::median_absolute_deviation).experimental(),
+    special("max_of", &[S, S], Special::MaxOf).scalar().experimental(),
+    window("max_over_time", window::max),
+    special("min_of", &[S, S], Special::MinOf).scalar().experimental(),
+    window("min_over_time", window::min),
+    calendar("minute", |clock| clock.minute),
+    calendar("month", |clock| clock.month),
+    special("pi", &[], Special::Pi).scalar(),
+    function("predict_linear", &[M, S], Body::Window(window::predict_linear)),
+    window("present_over_time", window::present),
+    function("quantile_over_time", &[S, M], Body::Window(window::quantile)),
+    math("rad", |v| v * std::f64::consts::PI / 180.0),
+    special("range", &[], Special::Range).scalar().experimental(),
+    window("rate", window::rate),
+    window("resets", window::resets),
+    special("round", &[V, S], Special::Round).optional(1),
+    special("scalar", &[V], Special::Scalar).scalar(),
+    math("sgn", |v| if v == 0.0 || v.is_nan() { v } else { v.signum() }),
+    math("sin", f64::sin),
+    math("sinh", f64::sinh),
+    special("sort", &[V], Special::Sort),
+    special("sort_by_label", &[V, T], Special::SortByLabel).optional(1).variadic().experimental(),
+    special("sort_by_label_desc", &[V, T], Special::SortByLabelDesc).optional(1).variadic().experimental(),
+    special("sort_desc", &[V], Special::SortDesc),
+    math("sqrt", f64::sqrt),
+    special("start", &[], Special::Start).scalar().experimental(),
+    window("stddev_over_time", window::stddev),
+    window("stdvar_over_time", window::stdvar),
+    special("step", &[], Special::Step).scalar().experimental(),
+    window("sum_over_time", window::sum),
+    math("tan", f64::tan),
+    math("tanh", f64::tanh),
+    special("time", &[], Special::Time).scalar(),
+    special("timestamp", &[V], Special::Timestamp),
+    window("ts_of_first_over_time", window::time_of_first).experimental(),
+    window("ts_of_last_over_time", window::time_of_last).experimental(),
+    window("ts_of_max_over_time", window::time_of_max).experimental(),
+    window("ts_of_min_over_time", window::time_of_min).experimental(),
+    special("vector", &[S], Special::Vector),
+    calendar("year", |clock| clock.year),
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn functions_are_sorted_so_that_they_are_found() {
+        assert!(FUNCTIONS.is_sorted_by_key(|function| function.name));
+        for function in FUNCTIONS {
+            assert_eq!(find(function.name), Some(function));
+        }
+    }
+}

@@ -1,0 +1,219 @@
+//! Functions of a window of samples: `rate`, `increase`, `avg_over_time` and their like.
+//!
+//! A window is left-open: `(end - range, end]`. It has at least one sample and no stale marker.
+
+use crate::promql::numerics::{KahanSum, Mean, Variance, linear_regression, quantile as quantile_of};
+use crate::sample::Sample;
+
+/// The samples of one series that a function looks at.
+pub(in crate::promql) struct Window<'a> {
+    pub(in crate::promql) samples: &'a [Sample],
+    /// The window's end; `offset` and `@` move it away from the time of evaluation.
+    pub(in crate::promql) end_ms: i64,
+    pub(in crate::promql) range_ms: i64,
+    /// The time of evaluation.
+    pub(in crate::promql) now_ms: i64,
+    /// The scalar arguments, in order.
+    pub(in crate::promql) parameters: &'a [f64],
+}
+
+impl Window<'_> {
+    fn first(&self) -> Sample {
+        self.samples[0]
+    }
+
+    fn last(&self) -> Sample {
+        self.samples[self.samples.len() - 1]
+    }
+
+    fn values(&self) -> impl Iterator<Item = f64> {
+        self.samples.iter().map(|s| s.value)
+    }
+
+    /// Pairs of neighbours.
+    fn steps(&self) -> impl Iterator<Item = (f64, f64)> {
+        self.samples.windows(2).map(|pair| (pair[0].value, pair[1].value))
+    }
+}
+
+pub(super) fn rate(window: &Window<'_>) -> Option<f64> {
+    extrapolated(window, true).map(|(increase, factor)| increase * (factor / (window.range_ms as f64 / 1_000.0)))
+}
+
+pub(super) fn increase(window: &Window<'_>) -> Option<f64> {
+    extrapolated(window, true).map(|(increase, factor)| increase * factor)
+}
+
+pub(super) fn delta(window: &Window<'_>) -> Option<f64> {
+    extrapolated(window, false).map(|(increase, factor)| increase * factor)
+}
+
+/// The increase between the first and the last sample, and the factor that stretches it to the whole window.
+///
+/// Towards an end of the window without samples for more than 1.1 average distances, only half a distance is added; a
+/// counter is never stretched to before it was zero. (Prometheus: `extrapolatedRate`.)
+fn extrapolated(window: &Window<'_>, is_counter: bool) -> Option<(f64, f64)> {
+    if window.samples.len() < 2 {
+        return None;
+    }
+    let (first, last) = (window.first(), window.last());
+    let mut increase = last.value - first.value;
+    if is_counter {
+        for (previous, current) in window.steps() {
+            if current < previous {
+                increase += previous;
+            }
+        }
+    }
+    let seconds = |ms: i64| ms as f64 / 1_000.0;
+    let sampled = seconds(last.timestamp_ms - first.timestamp_ms);
+    let average = sampled / (window.samples.len() - 1) as f64;
+    let stretch = |gap: f64| if gap >= average * 1.1 { average / 2.0 } else { gap };
+    let mut to_start = stretch(seconds(first.timestamp_ms - (window.end_ms - window.range_ms)));
+    if is_counter && increase > 0.0 && first.value >= 0.0 {
+        let to_zero = sampled * (first.value / increase);
+        if to_zero < to_start {
+            to_start = to_zero;
+        }
+    }
+    let to_end = stretch(seconds(window.end_ms - last.timestamp_ms));
+    Some((increase, (sampled + to_start + to_end) / sampled))
+}
+
+pub(super) fn irate(window: &Window<'_>) -> Option<f64> {
+    let [.., previous, last] = window.samples else { return None };
+    let increase = if last.value < previous.value { last.value } else { last.value - previous.value };
+    Some(increase / ((last.timestamp_ms - previous.timestamp_ms) as f64 / 1_000.0))
+}
+
+pub(super) fn idelta(window: &Window<'_>) -> Option<f64> {
+    let [.., previous, last] = window.samples else { return None };
+    Some(last.value - previous.value)
+}
+
+pub(super) fn changes(window: &Window<'_>) -> Option<f64> {
+    let changed = |(a, b): &(f64, f64)| a != b && !(a.is_nan() && b.is_nan());
+    Some(window.steps().filter(changed).count() as f64)
+}
+
+pub(super) fn resets(window: &Window<'_>) -> Option<f64> {
+    Some(window.steps().filter(|(previous, current)| current < previous).count() as f64)
+}
+
+pub(super) fn deriv(window: &Window<'_>) -> Option<f64> {
+    let enough = window.samples.len() >= 2;
+    enough.then(|| linear_regression(window.samples, window.first().timestamp_ms).0)
+}
+
+pub(super) fn predict_linear(window: &Window<'_>) -> Option<f64> {
+    if window.samples.len() < 2 {
+        return None;
+    }
+    let (slope, now) = linear_regression(window.samples, window.now_ms);
+    Some(slope * window.parameters[0] + now)
+}
+
+/// Smoothed value with a trend (Holt's linear method); the parameters are the smoothing and the trend factor.
+pub(super) fn double_exponential_smoothing(window: &Window<'_>) -> Option<f64> {
+    let (smoothing, trend_factor) = (window.parameters[0], window.parameters[1]);
+    let [first, second, ..] = window.samples else { return None };
+    let mut trend = second.value - first.value;
+    let (mut before, mut level) = (0.0, first.value);
+    for (i, value) in window.values().enumerate().skip(1) {
+        if i > 1 {
+            trend = trend_factor * (level - before) + (1.0 - trend_factor) * trend;
+        }
+        before = level;
+        level = smoothing * value + (1.0 - smoothing) * (level + trend);
+    }
+    Some(level)
+}
+
+pub(super) fn avg(window: &Window<'_>) -> Option<f64> {
+    let mut mean = Mean::of_first(window.first().value);
+    window.values().skip(1).for_each(|value| mean.add(value));
+    Some(mean.mean())
+}
+
+pub(super) fn sum(window: &Window<'_>) -> Option<f64> {
+    let mut sum = KahanSum::default();
+    window.values().for_each(|value| sum.add(value));
+    Some(sum.total())
+}
+
+pub(super) fn count(window: &Window<'_>) -> Option<f64> {
+    Some(window.samples.len() as f64)
+}
+
+pub(super) fn present(_: &Window<'_>) -> Option<f64> {
+    Some(1.0)
+}
+
+pub(super) fn first(window: &Window<'_>) -> Option<f64> {
+    Some(window.first().value)
+}
+
+pub(super) fn last(window: &Window<'_>) -> Option<f64> {
+    Some(window.last().value)
+}
+
+pub(super) fn min(window: &Window<'_>) -> Option<f64> {
+    Some(extreme(window, |value, best| value < best).value)
+}
+
+pub(super) fn max(window: &Window<'_>) -> Option<f64> {
+    Some(extreme(window, |value, best| value > best).value)
+}
+
+/// The first sample that no other beats; NaN is beaten by all.
+fn extreme(window: &Window<'_>, beats: fn(f64, f64) -> bool) -> Sample {
+    let better = |best: Sample, sample: &Sample| {
+        if beats(sample.value, best.value) || best.value.is_nan() { *sample } else { best }
+    };
+    window.samples.iter().fold(window.first(), better)
+}
+
+/// The time of the last sample that no other beats.
+fn time_of_extreme(window: &Window<'_>, beats_or_equals: fn(f64, f64) -> bool) -> Option<f64> {
+    Some(extreme(window, beats_or_equals).timestamp_ms as f64 / 1_000.0)
+}
+
+pub(super) fn time_of_min(window: &Window<'_>) -> Option<f64> {
+    time_of_extreme(window, |value, best| value <= best)
+}
+
+pub(super) fn time_of_max(window: &Window<'_>) -> Option<f64> {
+    time_of_extreme(window, |value, best| value >= best)
+}
+
+pub(super) fn time_of_first(window: &Window<'_>) -> Option<f64> {
+    Some(window.first().timestamp_ms as f64 / 1_000.0)
+}
+
+pub(super) fn time_of_last(window: &Window<'_>) -> Option<f64> {
+    Some(window.last().timestamp_ms as f64 / 1_000.0)
+}
+
+pub(super) fn quantile(window: &Window<'_>) -> Option<f64> {
+    Some(quantile_of(window.parameters[0], &mut window.values().collect::<Vec<_>>()))
+}
+
+pub(super) fn median_absolute_deviation(window: &Window<'_>) -> Option<f64> {
+    let mut values: Vec<f64> = window.values().collect();
+    if values.iter().any(|value| value.is_nan()) {
+        return Some(f64::NAN);
+    }
+    let median = quantile_of(0.5, &mut values);
+    let mut deviations: Vec<f64> = values.iter().map(|value| (value - median).abs()).collect();
+    Some(quantile_of(0.5, &mut deviations))
+}
+
+pub(super) fn stdvar(window: &Window<'_>) -> Option<f64> {
+    let mut variance = Variance::default();
+    window.values().for_each(|value| variance.add(value));
+    Some(variance.variance())
+}
+
+pub(super) fn stddev(window: &Window<'_>) -> Option<f64> {
+    stdvar(window).map(f64::sqrt)
+}

@@ -1,0 +1,209 @@
+//! The parser's part after an expression: `[range]`, `[range:step]`, `@`, `offset`, and arithmetic over durations.
+
+use super::ast::*;
+use super::error::ParseError;
+use super::lexer::Token;
+use super::parser::Parser;
+
+impl Parser<'_> {
+    /// `[5m]` or `[5m:10s]` after `expr`.
+    pub(super) fn window(&mut self, expr: Expr) -> Result<Expr, ParseError> {
+        let start = expr.span();
+        self.advance();
+        if matches!(self.peek(), Token::Sign("]")) {
+            return Err(self.error(self.span(), "missing duration in range selector"));
+        }
+        let range = self.duration(0)?;
+        self.check_positive(&range)?;
+        if self.eat(":") {
+            let step = if matches!(self.peek(), Token::Sign("]")) { None } else { Some(self.duration(0)?) };
+            if let Some(step) = &step {
+                self.check_positive(step)?;
+            }
+            self.expect("]", "subquery selector")?;
+            let span = start.to(self.last_span());
+            let shift = TimeShift::default();
+            return Ok(Expr::Subquery(Box::new(SubqueryExpr { expr, range, step, shift, span })));
+        }
+        self.expect("]", "range selector")?;
+        let span = start.to(self.last_span());
+        let Expr::Vector(vector) = expr else {
+            return Err(self.error(start, "ranges only allowed for vector selectors"));
+        };
+        if vector.shift.offset.is_some() {
+            return Err(self.error(span, "no offset modifiers allowed before range"));
+        }
+        if vector.shift.at.is_some() {
+            return Err(self.error(span, "no @ modifiers allowed before range"));
+        }
+        Ok(Expr::Matrix(Box::new(MatrixSelector { vector, range, span })))
+    }
+
+    fn check_positive(&self, duration: &DurationExpr) -> Result<(), ParseError> {
+        match duration {
+            DurationExpr::Number(number) if number.value <= 0.0 => {
+                Err(self.error(number.span, "duration must be greater than 0"))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    pub(super) fn at_modifier(&mut self, mut expr: Expr) -> Result<Expr, ParseError> {
+        self.advance();
+        let at = self.at_time()?;
+        let end = self.last_span();
+        let span = expr.span().to(end);
+        let Some(shift) = shift_of(&mut expr, end) else {
+            let message = "@ modifier must be preceded by an instant vector selector or range vector selector or a subquery";
+            return Err(self.error(span, message));
+        };
+        if shift.at.replace(at).is_some() {
+            return Err(self.error(span, "@ <timestamp> may not be set multiple times"));
+        }
+        Ok(expr)
+    }
+
+    fn at_time(&mut self) -> Result<At, ParseError> {
+        for (keyword, at) in [("start", At::Start), ("end", At::End)] {
+            if self.is_keyword(keyword) && self.next_is("(") {
+                self.advance();
+                self.advance();
+                self.expect(")", "@")?;
+                return Ok(at);
+            }
+        }
+        let negative = self.eat("-");
+        if !negative {
+            self.eat("+");
+        }
+        let Token::Number(value, _) = *self.peek() else { return Err(self.unexpected("@", "timestamp")) };
+        let ms = (if negative { -value } else { value } * 1_000.0).round();
+        // Far outside every clock; also refuses NaN and infinities.
+        if !(ms.abs() < 9.2e15) {
+            return Err(self.error(self.span(), format!("timestamp out of bounds for @ modifier: {value}")));
+        }
+        self.advance();
+        Ok(At::Time(ms as i64))
+    }
+
+    pub(super) fn offset_modifier(&mut self, mut expr: Expr) -> Result<Expr, ParseError> {
+        self.advance();
+        let offset = self.duration_operand()?;
+        let end = self.last_span();
+        let span = expr.span().to(end);
+        let Some(shift) = shift_of(&mut expr, end) else {
+            let message =
+                "offset modifier must be preceded by an instant vector selector or range vector selector or a subquery";
+            return Err(self.error(span, message));
+        };
+        if shift.offset.replace(offset).is_some() {
+            return Err(self.error(span, "offset may not be set multiple times"));
+        }
+        Ok(expr)
+    }
+
+    /// Arithmetic over durations, as allowed between brackets and parentheses.
+    fn duration(&mut self, precedence_min: u8) -> Result<DurationExpr, ParseError> {
+        self.nested(|parser| {
+            let mut lhs = parser.duration_operand()?;
+            loop {
+                let op = match parser.peek() {
+                    Token::Sign("+") => BinaryOp::Add,
+                    Token::Sign("-") => BinaryOp::Sub,
+                    Token::Sign("*") => BinaryOp::Mul,
+                    Token::Sign("/") => BinaryOp::Div,
+                    Token::Sign("%") => BinaryOp::Mod,
+                    Token::Sign("^") => BinaryOp::Pow,
+                    _ => return Ok(lhs),
+                };
+                if op.precedence() < precedence_min {
+                    return Ok(lhs);
+                }
+                parser.advance();
+                let next = if op == BinaryOp::Pow { op.precedence() } else { op.precedence() + 1 };
+                let rhs = parser.duration(next)?;
+                lhs = DurationExpr::Binary(op, Box::new(lhs), Box::new(rhs));
+            }
+        })
+    }
+
+    /// One duration with its sign: what `offset` takes without parentheses.
+    fn duration_operand(&mut self) -> Result<DurationExpr, ParseError> {
+        let start = self.span();
+        let negative = match self.peek() {
+            Token::Sign("-") => true,
+            Token::Sign("+") => false,
+            _ => return self.duration_primary(),
+        };
+        self.advance();
+        let operand = self.nested(|parser| parser.duration_operand())?;
+        let span = start.to(operand.span());
+        Ok(match operand {
+            DurationExpr::Number(number) => {
+                let value = if negative { -number.value } else { number.value };
+                DurationExpr::Number(NumberLiteral { value, span, ..number })
+            }
+            operand => DurationExpr::Unary(negative, Box::new(operand), span),
+        })
+    }
+
+    fn duration_primary(&mut self) -> Result<DurationExpr, ParseError> {
+        let span = self.span();
+        if let Token::Number(value, is_duration) = *self.peek() {
+            // About 290 years, the longest that Go's durations hold.
+            if !(value.abs() < 9.2e9) {
+                return Err(self.error(span, "duration out of range"));
+            }
+            self.advance();
+            return Ok(DurationExpr::Number(NumberLiteral { value, is_duration, span }));
+        }
+        if self.eat("(") {
+            let inner = self.duration(0)?;
+            self.expect(")", "duration expression")?;
+            return Ok(DurationExpr::Paren(Box::new(inner), span.to(self.last_span())));
+        }
+        if !self.next_is("(") {
+            return Err(self.unexpected("duration expression", "duration"));
+        }
+        let name = self.text().to_ascii_lowercase();
+        match name.as_str() {
+            "step" | "range" => {
+                self.advance();
+                self.advance();
+                self.expect(")", "duration expression")?;
+                let span = span.to(self.last_span());
+                Ok(if name == "step" { DurationExpr::Step(span) } else { DurationExpr::Range(span) })
+            }
+            "min_of" | "max_of" => {
+                self.advance();
+                self.advance();
+                let lhs = self.duration(0)?;
+                self.expect(",", "duration expression")?;
+                let rhs = self.duration(0)?;
+                self.expect(")", "duration expression")?;
+                let span = span.to(self.last_span());
+                Ok(DurationExpr::Extreme(name == "max_of", Box::new(lhs), Box::new(rhs), span))
+            }
+            _ => Err(self.unexpected("duration expression", "duration")),
+        }
+    }
+}
+
+/// Where `@` and `offset` of an expression go; its span grows to include them.
+fn shift_of(expr: &mut Expr, end: Span) -> Option<&mut TimeShift> {
+    match expr {
+        Expr::Vector(selector) => {
+            selector.span.end = end.end;
+            Some(&mut selector.shift)
+        }
+        Expr::Matrix(selector) => {
+            selector.span.end = end.end;
+            Some(&mut selector.vector.shift)
+        }
+        Expr::Subquery(subquery) => {
+            subquery.span.end = end.end;
+            Some(&mut subquery.shift)
+        }
+        _ => None,
+    }
+}
