@@ -1,1 +1,47 @@
-//! An embedded Kubernetes API server.
+//! An embedded Kubernetes API server: the part of a control plane that stores, validates and tells.
+//!
+//! [`ApiServer::open`] starts one, in memory or on a state directory. Its [`ApiServer::router`] is an ordinary
+//! `axum::Router`, so `kube::Client::new(server.router(), "default")` reaches it in process; [`ApiServer::serve`]
+//! offers the same over TLS with a bearer token, for kubectl and everything else.
+//!
+//! Each verb is written once, over JSON values and a table of kinds; a CustomResourceDefinition adds a row. The
+//! server runs no controllers: Deployments, garbage collection, scheduling and the node are clients like any other.
+//! What it does itself is what Kubernetes' API server does: defaulting, validation, patches and server-side apply,
+//! addresses of Services, evictions against PodDisruptionBudgets, and emptying a namespace or a CRD that is deleted.
+#![allow(clippy::disallowed_methods, reason = "a server reads the clock and its state directory")]
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::panic))]
+
+mod admission;
+mod apply;
+mod body;
+mod convert;
+mod crd;
+mod defaults;
+mod discovery;
+mod http;
+mod jsonpath;
+mod kinds;
+mod object;
+mod openapi;
+mod patch;
+mod present;
+mod protobuf;
+mod quantity;
+mod request;
+mod schema;
+mod selector;
+mod server;
+mod services;
+mod socket;
+mod status;
+mod store;
+mod table;
+mod uid;
+mod validate;
+mod verbs;
+mod watch;
+
+pub use admission::{AdmissionRequest, AdmissionResponse, Denial, Lookup, Operation, Rule};
+pub use server::{ApiResource, ApiServer, OpenError, Options};
+pub use socket::kubeconfig::write_private;
+pub use status::{Failure, FieldError};

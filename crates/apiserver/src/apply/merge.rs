@@ -1,0 +1,89 @@
+//! Merging by schema: a configuration into a live object, and taking fields out of one.
+
+use serde_json::Value;
+
+use super::fields::{Set, element};
+use crate::schema::{ListType, Schema};
+
+/// Makes `live` have everything that `config` says; lists of items are merged item by item, in the live order, with
+/// new items after them.
+pub(crate) fn merge(schema: &Schema, live: &mut Value, config: &Value) {
+    match (live, config) {
+        (Value::Object(live), Value::Object(config)) if !schema.is_atomic() => {
+            for (key, value) in config {
+                match live.get_mut(key) {
+                    Some(present) => merge(schema.field_or_any(key), present, value),
+                    None => {
+                        live.insert(key.clone(), value.clone());
+                    }
+                }
+            }
+        }
+        (Value::Array(live), Value::Array(config)) if schema.list != ListType::Atomic => {
+            for item in config {
+                let name = element(schema, item);
+                match live.iter_mut().find(|present| element(schema, present) == name) {
+                    Some(present) => merge(schema.item(), present, item),
+                    None => live.push(item.clone()),
+                }
+            }
+        }
+        (live, config) => *live = config.clone(),
+    }
+}
+
+/// Takes the fields of `gone` out of `object`. A container that is left empty goes with them, unless it is in `kept`.
+pub(crate) fn remove(schema: &Schema, object: &mut Value, gone: &Set, kept: &Set) {
+    let nothing = Set::default();
+    let kept_inside = |name: &str| kept.children.get(name).unwrap_or(&nothing);
+    match object {
+        Value::Object(map) if !schema.is_atomic() => {
+            map.retain(|key, value| {
+                let name = format!("f:{key}");
+                let Some(gone) = gone.children.get(&name) else { return true };
+                keep(schema.field_or_any(key), value, gone, kept_inside(&name))
+            });
+        }
+        Value::Array(items) if schema.list != ListType::Atomic => {
+            items.retain_mut(|item| {
+                let Some(name) = element(schema, item) else { return true };
+                let Some(gone) = gone.children.get(&name) else { return true };
+                keep(schema.item(), item, gone, kept_inside(&name))
+            });
+        }
+        _ => {}
+    }
+}
+
+/// Takes out what is inside; does the value itself stay?
+fn keep(schema: &Schema, value: &mut Value, gone: &Set, kept: &Set) -> bool {
+    if gone.own && kept.is_empty() {
+        return false;
+    }
+    remove(schema, value, gone, kept);
+    let empty = value.as_object().is_some_and(serde_json::Map::is_empty)
+        || value.as_array().is_some_and(Vec::is_empty);
+    !empty || !kept.is_empty()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::apply::fields;
+    use serde_json::json;
+
+    #[test]
+    fn merges_items_and_removes_fields() {
+        let schema = crate::schema::builtin::of("apps", "v1", "Deployment").expect("it is built in");
+        let object = |containers: Value| json!({"spec": {"template": {"spec": {"containers": containers}}}});
+        let mut live = object(json!([{"name": "a", "image": "1", "tty": true}, {"name": "b"}]));
+        merge(&schema, &mut live, &object(json!([{"name": "a", "image": "2"}, {"name": "c"}])));
+        assert_eq!(
+            live,
+            object(json!([{"name": "a", "image": "2", "tty": true}, {"name": "b"}, {"name": "c"}]))
+        );
+        let gone = fields::of(&schema, &object(json!([{"name": "c"}])));
+        remove(&schema, &mut live, &gone, &Set::default());
+        assert_eq!(live, object(json!([{"name": "a", "image": "2", "tty": true}, {"name": "b"}])));
+    }
+}

@@ -1,0 +1,142 @@
+//! Defaults of pods and of pod templates (`pkg/apis/core/v1/defaults.go`), and what a new pod gets besides.
+
+use serde_json::{Value, json};
+
+use crate::object::{self, at, default, ensure, items_mut, list, set, text};
+use crate::quantity::Quantity;
+
+/// Mode of files in volumes: 0644.
+const FILE_MODE: i64 = 420;
+
+/// A pod of its own.
+pub(super) fn pod(object: &mut Value) {
+    let pod_spec = ensure(object, "spec");
+    spec(pod_spec);
+    default(pod_spec, "enableServiceLinks", true);
+    // What the ServiceAccount, Priority and DefaultTolerationSeconds admission plugins add.
+    let account = at(pod_spec, "serviceAccount").cloned().unwrap_or_else(|| "default".into());
+    default(pod_spec, "serviceAccountName", account);
+    let account = pod_spec["serviceAccountName"].clone();
+    default(pod_spec, "serviceAccount", account);
+    default(pod_spec, "priority", 0);
+    default(pod_spec, "preemptionPolicy", "PreemptLowerPriority");
+}
+
+/// The pod spec of a pod or a template.
+pub(super) fn spec(spec: &mut Value) {
+    default(spec, "restartPolicy", "Always");
+    default(spec, "dnsPolicy", "ClusterFirst");
+    default(spec, "terminationGracePeriodSeconds", 30);
+    default(spec, "schedulerName", "default-scheduler");
+    default(spec, "securityContext", json!({}));
+    for list in ["initContainers", "containers"] {
+        items_mut(spec, list).for_each(container);
+    }
+    items_mut(spec, "volumes").for_each(volume);
+}
+
+fn container(container: &mut Value) {
+    let image = text(container, "image");
+    let tag = image.rsplit('/').next().unwrap_or_default().split_once(':').map_or("latest", |(_, tag)| tag);
+    let policy = if tag == "latest" && !image.contains('@') { "Always" } else { "IfNotPresent" };
+    default(container, "imagePullPolicy", policy);
+    default(container, "terminationMessagePath", "/dev/termination-log");
+    default(container, "terminationMessagePolicy", "File");
+    default(container, "resources", json!({}));
+    items_mut(container, "ports").for_each(|port| default(port, "protocol", "TCP"));
+    // A limit without a request is a request too.
+    let limits = at(container, "resources.limits").cloned();
+    for (name, limit) in limits.as_ref().and_then(Value::as_object).into_iter().flatten() {
+        default(ensure(&mut container["resources"], "requests"), name, limit.clone());
+    }
+    for name in ["livenessProbe", "readinessProbe", "startupProbe"] {
+        if at(container, name).is_some() {
+            probe(&mut container[name]);
+        }
+    }
+    for hook in ["postStart", "preStop"] {
+        if at(container, &format!("lifecycle.{hook}.httpGet")).is_some() {
+            http_get(&mut container["lifecycle"][hook]["httpGet"]);
+        }
+    }
+    for variable in items_mut(container, "env") {
+        if at(variable, "valueFrom.fieldRef").is_some() {
+            default(&mut variable["valueFrom"]["fieldRef"], "apiVersion", "v1");
+        }
+    }
+}
+
+fn probe(probe: &mut Value) {
+    for (key, value) in
+        [("timeoutSeconds", 1), ("periodSeconds", 10), ("successThreshold", 1), ("failureThreshold", 3)]
+    {
+        if object::integer(probe, key).unwrap_or(0) == 0 {
+            probe[key] = value.into();
+        }
+    }
+    if at(probe, "httpGet").is_some() {
+        http_get(&mut probe["httpGet"]);
+    }
+    if at(probe, "grpc").is_some() {
+        default(&mut probe["grpc"], "service", "");
+    }
+}
+
+fn http_get(get: &mut Value) {
+    default(get, "path", "/");
+    default(get, "scheme", "HTTP");
+}
+
+fn volume(volume: &mut Value) {
+    for source in ["secret", "configMap", "projected", "downwardAPI"] {
+        if at(volume, source).is_some() {
+            default(&mut volume[source], "defaultMode", FILE_MODE);
+        }
+    }
+    if at(volume, "hostPath").is_some() {
+        default(&mut volume["hostPath"], "type", "");
+    }
+    let sources = volume.as_object().map_or(0, serde_json::Map::len);
+    if sources == 1 {
+        set(volume, "emptyDir", json!({}));
+    }
+}
+
+/// Guaranteed when every container's limits are set and equal its requests, BestEffort when nothing is set.
+pub(super) fn qos_class(pod: &Value) -> &'static str {
+    let containers = list(pod, "spec.initContainers").iter().chain(list(pod, "spec.containers"));
+    let quantity = |container: &Value, kind: &str, resource: &str| {
+        let text = text(container, &format!("resources.{kind}.{resource}"));
+        Quantity::parse(text).ok().filter(|quantity| !quantity.is_zero())
+    };
+    let (mut any, mut all) = (false, true);
+    for container in containers {
+        for resource in ["cpu", "memory"] {
+            let (request, limit) =
+                (quantity(container, "requests", resource), quantity(container, "limits", resource));
+            any |= request.is_some() || limit.is_some();
+            all &= limit.is_some() && request == limit;
+        }
+    }
+    match (any, all) {
+        (false, _) => "BestEffort",
+        (true, true) => "Guaranteed",
+        (true, false) => "Burstable",
+    }
+}
+
+/// `/resize` changes the resources and resize policies of containers, and nothing else.
+pub(super) fn only_resources(current: &Value, object: &mut Value) {
+    let mut kept = current.clone();
+    for path in ["containers", "initContainers"] {
+        for container in items_mut(&mut kept["spec"], path) {
+            let same = |other: &&Value| text(other, "name") == text(container, "name");
+            let Some(wanted) = list(object, &format!("spec.{path}")).iter().find(same) else { continue };
+            for key in ["resources", "resizePolicy"] {
+                object::copy(wanted, container, key);
+            }
+        }
+    }
+    object::copy(object, &mut kept, "metadata.managedFields");
+    *object = kept;
+}

@@ -1,0 +1,302 @@
+//! HTTP to [`Call`]s and back: which verb a request is, what its body and answer look like.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use axum::body::Body as HttpBody;
+use axum::extract::Request;
+use axum::response::Response;
+use bytes::Bytes;
+use futures::StreamExt;
+use http::header::{ACCEPT, CONTENT_TYPE, HeaderValue, USER_AGENT};
+use http::{HeaderMap, Method, StatusCode};
+use http_body_util::{BodyExt, LengthLimitError, Limited};
+use jiff::Timestamp;
+use serde_json::Value;
+
+use crate::body::{self, BODY_BYTES_MAX};
+use crate::kinds::{Kind, Sub};
+use crate::patch::PatchType;
+use crate::present::{Form, Presenter};
+use crate::request::{Parameters, Target};
+use crate::server::Inner;
+use crate::status::{Failure, Result};
+use crate::verbs::{self, Call, delete, evict, pod, read, review, scale, write};
+use crate::{discovery, openapi, watch};
+
+/// Who sends a request, put into its extensions by the authenticated socket; in process it is absent.
+#[derive(Debug, Clone)]
+pub(crate) struct User(pub(crate) String);
+
+/// Answers any request; never fails, because failures are answers too.
+pub(crate) async fn serve(server: Arc<Inner>, request: Request) -> Response {
+    match route(&server, request).await {
+        Ok(response) => response,
+        Err(failure) => refusal(&failure),
+    }
+}
+
+pub(crate) fn refusal(failure: &Failure) -> Response {
+    let mut response = json(
+        StatusCode::from_u16(failure.code).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR),
+        failure.status().to_string(),
+    );
+    let retry = failure.details.as_ref().and_then(|details| details["retryAfterSeconds"].as_u64());
+    if let Some(seconds) = retry {
+        response.headers_mut().insert(http::header::RETRY_AFTER, seconds.into());
+    }
+    response
+}
+
+fn json(code: StatusCode, body: impl Into<HttpBody>) -> Response {
+    let mut response = Response::new(body.into());
+    *response.status_mut() = code;
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response
+}
+
+fn header(headers: &HeaderMap, name: http::HeaderName) -> String {
+    headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default().to_owned()
+}
+
+async fn route(server: &Arc<Inner>, request: Request) -> Result<Response> {
+    let path = request.uri().path().to_owned();
+    if let Some(response) = plain(server, &path, &request) {
+        return response;
+    }
+    let target = Target::parse(&path).ok_or_else(Failure::unknown_path)?;
+    if let Some(router) = server.aggregated(&target.group, &target.version) {
+        return Ok(forward(router, request).await);
+    }
+    let kind = server.registry().find(&target.group, &target.version, &target.plural);
+    let kind = kind.ok_or_else(Failure::unknown_path)?;
+    if kind.namespaced && target.namespace.is_empty() && target.name.is_some() {
+        return Err(Failure::unknown_path());
+    }
+    let sub = subresource(&kind, &target)?;
+    if sub == Some(Sub::Proxy) {
+        return pod::proxy(server, &target, request).await;
+    }
+    objects(server, kind, target, sub, request).await
+}
+
+/// Calls another router of this process with the request.
+pub(crate) async fn forward(router: axum::Router, request: Request) -> Response {
+    use tower::ServiceExt;
+    router.oneshot(request).await.unwrap_or_else(|never| match never {})
+}
+
+/// Paths that are not about objects.
+fn plain(server: &Arc<Inner>, path: &str, request: &Request) -> Option<Result<Response>> {
+    let get = request.method() == Method::GET || request.method() == Method::HEAD;
+    if !get {
+        return None;
+    }
+    let accept = header(request.headers(), ACCEPT);
+    let trimmed = path.trim_end_matches('/');
+    if let Some(text) = discovery::health(trimmed, request.uri().query().unwrap_or_default()) {
+        let mut response = Response::new(HttpBody::from(text));
+        response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+        return Some(Ok(response));
+    }
+    if let Some(document) = openapi::serve(server, trimmed) {
+        return Some(document.map(|document| json(StatusCode::OK, document)));
+    }
+    let document = discovery::serve(server, trimmed, &accept)?;
+    let mut response = json(StatusCode::OK, document.body.to_string());
+    if let Ok(content_type) = HeaderValue::from_str(&document.content_type) {
+        response.headers_mut().insert(CONTENT_TYPE, content_type);
+    }
+    response.headers_mut().insert(http::header::VARY, HeaderValue::from_static("Accept"));
+    Some(Ok(response))
+}
+
+fn subresource(kind: &Kind, target: &Target) -> Result<Option<Sub>> {
+    let Some(name) = &target.subresource else { return Ok(None) };
+    let found = kind.subresources.iter().find(|sub| sub.name() == name);
+    let found = found.ok_or_else(Failure::unknown_path)?;
+    if !target.rest.is_empty() && *found != Sub::Proxy {
+        return Err(Failure::unknown_path());
+    }
+    Ok(Some(*found))
+}
+
+async fn objects(
+    server: &Arc<Inner>,
+    kind: Arc<Kind>,
+    target: Target,
+    sub: Option<Sub>,
+    request: Request,
+) -> Result<Response> {
+    let (parts, body) = request.into_parts();
+    let query = parts.uri.query().unwrap_or_default();
+    let parameters = Parameters::parse(query)?;
+    let agent = header(&parts.headers, USER_AGENT);
+    let default_manager =
+        agent.split('/').next().filter(|name| !name.is_empty()).unwrap_or("unknown").to_owned();
+    let mut call = Call {
+        server,
+        kind: kind.clone(),
+        namespace: target.namespace,
+        name: target.name.unwrap_or_default(),
+        sub,
+        manager: parameters.field_manager.clone().unwrap_or(default_manager),
+        parameters,
+        now: Timestamp::now(),
+        warnings: Mutex::default(),
+    };
+    let form = Form::accepted(&header(&parts.headers, ACCEPT));
+    let content_type = header(&parts.headers, CONTENT_TYPE);
+    let user = parts.extensions.get::<User>().map_or("flyball:internal", |user| user.0.as_str());
+    if sub == Some(Sub::Log) {
+        return pod::log(&call, query).await;
+    }
+    let verb = Verb::of(&parts.method, &call)?;
+    let bytes =
+        if verb == Verb::Get || verb == Verb::Collection { Bytes::new() } else { limited(body).await? };
+    let include = call.parameters.include_object.clone();
+    let presenter = Presenter::new(kind, form, include.as_deref());
+    let mut response = match verb {
+        Verb::Get => get(&call, &presenter)?,
+        Verb::Collection => collection(&call, presenter)?,
+        Verb::Create => create(&mut call, user, &content_type, &bytes, &presenter).await?,
+        Verb::Update => {
+            let body = body::read(&content_type, &bytes)?;
+            let written = if sub == Some(Sub::Scale) {
+                scale::update(&call, body).await?
+            } else {
+                write::update(&call, body).await?
+            };
+            json(StatusCode::OK, presenter.object(written.object))
+        }
+        Verb::Patch => {
+            let patch = PatchType::of(&content_type, &call)?;
+            let body = body::read(&content_type, &bytes)?;
+            let written = crate::patch::apply(&mut call, patch, body).await?;
+            let code = if written.created { StatusCode::CREATED } else { StatusCode::OK };
+            json(code, presenter.object(written.object))
+        }
+        Verb::Delete | Verb::DeleteCollection => {
+            let body = body::read(&content_type, &bytes)?.value;
+            let options = delete::Options::read(&call, &body)?;
+            let answer = match verb {
+                Verb::Delete => delete::delete(&call, &options).await?,
+                _ => delete::delete_collection(&call, &options).await?,
+            };
+            json(StatusCode::OK, answer.to_string())
+        }
+    };
+    add_warnings(&call, &mut response);
+    Ok(response)
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Verb {
+    Get,
+    /// List or watch.
+    Collection,
+    Create,
+    Update,
+    Patch,
+    Delete,
+    DeleteCollection,
+}
+
+impl Verb {
+    fn of(method: &Method, call: &Call<'_>) -> Result<Self> {
+        let one = !call.name.is_empty();
+        let verb = match (method.as_str(), one) {
+            ("GET" | "HEAD", true) if call.parameters.watch && call.sub.is_none() => Self::Collection,
+            ("GET" | "HEAD", true) => Self::Get,
+            ("GET" | "HEAD", false) => Self::Collection,
+            ("POST", _) => Self::Create,
+            ("PUT", true) => Self::Update,
+            ("PATCH", true) => Self::Patch,
+            ("DELETE", true) => Self::Delete,
+            ("DELETE", false) => Self::DeleteCollection,
+            _ => return Err(Failure::method_not_allowed()),
+        };
+        let allowed = match call.sub {
+            Some(sub) => sub.verbs().contains(&verb.name()),
+            None if call.kind.review => verb == Self::Create,
+            None => verb != Self::Create || !one || call.kind.review,
+        };
+        if allowed { Ok(verb) } else { Err(Failure::method_not_allowed()) }
+    }
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Get => "get",
+            Self::Collection => "list",
+            Self::Create => "create",
+            Self::Update => "update",
+            Self::Patch => "patch",
+            Self::Delete => "delete",
+            Self::DeleteCollection => "deletecollection",
+        }
+    }
+}
+
+fn get(call: &Call<'_>, presenter: &Presenter) -> Result<Response> {
+    let stored = call.stored()?;
+    let body = match call.sub {
+        Some(Sub::Scale) => {
+            let scale = scale::of(&call.kind, &stored.value())?;
+            Bytes::from(scale.to_string())
+        }
+        _ => presenter.stored(&stored),
+    };
+    Ok(json(StatusCode::OK, body))
+}
+
+fn collection(call: &Call<'_>, presenter: Presenter) -> Result<Response> {
+    if call.parameters.watch {
+        let events = watch::watch(call, presenter)?.map(Ok::<_, std::convert::Infallible>);
+        return Ok(json(StatusCode::OK, HttpBody::from_stream(events)));
+    }
+    Ok(json(StatusCode::OK, presenter.list(&read::list(call)?)))
+}
+
+async fn create(
+    call: &mut Call<'_>,
+    user: &str,
+    content_type: &str,
+    bytes: &[u8],
+    presenter: &Presenter,
+) -> Result<Response> {
+    let body = body::read(content_type, bytes)?;
+    let object = match call.sub {
+        Some(Sub::Eviction) => {
+            return Ok(json(StatusCode::CREATED, evict::evict(call, &body.value).await?.to_string()));
+        }
+        Some(Sub::Binding) => {
+            return Ok(json(StatusCode::CREATED, pod::bind(call, &body.value).await?.to_string()));
+        }
+        _ if call.kind.review => review::answer(call, body.value, user)?,
+        _ if call.kind.namespaced && call.namespace.is_empty() => return Err(Failure::method_not_allowed()),
+        _ => write::create(call, body).await?.object,
+    };
+    Ok(json(StatusCode::CREATED, presenter.object(object)))
+}
+
+async fn limited(body: HttpBody) -> Result<Bytes> {
+    match Limited::new(body, BODY_BYTES_MAX).collect().await {
+        Ok(collected) => Ok(collected.to_bytes()),
+        Err(error) if error.downcast_ref::<LengthLimitError>().is_some() => {
+            Err(Failure::too_large(BODY_BYTES_MAX))
+        }
+        Err(error) => Err(Failure::bad_request(format!("the body cannot be read: {error}"))),
+    }
+}
+
+/// Warnings sent with one answer; client-go prints each on a line of its own.
+const WARNINGS_MAX: usize = 20;
+
+fn add_warnings(call: &Call<'_>, response: &mut Response) {
+    let warnings = call.warnings.lock().unwrap_or_else(PoisonError::into_inner);
+    for sentence in warnings.iter().take(WARNINGS_MAX) {
+        let quoted = Value::from(sentence.as_str()).to_string();
+        if let Ok(value) = HeaderValue::from_bytes(format!("299 - {quoted}").as_bytes()) {
+            response.headers_mut().append(http::header::WARNING, value);
+        }
+    }
+}

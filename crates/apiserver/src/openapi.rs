@@ -1,0 +1,213 @@
+//! OpenAPI v3: an index, and a document for each group version, made when it is asked for.
+//!
+//! kubectl reads it to see that the server validates fields itself, which patch types a kind takes, how lists merge
+//! (for `apply`, `diff`, `edit`), and the texts for `explain`. The documents are big and rarely asked for, so nothing
+//! is kept; a hash in their address lets clients cache them.
+
+use std::hash::{DefaultHasher, Hash, Hasher};
+
+use serde_json::{Map, Value, json};
+
+use crate::crd;
+use crate::kinds::Kind;
+use crate::schema::{ListType, builtin};
+use crate::server::Inner;
+use crate::status::{Failure, Result};
+
+/// The document at a path under `/openapi`; `None` for other paths.
+pub(crate) fn serve(server: &Inner, path: &str) -> Option<Result<String>> {
+    let rest = path.strip_prefix("/openapi")?;
+    if rest == "/v3" {
+        return Some(Ok(index(server).to_string()));
+    }
+    let group_version = rest.strip_prefix("/v3/").and_then(|path| match path.split_once('/') {
+        Some(("api", version)) => Some(("", version)),
+        Some(("apis", rest)) => rest.split_once('/'),
+        _ => None,
+    });
+    let document = group_version.and_then(|(group, version)| document(server, group, version));
+    Some(document.map(|document| document.to_string()).ok_or_else(Failure::unknown_path))
+}
+
+fn prefix(kind: &Kind) -> String {
+    if kind.group.is_empty() {
+        format!("api/{}", kind.version)
+    } else {
+        format!("apis/{}/{}", kind.group, kind.version)
+    }
+}
+
+fn index(server: &Inner) -> Value {
+    let mut paths = Map::new();
+    for kind in &server.registry().kinds {
+        let prefix = prefix(kind);
+        if !paths.contains_key(&prefix) {
+            let hash = hash(server, &kind.group, &kind.version);
+            let url = format!("/openapi/v3/{prefix}?hash={hash:016X}");
+            paths.insert(prefix, json!({"serverRelativeURL": url}));
+        }
+    }
+    json!({"paths": paths})
+}
+
+/// Changes whenever the document does: with this program's version, and with the CRDs of the group.
+fn hash(server: &Inner, group: &str, version: &str) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    (env!("CARGO_PKG_VERSION"), group, version).hash(&mut hasher);
+    for kind in server.registry().kinds.iter().filter(|kind| kind.group == group && kind.version == version) {
+        kind.plural.hash(&mut hasher);
+        if let Some(raw) = crd::raw_schema(server, kind) {
+            raw.to_string().hash(&mut hasher);
+        }
+    }
+    hasher.finish()
+}
+
+fn document(server: &Inner, group: &str, version: &str) -> Option<Value> {
+    let registry = server.registry();
+    let kinds: Vec<_> =
+        registry.kinds.iter().filter(|kind| kind.group == group && kind.version == version).collect();
+    if kinds.is_empty() {
+        return None;
+    }
+    let (mut paths, mut schemas) = (Map::new(), Map::new());
+    for kind in kinds {
+        let name = components(server, kind, &mut schemas)?;
+        add_paths(kind, &name, &mut paths);
+    }
+    Some(json!({
+        "openapi": "3.0.0",
+        "info": {"title": "Kubernetes", "version": "v1.37.0"},
+        "paths": paths,
+        "components": {"schemas": schemas},
+    }))
+}
+
+fn group_version_kind(kind: &Kind) -> Value {
+    json!({"group": kind.group, "version": kind.version, "kind": kind.kind})
+}
+
+/// Adds the kind's schemas; the name of its own.
+fn components(server: &Inner, kind: &Kind, schemas: &mut Map<String, Value>) -> Option<String> {
+    let tag = json!([group_version_kind(kind)]);
+    if kind.custom.is_some() {
+        let mut reversed: Vec<&str> = kind.group.split('.').rev().collect();
+        reversed.extend([kind.version.as_str(), kind.kind.as_str()]);
+        let name = reversed.join(".");
+        let mut schema = crd::raw_schema(server, kind)?;
+        let metadata = crate::schema::read::OBJECT_META;
+        crate::object::ensure(&mut schema, "properties")["metadata"] =
+            json!({"allOf": [{"$ref": format!("#/components/schemas/{metadata}")}], "default": {}});
+        schema["x-kubernetes-group-version-kind"] = tag;
+        schemas.insert(name.clone(), schema);
+        add_definitions(builtin::generate("", "v1", "ConfigMap")?.definitions, schemas);
+        return Some(name);
+    }
+    let generated = builtin::generate(&kind.group, &kind.version, &kind.kind)?;
+    add_definitions(generated.definitions, schemas);
+    if let Some(schema) = schemas.get_mut(&generated.root) {
+        schema["x-kubernetes-group-version-kind"] = tag;
+    }
+    Some(generated.root)
+}
+
+fn add_definitions(definitions: Map<String, Value>, schemas: &mut Map<String, Value>) {
+    for (name, mut schema) in definitions {
+        if schemas.contains_key(&name) {
+            continue;
+        }
+        for merge in builtin::merges(&name) {
+            if merge.field == "." {
+                schema["x-kubernetes-map-type"] = "atomic".into();
+            } else if let Some(field) =
+                schema.get_mut("properties").and_then(|fields| fields.get_mut(merge.field))
+            {
+                describe_merge(field, &merge.list);
+            }
+        }
+        wrap_references(&mut schema);
+        schemas.insert(name, schema);
+    }
+}
+
+/// The extensions that client-side and server-side merging read.
+fn describe_merge(field: &mut Value, list: &ListType) {
+    match list {
+        ListType::Atomic => field["x-kubernetes-map-type"] = "atomic".into(),
+        ListType::Set => {
+            field["x-kubernetes-list-type"] = "set".into();
+            field["x-kubernetes-patch-strategy"] = "merge".into();
+        }
+        ListType::Map(keys) => {
+            field["x-kubernetes-list-type"] = "map".into();
+            field["x-kubernetes-list-map-keys"] = keys.clone().into();
+            field["x-kubernetes-patch-strategy"] = "merge".into();
+            field["x-kubernetes-patch-merge-key"] = keys[0].clone().into();
+        }
+    }
+}
+
+/// In OpenAPI 3.0 nothing may stand beside a `$ref`, so a description needs an `allOf`, as Kubernetes writes it.
+fn wrap_references(schema: &mut Value) {
+    match schema {
+        Value::Object(map) => {
+            if map.len() > 1 && map.contains_key("$ref") {
+                let reference = map.remove("$ref");
+                map.insert("allOf".into(), json!([{"$ref": reference}]));
+            }
+            map.values_mut().for_each(wrap_references);
+        }
+        Value::Array(items) => items.iter_mut().for_each(wrap_references),
+        _ => {}
+    }
+}
+
+fn add_paths(kind: &Kind, name: &str, paths: &mut Map<String, Value>) {
+    let base = format!("/{}", prefix(kind));
+    let collection = if kind.namespaced {
+        format!("{base}/namespaces/{{namespace}}/{}", kind.plural)
+    } else {
+        format!("{base}/{}", kind.plural)
+    };
+    let reference = json!({"$ref": format!("#/components/schemas/{name}")});
+    let operation = |action: &str, body: &[&str], parameters: Value| {
+        let mut operation = json!({
+            "x-kubernetes-action": action, "x-kubernetes-group-version-kind": group_version_kind(kind),
+            "parameters": parameters,
+            "responses": {"200": {"description": "OK", "content": {"application/json": {"schema": reference}}}},
+        });
+        if !body.is_empty() {
+            let content: Map<String, Value> = body
+                .iter()
+                .map(|media_type| ((*media_type).to_owned(), json!({"schema": reference})))
+                .collect();
+            operation["requestBody"] = json!({"content": content});
+        }
+        operation
+    };
+    let query =
+        |name: &str| json!({"name": name, "in": "query", "schema": {"type": "string", "uniqueItems": true}});
+    let write = || json!([query("dryRun"), query("fieldManager"), query("fieldValidation")]);
+    let json_body = ["application/json"];
+    paths.insert(
+        collection.clone(),
+        json!({"get": operation("list", &[], json!([])), "post": operation("post", &json_body, write())}),
+    );
+    if kind.review {
+        return;
+    }
+    let mut patches =
+        vec!["application/apply-patch+yaml", "application/json-patch+json", "application/merge-patch+json"];
+    if kind.custom.is_none() {
+        patches.push("application/strategic-merge-patch+json");
+    }
+    paths.insert(
+        format!("{collection}/{{name}}"),
+        json!({
+            "get": operation("get", &[], json!([])),
+            "put": operation("put", &json_body, write()),
+            "patch": operation("patch", &patches, json!([query("dryRun"), query("fieldManager"), query("fieldValidation"), query("force")])),
+            "delete": operation("delete", &json_body, json!([query("dryRun")])),
+        }),
+    );
+}

@@ -1,0 +1,198 @@
+//! Answers in the form the client accepts: objects, `PartialObjectMetadata`, or a `Table` for `kubectl get`.
+//!
+//! Protobuf is never sent: clients that ask for it first also accept JSON.
+
+use bytes::{Bytes, BytesMut};
+use jiff::Timestamp;
+use serde_json::{Value, json};
+use std::sync::Arc;
+
+use crate::kinds::Kind;
+use crate::object;
+use crate::store::Stored;
+use crate::table;
+use crate::verbs::{self, read::Listed};
+
+/// What a client accepts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Form {
+    Object,
+    /// `as=PartialObjectMetadata(List)`.
+    Metadata,
+    /// `as=Table`, with the version of meta.k8s.io.
+    Table(&'static str),
+}
+
+impl Form {
+    /// From the Accept header: the first media type that can be served.
+    pub(crate) fn accepted(accept: &str) -> Self {
+        for media_type in accept.split(',') {
+            let mut parts = media_type.split(';').map(str::trim);
+            let essence = parts.next().unwrap_or_default();
+            if !["application/json", "application/*", "*/*"].contains(&essence) {
+                continue;
+            }
+            let (mut form, mut version) = (None, "v1");
+            for part in parts {
+                match part.split_once('=') {
+                    Some(("as", name)) => form = Some(name),
+                    Some(("v", "v1beta1")) => version = "v1beta1",
+                    _ => {}
+                }
+            }
+            match form {
+                None => return Self::Object,
+                Some("Table") => return Self::Table(version),
+                Some("PartialObjectMetadata" | "PartialObjectMetadataList") => return Self::Metadata,
+                Some(_) => {}
+            }
+        }
+        Self::Object
+    }
+}
+
+/// Turns stored objects into answers for one request.
+pub(crate) struct Presenter {
+    pub(crate) kind: Arc<Kind>,
+    pub(crate) form: Form,
+    pub(crate) include_object: String,
+    /// A watch shows the columns only with its first row.
+    columns_shown: bool,
+}
+
+impl Presenter {
+    pub(crate) fn new(kind: Arc<Kind>, form: Form, include_object: Option<&str>) -> Self {
+        let include_object = include_object.unwrap_or("Metadata").to_owned();
+        Self { kind, form, include_object, columns_shown: false }
+    }
+
+    /// One object, already in the version of the request.
+    pub(crate) fn object(&self, object: Value) -> Bytes {
+        let shown = match self.form {
+            Form::Object => object,
+            Form::Metadata => partial(&object),
+            Form::Table(version) => {
+                let revision = object::text(&object, "metadata.resourceVersion").to_owned();
+                self.table(version, vec![object], json!({"resourceVersion": revision}), true)
+            }
+        };
+        Bytes::from(shown.to_string())
+    }
+
+    /// One stored object.
+    pub(crate) fn stored(&self, stored: &Stored) -> Bytes {
+        if self.form == Form::Object && verbs::stored_is_version(&self.kind) {
+            return stored.bytes.clone();
+        }
+        self.object(verbs::to_version(&self.kind, stored.value()))
+    }
+
+    /// A page of a list.
+    pub(crate) fn list(&self, listed: &Listed) -> Bytes {
+        let mut metadata = json!({"resourceVersion": listed.revision.to_string()});
+        if let Some(token) = &listed.continue_token {
+            metadata["continue"] = token.clone().into();
+        }
+        if let Some(remaining) = listed.remaining {
+            metadata["remainingItemCount"] = remaining.into();
+        }
+        let objects = || listed.items.iter().map(|stored| verbs::to_version(&self.kind, stored.value()));
+        match self.form {
+            Form::Table(version) => {
+                Bytes::from(self.table(version, objects().collect(), metadata, true).to_string())
+            }
+            Form::Metadata => {
+                let items: Vec<Value> = objects().map(|object| partial(&object)).collect();
+                let (kind, api_version) = ("PartialObjectMetadataList", "meta.k8s.io/v1");
+                let list =
+                    json!({"kind": kind, "apiVersion": api_version, "metadata": metadata, "items": items});
+                Bytes::from(list.to_string())
+            }
+            Form::Object => self.plain_list(listed, &metadata),
+        }
+    }
+
+    /// Puts the items' bytes together without parsing them, where they are in the right version.
+    fn plain_list(&self, listed: &Listed, metadata: &Value) -> Bytes {
+        let head = format!(
+            "{{\"kind\":\"{}\",\"apiVersion\":\"{}\",\"metadata\":{metadata},\"items\":[",
+            self.kind.list_kind(),
+            self.kind.api_version()
+        );
+        let size: usize = listed.items.iter().map(|stored| stored.bytes.len() + 1).sum();
+        let mut bytes = BytesMut::with_capacity(head.len() + size + 2);
+        bytes.extend_from_slice(head.as_bytes());
+        for (index, stored) in listed.items.iter().enumerate() {
+            if index > 0 {
+                bytes.extend_from_slice(b",");
+            }
+            bytes.extend_from_slice(&self.stored(stored));
+        }
+        bytes.extend_from_slice(b"]}");
+        bytes.freeze()
+    }
+
+    /// An object as an event of a watch has it.
+    pub(crate) fn watched(&mut self, bytes: &Bytes) -> Value {
+        let object = verbs::to_version(&self.kind, serde_json::from_slice(bytes).unwrap_or_default());
+        match self.form {
+            Form::Object => object,
+            Form::Metadata => partial(&object),
+            Form::Table(version) => {
+                let metadata = json!({"resourceVersion": object::text(&object, "metadata.resourceVersion")});
+                let columns = !std::mem::replace(&mut self.columns_shown, true);
+                self.table(version, vec![object], metadata, columns)
+            }
+        }
+    }
+
+    /// The object of a bookmark.
+    pub(crate) fn bookmark(&self, metadata: Value) -> Value {
+        match self.form {
+            Form::Object => {
+                json!({"kind": self.kind.kind, "apiVersion": self.kind.api_version(), "metadata": metadata})
+            }
+            Form::Metadata => {
+                json!({"kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1", "metadata": metadata})
+            }
+            Form::Table(version) => {
+                // client-go reads the revision of the row's object, kubectl the table's.
+                let object = json!({"kind": self.kind.kind, "apiVersion": self.kind.api_version(), "metadata": metadata});
+                let rows = json!([{"cells": [], "object": object}]);
+                let api_version = format!("meta.k8s.io/{version}");
+                let metadata = json!({"resourceVersion": object["metadata"]["resourceVersion"]});
+                json!({"kind": "Table", "apiVersion": api_version, "metadata": metadata, "columnDefinitions": [], "rows": rows})
+            }
+        }
+    }
+
+    fn table(&self, version: &str, objects: Vec<Value>, metadata: Value, columns: bool) -> Value {
+        let now = Timestamp::now();
+        let printer = table::printer(&self.kind);
+        let rows: Vec<Value> = objects
+            .into_iter()
+            .map(|object| {
+                let mut row = json!({"cells": printer.cells(&object, now)});
+                if let Some(conditions) = table::conditions(&self.kind, &object) {
+                    row["conditions"] = conditions;
+                }
+                match self.include_object.as_str() {
+                    "None" => {}
+                    "Object" => row["object"] = object,
+                    _ => row["object"] = partial(&object),
+                }
+                row
+            })
+            .collect();
+        let definitions = if columns { printer.definitions() } else { Value::Null };
+        let api_version = format!("meta.k8s.io/{version}");
+        json!({
+            "kind": "Table", "apiVersion": api_version, "metadata": metadata,
+            "columnDefinitions": definitions, "rows": rows,
+        })
+    }
+}
+
+fn partial(object: &Value) -> Value {
+    json!({"kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1", "metadata": object["metadata"]})
+}

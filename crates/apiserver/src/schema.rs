@@ -1,0 +1,219 @@
+//! Schemas, compactly: what fields an object may have, their types, and how its lists merge.
+//!
+//! One form serves the built-in kinds (read from k8s-openapi when a kind is first used, without its texts) and
+//! custom ones (read from a CRD's `openAPIV3Schema`). [`decode`] checks types and finds unknown fields,
+//! [`validate`] checks values, [`Schema::apply_defaults`] fills in a CRD's defaults; patches and server-side apply
+//! ask for [`Schema::list`] and [`Schema::atomic`].
+
+pub(crate) mod builtin;
+pub(crate) mod decode;
+pub(crate) mod read;
+pub(crate) mod validate;
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, OnceLock};
+
+use serde_json::Value;
+
+/// Reading recurses; deeper objects and schemas are refused. serde_json itself stops at 128.
+pub(crate) const DEPTH_MAX: usize = 128;
+
+/// The JSON type of a value.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) enum Type {
+    #[default]
+    Any,
+    Object,
+    Array,
+    String,
+    Integer,
+    Number,
+    Boolean,
+    /// `x-kubernetes-int-or-string`.
+    IntOrString,
+    /// A number with a unit, written as a string or a number, kept in its canonical form.
+    Quantity,
+}
+
+impl Type {
+    /// The word for it in OpenAPI.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Any => "any",
+            Self::Object => "object",
+            Self::Array => "array",
+            Self::String => "string",
+            Self::Integer => "integer",
+            Self::Number => "number",
+            Self::Boolean => "boolean",
+            Self::IntOrString | Self::Quantity => "integer,string",
+        }
+    }
+}
+
+/// How two versions of a list become one (`x-kubernetes-list-type`).
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(crate) enum ListType {
+    /// The list is one value.
+    #[default]
+    Atomic,
+    /// A set of scalars.
+    Set,
+    /// Items are told apart by these fields.
+    Map(Vec<String>),
+}
+
+/// What a value may be, besides its type; only CRDs say this much.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Rules {
+    pub(crate) allowed: Vec<Value>,
+    pub(crate) minimum: Option<f64>,
+    pub(crate) maximum: Option<f64>,
+    pub(crate) exclusive_minimum: bool,
+    pub(crate) exclusive_maximum: bool,
+    pub(crate) multiple_of: Option<f64>,
+    pub(crate) length_min: Option<usize>,
+    pub(crate) length_max: Option<usize>,
+    pub(crate) items_min: Option<usize>,
+    pub(crate) items_max: Option<usize>,
+    pub(crate) unique: bool,
+    pub(crate) properties_min: Option<usize>,
+    pub(crate) properties_max: Option<usize>,
+    pub(crate) pattern: Option<Pattern>,
+    pub(crate) all_of: Vec<Schema>,
+    pub(crate) any_of: Vec<Schema>,
+    pub(crate) one_of: Vec<Schema>,
+    pub(crate) not: Option<Box<Schema>>,
+}
+
+/// A regular expression, compiled when it is first needed.
+#[derive(Debug, Clone)]
+pub(crate) struct Pattern {
+    pub(crate) text: String,
+    compiled: Arc<OnceLock<Option<regex::Regex>>>,
+}
+
+/// Memory a compiled pattern of a CRD may take; the regex crate's own limit is 10 MB, too much for many patterns.
+const PATTERN_BYTES_MAX: usize = 1 << 20;
+
+impl Pattern {
+    pub(crate) fn new(text: &str) -> Self {
+        Self { text: text.to_owned(), compiled: Arc::default() }
+    }
+
+    pub(crate) fn compile(text: &str) -> Option<regex::Regex> {
+        regex::RegexBuilder::new(text).size_limit(PATTERN_BYTES_MAX).build().ok()
+    }
+
+    /// A pattern that does not compile is refused with its CRD, so it constrains nothing here.
+    pub(crate) fn matches(&self, value: &str) -> bool {
+        self.compiled
+            .get_or_init(|| Self::compile(&self.text))
+            .as_ref()
+            .is_none_or(|regex| regex.is_match(value))
+    }
+}
+
+/// The schema of one value.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Schema {
+    pub(crate) kind: Type,
+    /// Another schema by name, of a built-in type (`io.k8s.api.core.v1.PodSpec`).
+    pub(crate) reference: Option<Box<str>>,
+    pub(crate) format: Option<Box<str>>,
+    pub(crate) properties: BTreeMap<Box<str>, Schema>,
+    pub(crate) additional: Option<Box<Schema>>,
+    pub(crate) items: Option<Box<Schema>>,
+    pub(crate) required: Vec<Box<str>>,
+    pub(crate) list: ListType,
+    /// A map or struct that is one value (`x-kubernetes-map-type: atomic`).
+    pub(crate) atomic: bool,
+    pub(crate) nullable: bool,
+    /// `x-kubernetes-preserve-unknown-fields`.
+    pub(crate) open: bool,
+    pub(crate) default: Option<Box<Value>>,
+    pub(crate) rules: Option<Box<Rules>>,
+}
+
+static ANY: Schema = Schema {
+    kind: Type::Any,
+    reference: None,
+    format: None,
+    properties: BTreeMap::new(),
+    additional: None,
+    items: None,
+    required: Vec::new(),
+    list: ListType::Atomic,
+    atomic: false,
+    nullable: true,
+    open: true,
+    default: None,
+    rules: None,
+};
+
+impl Schema {
+    /// The schema that says nothing.
+    pub(crate) fn any() -> &'static Self {
+        &ANY
+    }
+
+    pub(crate) fn referring(name: &str) -> Self {
+        Self { reference: Some(name.into()), ..Self::default() }
+    }
+
+    /// The schema itself, or the one it refers to.
+    pub(crate) fn resolved(&self) -> &Self {
+        match &self.reference {
+            Some(name) => builtin::definition(name).unwrap_or(&ANY),
+            None => self,
+        }
+    }
+
+    /// The schema of a field or map value; nothing when there may be none.
+    pub(crate) fn field(&self, key: &str) -> Option<&Self> {
+        let own = self.resolved();
+        let found = own.properties.get(key).or(own.additional.as_deref());
+        found.or_else(|| (own.open || own.kind == Type::Any).then_some(&ANY))
+    }
+
+    /// The schema of a field, or the one that says nothing.
+    pub(crate) fn field_or_any(&self, key: &str) -> &Self {
+        self.field(key).unwrap_or(&ANY)
+    }
+
+    /// The schema of the items.
+    pub(crate) fn item(&self) -> &Self {
+        self.resolved().items.as_deref().unwrap_or(&ANY)
+    }
+
+    /// Is a map or struct here one value?
+    pub(crate) fn is_atomic(&self) -> bool {
+        self.atomic || self.resolved().atomic
+    }
+
+    /// Fills in the defaults, where a value is absent (or null, but may not be).
+    pub(crate) fn apply_defaults(&self, value: &mut Value) {
+        let own = self.resolved();
+        match value {
+            Value::Object(map) => {
+                for (key, schema) in &own.properties {
+                    if let Some(default) = &schema.default {
+                        let slot = map.entry(key.to_string()).or_insert(Value::Null);
+                        if slot.is_null() && !schema.nullable {
+                            *slot = (**default).clone();
+                        }
+                    }
+                    if let Some(inner) = map.get_mut(&**key) {
+                        schema.apply_defaults(inner);
+                    }
+                }
+                if let Some(additional) = &own.additional {
+                    let others = map.iter_mut().filter(|(key, _)| !own.properties.contains_key(key.as_str()));
+                    others.for_each(|(_, inner)| additional.apply_defaults(inner));
+                }
+            }
+            Value::Array(items) => items.iter_mut().for_each(|item| self.item().apply_defaults(item)),
+            _ => {}
+        }
+    }
+}

@@ -1,0 +1,144 @@
+//! Schemas of the built-in kinds, from k8s-openapi, and how their lists merge.
+//!
+//! A definition is read when a kind that needs it is first used, without descriptions, and stays: there are some
+//! hundreds in all, each once. How lists merge is not in k8s-openapi's schemas; `lists.txt` has one line for each
+//! list or struct that is not merged the plain way: definition, field (`.` for the definition itself), `map` with
+//! its keys, `set` or `atomic`.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, OnceLock, PoisonError, RwLock};
+
+use k8s_openapi::schemars::SchemaGenerator;
+use k8s_openapi::schemars::generate::SchemaSettings;
+use serde_json::Value;
+
+use super::{ListType, Schema};
+
+static DEFINITIONS: RwLock<BTreeMap<Box<str>, &'static Schema>> = RwLock::new(BTreeMap::new());
+
+/// One line of `lists.txt`.
+pub(crate) struct Merge {
+    pub(crate) field: &'static str,
+    pub(crate) list: ListType,
+    pub(crate) atomic: bool,
+}
+
+/// How the lists of a definition merge.
+pub(crate) fn merges(definition: &str) -> &'static [Merge] {
+    static TABLE: OnceLock<BTreeMap<&'static str, Vec<Merge>>> = OnceLock::new();
+    let table = TABLE.get_or_init(|| {
+        let mut table: BTreeMap<&'static str, Vec<Merge>> = BTreeMap::new();
+        for line in include_str!("lists.txt").lines() {
+            let words: Vec<&'static str> = line.split(' ').collect();
+            let (&[definition, field, how], keys) = (&words[..3], words.get(3)) else { continue };
+            let list = match (how, keys) {
+                ("map", Some(keys)) => ListType::Map(keys.split(',').map(str::to_owned).collect()),
+                ("set", _) => ListType::Set,
+                _ => ListType::Atomic,
+            };
+            table.entry(definition).or_default().push(Merge { field, list, atomic: how == "atomic" });
+        }
+        table
+    });
+    table.get(definition).map_or(&[], Vec::as_slice)
+}
+
+/// A definition that was read already.
+pub(crate) fn definition(name: &str) -> Option<&'static Schema> {
+    let found = || DEFINITIONS.read().unwrap_or_else(PoisonError::into_inner).get(name).copied();
+    found().or_else(|| {
+        // ObjectMeta is the only one that custom resources refer to, perhaps before any built-in kind is used.
+        if name == super::read::OBJECT_META {
+            of("", "v1", "ConfigMap")?;
+        }
+        found()
+    })
+}
+
+/// The schema of a built-in kind; reads it and what it refers to on first use.
+pub(crate) fn of(group: &str, version: &str, kind: &str) -> Option<Arc<Schema>> {
+    static ROOTS: RwLock<BTreeMap<String, Option<Arc<Schema>>>> = RwLock::new(BTreeMap::new());
+    let key = format!("{group}/{version}/{kind}");
+    if let Some(found) = ROOTS.read().unwrap_or_else(PoisonError::into_inner).get(&key) {
+        return found.clone();
+    }
+    let root = generate(group, version, kind).map(|generated| {
+        let mut known = DEFINITIONS.write().unwrap_or_else(PoisonError::into_inner);
+        for (name, json) in &generated.definitions {
+            if !known.contains_key(name.as_str()) {
+                known.insert(name.as_str().into(), Box::leak(Box::new(read(name, json))));
+            }
+        }
+        Arc::new(Schema::referring(&generated.root))
+    });
+    ROOTS.write().unwrap_or_else(PoisonError::into_inner).insert(key, root.clone());
+    root
+}
+
+fn read(name: &str, json: &Value) -> Schema {
+    let mut schema = Schema::read(json);
+    for merge in merges(name) {
+        let target =
+            if merge.field == "." { Some(&mut schema) } else { schema.properties.get_mut(merge.field) };
+        if let Some(target) = target {
+            target.list = merge.list.clone();
+            target.atomic = merge.atomic;
+        }
+    }
+    schema
+}
+
+/// Schemas as JSON, with their texts: for OpenAPI, and to be read once.
+pub(crate) struct Generated {
+    /// The name of the kind's own definition.
+    pub(crate) root: String,
+    pub(crate) definitions: serde_json::Map<String, Value>,
+}
+
+macro_rules! generators {
+    ($($group:literal $version:literal $module:path { $($kind:ident)* })*) => {
+        /// The JSON schema of a built-in kind and of all it refers to.
+        pub(crate) fn generate(group: &str, version: &str, kind: &str) -> Option<Generated> {
+            let mut generator = SchemaGenerator::new(SchemaSettings::openapi3());
+            let reference = match (group, version, kind) {
+                $($(($group, $version, stringify!($kind)) => {
+                    use $module as module;
+                    generator.subschema_for::<module::$kind>()
+                })*)*
+                _ => return None,
+            };
+            let root = reference.as_value().get("$ref")?.as_str()?.rsplit('/').next()?.to_owned();
+            Some(Generated { root, definitions: generator.take_definitions(true) })
+        }
+    };
+}
+
+generators! {
+    "" "v1" k8s_openapi::api::core::v1 {
+        ConfigMap Endpoints Event LimitRange Namespace Node PersistentVolumeClaim PersistentVolume Pod PodTemplate
+        ReplicationController ResourceQuota Secret ServiceAccount Service Binding
+    }
+    "apps" "v1" k8s_openapi::api::apps::v1 { ControllerRevision DaemonSet Deployment ReplicaSet StatefulSet }
+    "events.k8s.io" "v1" k8s_openapi::api::events::v1 { Event }
+    "authentication.k8s.io" "v1" k8s_openapi::api::authentication::v1 { SelfSubjectReview }
+    "authorization.k8s.io" "v1" k8s_openapi::api::authorization::v1 {
+        LocalSubjectAccessReview SelfSubjectAccessReview SelfSubjectRulesReview SubjectAccessReview
+    }
+    "autoscaling" "v2" k8s_openapi::api::autoscaling::v2 { HorizontalPodAutoscaler }
+    "autoscaling" "v1" k8s_openapi::api::autoscaling::v1 { HorizontalPodAutoscaler Scale }
+    "batch" "v1" k8s_openapi::api::batch::v1 { CronJob Job }
+    "certificates.k8s.io" "v1" k8s_openapi::api::certificates::v1 { CertificateSigningRequest }
+    "networking.k8s.io" "v1" k8s_openapi::api::networking::v1 { Ingress IngressClass NetworkPolicy }
+    "policy" "v1" k8s_openapi::api::policy::v1 { Eviction PodDisruptionBudget }
+    "rbac.authorization.k8s.io" "v1" k8s_openapi::api::rbac::v1 { ClusterRole ClusterRoleBinding Role RoleBinding }
+    "storage.k8s.io" "v1" k8s_openapi::api::storage::v1 { StorageClass }
+    "admissionregistration.k8s.io" "v1" k8s_openapi::api::admissionregistration::v1 {
+        MutatingWebhookConfiguration ValidatingWebhookConfiguration
+    }
+    "apiextensions.k8s.io" "v1" k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1 {
+        CustomResourceDefinition
+    }
+    "scheduling.k8s.io" "v1" k8s_openapi::api::scheduling::v1 { PriorityClass }
+    "coordination.k8s.io" "v1" k8s_openapi::api::coordination::v1 { Lease }
+    "discovery.k8s.io" "v1" k8s_openapi::api::discovery::v1 { EndpointSlice }
+}

@@ -1,0 +1,178 @@
+//! Types and unknown fields: what Kubernetes finds while it decodes a body, all of it at once.
+//!
+//! Unknown fields are removed and their paths kept: whether they are an error is decided by `fieldValidation`.
+//! Nulls in built-in kinds are as good as absent, as in Go; quantities become canonical.
+
+use serde_json::Value;
+
+use super::{Schema, Type};
+use crate::quantity::Quantity;
+
+/// What was found.
+#[derive(Debug, Default)]
+pub(crate) struct Report {
+    /// Paths of fields that the schema does not know.
+    pub(crate) unknown: Vec<String>,
+    /// A sentence for each value of the wrong type.
+    pub(crate) wrong: Vec<String>,
+}
+
+/// Problems reported of one kind at most; a body of a million unknown fields gets an error of readable size.
+const PROBLEMS_MAX: usize = 100;
+
+/// Decodes as a built-in kind: checks types as Go's JSON decoder does, removes nulls and unknown fields.
+pub(crate) fn typed(schema: &Schema, value: &mut Value) -> Report {
+    let mut report = Report::default();
+    Walk { report: &mut report, custom: false }.visit(schema, value, "", "");
+    report
+}
+
+/// Removes unknown fields of a custom resource; types are [`super::validate`]'s matter.
+pub(crate) fn prune(schema: &Schema, value: &mut Value) -> Report {
+    let mut report = Report::default();
+    Walk { report: &mut report, custom: true }.visit(schema, value, "", "");
+    report
+}
+
+struct Walk<'a> {
+    report: &'a mut Report,
+    custom: bool,
+}
+
+impl Walk<'_> {
+    fn visit(&mut self, schema: &Schema, value: &mut Value, path: &str, owner: &str) {
+        let own = schema.resolved();
+        let owner = schema.reference.as_deref().map_or(owner, |name| name.rsplit('.').next().unwrap_or(name));
+        // metadata and what is under it is typed in custom resources too.
+        let strict = !self.custom || path == "metadata" || path.starts_with("metadata.");
+        if strict && let Err(why) = scalar(own, value) {
+            self.wrong(path, owner, &why);
+            return;
+        }
+        match value {
+            Value::Object(map) if own.kind == Type::Object || !own.properties.is_empty() => {
+                if strict {
+                    map.retain(|_, value| !value.is_null());
+                }
+                let keys: Vec<String> = map.keys().cloned().collect();
+                for key in keys {
+                    let inner_path = if path.is_empty() { key.clone() } else { format!("{path}.{key}") };
+                    match (own.field(&key), map.get_mut(&key)) {
+                        (Some(schema), Some(inner)) => self.visit(schema, inner, &inner_path, owner),
+                        _ => {
+                            map.remove(&key);
+                            self.unknown(inner_path);
+                        }
+                    }
+                }
+            }
+            Value::Array(items) => {
+                for (index, item) in items.iter_mut().enumerate() {
+                    self.visit(schema.item(), item, &format!("{path}[{index}]"), owner);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn unknown(&mut self, path: String) {
+        if self.report.unknown.len() < PROBLEMS_MAX {
+            self.report.unknown.push(path);
+        }
+    }
+
+    fn wrong(&mut self, path: &str, owner: &str, why: &Mismatch) {
+        if self.report.wrong.len() < PROBLEMS_MAX {
+            self.report.wrong.push(match why {
+                Mismatch::Type { found, wanted } => {
+                    format!(
+                        "json: cannot unmarshal {found} into Go struct field {owner}.{path} of type {wanted}"
+                    )
+                }
+                Mismatch::Text(text) => format!("{path}: {text}"),
+            });
+        }
+    }
+}
+
+enum Mismatch {
+    Type { found: &'static str, wanted: &'static str },
+    Text(String),
+}
+
+/// Checks one value, and makes a quantity canonical.
+fn scalar(schema: &Schema, value: &mut Value) -> Result<(), Mismatch> {
+    let wanted = match (schema.kind, &*value) {
+        (Type::Quantity, Value::String(_) | Value::Number(_)) => return quantity(value),
+        (Type::String, Value::String(text)) => return formatted(schema, text),
+        (Type::Integer, Value::Number(number)) => return integer(schema, number),
+        (Type::Any, _)
+        | (_, Value::Null)
+        | (Type::Object, Value::Object(_))
+        | (Type::Array, Value::Array(_))
+        | (Type::Number, Value::Number(_))
+        | (Type::Boolean, Value::Bool(_))
+        | (Type::IntOrString, Value::String(_)) => return Ok(()),
+        (Type::IntOrString, Value::Number(number)) if number.is_i64() => return Ok(()),
+        (Type::Object, _) if schema.additional.is_some() => "map[string]string",
+        (Type::Object, _) => "struct",
+        (Type::Array, _) => "[]struct",
+        (Type::String, _) => "string",
+        (Type::Integer, _) => integer_type(schema),
+        (Type::Number, _) => "float64",
+        (Type::Boolean, _) => "bool",
+        (Type::IntOrString, _) => "intstr.IntOrString",
+        (Type::Quantity, _) => "resource.Quantity",
+    };
+    Err(Mismatch::Type { found: found(value), wanted })
+}
+
+fn found(value: &Value) -> &'static str {
+    match value {
+        Value::Null => "null",
+        Value::Bool(_) => "bool",
+        Value::Number(_) => "number",
+        Value::String(_) => "string",
+        Value::Array(_) => "array",
+        Value::Object(_) => "object",
+    }
+}
+
+fn integer_type(schema: &Schema) -> &'static str {
+    if schema.format.as_deref() == Some("int64") { "int64" } else { "int32" }
+}
+
+fn integer(schema: &Schema, number: &serde_json::Number) -> Result<(), Mismatch> {
+    let small = schema.format.as_deref() == Some("int32");
+    match number.as_i64() {
+        Some(value) if !small || i32::try_from(value).is_ok() => Ok(()),
+        _ => Err(Mismatch::Type { found: "number", wanted: integer_type(schema) }),
+    }
+}
+
+fn quantity(value: &mut Value) -> Result<(), Mismatch> {
+    let text = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+    match Quantity::parse(&text) {
+        Ok(quantity) => {
+            *value = Value::String(quantity.to_string());
+            Ok(())
+        }
+        Err(why) => Err(Mismatch::Text(why)),
+    }
+}
+
+fn formatted(schema: &Schema, text: &str) -> Result<(), Mismatch> {
+    match schema.format.as_deref() {
+        Some("date-time") if text.parse::<jiff::Timestamp>().is_err() => Err(Mismatch::Text(format!(
+            "parsing time \"{text}\" as \"2006-01-02T15:04:05Z07:00\": cannot parse it; write it like 2026-01-02T15:04:05Z"
+        ))),
+        Some("byte") => {
+            use base64::Engine;
+            match base64::engine::general_purpose::STANDARD.decode(text) {
+                Ok(_) => Ok(()),
+                Err(error) => Err(Mismatch::Text(format!("illegal base64 data: {error}"))),
+            }
+        }
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,179 @@
+//! Addresses of Services: a ClusterIP for each, a node port for each port of NodePort and LoadBalancer Services.
+//!
+//! ClusterIPs come from [`CLUSTER_IPS`] (`127.96.0.0/12`): addresses that exist on the loopback interface of every
+//! Linux machine and that nothing else uses, so the node can listen on them without privileges. Node ports come from
+//! Kubernetes' range. What is taken is read from the stored Services at each allocation (under a lock), so there is
+//! no second book that could go wrong.
+
+use std::collections::BTreeSet;
+use std::net::Ipv4Addr;
+
+use serde_json::{Value, json};
+
+use crate::kinds::Kind;
+use crate::object::{self, items_mut, set, text};
+use crate::server::Inner;
+use crate::status::FieldError;
+
+/// First address and number of ClusterIPs: 127.96.0.0/12.
+const CLUSTER_IPS: (Ipv4Addr, u32) = (Ipv4Addr::new(127, 96, 0, 0), 1 << 20);
+/// Kubernetes' default `--service-node-port-range`.
+const NODE_PORTS: std::ops::RangeInclusive<i64> = 30000..=32767;
+const STORAGE: &str = "core/services";
+
+/// What other Services have.
+#[derive(Default)]
+struct Taken {
+    ips: BTreeSet<Ipv4Addr>,
+    /// Protocol and port.
+    ports: BTreeSet<(String, i64)>,
+}
+
+impl Taken {
+    fn read(server: &Inner, except_uid: &str) -> Self {
+        let mut taken = Self::default();
+        let (services, _) = server.store.list(&STORAGE.into(), "", None);
+        for service in services.iter().map(crate::store::Stored::value) {
+            if text(&service, "metadata.uid") == except_uid {
+                continue;
+            }
+            taken.ips.extend(text(&service, "spec.clusterIP").parse::<Ipv4Addr>());
+            for port in object::list(&service, "spec.ports") {
+                if let Some(number) = object::integer(port, "nodePort") {
+                    taken.ports.insert((text(port, "protocol").to_owned(), number));
+                }
+            }
+        }
+        taken
+    }
+}
+
+/// Fills in the addresses of a Service, and says which wanted ones it cannot have.
+pub(crate) fn allocate(
+    server: &Inner,
+    kind: &Kind,
+    service: &mut Value,
+    old: Option<&Value>,
+) -> Vec<FieldError> {
+    if !kind.is(STORAGE) {
+        return Vec::new();
+    }
+    let taken = Taken::read(server, text(service, "metadata.uid"));
+    let mut errors = Vec::new();
+    let service_type = text(service, "spec.type").to_owned();
+    if service_type == "ExternalName" {
+        for path in ["spec.clusterIP", "spec.clusterIPs"] {
+            object::remove(service, path);
+        }
+    } else {
+        cluster_ip(service, old, &taken, &mut errors);
+    }
+    if ["NodePort", "LoadBalancer"].contains(&service_type.as_str()) {
+        node_ports(service, old, taken, &mut errors);
+    } else if old.is_some_and(|old| text(old, "spec.type") != service_type) {
+        for port in items_mut(object::ensure(service, "spec"), "ports") {
+            object::remove(port, "nodePort");
+        }
+    }
+    errors
+}
+
+fn cluster_ip(service: &mut Value, old: Option<&Value>, taken: &Taken, errors: &mut Vec<FieldError>) {
+    let before = old.map_or("", |old| text(old, "spec.clusterIP"));
+    if text(service, "spec.clusterIP").is_empty() && !before.is_empty() {
+        set(service, "spec.clusterIP", before.into());
+    }
+    let wanted = text(service, "spec.clusterIP").to_owned();
+    if wanted == "None" {
+        set(service, "spec.clusterIPs", json!(["None"]));
+        return;
+    }
+    if wanted.is_empty() {
+        match free_ip(taken, text(service, "metadata.uid")) {
+            Some(ip) => set(service, "spec.clusterIP", ip.to_string().into()),
+            None => errors.push(FieldError::invalid(
+                "spec.clusterIPs",
+                &json!([]),
+                "failed to allocate IP: range is full",
+            )),
+        }
+    } else if wanted != before {
+        let problem = match wanted.parse::<Ipv4Addr>() {
+            Err(_) => Some("must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)".to_owned()),
+            Ok(ip) if !in_range(ip) => Some(format!(
+                "failed to allocate IP {ip}: the provided IP ({ip}) is not in the valid range. The range of valid IPs is 127.96.0.0/12"
+            )),
+            Ok(ip) if taken.ips.contains(&ip) => {
+                Some(format!("failed to allocate IP {ip}: provided IP is already allocated"))
+            }
+            Ok(_) => None,
+        };
+        errors.extend(problem.map(|why| FieldError::invalid("spec.clusterIPs", &json!([wanted]), why)));
+    }
+    let ip = service["spec"]["clusterIP"].clone();
+    set(service, "spec.clusterIPs", json!([ip]));
+}
+
+fn in_range(ip: Ipv4Addr) -> bool {
+    let offset = u32::from(ip).wrapping_sub(u32::from(CLUSTER_IPS.0));
+    offset > 0 && offset < CLUSTER_IPS.1 - 1
+}
+
+/// Starts at a place of the uid's own, so that an address is not given again right after it was freed.
+fn free_ip(taken: &Taken, uid: &str) -> Option<Ipv4Addr> {
+    let start = u32::from_str_radix(uid.get(..8).unwrap_or("0"), 16).unwrap_or(0);
+    let candidate = |step: u32| {
+        let offset = 1 + (start.wrapping_add(step)) % (CLUSTER_IPS.1 - 2);
+        Ipv4Addr::from(u32::from(CLUSTER_IPS.0) + offset)
+    };
+    (0..CLUSTER_IPS.1).map(candidate).find(|ip| !taken.ips.contains(ip))
+}
+
+fn node_ports(service: &mut Value, old: Option<&Value>, mut taken: Taken, errors: &mut Vec<FieldError>) {
+    let before = |port: &Value| {
+        let same =
+            |other: &&Value| text(other, "name") == text(port, "name") && other["port"] == port["port"];
+        let found = old.into_iter().flat_map(|old| object::list(old, "spec.ports")).find(same);
+        found.and_then(|found| object::integer(found, "nodePort"))
+    };
+    let start = u32::from_str_radix(text(service, "metadata.uid").get(..6).unwrap_or("0"), 16).unwrap_or(0);
+    for (index, port) in items_mut(object::ensure(service, "spec"), "ports").enumerate() {
+        let protocol = text(port, "protocol").to_owned();
+        let path = format!("spec.ports[{index}].nodePort");
+        let wanted = object::integer(port, "nodePort").filter(|number| *number != 0).or_else(|| before(port));
+        let number = match wanted {
+            Some(number) if !NODE_PORTS.contains(&number) => {
+                errors.push(FieldError::invalid(
+                    path,
+                    &number.into(),
+                    "provided port is not in the valid range. The range of valid ports is 30000-32767",
+                ));
+                continue;
+            }
+            Some(number) if taken.ports.contains(&(protocol.clone(), number)) => {
+                errors.push(FieldError::invalid(path, &number.into(), "provided port is already allocated"));
+                continue;
+            }
+            Some(number) => number,
+            None => match free_port(&taken, &protocol, start) {
+                Some(number) => number,
+                None => {
+                    errors.push(FieldError::invalid(
+                        path,
+                        &0.into(),
+                        "failed to allocate a nodePort: range is full",
+                    ));
+                    continue;
+                }
+            },
+        };
+        port["nodePort"] = number.into();
+        taken.ports.insert((protocol, number));
+    }
+}
+
+fn free_port(taken: &Taken, protocol: &str, start: u32) -> Option<i64> {
+    let count = NODE_PORTS.end() - NODE_PORTS.start() + 1;
+    let candidate = |step: i64| NODE_PORTS.start() + (i64::from(start) + step) % count;
+    (0..count).map(candidate).find(|number| !taken.ports.contains(&(protocol.to_owned(), *number)))
+}

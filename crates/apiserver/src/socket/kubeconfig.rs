@@ -1,0 +1,43 @@
+//! The kubeconfig: address, CA and token in the form that kubectl reads. It is a secret, and its file is 0600.
+
+use std::fs::{File, OpenOptions, rename};
+use std::io::{self, Write};
+use std::net::SocketAddr;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+
+use base64::Engine;
+
+/// The name of cluster, user and context.
+const NAME: &str = "flyball";
+
+/// A kubeconfig.
+pub(crate) fn render(address: SocketAddr, ca_pem: &str, token: &str) -> String {
+    let ca = base64::engine::general_purpose::STANDARD.encode(ca_pem);
+    format!(
+        "apiVersion: v1\nkind: Config\ncurrent-context: {NAME}\n\
+         clusters:\n- name: {NAME}\n  cluster:\n    server: https://{address}\n    certificate-authority-data: {ca}\n\
+         users:\n- name: {NAME}\n  user:\n    token: {token}\n\
+         contexts:\n- name: {NAME}\n  context:\n    cluster: {NAME}\n    user: {NAME}\n    namespace: default\n"
+    )
+}
+
+/// Writes a file that only its owner may read (0600), atomically: readers see the old file or the new one, whole.
+pub fn write_private(path: &Path, text: &str) -> io::Result<()> {
+    let file_name = path.file_name().ok_or_else(|| io::Error::other("the path has no file name"))?;
+    let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let unique = crate::uid::suffix();
+    let temporary = directory.join(format!(".{}.{unique}", file_name.to_string_lossy()));
+    let written = (|| {
+        let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&temporary)?;
+        file.write_all(text.as_bytes())?;
+        file.sync_all()?;
+        rename(&temporary, path)?;
+        File::open(directory)?.sync_all()
+    })();
+    if written.is_err() {
+        // Nothing else to do when the clean-up fails too.
+        let _ = std::fs::remove_file(&temporary);
+    }
+    written
+}

@@ -1,0 +1,181 @@
+//! The one thread that changes the store: batches, checks, commits, then shows.
+//!
+//! See [`crate::store`] for the order and why. A batch is whatever waits when the last commit is done, so a lone
+//! write pays one sync, and a hundred at once share one.
+
+use std::collections::BTreeMap;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+
+use bytes::Bytes;
+use tokio::sync::oneshot;
+
+use super::disk::{Disk, FLUSH_AFTER};
+use super::{Change, Event, Expected, Happened, Key, Refused, Shared, Stored};
+use crate::object;
+
+/// Changes committed together at most, so that the first of them does not wait for long.
+const BATCH_MAX: usize = 256;
+
+type Reply = oneshot::Sender<Result<Stored, Refused>>;
+
+enum Message {
+    Change(Box<Change>, Reply),
+    Stop,
+}
+
+/// The way to the writer thread; dropping it flushes and joins the thread.
+pub(super) struct Writer {
+    sender: Sender<Message>,
+    thread: Mutex<Option<JoinHandle<()>>>,
+}
+
+impl Writer {
+    pub(super) fn start(shared: Arc<Shared>, disk: Option<Disk>) -> Self {
+        let (sender, receiver) = channel();
+        let thread = std::thread::spawn(move || Worker { shared, disk }.run(&receiver));
+        Self { sender, thread: Mutex::new(Some(thread)) }
+    }
+
+    pub(super) fn send(&self, change: Change, reply: Reply) -> Result<(), ()> {
+        self.sender.send(Message::Change(Box::new(change), reply)).map_err(|_| ())
+    }
+
+    pub(super) fn stop(&self) {
+        // The thread is gone already when nobody receives.
+        let _ = self.sender.send(Message::Stop);
+        let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if thread.is_some_and(|thread| thread.join().is_err()) {
+            tracing::error!("the store's writer thread panicked");
+        }
+    }
+}
+
+impl Drop for Writer {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+struct Worker {
+    shared: Arc<Shared>,
+    disk: Option<Disk>,
+}
+
+impl Worker {
+    fn run(mut self, receiver: &Receiver<Message>) {
+        loop {
+            let first = match receiver.recv_timeout(FLUSH_AFTER) {
+                Ok(Message::Change(change, reply)) => (change, reply),
+                Ok(Message::Stop) | Err(RecvTimeoutError::Disconnected) => return self.flush(),
+                Err(RecvTimeoutError::Timeout) => {
+                    self.flush();
+                    continue;
+                }
+            };
+            let mut batch = vec![first];
+            let mut stop = false;
+            while batch.len() < BATCH_MAX && !stop {
+                match receiver.try_recv() {
+                    Ok(Message::Change(change, reply)) => batch.push((change, reply)),
+                    Ok(Message::Stop) => stop = true,
+                    Err(_) => break,
+                }
+            }
+            self.commit(batch);
+            if stop {
+                return self.flush();
+            }
+        }
+    }
+
+    fn flush(&mut self) {
+        if let Some(disk) = &mut self.disk
+            && let Err(error) = disk.flush()
+        {
+            tracing::error!(%error, "cannot write events and leases to the state directory");
+        }
+    }
+
+    fn commit(&mut self, batch: Vec<(Box<Change>, Reply)>) {
+        let relaxed = batch.iter().all(|(change, _)| change.relaxed);
+        let mut planned: Vec<(Event, Reply)> = Vec::with_capacity(batch.len());
+        for (change, reply) in batch {
+            match self.plan(*change, &planned) {
+                Ok(event) => planned.push((event, reply)),
+                Err(refused) => {
+                    // A caller that went away does not want the answer.
+                    let _ = reply.send(Err(refused));
+                }
+            }
+        }
+        if planned.is_empty() {
+            return;
+        }
+        let saved = match &mut self.disk {
+            Some(disk) => disk.commit(planned.iter().map(|(event, _)| event), relaxed),
+            None => Ok(()),
+        };
+        match saved {
+            Ok(()) => self.show(planned),
+            Err(error) => {
+                tracing::error!(%error, "the state directory refused a write");
+                for (_, reply) in planned {
+                    let _ = reply.send(Err(Refused::Disk(error.to_string())));
+                }
+            }
+        }
+    }
+
+    /// Checks the change against the state and what the batch did before it; the event it makes.
+    fn plan(&self, mut change: Change, planned: &[(Event, Reply)]) -> Result<Event, Refused> {
+        let (current, revision) = self.current(&change.key, planned);
+        let previous = match (change.expected, current) {
+            (Expected::Absent, None) => None,
+            (Expected::Absent, Some(_)) => return Err(Refused::Exists),
+            (Expected::Revision(_), None) => return Err(Refused::Missing),
+            (Expected::Revision(expected), Some(stored)) if stored.revision == expected => Some(stored.bytes),
+            (Expected::Revision(_), Some(_)) => return Err(Refused::Modified),
+        };
+        let revision = revision + 1;
+        object::set(&mut change.object, "metadata.resourceVersion", revision.to_string().into());
+        let happened = match (change.delete, &previous) {
+            (true, _) => Happened::Deleted,
+            (false, None) => Happened::Added,
+            (false, Some(_)) => Happened::Modified,
+        };
+        let object = Bytes::from(change.object.to_string());
+        Ok(Event { revision, key: change.key, happened, object, previous })
+    }
+
+    fn current(&self, key: &Key, planned: &[(Event, Reply)]) -> (Option<Stored>, u64) {
+        let state = self.shared.state.read().unwrap_or_else(PoisonError::into_inner);
+        let revision = planned.last().map_or(state.revision, |(event, _)| event.revision);
+        let current = match planned.iter().rev().find(|(event, _)| event.key == *key) {
+            Some((event, _)) if event.happened == Happened::Deleted => None,
+            Some((event, _)) => Some(Stored { revision: event.revision, bytes: event.object.clone() }),
+            None => state
+                .objects
+                .get(&key.resource)
+                .and_then(|objects: &BTreeMap<_, _>| objects.get(&key.path).cloned()),
+        };
+        (current, revision)
+    }
+
+    fn show(&self, planned: Vec<(Event, Reply)>) {
+        let mut replies = Vec::with_capacity(planned.len());
+        let revision = {
+            let mut state = self.shared.state.write().unwrap_or_else(PoisonError::into_inner);
+            for (event, reply) in planned {
+                replies.push((reply, Stored { revision: event.revision, bytes: event.object.clone() }));
+                state.apply(event);
+            }
+            state.revision
+        };
+        for (reply, stored) in replies {
+            let _ = reply.send(Ok(stored));
+        }
+        self.shared.revision.send_replace(revision);
+    }
+}

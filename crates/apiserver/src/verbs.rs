@@ -1,0 +1,144 @@
+//! Each verb once, for every kind: what is asked is in a [`Call`], what a kind needs is in its row.
+//!
+//! Writing goes one way for all verbs ([`write`]): decode, default, validate, admit, record who set what, store.
+//! Subresources with rules of their own (scale, eviction, log …) have a file each.
+
+pub(crate) mod delete;
+pub(crate) mod empty;
+pub(crate) mod evict;
+pub(crate) mod pod;
+pub(crate) mod read;
+pub(crate) mod review;
+pub(crate) mod scale;
+pub(crate) mod write;
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use jiff::Timestamp;
+use serde_json::Value;
+
+use crate::kinds::{Conversion, Kind, Sub};
+use crate::request::Parameters;
+use crate::server::Inner;
+use crate::status::{Failure, Result};
+use crate::store::{Key, Refused, Stored};
+
+/// A request for objects, as every verb gets it.
+pub(crate) struct Call<'a> {
+    pub(crate) server: &'a Arc<Inner>,
+    pub(crate) kind: Arc<Kind>,
+    /// "" for all namespaces or a cluster-scoped kind.
+    pub(crate) namespace: String,
+    /// "" for a collection.
+    pub(crate) name: String,
+    pub(crate) sub: Option<Sub>,
+    pub(crate) parameters: Parameters,
+    /// Who writes, for managedFields: `fieldManager`, or the first part of the user agent.
+    pub(crate) manager: String,
+    pub(crate) now: Timestamp,
+    /// Sentences for the `Warning` header.
+    pub(crate) warnings: Mutex<Vec<String>>,
+}
+
+impl Call<'_> {
+    pub(crate) fn key(&self) -> Key {
+        Key::new(&self.kind.storage, &self.namespace, &self.name)
+    }
+
+    pub(crate) fn warn(&self, sentence: impl Into<String>) {
+        self.warnings.lock().unwrap_or_else(PoisonError::into_inner).push(sentence.into());
+    }
+
+    /// The stored object, or 404.
+    pub(crate) fn stored(&self) -> Result<Stored> {
+        self.server.store.get(&self.key()).ok_or_else(|| Failure::not_found(&self.kind, &self.name))
+    }
+
+    /// The same request for another object or kind, without its parameters.
+    pub(crate) fn about(&self, kind: Arc<Kind>, namespace: &str, name: &str) -> Self {
+        Self {
+            server: self.server,
+            kind,
+            namespace: namespace.to_owned(),
+            name: name.to_owned(),
+            sub: None,
+            parameters: Parameters::default(),
+            manager: self.manager.clone(),
+            now: self.now,
+            warnings: Mutex::default(),
+        }
+    }
+
+    /// A call by the server itself.
+    pub(crate) fn internal<'s>(
+        server: &'s Arc<Inner>,
+        kind: Arc<Kind>,
+        namespace: &str,
+        name: &str,
+    ) -> Call<'s> {
+        Call {
+            server,
+            kind,
+            namespace: namespace.to_owned(),
+            name: name.to_owned(),
+            sub: None,
+            parameters: Parameters::default(),
+            manager: "flyball-apiserver".into(),
+            now: Timestamp::now(),
+            warnings: Mutex::default(),
+        }
+    }
+
+    pub(crate) fn refused(&self, refused: Refused) -> Failure {
+        match refused {
+            Refused::Exists => Failure::already_exists(&self.kind, &self.name),
+            Refused::Missing => Failure::not_found(&self.kind, &self.name),
+            Refused::Modified => Failure::modified(&self.kind, &self.name),
+            Refused::Disk(why) => Failure::internal(format!("the state directory cannot be written: {why}")),
+        }
+    }
+}
+
+/// Stored form → the form of this kind's version.
+pub(crate) fn to_version(kind: &Kind, mut stored: Value) -> Value {
+    match kind.conversion {
+        Conversion::HorizontalPodAutoscalerV1 => crate::convert::autoscaler_to_v1(stored),
+        Conversion::EventV1 => crate::convert::event_to_v1(stored),
+        Conversion::ApiVersion => {
+            if stored["apiVersion"] != kind.api_version() {
+                stored["apiVersion"] = kind.api_version().into();
+            }
+            stored
+        }
+    }
+}
+
+/// The form of this kind's version → stored form.
+pub(crate) fn to_stored(kind: &Kind, mut object: Value) -> Value {
+    match kind.conversion {
+        Conversion::HorizontalPodAutoscalerV1 => crate::convert::autoscaler_from_v1(object),
+        Conversion::EventV1 => crate::convert::event_from_v1(object),
+        Conversion::ApiVersion => {
+            object["apiVersion"] = kind.stored_api_version.clone().into();
+            object
+        }
+    }
+}
+
+/// Are the stored bytes what a client of this version gets?
+pub(crate) fn stored_is_version(kind: &Kind) -> bool {
+    kind.conversion == Conversion::ApiVersion
+        && (kind.custom.is_none() || kind.stored_api_version == kind.api_version())
+}
+
+/// A time as metadata has it: RFC 3339 in whole seconds.
+pub(crate) fn second(time: Timestamp) -> String {
+    time.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
+}
+
+impl Call<'_> {
+    /// The time of the request, as metadata has it.
+    pub(crate) fn now_text(&self) -> String {
+        second(self.now)
+    }
+}

@@ -1,0 +1,76 @@
+//! Emptying what is being deleted: a namespace's contents, a CRD's custom resources.
+//!
+//! Runs as a task from the deletion on (and again after a restart): deletes everything inside, waits until it is
+//! gone (pods take their grace period, finalizers their owners' time), then takes off the finalizer.
+
+use std::sync::Arc;
+
+use crate::kinds::Kind;
+use crate::object;
+use crate::server::Inner;
+use crate::status::Result;
+use crate::store::Key;
+
+use super::Call;
+use super::delete::{Options, delete_collection, release};
+
+/// Empties a namespace and lets it go.
+pub(crate) fn namespace(server: &Arc<Inner>, kind: &Arc<Kind>, name: &str) {
+    let (server, kind, name) = (server.clone(), kind.clone(), name.to_owned());
+    tokio::spawn(async move {
+        let contents = || server.registry().stored().into_iter().filter(|kind| kind.namespaced).collect();
+        until_empty(&server, &Key::new(&kind.storage, "", &name), &name, contents).await;
+        let mut call = Call::internal(&server, kind.clone(), "", &name);
+        report(release(&mut call, "spec.finalizers", "kubernetes").await, &name);
+    });
+}
+
+/// Deletes all objects of a custom kind, then lets its CRD go.
+pub(crate) fn definition(server: &Arc<Inner>, crd: &Arc<Kind>, name: &str, custom: Vec<Arc<Kind>>) {
+    let (server, crd, name) = (server.clone(), crd.clone(), name.to_owned());
+    tokio::spawn(async move {
+        until_empty(&server, &Key::new(&crd.storage, "", &name), "", || custom.clone()).await;
+        let mut call = Call::internal(&server, crd.clone(), "", &name);
+        report(release(&mut call, "metadata.finalizers", crate::crd::CLEANUP).await, &name);
+    });
+}
+
+fn report(result: Result<()>, name: &str) {
+    match result {
+        Ok(()) => {}
+        Err(failure) if failure.code == 404 => {}
+        Err(failure) => tracing::warn!(name, error = failure.message, "cannot finish a deletion"),
+    }
+}
+
+/// Deletes what is in `contents` until nothing is left, waking up whenever something was written.
+async fn until_empty(
+    server: &Arc<Inner>,
+    owner: &Key,
+    namespace: &str,
+    contents: impl Fn() -> Vec<Arc<Kind>>,
+) {
+    let mut moved = server.store.subscribe();
+    loop {
+        moved.mark_unchanged();
+        let mut left = 0;
+        for kind in contents() {
+            let (found, _) = server.store.list(&kind.storage, namespace, None);
+            let asked = found
+                .iter()
+                .all(|stored| object::at(&stored.value(), "metadata.deletionTimestamp").is_some());
+            if !found.is_empty() && !asked {
+                let call = Call::internal(server, kind.clone(), namespace, "");
+                report(delete_collection(&call, &Options::default()).await.map(drop), namespace);
+            }
+            left += server.store.list(&kind.storage, namespace, None).0.len();
+        }
+        if left == 0 || server.store.get(owner).is_none() {
+            return;
+        }
+        tokio::select! {
+            changed = moved.changed() => if changed.is_err() { return },
+            () = server.stopped() => return,
+        }
+    }
+}

@@ -1,0 +1,369 @@
+//! Create, update and patch: the one way into the store.
+//!
+//! An object goes through: identity (names, uid, resourceVersion), decoding (types, unknown fields), defaults, what
+//! the kind's strategy says (status is kept apart, addresses are allocated), validation, admission, managedFields.
+//! A patch that lost a race is applied again to the newer object, unless it said which version it is for.
+
+use serde_json::{Value, json};
+
+use super::{Call, to_stored, to_version};
+use crate::admission::Operation;
+use crate::apply::managed;
+use crate::kinds::Sub;
+use crate::object::{self, at, copy, remove, set, text};
+use crate::request::FieldValidation;
+use crate::schema::decode;
+use crate::status::{Failure, FieldError, Result};
+use crate::store::{Change, Expected, Key, Refused};
+use crate::{crd, defaults, services, uid, validate};
+
+/// A patch that lost this many races in a row gives up, as the API server's does.
+const RACES_MAX: usize = 5;
+
+/// What a write gives back.
+pub(crate) struct Written {
+    /// In the version of the call.
+    pub(crate) object: Value,
+    pub(crate) created: bool,
+}
+
+/// POST.
+pub(crate) async fn create(call: &mut Call<'_>, body: crate::body::Body) -> Result<Written> {
+    let mut object = body.value;
+    if !object.is_object() {
+        return Err(Failure::bad_request(format!("the body must be a {} object", call.kind.kind)));
+    }
+    if text(&object, "metadata.name").is_empty() && !text(&object, "metadata.generateName").is_empty() {
+        let generated = format!("{}{}", text(&object, "metadata.generateName"), uid::suffix());
+        set(&mut object, "metadata.name", generated.into());
+    }
+    identify(call, &mut object)?;
+    call.name = object::name(&object).to_owned();
+    strictly(call, &mut object, body.duplicates)?;
+    insert(call, object, managed::How::Update).await
+}
+
+/// Stores a decoded new object.
+pub(crate) async fn insert(call: &Call<'_>, object: Value, how: managed::How<'_>) -> Result<Written> {
+    if call.kind.namespaced {
+        namespace_is_open(call)?;
+    }
+    let mut object = to_stored(&call.kind, object);
+    initialize(call, &mut object);
+    defaults::apply(&call.kind, &mut object);
+    defaults::prepare_for_create(&call.kind, &mut object, call.now);
+    // Addresses and ports are given out one Service at a time, so that none is given twice.
+    let _allocating = call.server.allocation.lock().await;
+    let allocated = services::allocate(call.server, &call.kind, &mut object, None);
+    refuse_invalid(call, validate::create(&call.kind, &object).into_iter().chain(allocated).collect())?;
+    if call.kind.is(crd::STORAGE) {
+        crd::accept(call.server, &mut object, call.now);
+    }
+    call.server.admit(call, Operation::Create, Some(&object), None)?;
+    managed::record(call, how, None, &mut object)?;
+    if call.parameters.dry_run {
+        if call.server.store.get(&call.key()).is_some() {
+            return Err(Failure::already_exists(&call.kind, &call.name));
+        }
+        return Ok(Written { object: to_version(&call.kind, object), created: true });
+    }
+    let object =
+        commit(call, object, Expected::Absent, false).await.map_err(|refused| call.refused(refused))?;
+    call.server.written(&call.kind, &object);
+    Ok(Written { object: to_version(&call.kind, object), created: true })
+}
+
+/// PUT.
+pub(crate) async fn update(call: &Call<'_>, body: crate::body::Body) -> Result<Written> {
+    let mut object = body.value;
+    if !object.is_object() {
+        return Err(Failure::bad_request(format!("the body must be a {} object", call.kind.kind)));
+    }
+    identify(call, &mut object)?;
+    if object::name(&object) != call.name {
+        return Err(Failure::bad_request(format!(
+            "the name of the object ({}) does not match the name on the URL ({})",
+            object::name(&object),
+            call.name
+        )));
+    }
+    strictly(call, &mut object, body.duplicates)?;
+    modify(call, managed::How::Update, |_| Ok(Some(object.clone()))).await
+}
+
+/// Changes the stored object by a function from its present form (in the call's version) to the wanted one;
+/// `None` leaves it.
+pub(crate) async fn modify(
+    call: &Call<'_>,
+    how: managed::How<'_>,
+    change: impl Fn(&Value) -> Result<Option<Value>>,
+) -> Result<Written> {
+    for _ in 0..RACES_MAX {
+        let stored = call.stored()?;
+        let current = stored.value();
+        let Some(wanted) = change(&to_version(&call.kind, current.clone()))? else {
+            return Ok(Written { object: to_version(&call.kind, current), created: false });
+        };
+        let pinned = text(&wanted, "metadata.resourceVersion").to_owned();
+        if !pinned.is_empty() && pinned != stored.revision.to_string() {
+            return Err(Failure::modified(&call.kind, &call.name));
+        }
+        let _allocating = call.server.allocation.lock().await;
+        let object = prepare(call, &current, wanted, how)?;
+        if object == current || call.parameters.dry_run {
+            return Ok(Written { object: to_version(&call.kind, object), created: false });
+        }
+        let finished = is_finished(&object);
+        match commit(call, object, Expected::Revision(stored.revision), finished).await {
+            Ok(object) => {
+                call.server.written(&call.kind, &object);
+                return Ok(Written { object: to_version(&call.kind, object), created: false });
+            }
+            Err(Refused::Modified) => {}
+            Err(refused) => return Err(call.refused(refused)),
+        }
+    }
+    Err(Failure::modified(&call.kind, &call.name))
+}
+
+/// An object that waits for its deletion and that nobody holds any more.
+fn is_finished(object: &Value) -> bool {
+    let held = at(object, "metadata.deletionGracePeriodSeconds").and_then(Value::as_i64).unwrap_or(0) > 0;
+    at(object, "metadata.deletionTimestamp").is_some()
+        && object::list(object, "metadata.finalizers").is_empty()
+        && object::list(object, "spec.finalizers").is_empty()
+        && !held
+}
+
+/// The object to store when `wanted` replaces `current`.
+fn prepare(call: &Call<'_>, current: &Value, wanted: Value, how: managed::How<'_>) -> Result<Value> {
+    let kind = &call.kind;
+    let mut object = to_stored(kind, wanted);
+    let uid = text(&object, "metadata.uid");
+    if !uid.is_empty() && uid != text(current, "metadata.uid") {
+        let why = format!(
+            "Precondition failed: UID in precondition: {uid}, UID in object meta: {}",
+            text(current, "metadata.uid")
+        );
+        return Err(Failure::conflict(kind, &call.name, &why));
+    }
+    for path in [
+        "metadata.uid",
+        "metadata.creationTimestamp",
+        "metadata.deletionTimestamp",
+        "metadata.deletionGracePeriodSeconds",
+        "metadata.generation",
+        "metadata.generateName",
+        "metadata.resourceVersion",
+    ] {
+        copy(current, &mut object, path);
+    }
+    remove(&mut object, "metadata.selfLink");
+    separate_status(call, current, &mut object);
+    defaults::apply(kind, &mut object);
+    if call.sub != Some(Sub::Status) {
+        defaults::prepare_for_update(kind, current, &mut object, call.sub);
+        generation(call, current, &mut object);
+    }
+    let allocated = services::allocate(call.server, kind, &mut object, Some(current));
+    let mut errors = validate::update(kind, current, &object, call.sub);
+    errors.extend(allocated);
+    refuse_invalid(call, errors)?;
+    if kind.is(crd::STORAGE) && call.sub.is_none() {
+        crd::accept(call.server, &mut object, call.now);
+    }
+    call.server.admit(call, Operation::Update, Some(&object), Some(current))?;
+    managed::record(call, how, Some(current), &mut object)?;
+    Ok(object)
+}
+
+/// The main resource cannot change the status, and `/status` nothing else.
+fn separate_status(call: &Call<'_>, current: &Value, object: &mut Value) {
+    match call.sub {
+        Some(Sub::Status) => {
+            let mut kept = current.clone();
+            copy(object, &mut kept, "status");
+            copy(object, &mut kept, "metadata.managedFields");
+            if call.kind.is("core/pods") || call.kind.is("core/nodes") {
+                for path in ["metadata.labels", "metadata.annotations", "metadata.finalizers"] {
+                    copy(object, &mut kept, path);
+                }
+            }
+            *object = kept;
+        }
+        Some(Sub::Finalize) => {
+            let mut kept = current.clone();
+            copy(object, &mut kept, "spec.finalizers");
+            *object = kept;
+        }
+        Some(Sub::Binding) => {}
+        _ if call.kind.has(Sub::Status) => copy(current, object, "status"),
+        _ => {}
+    }
+}
+
+/// Kinds without a generation, though they have a spec.
+const WITHOUT_GENERATION: [&str; 7] = [
+    "core/services",
+    "core/namespaces",
+    "core/nodes",
+    "core/persistentvolumes",
+    "core/persistentvolumeclaims",
+    "core/resourcequotas",
+    "coordination.k8s.io/leases",
+];
+
+fn has_generation(call: &Call<'_>, object: &Value) -> bool {
+    call.kind.custom.is_some()
+        || (object.get("spec").is_some() && !WITHOUT_GENERATION.contains(&&*call.kind.storage))
+        || call.kind.group == "admissionregistration.k8s.io"
+}
+
+/// The generation counts changes of what is wanted: everything but metadata and status.
+fn generation(call: &Call<'_>, current: &Value, object: &mut Value) {
+    let wanted = |value: &Value| {
+        let mut wanted = value.clone();
+        for path in ["metadata", "status", "apiVersion"] {
+            remove(&mut wanted, path);
+        }
+        wanted
+    };
+    if has_generation(call, object) && wanted(current) != wanted(object) {
+        let before = object::integer(current, "metadata.generation").unwrap_or(0);
+        set(object, "metadata.generation", (before + 1).into());
+    }
+}
+
+fn initialize(call: &Call<'_>, object: &mut Value) {
+    for path in [
+        "metadata.resourceVersion",
+        "metadata.selfLink",
+        "metadata.deletionTimestamp",
+        "metadata.deletionGracePeriodSeconds",
+        "metadata.generation",
+    ] {
+        remove(object, path);
+    }
+    set(object, "metadata.uid", uid::uid().into());
+    set(object, "metadata.creationTimestamp", call.now_text().into());
+    if has_generation(call, object) {
+        set(object, "metadata.generation", 1.into());
+    }
+    if call.kind.has(Sub::Status) && !call.kind.is("core/nodes") {
+        remove(object, "status");
+    }
+}
+
+/// Checks apiVersion, kind and namespace, and fills them in where they are missing.
+pub(crate) fn identify(call: &Call<'_>, object: &mut Value) -> Result<()> {
+    let (api_version, kind) = (call.kind.api_version(), &call.kind.kind);
+    let given = |key: &str| object.get(key).and_then(Value::as_str).unwrap_or_default().to_owned();
+    for (key, given, wanted) in
+        [("apiVersion", given("apiVersion"), &api_version), ("kind", given("kind"), kind)]
+    {
+        if !given.is_empty() && given != *wanted {
+            return Err(Failure::bad_request(format!(
+                "the {key} in the data ({given}) does not match the expected {key} ({wanted})"
+            )));
+        }
+    }
+    object["apiVersion"] = api_version.into();
+    object["kind"] = kind.clone().into();
+    object::ensure(object, "metadata");
+    if !call.kind.namespaced {
+        remove(object, "metadata.namespace");
+        return Ok(());
+    }
+    match object::namespace(object) {
+        "" => set(object, "metadata.namespace", call.namespace.clone().into()),
+        namespace if namespace != call.namespace => {
+            return Err(Failure::bad_request(
+                "the namespace of the provided object does not match the namespace sent on the request",
+            ));
+        }
+        _ => {}
+    }
+    Ok(())
+}
+
+/// Decodes, and fills in the defaults of custom resources.
+pub(crate) fn strictly(call: &Call<'_>, object: &mut Value, duplicates: Vec<String>) -> Result<()> {
+    decoded(call, object, duplicates)?;
+    custom_defaults(call, object);
+    Ok(())
+}
+
+/// The defaults that a CRD's schema gives.
+pub(crate) fn custom_defaults(call: &Call<'_>, object: &mut Value) {
+    if let Some(custom) = &call.kind.custom {
+        custom.schema.apply_defaults(object);
+    }
+}
+
+/// Types and unknown fields by `fieldValidation`, in the version of the call.
+pub(crate) fn decoded(call: &Call<'_>, object: &mut Value, duplicates: Vec<String>) -> Result<()> {
+    let Some(schema) = call.kind.schema() else { return Ok(()) };
+    let managed_fields = remove(object, "metadata.managedFields");
+    let report = if call.kind.custom.is_some() {
+        decode::prune(&schema, object)
+    } else {
+        decode::typed(&schema, object)
+    };
+    if let Some(managed_fields) = managed_fields {
+        set(object, "metadata.managedFields", managed_fields);
+    }
+    let cannot = |why: &str| {
+        let (version, kind) = (&call.kind.version, &call.kind.kind);
+        Failure::bad_request(format!("{kind} in version \"{version}\" cannot be handled as a {kind}: {why}"))
+    };
+    if !report.wrong.is_empty() {
+        return Err(cannot(&report.wrong.join(", ")));
+    }
+    let unknown = report.unknown.iter().map(|path| format!("unknown field \"{path}\""));
+    let problems: Vec<String> =
+        unknown.chain(duplicates.iter().map(|path| format!("duplicate field \"{path}\""))).collect();
+    match call.parameters.field_validation {
+        FieldValidation::Strict if !problems.is_empty() => {
+            return Err(cannot(&format!("strict decoding error: {}", problems.join(", "))));
+        }
+        FieldValidation::Warn => problems.into_iter().for_each(|problem| call.warn(problem)),
+        _ => {}
+    }
+    Ok(())
+}
+
+pub(crate) fn refuse_invalid(call: &Call<'_>, errors: Vec<FieldError>) -> Result<()> {
+    if errors.is_empty() { Ok(()) } else { Err(Failure::invalid(&call.kind, &call.name, &errors)) }
+}
+
+/// Nothing new in a namespace that is not there or goes away.
+fn namespace_is_open(call: &Call<'_>) -> Result<()> {
+    let kind = call.server.registry().find("", "v1", "namespaces");
+    let Some(kind) = kind else { return Ok(()) };
+    let Some(namespace) = call.server.store.get(&Key::new(&kind.storage, "", &call.namespace)) else {
+        return Err(Failure::not_found(&kind, &call.namespace));
+    };
+    if at(&namespace.value(), "metadata.deletionTimestamp").is_some() {
+        let why = format!(
+            "unable to create new content in namespace {} because it is being terminated",
+            call.namespace
+        );
+        let mut failure = Failure::forbidden(&call.kind, &call.name, &why);
+        let cause = json!({"reason": "NamespaceTerminating", "message": why, "field": "metadata.namespace"});
+        set(failure.details.get_or_insert_with(|| json!({})), "causes", json!([cause]));
+        return Err(failure);
+    }
+    Ok(())
+}
+
+/// Stores; the object comes back with its resourceVersion.
+pub(crate) async fn commit(
+    call: &Call<'_>,
+    object: Value,
+    expected: Expected,
+    delete: bool,
+) -> std::result::Result<Value, Refused> {
+    let change = Change { key: call.key(), expected, object, delete, relaxed: call.kind.relaxed() };
+    let stored = call.server.store.write(change).await?;
+    Ok(stored.value())
+}
