@@ -15,9 +15,11 @@ mod vertical_pod_autoscaler;
 
 use k8s_openapi::api::autoscaling::v2::HorizontalPodAutoscaler;
 use k8s_openapi::api::core::v1::{LimitRange, PodSpec};
+use serde_json::Value;
 
 use crate::kinds::scaled_object::ScaledObject;
 use crate::problem::Problem;
+use crate::read::read;
 
 pub use behavior::check as check_behavior;
 pub use scaled_object::{admit_scaled_job, admit_scaled_object};
@@ -31,6 +33,38 @@ pub struct Admission {
     pub problems: Vec<Problem>,
     /// What the user should know about an object that is accepted.
     pub warnings: Vec<String>,
+}
+
+/// Checks an object of any kind that is created, or changed from an old one; nothing for kinds without rules here.
+///
+/// This is the whole admission function: whoever stores objects calls it with each, after the schema of the kind.
+pub fn admit(
+    object: &Value,
+    old: Option<&Value>,
+    neighbours: Neighbours<'_>,
+    check_query: CheckQuery<'_>,
+) -> Option<Admission> {
+    let field = |name: &str| object.get(name).and_then(Value::as_str);
+    let admission = match (field("apiVersion")?, field("kind")?) {
+        ("keda.sh/v1alpha1", "ScaledObject") => read(object).map(|object| {
+            let old = old.and_then(|old| read(old).ok());
+            admit_scaled_object(&object, old.as_ref(), neighbours, check_query)
+        }),
+        ("keda.sh/v1alpha1", "ScaledJob") => {
+            read(object).map(|object| admit_scaled_job(&object, check_query))
+        }
+        ("keda.sh/v1alpha1", "TriggerAuthentication") => {
+            read(object).map(|object| admit_trigger_authentication(&object))
+        }
+        ("keda.sh/v1alpha1", "ClusterTriggerAuthentication") => {
+            read(object).map(|object| admit_cluster_trigger_authentication(&object))
+        }
+        ("autoscaling.k8s.io/v1", "VerticalPodAutoscaler") => {
+            read(object).map(|object| admit_vertical_pod_autoscaler(&object))
+        }
+        _ => return None,
+    };
+    Some(admission.unwrap_or_else(|problems| Admission { problems, warnings: Vec::new() }))
 }
 
 /// The objects that a ScaledObject is checked against; all of its namespace.

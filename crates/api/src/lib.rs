@@ -7,6 +7,7 @@ pub mod lint;
 pub mod plan;
 pub mod problem;
 pub mod quantity;
+pub mod read;
 pub mod scaled_object;
 pub mod selector;
 pub mod status;

@@ -3,14 +3,13 @@
 //! kube-controller-manager repeats the events of a metric that fails at every evaluation and lets the API server count
 //! them. Here they are made when the condition they belong to changes.
 
-use flyball_engine::{Decision, Reason, Stage};
+use flyball_engine::{Cause, Decision, Reason, Stage};
 use k8s_openapi::api::autoscaling::v2::{
     HorizontalPodAutoscalerCondition, HorizontalPodAutoscalerSpec, HorizontalPodAutoscalerStatus,
 };
 use kube::ResourceExt;
 
-use super::hpa::{Outcome, Verdict, unavailable_words, verdict};
-use super::metric_name::sentence_name;
+use super::hpa::{Outcome, find, followed_metric, recommendation, unavailable_words};
 use crate::kinds::condition::PlainCondition;
 use crate::kinds::scaled_object::{ScaledObject, ScaledObjectStatus};
 
@@ -45,6 +44,7 @@ pub fn hpa_events(
     let mut events = failures(previous, spec, decision);
     let (size, reason) = (decision.desired, rescale_reason(spec, decision));
     match outcome {
+        _ if is_activation(spec, decision) => {}
         Outcome::Kept => {}
         Outcome::Rescaled => {
             events.push(Event::normal("SuccessfulRescale", format!("New size: {size}; reason: {reason}")));
@@ -57,25 +57,27 @@ pub fn hpa_events(
     events
 }
 
+/// Between zero or idle and in use it is the ScaledObject that has the event.
+fn is_activation(spec: &HorizontalPodAutoscalerSpec, decision: &Decision) -> bool {
+    let min = u32::try_from(spec.min_replicas.unwrap_or(1)).unwrap_or(0);
+    let activates = decision.steps.iter().any(|step| step.stage == Stage::Activate);
+    activates && decision.current.min(decision.desired) < min
+}
+
 fn rescale_reason(spec: &HorizontalPodAutoscalerSpec, decision: &Decision) -> String {
-    match verdict(spec, decision) {
-        Verdict::Decided(proposal, metric) if decision.desired > decision.current => {
-            let name = metric.map_or_else(|| proposal.metric.to_string(), sentence_name);
-            format!("{name} above target")
+    if decision.follows_metrics() {
+        return match decision.desired > decision.current {
+            true => format!("{} above target", followed_metric(spec, decision)),
+            false => "All metrics below target".to_owned(),
+        };
+    }
+    match decision.deciding_step().map(|step| &step.reason) {
+        Some(Reason::TooManyReplicas { .. }) => {
+            "Current number of replicas above Spec.MaxReplicas".to_owned()
         }
-        Verdict::Decided(..) => "All metrics below target".to_owned(),
-        Verdict::Unusable(..) | Verdict::NotComputed => {
-            match decision.deciding_step().map(|step| &step.reason) {
-                Some(Reason::TooManyReplicas { .. }) => {
-                    "Current number of replicas above Spec.MaxReplicas".to_owned()
-                }
-                Some(Reason::TooFewReplicas { .. }) => {
-                    "Current number of replicas below Spec.MinReplicas".to_owned()
-                }
-                Some(reason) => reason.to_string(),
-                None => String::new(),
-            }
-        }
+        Some(Reason::TooFewReplicas { .. }) => "Current number of replicas below Spec.MinReplicas".to_owned(),
+        Some(reason) => reason.to_string(),
+        None => String::new(),
     }
 }
 
@@ -85,15 +87,15 @@ fn failures(
     spec: &HorizontalPodAutoscalerSpec,
     decision: &Decision,
 ) -> Vec<Event> {
-    let Verdict::Unusable(first, metric) = verdict(spec, decision) else { return Vec::new() };
+    let Some(Reason::MetricUnavailable(first)) = recommendation(decision) else { return Vec::new() };
     let known = previous.and_then(|status| status.conditions.as_deref()).unwrap_or_default();
-    if known.iter().any(|condition| is_about(condition, first.hpa_reason())) {
+    if first.cause == Cause::NotRead || known.iter().any(|condition| is_about(condition, first.hpa_reason()))
+    {
         return Vec::new();
     }
-    let error = unavailable_words(first, metric);
-    let failed =
-        decision.proposals.iter().filter(|proposal| matches!(proposal.reason, Reason::MetricUnavailable(_)));
-    let (failed, all) = (failed.count(), decision.proposals.len());
+    let error = unavailable_words(first, find(spec, first.metric.as_str()));
+    let failed = decision.proposals.iter().filter(|proposal| proposal.is_unavailable()).count();
+    let all = decision.proposals.len();
     vec![
         Event::warning(first.hpa_reason(), error.clone()),
         Event::warning(
@@ -225,11 +227,12 @@ fn between_zero_and_one(
 fn cause(reason: &Reason, decision: &Decision) -> String {
     match reason {
         Reason::ForceActivation => "caused by forced activation annotation".to_owned(),
-        Reason::RequestsWaiting { .. } => format!("because {reason}"),
-        _ => {
+        Reason::ScalerActive { metric, .. } | Reason::ActiveByFallback { metric } => {
             let active = decision.proposals.iter().filter(|proposal| proposal.active == Some(true));
             let names: Vec<&str> = active.map(|proposal| proposal.metric.as_str()).collect();
-            format!("triggered by {}", names.join(";"))
+            let names = if names.is_empty() { metric.as_str().to_owned() } else { names.join(";") };
+            format!("triggered by {names}")
         }
+        reason => format!("because {reason}"),
     }
 }

@@ -1,14 +1,13 @@
 //! The status of a HorizontalPodAutoscaler after a decision (`podautoscaler/horizontal.go`).
 //!
-//! `AbleToScale` is about the scale subresource and what stabilization did, `ScalingActive` about the metrics,
-//! `ScalingLimited` about pace and bounds. A condition that a decision says nothing about stays as it was: when no
-//! metric was read, because the replicas were out of bounds or paused, the last two do.
+//! Which conditions there are is for the decision to say; here they get their sentences and their transition times.
+//! A condition that a decision says nothing about stays as it was.
 
-use flyball_engine::{Cause, CurrentMetric, Decision, Milli, Proposal, Reason, Stage, Unavailable};
+use flyball_engine::{Cause, CurrentMetric, Decision, Memory, Milli, Reason, Stage, Unavailable, Written};
 use k8s_openapi::api::autoscaling::v2::{
-    ContainerResourceMetricStatus, ExternalMetricStatus, HorizontalPodAutoscalerCondition,
-    HorizontalPodAutoscalerSpec, HorizontalPodAutoscalerStatus, MetricSpec, MetricStatus, MetricValueStatus,
-    ObjectMetricStatus, PodsMetricStatus, ResourceMetricStatus,
+    ContainerResourceMetricStatus, ExternalMetricStatus, HorizontalPodAutoscaler,
+    HorizontalPodAutoscalerCondition, HorizontalPodAutoscalerSpec, HorizontalPodAutoscalerStatus, MetricSpec,
+    MetricStatus, MetricValueStatus, ObjectMetricStatus, PodsMetricStatus, ResourceMetricStatus,
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
@@ -30,29 +29,42 @@ pub enum Outcome {
     },
 }
 
-/// The status after a decision, from the one before it.
+impl Outcome {
+    fn written(&self) -> Written {
+        match self {
+            Self::Kept => Written::Nothing,
+            Self::Rescaled => Written::Rescaled,
+            Self::Failed { .. } => Written::Failed,
+        }
+    }
+}
+
+/// The status after a decision, from the one before it. `memory` is what the engine remembers of the target.
 pub fn hpa_status(
     previous: Option<&HorizontalPodAutoscalerStatus>,
-    spec: &HorizontalPodAutoscalerSpec,
-    generation: Option<i64>,
+    object: &HorizontalPodAutoscaler,
     decision: &Decision,
+    memory: Option<&Memory>,
     outcome: &Outcome,
     now: Time,
 ) -> HorizontalPodAutoscalerStatus {
+    let spec = &object.spec;
     let mut status = previous.cloned().unwrap_or_default();
     let mut conditions = status.conditions.take().unwrap_or_default();
-    for (kind, value, reason, message) in conditions_of(spec, decision, outcome) {
-        set_condition(&mut conditions, kind, value, reason, message, &now);
+    for condition in decision.hpa_conditions(outcome.written(), memory) {
+        let message = message(condition.reason, spec, decision, outcome);
+        let kind = condition.condition_type.as_str();
+        set_condition(&mut conditions, kind, condition.status, condition.reason, message, &now);
     }
-    let unusable = matches!(verdict(spec, decision), Verdict::Unusable(..));
-    let desired = if unusable { previous.map(|status| status.desired_replicas) } else { None };
+    let unusable = matches!(recommendation(decision), Some(Reason::MetricUnavailable(_)));
+    let desired = previous.filter(|_| unusable).map(|status| status.desired_replicas);
     HorizontalPodAutoscalerStatus {
         conditions: Some(conditions),
         current_metrics: Some(current_metrics(spec, decision)),
         current_replicas: Some(replicas(decision.current)),
         desired_replicas: desired.unwrap_or(replicas(decision.desired)),
         last_scale_time: if *outcome == Outcome::Rescaled { Some(now) } else { status.last_scale_time },
-        observed_generation: generation.or(status.observed_generation),
+        observed_generation: object.metadata.generation.or(status.observed_generation),
     }
 }
 
@@ -86,168 +98,99 @@ fn set_condition(
     }
 }
 
-/// Type, status, reason and message.
-type Condition = (&'static str, bool, &'static str, String);
-
-/// What the metrics came to.
-pub(super) enum Verdict<'a> {
-    /// No metric was looked at.
-    NotComputed,
-    /// Nothing can be said, or only that replicas could be taken away: the first metric that failed.
-    Unusable(&'a Unavailable, Option<&'a MetricSpec>),
-    /// This metric asks for the most.
-    Decided(&'a Proposal, Option<&'a MetricSpec>),
+/// What decided, or what kept the metrics from deciding.
+pub(super) fn recommendation(decision: &Decision) -> Option<&Reason> {
+    decision.steps.iter().find(|step| step.stage == Stage::Recommend).map(|step| &step.reason)
 }
 
-/// What the metrics came to. One that fails may not keep others from scaling out, and must keep them from scaling in.
-pub(super) fn verdict<'a>(spec: &'a HorizontalPodAutoscalerSpec, decision: &'a Decision) -> Verdict<'a> {
-    let best = decision.proposals.iter().rev().max_by_key(|proposal| proposal.replicas);
-    let Some(best) = best else { return Verdict::NotComputed };
-    let failed = decision.proposals.iter().find_map(|proposal| match &proposal.reason {
-        Reason::MetricUnavailable(unavailable) => Some(unavailable),
-        _ => None,
-    });
-    match (best.replicas, failed) {
-        (Some(replicas), Some(failed)) if replicas < decision.current => {
-            Verdict::Unusable(failed, find(spec, failed.metric.as_str()))
-        }
-        (None, Some(failed)) => Verdict::Unusable(failed, find(spec, failed.metric.as_str())),
-        (None, None) => Verdict::NotComputed,
-        (Some(_), _) => Verdict::Decided(best, find(spec, best.metric.as_str())),
-    }
+/// The metric that was followed, as sentences name it.
+pub(super) fn followed_metric(spec: &HorizontalPodAutoscalerSpec, decision: &Decision) -> String {
+    let name = match recommendation(decision) {
+        Some(
+            Reason::AboveTarget(measured)
+            | Reason::BelowTarget(measured)
+            | Reason::WithinTolerance { measured, .. }
+            | Reason::UnmeasuredPodsDecide(measured),
+        ) => &measured.metric,
+        Some(Reason::FallbackExists { metric, .. }) => metric,
+        _ => return String::new(),
+    };
+    find(spec, name.as_str()).map_or_else(|| name.to_string(), sentence_name)
 }
 
-fn find<'a>(spec: &'a HorizontalPodAutoscalerSpec, name: &str) -> Option<&'a MetricSpec> {
+/// The metric of the spec that has this name in the engine.
+pub(super) fn find<'a>(spec: &'a HorizontalPodAutoscalerSpec, name: &str) -> Option<&'a MetricSpec> {
     let metrics = spec.metrics.as_deref().unwrap_or_default();
     let index = metric_keys(metrics).iter().position(|key| key == name)?;
     metrics.get(index)
 }
 
-fn conditions_of(
+/// The sentence of a condition, by its reason. The sentences are fixed; names and errors go into them.
+fn message(
+    reason: &str,
     spec: &HorizontalPodAutoscalerSpec,
     decision: &Decision,
     outcome: &Outcome,
-) -> Vec<Condition> {
-    let mut conditions = vec![able_to_scale(spec, decision, outcome)];
-    conditions.extend(scaling_active(spec, decision));
-    if let Verdict::Decided(..) = verdict(spec, decision) {
-        conditions.push(scaling_limited(decision));
-    }
-    conditions
-}
-
-fn able_to_scale(spec: &HorizontalPodAutoscalerSpec, decision: &Decision, outcome: &Outcome) -> Condition {
-    let kind = "AbleToScale";
-    if let Outcome::Failed { error } = outcome {
-        let message = format!("the HPA controller was unable to update the target scale: {error}");
-        return (kind, false, "FailedUpdateScale", message);
-    }
-    if *outcome == Outcome::Rescaled {
-        let message =
-            format!("the HPA controller was able to update the target scale to {}", decision.desired);
-        return (kind, true, "SucceededRescale", message);
-    }
-    if let Some(error) = decision.steps.iter().find_map(|step| match &step.reason {
-        Reason::FailedGetScale { error } => Some(error),
-        _ => None,
-    }) {
-        let message = format!("the HPA controller was unable to get the target's current scale: {error}");
-        return (kind, false, "FailedGetScale", message);
-    }
-    if !matches!(verdict(spec, decision), Verdict::Decided(..)) {
-        let message = "the HPA controller was able to get the target's current scale";
-        return (kind, true, "SucceededGetScale", message.to_owned());
-    }
-    let stabilized =
-        decision.steps.iter().rfind(|step| step.stage == Stage::Stabilize).map(|step| &step.reason);
-    let (reason, message) = match stabilized {
-        Some(Reason::ScaleDownStabilized { .. }) => (
-            "ScaleDownStabilized",
-            "recent recommendations were higher than current one, applying the highest recent recommendation",
-        ),
-        Some(Reason::ScaleUpStabilized { .. }) => (
-            "ScaleUpStabilized",
-            "recent recommendations were lower than current one, applying the lowest recent recommendation",
-        ),
-        _ => ("ReadyForNewScale", "recommended size matches current size"),
-    };
-    (kind, true, reason, message.to_owned())
-}
-
-fn scaling_active(spec: &HorizontalPodAutoscalerSpec, decision: &Decision) -> Option<Condition> {
-    let kind = "ScalingActive";
-    let unread = decision.steps.iter().find_map(|step| match &step.reason {
-        Reason::ScalingDisabled => Some((
-            "ScalingDisabled",
-            "scaling is disabled since the replica count of the target is zero".to_owned(),
-        )),
-        Reason::SelectorRequired => {
-            Some(("InvalidSelector", "the HPA target's scale is missing a selector".to_owned()))
+) -> String {
+    let fixed = match reason {
+        "SucceededGetScale" => "the HPA controller was able to get the target's current scale",
+        "ReadyForNewScale" => "recommended size matches current size",
+        "ScaleDownStabilized" => {
+            "recent recommendations were higher than current one, applying the highest recent recommendation"
         }
-        Reason::InvalidSelector { error } => Some((
-            "InvalidSelector",
-            format!("couldn't convert selector into a corresponding internal selector object: {error}"),
-        )),
-        Reason::AmbiguousSelector { selector, autoscalers } => Some((
-            "AmbiguousSelector",
+        "ScaleUpStabilized" => {
+            "recent recommendations were lower than current one, applying the lowest recent recommendation"
+        }
+        "ScalingDisabled" => "scaling is disabled since the replica count of the target is zero",
+        "DesiredWithinRange" => "the desired count is within the acceptable range",
+        "TooFewReplicas" => "the desired replica count is less than the minimum replica count",
+        "TooManyReplicas" => "the desired replica count is more than the maximum replica count",
+        "ScaleUpLimit" => "the desired replica count is increasing faster than the maximum scale rate",
+        "ScaleDownLimit" => "the desired replica count is decreasing faster than the maximum scale rate",
+        "ScaledToZero" => "the HPA controller scaled the workload to zero",
+        "NotScaledToZero" => "the HPA controller did not scale the workload to zero",
+        _ => return message_with_names(reason, spec, decision, outcome),
+    };
+    fixed.to_owned()
+}
+
+fn message_with_names(
+    reason: &str,
+    spec: &HorizontalPodAutoscalerSpec,
+    decision: &Decision,
+    outcome: &Outcome,
+) -> String {
+    match (reason, outcome, recommendation(decision)) {
+        ("SucceededRescale", ..) => {
+            format!("the HPA controller was able to update the target scale to {}", decision.desired)
+        }
+        ("FailedUpdateScale", Outcome::Failed { error }, _) => {
+            format!("the HPA controller was unable to update the target scale: {error}")
+        }
+        ("ValidMetricFound", ..) => {
+            let metric = followed_metric(spec, decision);
+            format!("the HPA was able to successfully calculate a replica count from {metric}")
+        }
+        (_, _, Some(Reason::FailedGetScale { error })) => {
+            format!("the HPA controller was unable to get the target's current scale: {error}")
+        }
+        (_, _, Some(Reason::SelectorRequired)) => "the HPA target's scale is missing a selector".to_owned(),
+        (_, _, Some(Reason::InvalidSelector { error })) => {
+            format!("couldn't convert selector into a corresponding internal selector object: {error}")
+        }
+        (_, _, Some(Reason::AmbiguousSelector { selector, autoscalers })) => {
             format!(
                 "pods by selector {selector} are controlled by multiple HPAs: [{}]",
                 autoscalers.join(" ")
-            ),
-        )),
-        _ => None,
-    });
-    if let Some((reason, message)) = unread {
-        return Some((kind, false, reason, message));
-    }
-    match verdict(spec, decision) {
-        Verdict::NotComputed => None,
-        Verdict::Unusable(unavailable, metric) => {
-            let message = format!(
-                "the HPA was unable to compute the replica count: {}",
-                unavailable_words(unavailable, metric)
-            );
-            Some((kind, false, unavailable.hpa_reason(), message))
+            )
         }
-        Verdict::Decided(proposal, metric) => {
-            let name = metric.map_or_else(|| proposal.metric.to_string(), sentence_name);
-            let message = format!("the HPA was able to successfully calculate a replica count from {name}");
-            Some((kind, true, "ValidMetricFound", message))
+        (_, _, Some(Reason::MetricUnavailable(unavailable))) => {
+            let metric = find(spec, unavailable.metric.as_str());
+            let error = unavailable_words(unavailable, metric);
+            format!("the HPA was unable to compute the replica count: {error}")
         }
+        (_, _, reason) => reason.map(ToString::to_string).unwrap_or_default(),
     }
-}
-
-/// The last stage that held something back has the word.
-fn scaling_limited(decision: &Decision) -> Condition {
-    let kind = "ScalingLimited";
-    let limited = |reason: &'static str, message: &str| (kind, true, reason, message.to_owned());
-    let limits = decision.steps.iter().rev().filter(|step| matches!(step.stage, Stage::Pace | Stage::Bound));
-    for step in limits {
-        match &step.reason {
-            Reason::TooFewReplicas { .. } => {
-                return limited(
-                    "TooFewReplicas",
-                    "the desired replica count is less than the minimum replica count",
-                );
-            }
-            Reason::TooManyReplicas { .. } => {
-                return limited(
-                    "TooManyReplicas",
-                    "the desired replica count is more than the maximum replica count",
-                );
-            }
-            Reason::ScaleUpLimit(_) => {
-                let message = "the desired replica count is increasing faster than the maximum scale rate";
-                return limited("ScaleUpLimit", message);
-            }
-            Reason::ScaleDownLimit(_) => {
-                let message = "the desired replica count is decreasing faster than the maximum scale rate";
-                return limited("ScaleDownLimit", message);
-            }
-            _ => {}
-        }
-    }
-    (kind, false, "DesiredWithinRange", "the desired count is within the acceptable range".to_owned())
 }
 
 /// Why a metric can't be used, in the words of kube-controller-manager around those of its source.

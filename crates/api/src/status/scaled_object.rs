@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use flyball_engine::{Activity, ActivityState, Decision, Reason};
+use flyball_engine::{Activity, ActivityState, Cause, Decision, Proposal, Reason};
 use k8s_openapi::api::autoscaling::v2::HorizontalPodAutoscalerStatus;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::Timestamp;
@@ -76,7 +76,13 @@ pub fn decided(
         return status;
     }
     if let Some(activity) = decision.activity {
-        set_ready(&mut status.conditions, activity, waits_for_fallback(object, activity));
+        let failing = has_failing_trigger(&status.external_metric_names, decision);
+        set_ready(
+            &mut status.conditions,
+            failing,
+            activity.is_active(),
+            waits_for_fallback(object, activity),
+        );
         set_active(&mut status.conditions, activity.state);
         set_fallback(&mut status.conditions, activity.fallback);
         if let Some(at) = activity.last_active {
@@ -139,8 +145,21 @@ fn waits_for_fallback(object: &ScaledObject, activity: Activity) -> bool {
     !activity.is_active() && has_fallback
 }
 
-fn set_ready(conditions: &mut Vec<PlainCondition>, activity: Activity, waits: bool) {
-    match (activity.failing, activity.is_active()) {
+/// Whether a trigger was read and failed. Those that KEDA leaves to the HorizontalPodAutoscaler do not count.
+fn has_failing_trigger(names: &[String], decision: &Decision) -> bool {
+    external(names, decision).any(|proposal| match &proposal.reason {
+        Reason::MetricUnavailable(unavailable) => unavailable.cause != Cause::NotRead,
+        Reason::FallbackExists { .. } => true,
+        _ => false,
+    })
+}
+
+fn external<'a>(names: &'a [String], decision: &'a Decision) -> impl Iterator<Item = &'a Proposal> {
+    decision.proposals.iter().filter(|proposal| names.iter().any(|name| name == proposal.metric.as_str()))
+}
+
+fn set_ready(conditions: &mut Vec<PlainCondition>, failing: bool, active: bool, waits: bool) {
+    match (failing, active) {
         (false, _) => {
             let message = "ScaledObject is defined correctly and is ready for scaling";
             set(conditions, "Ready", "True", "ScaledObjectReady", message);
@@ -252,11 +271,7 @@ fn joined<'a>(texts: impl Iterator<Item = &'a str>) -> Option<String> {
 }
 
 fn triggers_activity(names: &[String], decision: &Decision) -> BTreeMap<String, TriggerActivity> {
-    let proposals = decision
-        .proposals
-        .iter()
-        .filter(|proposal| names.iter().any(|name| name == proposal.metric.as_str()));
-    proposals
+    external(names, decision)
         .map(|proposal| {
             let is_active = proposal.active.unwrap_or(false);
             (proposal.metric.to_string(), TriggerActivity { is_active })
@@ -269,17 +284,12 @@ fn health(object: &ScaledObject, names: &[String], decision: &Decision) -> BTree
     if object.spec.fallback.is_none() {
         return BTreeMap::new();
     }
-    let proposals = decision
-        .proposals
-        .iter()
-        .filter(|proposal| names.iter().any(|name| name == proposal.metric.as_str()));
-    proposals
+    external(names, decision)
         .map(|proposal| {
             let failures = proposal.failures;
-            let status = if failures == 0 { "Happy" } else { "Failing" };
             let health = HealthStatus {
                 number_of_failures: Some(i32::try_from(failures).unwrap_or(i32::MAX)),
-                status: Some(status.to_owned()),
+                status: Some(if failures == 0 { "Happy" } else { "Failing" }.to_owned()),
             };
             (proposal.metric.to_string(), health)
         })

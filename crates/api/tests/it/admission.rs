@@ -1,6 +1,6 @@
 //! Each rule of admission, one row: what is changed in a good object, and the whole message that follows.
 
-use flyball_api::admission::{Neighbours, admit_scaled_object};
+use flyball_api::admission::{Neighbours, admit, admit_scaled_object};
 use flyball_api::kinds::scaled_object::ScaledObject;
 use k8s_openapi::api::autoscaling::v2::HorizontalPodAutoscaler;
 use k8s_openapi::api::core::v1::{LimitRange, PodSpec};
@@ -500,4 +500,131 @@ fn deletion_is_not_held_up() {
     old.metadata.finalizers = Some(vec!["finalizer.keda.sh".to_owned()]);
     let admission = admit_scaled_object(&new, Some(&old), Neighbours::default(), &check_query);
     assert_eq!(admission.problems, Vec::new());
+}
+
+#[test]
+fn each_kind_has_its_rules() {
+    let secret = json!({"valueFrom": {"secretKeyRef": {"name": "a", "key": "b"}}});
+    let authentication = |spec: Value| json!({"apiVersion": "keda.sh/v1alpha1", "kind": "TriggerAuthentication", "spec": spec});
+    let vpa = |spec: Value| {
+        let mut vpa = json!({
+            "apiVersion": "autoscaling.k8s.io/v1",
+            "kind": "VerticalPodAutoscaler",
+            "spec": {"targetRef": {"apiVersion": "apps/v1", "kind": "Deployment", "name": "model"}},
+        });
+        merge(&mut vpa["spec"], spec);
+        vpa
+    };
+    let policy = |policy: Value| vpa(json!({"resourcePolicy": {"containerPolicies": [policy]}}));
+    for (object, expected) in [
+        (
+            authentication(json!({"podIdentity": {
+                "provider": "azure-workload", "identityId": "", "identityAuthorityHost": "https://login.example.com",
+            }})),
+            vec![
+                "spec.podIdentity.identityId: Invalid value: \"\": identityId of PodIdentity should not be empty. If it's \
+                 set, identityId has to be different than \"\"",
+                "spec.podIdentity.identityTenantId: Required value: identityTenantID of PodIdentity should not be nil or \
+                 empty when identityAuthorityHost of PodIdentity is set",
+            ],
+        ),
+        (
+            authentication(json!({"podIdentity": {"provider": "azure-workload", "identityTenantId": ""}})),
+            vec![
+                "spec.podIdentity.identityTenantId: Invalid value: \"\": identityTenantId of PodIdentity should not be \
+                 empty. If it's set, identityTenantId has to be different than \"\"",
+            ],
+        ),
+        (
+            authentication(
+                json!({"podIdentity": {"provider": "aws", "roleArn": "arn", "identityOwner": "workload"}}),
+            ),
+            vec![
+                "spec.podIdentity.roleArn: Invalid value: \"arn\": roleArn of PodIdentity can't be set if KEDA isn't \
+                 identityOwner",
+            ],
+        ),
+        (
+            authentication(json!({"podIdentity": {"provider": "aws", "externalID": "7"}})),
+            vec![
+                "spec.podIdentity.externalID: Invalid value: \"7\": externalID of PodIdentity requires roleArn to be set",
+            ],
+        ),
+        (
+            authentication(json!({"oauth2": {"clientId": "", "clientSecret": secret, "tokenUrl": ""}})),
+            vec![
+                "spec.oauth2.clientId: Required value: oauth2.clientId is required when oauth2 is configured",
+                "spec.oauth2.tokenUrl: Required value: oauth2.tokenUrl is required when oauth2 is configured",
+            ],
+        ),
+        (
+            authentication(json!({"oauth2": {"clientId": "a", "tokenUrl": "ftp://example.com"}})),
+            vec![
+                "spec.oauth2.tokenUrl: Invalid value: \"ftp://example.com\": oauth2.tokenUrl must be a valid http or https \
+                 URL",
+            ],
+        ),
+        (
+            json!({"apiVersion": "keda.sh/v1alpha1", "kind": "ScaledJob", "spec": {
+                "jobTargetRef": {"template": {}},
+                "triggers": [{
+                    "type": "prometheus",
+                    "metricType": "Value",
+                    "metadata": {"serverAddress": "http://prometheus:9090", "query": "up", "threshold": "5"},
+                }],
+            }}),
+            vec![
+                "spec.triggers[0].metricType: Forbidden: \"Value\": metricType is set in one of the ScaledJob scaler; leave \
+                 it out",
+            ],
+        ),
+        (
+            vpa(json!({
+                "updatePolicy": {"minReplicas": 0},
+                "recommenders": [{"name": "a"}, {"name": "b"}],
+            })),
+            vec![
+                "spec.updatePolicy.updateMode: Required value: updateMode is required if UpdatePolicy is used; write Off, \
+                 Initial, Recreate or InPlaceOrRecreate",
+                "spec.updatePolicy.minReplicas: Invalid value: 0: minReplicas has to be positive, got 0",
+                "spec.recommenders: Invalid value: [\"a\",\"b\"]: the current version of VPA object shouldn't specify more \
+                 than one recommenders",
+            ],
+        ),
+        (
+            policy(json!({
+                "minAllowed": {"cpu": "1", "memory": "1.5"},
+                "maxAllowed": {"cpu": "500u", "memory": "lots"},
+                "controlledResources": ["cpu", "gpu"],
+            })),
+            vec![
+                "spec.resourcePolicy.containerPolicies[0].minAllowed.memory: Invalid value: \"1.5\": must be a whole number \
+                 of bytes",
+                "spec.resourcePolicy.containerPolicies[0].maxAllowed.cpu: Invalid value: \"500u\": must be a whole number \
+                 of milli CPUs",
+                "spec.resourcePolicy.containerPolicies[0].maxAllowed.memory: Invalid value: \"lots\": quantities must match \
+                 the regular expression '^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$'",
+                "spec.resourcePolicy.containerPolicies[0].minAllowed.cpu: Invalid value: \"1\": max resource for cpu is \
+                 lower than min",
+                "spec.resourcePolicy.containerPolicies[0].controlledResources[1]: Unsupported value: \"gpu\": supported \
+                 values: \"cpu\", \"memory\"",
+            ],
+        ),
+        (
+            policy(json!({"mode": "Off", "controlledValues": "RequestsAndLimits"})),
+            vec![
+                "spec.resourcePolicy.containerPolicies[0].controlledValues: Invalid value: \"RequestsAndLimits\": \
+                 controlledValues shouldn't be specified if container scaling mode is off.",
+            ],
+        ),
+        (policy(json!({"minAllowed": {"cpu": "50m"}, "maxAllowed": {"cpu": "500m"}})), vec![]),
+    ] {
+        let mut object = object;
+        merge(&mut object, json!({"metadata": {"name": "a"}}));
+        let admission = admit(&object, None, Neighbours::default(), &check_query).unwrap();
+        let problems: Vec<String> = admission.problems.iter().map(ToString::to_string).collect();
+        assert_eq!(problems, expected, "{object}");
+    }
+    let other = json!({"apiVersion": "v1", "kind": "ConfigMap"});
+    assert_eq!(admit(&other, None, Neighbours::default(), &check_query), None);
 }

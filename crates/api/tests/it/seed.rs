@@ -1,14 +1,22 @@
 //! A published course's manifests for scaling a model, which must work as they are.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use flyball_api::admission::{Neighbours, admit_scaled_object, admit_vertical_pod_autoscaler};
 use flyball_api::keda_hpa::{AskedMetrics, keda_hpa};
 use flyball_api::kinds::crds;
 use flyball_api::kinds::monitor::ServiceMonitor;
-use flyball_api::kinds::scaled_object::ScaledObject;
+use flyball_api::kinds::scaled_object::{ScaledObject, ScaledObjectStatus};
+use flyball_api::plan::{Ask, Plan, plan_scaled_object};
+use flyball_api::status::{Outcome, decided, hpa_status};
 use flyball_api::trigger::{Resolved, Trigger};
+use flyball_engine::{
+    ContainerRequests, Engine, Milli, Observation, Phase, Pod, PodRequests, PodValue, Readiness, Reading,
+    Rules, Scale, Selector, Time,
+};
 use k8s_openapi::api::core::v1::PodSpec;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time as Timestamp;
 use serde_json::{Value, json};
 
 use crate::admission::check_query;
@@ -187,14 +195,89 @@ fn each_scaled_object_has_kedas_hpa() {
                 "metrics": metrics,
             },
         });
-        let triggers: Vec<Trigger> = object
-            .spec
-            .triggers
-            .iter()
-            .enumerate()
-            .map(|(index, trigger)| Trigger::parse(index, trigger, Resolved::default()).0.unwrap())
-            .collect();
+        let triggers = triggers(&object);
         let hpa = keda_hpa(&object, &triggers, &AskedMetrics::new()).unwrap();
         assert_eq!(serde_json::to_value(&hpa).unwrap(), expected, "{file}");
     }
+}
+
+/// The whole way of the page's last ScaledObject: the CPU is at 140 %, and nothing is known of the latency.
+#[test]
+fn the_page_scales_out_by_cpu_and_says_what_is_missing() {
+    let now = Time::from_seconds(1_000);
+    for (file, object) in scaled_objects(&manifests()) {
+        let triggers = triggers(&object);
+        let plan = plan_scaled_object(&object, &triggers, &AskedMetrics::new(), Rules::default()).unwrap();
+        let hpa = keda_hpa(&object, &triggers, &AskedMetrics::new()).unwrap();
+        let mut engine = Engine::new();
+        for observation in facts(&plan, now) {
+            engine.observe(now, observation);
+        }
+        let decision = engine.evaluate(now).remove(0);
+        let status = hpa_status(
+            None,
+            &hpa,
+            &decision,
+            engine.memory(&plan.target),
+            &Outcome::Kept,
+            Timestamp(k8s_openapi::jiff::Timestamp::UNIX_EPOCH),
+        );
+        let scaled = decided(ScaledObjectStatus::default(), &object, &decision, Some(&status));
+        let active =
+            status.conditions.iter().flatten().find(|condition| condition.type_ == "ScalingActive").unwrap();
+        let by_cpu = file == "scaledobject-cpu.yaml";
+        assert_eq!(decision.desired, if by_cpu { 3 } else { 1 }, "{file}: {decision}");
+        assert_eq!(active.status, if by_cpu { "True" } else { "False" }, "{file}: {active:?}");
+        let shown = serde_json::to_value(status.current_metrics.unwrap().pop().unwrap()).unwrap();
+        if by_cpu {
+            assert_eq!(
+                shown["resource"]["current"],
+                json!({"averageUtilization": 140, "averageValue": "70m"})
+            );
+        } else {
+            assert_eq!(shown, json!({"type": ""}), "{file}");
+        }
+        assert_eq!(scaled.conditions.last().unwrap().kind, "HPAActive", "{file}");
+    }
+}
+
+/// One ready pod that uses 70m of the 50m CPU it asked for, and no answer to any query.
+fn facts(plan: &Plan, now: Time) -> Vec<Observation> {
+    let target = || plan.target.clone();
+    let pod = Pod {
+        name: "model-1".into(),
+        phase: Phase::Running,
+        deleting: false,
+        started: Some(Time::default()),
+        ready: Some(Readiness { ready: true, since: Time::default() }),
+        requests: PodRequests {
+            containers: vec![ContainerRequests {
+                name: "house-price-model".into(),
+                requests: [("cpu".into(), Milli::new(50))].into(),
+            }],
+            ..PodRequests::default()
+        },
+    };
+    let used =
+        PodValue { pod: pod.name.clone(), value: Milli::new(70), at: now, window: Duration::from_secs(15) };
+    let scale = Scale { spec_replicas: 1, status_replicas: 1, selector: Selector::Valid };
+    let mut facts = vec![
+        Observation::Policy { target: target(), policy: Box::new(plan.policy.clone()) },
+        Observation::Scale { target: target(), scale },
+        Observation::Pods { target: target(), pods: vec![pod] },
+    ];
+    facts.extend(plan.queries.iter().map(|query| Observation::Metric {
+        target: target(),
+        metric: query.metric.clone(),
+        reading: match &query.ask {
+            Ask::Resource { .. } => Reading::PerPod { values: vec![used.clone()], at: now },
+            _ => Reading::Missing { why: "no series".to_owned() },
+        },
+    }));
+    facts
+}
+
+fn triggers(object: &ScaledObject) -> Vec<Trigger> {
+    let parse = |(index, trigger)| Trigger::parse(index, trigger, Resolved::default()).0.unwrap();
+    object.spec.triggers.iter().enumerate().map(parse).collect()
 }

@@ -10,7 +10,7 @@ use flyball_engine::{
     Activity, ActivityState, Cause, CurrentMetric, Decision, Measured, MetricTarget, Milli, Over, Proposal,
     Reason, Stage, Step, TargetId, Time, Unavailable,
 };
-use k8s_openapi::api::autoscaling::v2::{HorizontalPodAutoscalerSpec, HorizontalPodAutoscalerStatus};
+use k8s_openapi::api::autoscaling::v2::{HorizontalPodAutoscaler, HorizontalPodAutoscalerStatus};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time as Timestamp;
 use serde_json::json;
 
@@ -40,8 +40,8 @@ fn triggers(object: &ScaledObject) -> Vec<Trigger> {
     object.spec.triggers.iter().enumerate().map(parse).collect()
 }
 
-fn hpa_spec() -> HorizontalPodAutoscalerSpec {
-    keda_hpa(&object(), &triggers(&object()), &AskedMetrics::new()).unwrap().spec
+fn hpa() -> HorizontalPodAutoscaler {
+    keda_hpa(&object(), &triggers(&object()), &AskedMetrics::new()).unwrap()
 }
 
 fn at(second: i64) -> Timestamp {
@@ -97,14 +97,21 @@ fn broken(metric: &str, source_type: &str, cause: Cause) -> Proposal {
     }
 }
 
+/// A decision whose first step is what the metrics say together, if there are any, followed by these steps.
 fn decision(current: u32, desired: u32, proposals: Vec<Proposal>, steps: Vec<(Stage, Reason)>) -> Decision {
+    let highest = proposals.iter().rev().max_by_key(|proposal| proposal.replicas);
+    let broken = proposals.iter().find(|proposal| proposal.is_unavailable());
+    let followed =
+        highest.filter(|highest| broken.is_none() || highest.replicas.is_some_and(|n| n >= current));
+    let recommended = followed.or(broken).map(|proposal| (Stage::Recommend, proposal.reason.clone()));
     Decision {
         target: TargetId::new("Deployment", "shop", "model"),
         at: Time::from_seconds(100),
         current,
         desired,
-        steps: steps
+        steps: recommended
             .into_iter()
+            .chain(steps)
             .map(|(stage, reason)| Step { stage, from: current, to: desired, reason })
             .collect(),
         proposals,
@@ -260,7 +267,7 @@ fn the_hpa_has_the_conditions_of_kube_controller_manager() {
             ],
         ),
     ] {
-        let status = hpa_status(None, &hpa_spec(), None, &decision, &outcome, at(100));
+        let status = hpa_status(None, &hpa(), &decision, None, &outcome, at(100));
         assert_eq!(hpa_conditions(&status), expected, "{name}");
     }
 }
@@ -268,7 +275,9 @@ fn the_hpa_has_the_conditions_of_kube_controller_manager() {
 #[test]
 fn the_hpa_shows_what_was_read() {
     let keep = decision(1, 1, vec![latency(1), cpu(1)], vec![]);
-    let status = hpa_status(None, &hpa_spec(), Some(7), &keep, &Outcome::Kept, at(100));
+    let mut numbered = hpa();
+    numbered.metadata.generation = Some(7);
+    let status = hpa_status(None, &numbered, &keep, None, &Outcome::Kept, at(100));
     let shown = serde_json::to_value(&status).unwrap();
     assert_eq!(
         shown["currentMetrics"],
@@ -295,7 +304,7 @@ fn the_hpa_shows_what_was_read() {
 
     let failed = Cause::Failed("timeout".to_owned());
     let half = decision(1, 1, vec![broken("s0-prometheus", "External", failed), cpu(1)], vec![]);
-    let status = hpa_status(None, &hpa_spec(), None, &half, &Outcome::Kept, at(100));
+    let status = hpa_status(None, &hpa(), &half, None, &Outcome::Kept, at(100));
     let shown = serde_json::to_value(&status).unwrap();
     assert_eq!(
         (&shown["currentMetrics"][0]["type"], &shown["currentMetrics"][1]["type"]),
@@ -305,20 +314,20 @@ fn the_hpa_shows_what_was_read() {
 
 #[test]
 fn a_transition_time_changes_with_the_status_only() {
-    let spec = hpa_spec();
+    let hpa = hpa();
     let times = |status: &HorizontalPodAutoscalerStatus| -> Vec<i64> {
         let conditions = status.conditions.iter().flatten();
         conditions.map(|condition| condition.last_transition_time.as_ref().unwrap().0.as_second()).collect()
     };
     let first =
-        hpa_status(None, &spec, None, &decision(3, 6, vec![cpu(6)], vec![]), &Outcome::Rescaled, at(100));
+        hpa_status(None, &hpa, &decision(3, 6, vec![cpu(6)], vec![]), None, &Outcome::Rescaled, at(100));
     assert_eq!(times(&first), [100, 100, 100]);
     let kept = decision(6, 6, vec![cpu(6)], vec![]);
-    let second = hpa_status(Some(&first), &spec, None, &kept, &Outcome::Kept, at(200));
+    let second = hpa_status(Some(&first), &hpa, &kept, None, &Outcome::Kept, at(200));
     assert_eq!(times(&second), [100, 100, 100]);
     assert_eq!(second.last_scale_time, first.last_scale_time);
     let failed = decision(6, 6, vec![broken("cpu", "Resource", Cause::NotRead)], vec![]);
-    let third = hpa_status(Some(&second), &spec, None, &failed, &Outcome::Kept, at(300));
+    let third = hpa_status(Some(&second), &hpa, &failed, None, &Outcome::Kept, at(300));
     assert_eq!(times(&third), [100, 300, 100]);
     assert_eq!(third.desired_replicas, 6);
 }
@@ -386,9 +395,13 @@ fn a_scaled_object_has_kedas_conditions() {
         if !fallback {
             object.spec.fallback = None;
         }
-        let mut decision = decision(1, 1, vec![latency(1)], vec![]);
+        let failed = || broken("s0-prometheus", "External", Cause::Failed("timeout".to_owned()));
+        let proposal = if activity.failing { failed() } else { latency(1) };
+        let mut decision = decision(1, 1, vec![proposal], vec![]);
         decision.activity = Some(activity);
-        let status = decided(ScaledObjectStatus::default(), &object, &decision, None);
+        let names = vec!["s0-prometheus".to_owned()];
+        let status = ScaledObjectStatus { external_metric_names: names, ..ScaledObjectStatus::default() };
+        let status = decided(status, &object, &decision, None);
         assert_eq!(conditions(&status).join(" "), expected, "{name}");
     }
 }
@@ -416,7 +429,7 @@ fn a_scaled_object_shows_its_definition_and_what_was_read() {
     let mut decision = decision(1, 1, vec![latency(1), cpu(1)], vec![]);
     decision.activity =
         Some(Activity { last_active: Some(Time::from_millis(99_900)), ..activity(ActivityState::Active) });
-    let hpa = hpa_status(None, &hpa_spec(), None, &decision, &Outcome::Kept, at(100));
+    let hpa = hpa_status(None, &hpa(), &decision, None, &Outcome::Kept, at(100));
     let status = decided(status, &object, &decision, Some(&hpa));
     let mut shown = serde_json::to_value(&status).unwrap();
     shown.as_object_mut().unwrap().remove("conditions");
@@ -473,7 +486,7 @@ fn pausing_and_failing_checks_are_told() {
 
 #[test]
 fn events_say_what_happened_once() {
-    let spec = hpa_spec();
+    let hpa = hpa();
     let describe = |events: Vec<flyball_api::status::Event>| -> Vec<String> {
         events
             .into_iter()
@@ -482,27 +495,30 @@ fn events_say_what_happened_once() {
     };
     let out = decision(1, 3, vec![cpu(3)], vec![]);
     assert_eq!(
-        describe(hpa_events(None, &spec, &out, &Outcome::Rescaled)),
+        describe(hpa_events(None, &hpa.spec, &out, &Outcome::Rescaled)),
         [
             "false SuccessfulRescale New size: 3; reason: cpu resource utilization (percentage of request) above target"
         ]
     );
     let back = decision(3, 1, vec![cpu(1)], vec![]);
     assert_eq!(
-        describe(hpa_events(None, &spec, &back, &Outcome::Failed { error: "conflict".to_owned() })),
+        describe(hpa_events(None, &hpa.spec, &back, &Outcome::Failed { error: "conflict".to_owned() })),
         ["true FailedRescale New size: 1; reason: All metrics below target; error: conflict"]
     );
-    let failing = decision(1, 1, vec![broken("cpu", "Resource", Cause::NotRead)], vec![]);
+    let unread = decision(1, 1, vec![broken("cpu", "Resource", Cause::NotRead)], vec![]);
+    assert_eq!(describe(hpa_events(None, &hpa.spec, &unread, &Outcome::Kept)), Vec::<String>::new());
+    let failed = Cause::Failed("timeout".to_owned());
+    let failing = decision(1, 1, vec![broken("cpu", "Resource", failed)], vec![]);
     assert_eq!(
-        describe(hpa_events(None, &spec, &failing, &Outcome::Kept)),
+        describe(hpa_events(None, &hpa.spec, &failing, &Outcome::Kept)),
         [
-            "true FailedGetResourceMetric failed to get cpu resource metric value: it has not been read yet",
+            "true FailedGetResourceMetric failed to get cpu resource metric value: timeout",
             "true FailedComputeMetricsReplicas invalid metrics (1 invalid out of 1), first error is: failed to get cpu \
-             resource metric value: it has not been read yet",
+             resource metric value: timeout",
         ]
     );
-    let known = hpa_status(None, &spec, None, &failing, &Outcome::Kept, at(100));
-    assert_eq!(describe(hpa_events(Some(&known), &spec, &failing, &Outcome::Kept)), Vec::<String>::new());
+    let known = hpa_status(None, &hpa, &failing, None, &Outcome::Kept, at(100));
+    assert_eq!(describe(hpa_events(Some(&known), &hpa.spec, &failing, &Outcome::Kept)), Vec::<String>::new());
 
     let active = Reason::ScalerActive {
         metric: "s0-prometheus".into(),
