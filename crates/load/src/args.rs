@@ -1,0 +1,158 @@
+//! The command line: hey's flags as they are, plus a few of our own.
+
+use std::{path::PathBuf, time::Duration};
+
+use clap::ValueEnum;
+
+use crate::go_duration::{parse_go_duration, parse_timeout};
+
+/// How the report is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Output {
+    /// hey's summary.
+    Text,
+    /// One JSON object.
+    Json,
+    /// One line for each successful request, in hey's columns.
+    Csv,
+}
+
+/// Arguments of `flyball load`. Pass the words through [`normalize_args`] first: clap knows no `-host`.
+#[derive(Clone, Debug, clap::Args)]
+pub struct Args {
+    /// Requests to send in all; not used with -z.
+    #[arg(short = 'n', default_value_t = 200, value_name = "N")]
+    pub requests: u64,
+    /// Workers that send at the same time; no more than there are requests.
+    #[arg(short = 'c', default_value_t = 50, value_name = "N")]
+    pub workers: usize,
+    /// Requests per second of each worker; a slow answer delays the next request.
+    #[arg(short = 'q', value_name = "RATE", conflicts_with = "rate")]
+    pub worker_rate: Option<f64>,
+    /// Requests per second in all, sent whether or not earlier ones are answered; latency counts from the planned start.
+    #[arg(long, value_name = "RATE")]
+    pub rate: Option<f64>,
+    /// How long to send, as 30s, 3m or 1m30s.
+    #[arg(short = 'z', value_name = "DURATION", value_parser = parse_go_duration)]
+    pub duration: Option<Duration>,
+    /// Report format.
+    #[arg(short = 'o', long, value_enum, default_value = "text", value_name = "FORMAT")]
+    pub output: Output,
+    /// HTTP method.
+    #[arg(short = 'm', default_value = "GET", value_name = "METHOD")]
+    pub method: String,
+    /// Header as "Name: value"; repeatable.
+    #[arg(short = 'H', value_name = "HEADER", allow_hyphen_values = true)]
+    pub headers: Vec<String>,
+    /// Time limit of each request, in seconds or as 500ms; 0 means none.
+    #[arg(short = 't', default_value = "20", value_name = "TIME", value_parser = parse_timeout)]
+    pub timeout: Duration,
+    /// Accept header.
+    #[arg(short = 'A', value_name = "TYPE")]
+    pub accept: Option<String>,
+    /// Content-Type header.
+    #[arg(short = 'T', default_value = "text/html", value_name = "TYPE")]
+    pub content_type: String,
+    /// User-Agent header, put before our own.
+    #[arg(short = 'U', value_name = "AGENT")]
+    pub user_agent: Option<String>,
+    /// Request body.
+    #[arg(short = 'd', value_name = "BODY", conflicts_with = "body_file", allow_hyphen_values = true)]
+    pub body: Option<String>,
+    /// File with the request body.
+    #[arg(short = 'D', value_name = "FILE")]
+    pub body_file: Option<PathBuf>,
+    /// Basic authentication as user:password.
+    #[arg(short = 'a', value_name = "USER:PASSWORD", hide_env_values = true)]
+    pub auth: Option<String>,
+    /// HTTP proxy as host:port.
+    #[arg(short = 'x', value_name = "HOST:PORT")]
+    pub proxy: Option<String>,
+    /// Speak HTTP/2 (over TLS by negotiation, in the clear by prior knowledge).
+    #[arg(long)]
+    pub h2: bool,
+    /// Host header.
+    #[arg(long, value_name = "NAME")]
+    pub host: Option<String>,
+    /// Do not ask for compressed answers.
+    #[arg(long)]
+    pub disable_compression: bool,
+    /// Open a new connection for each request.
+    #[arg(long)]
+    pub disable_keepalive: bool,
+    /// Take a redirect as the answer.
+    #[arg(long)]
+    pub disable_redirects: bool,
+    /// Threads to use. One sends tens of thousands of requests per second.
+    #[arg(long, default_value_t = 1, value_name = "N")]
+    pub cpus: usize,
+    /// Accept any TLS certificate. hey always does, without saying so; here it must be asked for.
+    #[arg(short = 'k', long)]
+    pub insecure: bool,
+    /// Show no progress.
+    #[arg(long)]
+    pub no_progress: bool,
+    /// What to call, as http://host:port/path.
+    pub url: String,
+}
+
+/// hey's flags of more than one letter.
+const LONG: [&str; 6] =
+    ["host", "h2", "disable-compression", "disable-keepalive", "disable-redirects", "cpus"];
+/// Flags whose next word is a value, and so must stay as it is.
+const VALUED: &str = "ncqzomHtATUdDax";
+
+/// Rewrites the words after `flyball load` from Go's flag style to clap's: `-host x` to `--host x`, `--n 5` to `-n 5`.
+///
+/// Values are left alone, and so is everything after `--`.
+pub fn normalize_args(words: impl IntoIterator<Item = String>) -> Vec<String> {
+    let mut words = words.into_iter();
+    let mut out = Vec::new();
+    while let Some(word) = words.next() {
+        if word == "--" {
+            out.push(word);
+            out.extend(words);
+            break;
+        }
+        let Some(flag) = word.strip_prefix("--").or_else(|| word.strip_prefix('-')) else {
+            out.push(word);
+            continue;
+        };
+        let name = flag.split('=').next().unwrap_or(flag);
+        let short = name.chars().count() == 1;
+        let dashed = if short {
+            format!("-{flag}")
+        } else if LONG.contains(&name) {
+            format!("--{flag}")
+        } else {
+            word.clone()
+        };
+        let takes_value = !flag.contains('=')
+            && (short && VALUED.contains(name) || matches!(name, "host" | "cpus" | "rate" | "output"));
+        out.push(dashed);
+        if takes_value {
+            out.extend(words.next());
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn go_flags_become_claps() {
+        for (given, wanted) in [
+            ("-n 10 -c 3 http://a", "-n 10 -c 3 http://a"),
+            ("-n=10 --c 3", "-n=10 -c 3"),
+            ("-host a.b -h2 -cpus=2", "--host a.b --h2 --cpus=2"),
+            ("-disable-keepalive -disable-redirects", "--disable-keepalive --disable-redirects"),
+            ("-d -host -m POST", "-d -host -m POST"),
+            ("-- -host", "-- -host"),
+        ] {
+            let got = normalize_args(given.split(' ').map(String::from)).join(" ");
+            assert_eq!(got, wanted, "{given}");
+        }
+    }
+}

@@ -1,0 +1,81 @@
+//! `flyball load`: reads the body, runs the plan, prints the report, and says by the exit code whether anything was answered.
+
+use std::process::ExitCode;
+
+use bytes::Bytes;
+
+use crate::{Args, Handle, MAX_BODY_BYTES, Output, Plan, PlanError, Report, progress, run};
+
+/// Runs `flyball load` on a runtime of its own: 0 when a request was answered, 1 when none was or the arguments are wrong.
+pub fn execute(args: &Args) -> ExitCode {
+    match plan(args).and_then(|plan| block_on(args, plan)) {
+        Ok(report) => print(args.output, &report),
+        Err(error) => {
+            for problem in &error.0 {
+                eprintln!("error: {problem}");
+            }
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn plan(args: &Args) -> Result<Plan, PlanError> {
+    let one = |problem| PlanError(vec![problem]);
+    let body = match (&args.body, &args.body_file) {
+        (Some(body), _) => Bytes::from(body.clone()),
+        (None, Some(file)) => {
+            let unreadable = |e| one(format!("-D {}: {e}", file.display()));
+            if std::fs::metadata(file).map_err(unreadable)?.len() > MAX_BODY_BYTES {
+                return Err(one(format!("-D {}: larger than {MAX_BODY_BYTES} bytes", file.display())));
+            }
+            std::fs::read(file).map_err(unreadable)?.into()
+        }
+        (None, None) => Bytes::new(),
+    };
+    Plan::from_args(args, body)
+}
+
+fn block_on(args: &Args, plan: Plan) -> Result<Report, PlanError> {
+    let runtime = match args.cpus {
+        1 => tokio::runtime::Builder::new_current_thread().enable_all().build(),
+        threads => tokio::runtime::Builder::new_multi_thread().worker_threads(threads).enable_all().build(),
+    };
+    let runtime = runtime.map_err(|e| PlanError(vec![format!("can't start: {e}")]))?;
+    runtime.block_on(watched(plan, !args.no_progress))
+}
+
+/// Runs with a progress line; Ctrl-C ends the run, and the report covers what was sent.
+async fn watched(plan: Plan, show_progress: bool) -> Result<Report, PlanError> {
+    let handle = Handle::new(&plan);
+    let shown = plan.clone();
+    let side = async {
+        tokio::select! {
+            _ = tokio::signal::ctrl_c() => handle.stop(),
+            () = progress::show(&shown, &handle), if show_progress => {}
+        }
+        std::future::pending::<std::convert::Infallible>().await
+    };
+    tokio::select! {
+        report = run(plan, &handle) => report,
+        never = side => match never {},
+    }
+}
+
+fn print(output: Output, report: &Report) -> ExitCode {
+    print!(
+        "{}",
+        match output {
+            Output::Text => report.text(),
+            Output::Json => report.json() + "\n",
+            Output::Csv => report.csv(),
+        }
+    );
+    if report.unfinished > 0 {
+        eprintln!("{} requests were in flight at the end and are not counted", report.unfinished);
+    }
+    if report.succeeded() {
+        return ExitCode::SUCCESS;
+    }
+    eprintln!("error: no request was answered");
+    ExitCode::FAILURE
+}

@@ -1,0 +1,246 @@
+//! Decides what is sent and when, from the arguments alone: no clock, no socket.
+//!
+//! A plan is one target and a list of phases. Every problem of the arguments is reported, not only the first.
+
+use std::{str::FromStr, time::Duration};
+
+use base64::Engine as _;
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri, header};
+
+use crate::Args;
+
+/// Largest request body: it is held once in memory, and shared by all requests.
+pub const MAX_BODY_BYTES: u64 = 64 << 20;
+/// Most `-H` headers: as many as common servers accept.
+pub const MAX_HEADERS: usize = 100;
+/// Most workers, and most requests in flight at an open rate: each may hold a socket and some 20 kB.
+pub const MAX_IN_FLIGHT: usize = 10_000;
+/// Highest rate per second: far above what one machine can send.
+const MAX_RATE: f64 = 1e6;
+
+/// What is wrong with the arguments: all of it, a line for each.
+#[derive(Debug, thiserror::Error)]
+#[error("{}", .0.join("\n"))]
+pub struct PlanError(pub Vec<String>);
+
+/// What each request is, and how it travels.
+#[derive(Clone, Debug)]
+pub struct Target {
+    /// Absolute http or https URI.
+    pub uri: Uri,
+    /// Method, upper-case.
+    pub method: Method,
+    /// Headers of each request.
+    pub headers: HeaderMap,
+    /// Body of each request.
+    pub body: Bytes,
+    /// Limit of each request, connecting included; `None` for no limit.
+    pub timeout: Option<Duration>,
+    /// Proxy as host:port.
+    pub proxy: Option<String>,
+    /// Whether to speak HTTP/2.
+    pub http2: bool,
+    /// Whether a connection serves more than one request.
+    pub keep_alive: bool,
+    /// Whether redirects are followed, at most ten.
+    pub redirects: bool,
+    /// Whether any TLS certificate is accepted.
+    pub insecure: bool,
+}
+
+impl Target {
+    /// A GET of `url` with hey's defaults.
+    ///
+    /// # Errors
+    /// When the URL is not an absolute http or https one.
+    pub fn get(url: &str) -> Result<Self, PlanError> {
+        Ok(Target {
+            uri: parse_url(url).map_err(|problem| PlanError(vec![problem]))?,
+            method: Method::GET,
+            headers: HeaderMap::new(),
+            body: Bytes::new(),
+            timeout: Some(Duration::from_secs(20)),
+            proxy: None,
+            http2: false,
+            keep_alive: true,
+            redirects: true,
+            insecure: false,
+        })
+    }
+}
+
+/// Who sets the pace.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Load {
+    /// Workers that each send the next request when the last is answered, and at most `rate` per second each.
+    Closed {
+        /// Requests in flight.
+        workers: usize,
+        /// Requests per second of each worker.
+        rate: Option<f64>,
+    },
+    /// `rate` requests per second in all, answered or not; latency counts from the planned start.
+    Open {
+        /// Requests per second.
+        rate: f64,
+    },
+}
+
+/// When a phase ends.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Until {
+    /// After so many requests are answered or failed.
+    Requests(u64),
+    /// After so long; requests in flight are given up.
+    Elapsed(Duration),
+}
+
+/// One load, for so long.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Phase {
+    /// The load.
+    pub load: Load,
+    /// When it ends.
+    pub until: Until,
+}
+
+impl Phase {
+    /// When request `index` (from 0) of an open rate is due, counted from the phase's start.
+    pub(crate) fn due(index: u64, rate: f64) -> Duration {
+        Duration::from_secs_f64(index as f64 / rate)
+    }
+
+    /// How many requests the phase sends at most.
+    pub(crate) fn limit(&self) -> u64 {
+        match (self.until, self.load) {
+            (Until::Requests(count), _) => count,
+            (Until::Elapsed(length), Load::Open { rate }) => (length.as_secs_f64() * rate).ceil() as u64,
+            (Until::Elapsed(_), Load::Closed { .. }) => u64::MAX,
+        }
+    }
+}
+
+/// What to send and when.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// What each request is.
+    pub target: Target,
+    /// Loads, one after the other.
+    pub phases: Vec<Phase>,
+    /// Whether each request is kept for the report (bounded; for CSV).
+    pub keep_samples: bool,
+}
+
+impl Plan {
+    /// Makes the plan of a command line; `body` is what `-d` or the file of `-D` holds.
+    ///
+    /// # Errors
+    /// All problems at once.
+    pub fn from_args(args: &Args, body: Bytes) -> Result<Plan, PlanError> {
+        let mut problems = Vec::new();
+        check_numbers(args, body.len() as u64, &mut problems);
+        let uri = parse_url(&args.url).map_err(|p| problems.push(p));
+        let method = Method::from_str(&args.method.to_uppercase())
+            .map_err(|_| problems.push(format!("-m: {:?} is not an HTTP method", args.method)));
+        let headers = headers(args, &mut problems);
+        let (Ok(uri), Ok(method), true) = (uri, method, problems.is_empty()) else {
+            return Err(PlanError(problems));
+        };
+        let target = Target {
+            uri,
+            method,
+            headers,
+            body,
+            timeout: (!args.timeout.is_zero()).then_some(args.timeout),
+            proxy: args.proxy.clone(),
+            http2: args.h2,
+            keep_alive: !args.disable_keepalive,
+            redirects: !args.disable_redirects,
+            insecure: args.insecure,
+        };
+        Ok(Plan { target, phases: vec![phase(args)], keep_samples: args.output == crate::Output::Csv })
+    }
+}
+
+fn phase(args: &Args) -> Phase {
+    let until = args.duration.map_or(Until::Requests(args.requests), Until::Elapsed);
+    let load = match args.rate {
+        Some(rate) => Load::Open { rate },
+        None => Load::Closed { workers: args.workers, rate: args.worker_rate.filter(|q| *q > 0.0) },
+    };
+    Phase { load, until }
+}
+
+fn check_numbers(args: &Args, body_bytes: u64, problems: &mut Vec<String>) {
+    let mut require = |ok: bool, problem: String| {
+        if !ok {
+            problems.push(problem);
+        }
+    };
+    require(args.requests > 0, "-n: must be at least 1".into());
+    require(
+        (1..=MAX_IN_FLIGHT).contains(&args.workers),
+        format!("-c: must be 1 to {MAX_IN_FLIGHT}, not {}", args.workers),
+    );
+    require((1..=1024).contains(&args.cpus), format!("-cpus: must be 1 to 1024, not {}", args.cpus));
+    require(args.duration != Some(Duration::ZERO), "-z: must be more than 0".into());
+    require(
+        args.worker_rate.is_none_or(|q| (0.0..=MAX_RATE).contains(&q)),
+        format!("-q: must be 0 (no limit) to {MAX_RATE} per second"),
+    );
+    require(
+        args.rate.is_none_or(|r| (1e-3..=MAX_RATE).contains(&r)),
+        format!("--rate: must be 0.001 to {MAX_RATE} per second"),
+    );
+    require(body_bytes <= MAX_BODY_BYTES, format!("-d, -D: body is larger than {MAX_BODY_BYTES} bytes"));
+    require(args.headers.len() <= MAX_HEADERS, format!("-H: more than {MAX_HEADERS} headers"));
+}
+
+pub(crate) fn parse_url(url: &str) -> Result<Uri, String> {
+    let uri: Uri = url.parse().map_err(|e| format!("URL {url:?}: {e}; write it as http://host:port/path"))?;
+    match (uri.scheme_str(), uri.host()) {
+        (Some("http" | "https"), Some(host)) if !host.is_empty() => Ok(uri),
+        _ => Err(format!("URL {url:?}: no http:// or https:// and host; write it as http://host:port/path")),
+    }
+}
+
+fn headers(args: &Args, problems: &mut Vec<String>) -> HeaderMap {
+    let mut map = HeaderMap::new();
+    let agent = match &args.user_agent {
+        Some(agent) => format!("{agent} flyball/{}", env!("CARGO_PKG_VERSION")),
+        None => format!("flyball/{}", env!("CARGO_PKG_VERSION")),
+    };
+    let auth =
+        args.auth.as_ref().map(|a| format!("Basic {}", base64::engine::general_purpose::STANDARD.encode(a)));
+    if args.auth.as_ref().is_some_and(|a| !a.contains(':')) {
+        problems.push("-a: no colon; write it as user:password".into());
+    }
+    let encoding = (!args.disable_compression).then_some("gzip");
+    for (flag, name, value) in [
+        ("-T", header::CONTENT_TYPE, Some(args.content_type.as_str())),
+        ("-A", header::ACCEPT, args.accept.as_deref()),
+        ("-U", header::USER_AGENT, Some(agent.as_str())),
+        ("-a", header::AUTHORIZATION, auth.as_deref()),
+        ("-host", header::HOST, args.host.as_deref()),
+        ("", header::ACCEPT_ENCODING, encoding),
+    ] {
+        let Some(value) = value else { continue };
+        match HeaderValue::from_str(value) {
+            Ok(value) => drop(map.insert(name, value)),
+            Err(_) => problems.push(format!("{flag}: holds a character that no header may hold")),
+        }
+    }
+    for (index, text) in args.headers.iter().enumerate() {
+        match header_line(text) {
+            Some((name, value)) => drop(map.insert(name, value)),
+            None => problems.push(format!("-H number {}: write it as \"Name: value\"", index + 1)),
+        }
+    }
+    map
+}
+
+fn header_line(text: &str) -> Option<(HeaderName, HeaderValue)> {
+    let (name, value) = text.split_once(':')?;
+    Some((name.parse().ok()?, value.trim().parse().ok()?))
+}
