@@ -7,6 +7,7 @@
 //! become right (a workload or credentials that do not exist yet) is not.
 
 mod behavior;
+mod monitor;
 mod neighbours;
 mod scaled_object;
 mod trigger_authentication;
@@ -22,6 +23,7 @@ use crate::problem::Problem;
 use crate::read::read;
 
 pub use behavior::check as check_behavior;
+pub use monitor::{admit_pod_monitor, admit_service_monitor};
 pub use scaled_object::{admit_scaled_job, admit_scaled_object};
 pub use trigger_authentication::{admit_cluster_trigger_authentication, admit_trigger_authentication};
 pub use vertical_pod_autoscaler::admit_vertical_pod_autoscaler;
@@ -62,6 +64,10 @@ pub fn admit(
         ("autoscaling.k8s.io/v1", "VerticalPodAutoscaler") => {
             read(object).map(|object| admit_vertical_pod_autoscaler(&object))
         }
+        ("monitoring.coreos.com/v1", "ServiceMonitor") => {
+            read(object).map(|object| admit_service_monitor(&object))
+        }
+        ("monitoring.coreos.com/v1", "PodMonitor") => read(object).map(|object| admit_pod_monitor(&object)),
         _ => return None,
     };
     Some(admission.unwrap_or_else(|problems| Admission { problems, warnings: Vec::new() }))

@@ -89,6 +89,19 @@ impl Problem {
         }
     }
 
+    /// All but the field: `Invalid value: "x": not a number; write a number in quotes`.
+    pub fn body(&self) -> String {
+        let mut text = format!("{}: ", self.cause.words());
+        if !self.value.is_empty() {
+            text.push_str(&format!("{}: ", self.value));
+        }
+        text.push_str(&self.message);
+        if !self.help.is_empty() {
+            text.push_str(&format!("; {}", self.help));
+        }
+        text
+    }
+
     /// The same problem, of another sort.
     #[must_use]
     pub fn cause(mut self, cause: Cause) -> Self {
@@ -106,15 +119,7 @@ impl Problem {
 
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}: ", self.field, self.cause.words())?;
-        if !self.value.is_empty() {
-            write!(f, "{}: ", self.value)?;
-        }
-        f.write_str(&self.message)?;
-        if !self.help.is_empty() {
-            write!(f, "; {}", self.help)?;
-        }
-        Ok(())
+        write!(f, "{}: {}", self.field, self.body())
     }
 }
 

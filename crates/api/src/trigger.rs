@@ -17,8 +17,8 @@ pub mod workload;
 pub use parameters::Resolved;
 
 use crate::kinds::scaled_object::ScaleTrigger;
-use crate::problem::{Cause, Problem};
-use crate::quantity::Quantity;
+use crate::problem::{Cause, Checked, Problem};
+use crate::quantity::{Format, Quantity};
 use cron::Cron;
 use external::External;
 use metrics_api::MetricsApi;
@@ -76,6 +76,24 @@ pub enum Target {
 }
 
 impl Trigger {
+    /// Reads all triggers of an object, with what was looked up for each.
+    ///
+    /// # Errors
+    /// Everything that is wrong with any of them. A trigger that misses what was not looked up is left out.
+    pub fn parse_all<'a>(
+        triggers: &'a [ScaleTrigger],
+        resolved: impl Fn(&'a ScaleTrigger) -> Resolved<'a>,
+    ) -> Checked<Vec<Self>> {
+        let mut parsed = Vec::new();
+        let mut problems = Vec::new();
+        for (index, trigger) in triggers.iter().enumerate() {
+            let (one, found) = Self::parse(index, trigger, resolved(trigger));
+            parsed.extend(one);
+            problems.extend(found);
+        }
+        if problems.is_empty() { Ok(parsed) } else { Err(problems) }
+    }
+
     /// Reads a trigger. There is one only if nothing is wrong, and nothing is missing that may still be looked up.
     pub fn parse(
         index: usize,
@@ -88,36 +106,21 @@ impl Trigger {
         let mut parameters =
             Parameters::new(path.clone(), kind, &trigger.metadata, resolved, has_authentication);
         let metric_type = trigger.metric_type.as_deref().filter(|text| !text.is_empty());
-        let is_resource = is_resource(kind);
-        let source = match kind {
-            "prometheus" => Prometheus::parse(&mut parameters).map(Source::Prometheus),
-            "cpu" | "memory" => Resource::parse(kind, metric_type, &mut parameters).map(Source::Resource),
-            "cron" => Cron::parse(&mut parameters).map(Source::Cron),
-            "kubernetes-workload" => {
-                KubernetesWorkload::parse(&mut parameters).map(Source::KubernetesWorkload)
-            }
-            "metrics-api" => MetricsApi::parse(&mut parameters).map(Source::MetricsApi),
-            "external" | "external-push" => {
-                External::parse(kind == "external-push", &trigger.metadata, &mut parameters)
-                    .map(Source::External)
-            }
-            _ => return (None, vec![unsupported(&path, kind)]),
+        let Some(source) = parse_source(trigger, metric_type, &mut parameters) else {
+            return (None, vec![unsupported(&path, kind)]);
         };
         if let Some(source) = &source {
             check_target(source, &mut parameters);
         }
-        let fine = parameters.fine();
         let mut problems = parameters.into_problems();
-        problems.extend(check_metric_type(&path, metric_type, is_resource));
-        let target = source.as_ref().map(|source| target(source, metric_type));
-        let parsed =
-            source.zip(target).filter(|_| fine && problems.is_empty()).map(|(source, target)| Self {
-                index,
-                name: trigger.name.clone().filter(|name| !name.is_empty()),
-                use_cached_metrics: trigger.use_cached_metrics.unwrap_or(false),
-                source,
-                target,
-            });
+        problems.extend(check_metric_type(&path, metric_type, is_resource(kind)));
+        let parsed = source.filter(|_| problems.is_empty()).map(|source| Self {
+            index,
+            name: trigger.name.clone().filter(|name| !name.is_empty()),
+            use_cached_metrics: trigger.use_cached_metrics.unwrap_or(false),
+            target: target(&source, metric_type),
+            source,
+        });
         (parsed, problems)
     }
 
@@ -163,6 +166,26 @@ impl Trigger {
             Source::Resource(_) | Source::External(_) => None,
         }
     }
+}
+
+/// Where the metric comes from: nothing for a type that cannot be read, and nothing inside where a parameter is wrong
+/// or still missing.
+fn parse_source(
+    trigger: &ScaleTrigger,
+    metric_type: Option<&str>,
+    parameters: &mut Parameters<'_>,
+) -> Option<Option<Source>> {
+    Some(match trigger.kind.as_str() {
+        "prometheus" => Prometheus::parse(parameters).map(Source::Prometheus),
+        kind @ ("cpu" | "memory") => Resource::parse(kind, metric_type, parameters).map(Source::Resource),
+        "cron" => Cron::parse(parameters).map(Source::Cron),
+        "kubernetes-workload" => KubernetesWorkload::parse(parameters).map(Source::KubernetesWorkload),
+        "metrics-api" => MetricsApi::parse(parameters).map(Source::MetricsApi),
+        kind @ ("external" | "external-push") => {
+            External::parse(kind == "external-push", &trigger.metadata, parameters).map(Source::External)
+        }
+        _ => return None,
+    })
 }
 
 /// Whether KEDA leaves the trigger to the HorizontalPodAutoscaler.
@@ -267,7 +290,5 @@ fn target(source: &Source, metric_type: Option<&str>) -> Target {
 /// A value as KEDA passes it on: to three decimals, and 0 where it is negative or not finite.
 pub fn quantity(value: f64) -> Quantity {
     let value = if value.is_finite() { value.max(0.0) } else { 0.0 };
-    Quantity::parse(&format!("{value:.3}")).unwrap_or_else(|_| Quantity::from_units(i64::MAX, DECIMAL))
+    Quantity::parse(&format!("{value:.3}")).unwrap_or(Quantity::from_units(i64::MAX, Format::DecimalSi))
 }
-
-const DECIMAL: crate::quantity::Format = crate::quantity::Format::DecimalSi;

@@ -36,7 +36,17 @@ fn tidy_schema(schema: &mut Value) {
         schema.remove("type");
         schema.insert("anyOf".into(), serde_json::json!([{"type": "integer"}, {"type": "string"}]));
     }
+    if is_key_selector(schema) {
+        schema.insert("required".into(), serde_json::json!(["key"]));
+        schema.insert("x-kubernetes-map-type".into(), "atomic".into());
+    }
     children(schema).for_each(tidy_schema);
+}
+
+/// A key of a Secret or ConfigMap. Its name may be left out, and often is where the key is empty, too.
+fn is_key_selector(schema: &Map<String, Value>) -> bool {
+    let names = schema.get("properties").and_then(Value::as_object).map(|properties| properties.keys());
+    names.is_some_and(|names| names.map(String::as_str).eq(["key", "name", "optional"]))
 }
 
 /// The schemas directly inside a schema.

@@ -11,6 +11,7 @@ use kube::ResourceExt;
 use kube::core::{Selector, SelectorExt};
 
 use super::{Facts, Manifests, Place, namespace, queries};
+use crate::duration;
 use crate::kinds::monitor::{Endpoint, NamespaceSelector, ServiceMonitor};
 use crate::kinds::scaled_object::ScaledObject;
 
@@ -83,35 +84,9 @@ fn scraping<'a>(
 pub(super) fn interval(manifests: &Manifests, object: &ScaledObject) -> Option<Duration> {
     let deployment = target(manifests, object)?;
     let endpoints = scraping(manifests, deployment).flat_map(|monitor| &monitor.spec.endpoints);
-    let written = endpoints.map(|endpoint| endpoint.scrape.interval.as_deref().and_then(duration));
+    let written = endpoints
+        .map(|endpoint| endpoint.scrape.interval.as_deref().and_then(|text| duration::parse(text).ok()));
     written.map(|interval| interval.unwrap_or(SCRAPE_INTERVAL_DEFAULT)).max()
-}
-
-/// A duration as Prometheus writes it, such as `1m30s`.
-fn duration(text: &str) -> Option<Duration> {
-    let mut rest = text;
-    let mut total = Duration::ZERO;
-    while !rest.is_empty() && rest != "0" {
-        let digits = rest.find(|c: char| !c.is_ascii_digit())?;
-        let number: u32 = rest[..digits].parse().ok()?;
-        let after = &rest[digits..];
-        let end = after.find(|c: char| c.is_ascii_digit()).unwrap_or(after.len());
-        let unit_seconds: u64 = match &after[..end] {
-            "ms" => 0,
-            "s" => 1,
-            "m" => 60,
-            "h" => 3600,
-            "d" => 86_400,
-            "w" => 604_800,
-            "y" => 31_536_000,
-            _ => return None,
-        };
-        let unit =
-            if unit_seconds == 0 { Duration::from_millis(1) } else { Duration::from_secs(unit_seconds) };
-        total = total.checked_add(unit.checked_mul(number)?)?;
-        rest = &after[end..];
-    }
-    Some(total)
 }
 
 /// A query for metrics of pods that nothing scrapes. The metrics may come from elsewhere, so only workloads that are

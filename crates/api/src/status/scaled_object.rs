@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use flyball_engine::{Activity, ActivityState, Cause, Decision, Proposal, Reason};
 use k8s_openapi::api::autoscaling::v2::HorizontalPodAutoscalerStatus;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
-use k8s_openapi::jiff::Timestamp;
+use jiff::Timestamp;
 
 use crate::keda_hpa::{AskedMetrics, COMPOSITE_METRIC};
 use crate::kinds::condition::PlainCondition;

@@ -617,6 +617,28 @@ fn each_kind_has_its_rules() {
                  controlledValues shouldn't be specified if container scaling mode is off.",
             ],
         ),
+        (
+            json!({"apiVersion": "monitoring.coreos.com/v1", "kind": "ServiceMonitor", "spec": {
+                "selector": {},
+                "endpoints": [
+                    {"port": "a", "interval": "15s", "scrapeTimeout": "10s"},
+                    {"port": "b", "interval": "15s", "scrapeTimeout": "1m"},
+                ],
+            }}),
+            vec![
+                "spec.endpoints[1].scrapeTimeout: Invalid value: \"1m\": scrapeTimeout \"1m\" greater than scrapeInterval \
+                 \"15s\"; write at most the interval",
+            ],
+        ),
+        (
+            json!({"apiVersion": "monitoring.coreos.com/v1", "kind": "PodMonitor", "spec": {
+                "selector": {}, "podMetricsEndpoints": [{"port": "a", "interval": "often"}],
+            }}),
+            vec![
+                "spec.podMetricsEndpoints[0].interval: Invalid value: \"often\": not a valid duration string: \"often\"; \
+                 write it as 15s, 1m30s or 500ms",
+            ],
+        ),
         (policy(json!({"minAllowed": {"cpu": "50m"}, "maxAllowed": {"cpu": "500m"}})), vec![]),
     ] {
         let mut object = object;

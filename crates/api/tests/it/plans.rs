@@ -13,13 +13,7 @@ use std::time::Duration;
 
 fn plan(object: Value) -> Result<Plan, Vec<String>> {
     let object: ScaledObject = serde_json::from_value(object).unwrap();
-    let triggers: Vec<Trigger> = object
-        .spec
-        .triggers
-        .iter()
-        .enumerate()
-        .map(|(index, trigger)| Trigger::parse(index, trigger, Resolved::default()).0.unwrap())
-        .collect();
+    let triggers = Trigger::parse_all(&object.spec.triggers, |_| Resolved::default()).unwrap();
     let asked = AskedMetrics::from([(1, vec![("queue/a".to_owned(), 2.5)])]);
     plan_scaled_object(&object, &triggers, &asked, Rules::default())
         .map_err(|problems| problems.iter().map(ToString::to_string).collect())

@@ -36,8 +36,7 @@ fn object() -> ScaledObject {
 }
 
 fn triggers(object: &ScaledObject) -> Vec<Trigger> {
-    let parse = |(index, trigger)| Trigger::parse(index, trigger, Resolved::default()).0.unwrap();
-    object.spec.triggers.iter().enumerate().map(parse).collect()
+    Trigger::parse_all(&object.spec.triggers, |_| Resolved::default()).unwrap()
 }
 
 fn hpa() -> HorizontalPodAutoscaler {
