@@ -94,7 +94,9 @@ impl Report {
         if self.answered > 0 {
             self.write_latencies(out)?;
         }
-        if !self.errors.is_empty() {
+        if self.errors.is_empty() {
+            writeln!(out, "\n")?;
+        } else {
             writeln!(out, "\nError distribution:")?;
             for (error, count) in &self.errors {
                 writeln!(out, "  [{count}]\t{error}")?;
@@ -180,7 +182,7 @@ mod tests {
         let now = std::time::Instant::now();
         let mut recorder = Recorder::new(now, true);
         for ms in 1..=10 {
-            let latency = Duration::from_millis(ms);
+            let latency = Duration::from_millis(2 * ms);
             recorder.record(
                 now,
                 Ok(Sample { latency, wait: latency, status: 200, bytes: 7, ..Sample::default() }),
@@ -189,7 +191,7 @@ mod tests {
         recorder.record(now, Err("Get \"http://a/\": 100% refused".into()));
         let report = Report::new(&mut recorder, Duration::from_secs(2));
         assert_eq!(report.text(), include_str!("report/summary.txt"));
-        assert_eq!(report.csv().lines().nth(1), Some("0.0010,0.0000,0.0000,0.0000,0.0010,0.0000,200,0.0000"));
+        assert_eq!(report.csv().lines().nth(1), Some("0.0020,0.0000,0.0000,0.0000,0.0020,0.0000,200,0.0000"));
         assert_eq!(report.rows().iter().map(|row| row.1).sum::<u64>(), 10);
     }
 }

@@ -1,4 +1,5 @@
 //! The generator against a real server on a port of its own: every request is counted on both sides.
+#![allow(clippy::unwrap_used, reason = "a failed expectation is a test's result")]
 
 use std::{
     sync::{
