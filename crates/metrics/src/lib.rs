@@ -5,6 +5,7 @@ mod labels;
 mod matcher;
 mod sample;
 pub mod promql;
+pub mod response;
 mod store;
 pub mod target;
 mod text;

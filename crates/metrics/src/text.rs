@@ -84,7 +84,7 @@ pub fn format_value(value: f64) -> String {
 }
 
 /// A float without exponent, as Go's `FormatFloat(f, 'f', -1, 64)`.
-pub fn format_plain(value: f64) -> String {
+pub(crate) fn format_plain(value: f64) -> String {
     if value.is_nan() {
         "NaN".into()
     } else if value.is_infinite() {
@@ -95,7 +95,7 @@ pub fn format_plain(value: f64) -> String {
 }
 
 /// A float as Go's `%g` and `%v` write it: with an exponent below 1e-4 and from 1e21 on.
-pub fn format_general(value: f64) -> String {
+pub(crate) fn format_general(value: f64) -> String {
     let magnitude = value.abs();
     if magnitude != 0.0 && magnitude.is_finite() && !(1e-4..1e21).contains(&magnitude) {
         go_exponent(value)
@@ -105,7 +105,7 @@ pub fn format_general(value: f64) -> String {
 }
 
 /// A float as OpenMetrics writes the values of `le` and `quantile`: always with a point or an exponent.
-pub fn format_open_metrics(value: f64) -> String {
+pub(crate) fn format_open_metrics(value: f64) -> String {
     match value {
         v if v == 0.0 => "0.0".into(),
         v if v == 1.0 => "1.0".into(),

@@ -104,7 +104,9 @@ impl Evaluator<'_> {
             return Ok(result);
         }
         let mut result = self.grid(grid.rows.len())?;
-        grid.rows.iter().for_each(|row| drop(result.push(row.clone()).len()));
+        for row in &grid.rows {
+            result.push(row.clone());
+        }
         for (step, rows) in chosen.iter().enumerate() {
             rows.iter().for_each(|row| result.set(*row, step, grid.value(*row, step)));
         }

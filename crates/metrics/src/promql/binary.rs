@@ -97,7 +97,9 @@ impl Evaluator<'_> {
         if binary.op == BinaryOp::Or {
             self.charge(right.values.len())?;
             let kept = left.rows.len();
-            right.rows.iter().for_each(|row| drop(left.push(row.clone()).len()));
+            for row in &right.rows {
+                left.push(row.clone());
+            }
             for step in 0..self.times.count {
                 mark(&left, &left_groups, step, &mut there);
                 for (row, group) in right_groups.iter().enumerate().filter(|(_, group)| !there[**group]) {

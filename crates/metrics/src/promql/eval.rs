@@ -29,10 +29,6 @@ impl Times {
         self.start_ms + self.step_ms * step as i64
     }
 
-    pub(super) fn last(&self) -> i64 {
-        self.at(self.count.saturating_sub(1))
-    }
-
     pub(super) fn iter(self) -> impl Iterator<Item = i64> {
         (0..self.count).map(move |step| self.at(step))
     }

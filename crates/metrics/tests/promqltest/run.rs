@@ -1,0 +1,275 @@
+//! Runs the blocks of a script: fills the store, evaluates, judges, evaluates again in other ways.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use flyball_metrics::promql::{
+    self, Annotations, At, EngineOptions, Expr, ParseOptions, QueryError, QueryResult, Value, eval_instant, eval_range,
+};
+use flyball_metrics::{Labels, METRIC_NAME, Matcher, Sample, Store, StoreOptions};
+
+use super::case::{Command, Eval, EvalTimes, Expectation, Text, Tier, parse_series};
+use super::compare::{compare, compare_vector};
+use super::load::{Item, parse_items};
+
+const MINUTE_MS: i64 = 60_000;
+
+/// Functions whose value depends on the time of evaluation even when their selectors are pinned by `@`.
+const TIME_DEPENDENT: [&str; 16] = [
+    "days_in_month", "day_of_month", "day_of_week", "day_of_year", "hour", "minute", "month", "year", "predict_linear",
+    "time", "timestamp", "start", "end", "step", "range", "info",
+];
+
+/// Words of features behind flags that the engine does not have.
+const FLAGGED: [&str; 8] = ["limitk", "limit_ratio", "info(", "fill(", "fill_left", "fill_right", "anchored", "smoothed"];
+
+#[derive(Default)]
+pub(crate) struct Runner {
+    floats: BTreeMap<Labels, BTreeMap<i64, f64>>,
+    native: BTreeSet<Labels>,
+    with_start_timestamps: BTreeSet<Labels>,
+    store: Store,
+}
+
+/// Tier, line and outcome of a case.
+pub(crate) type Outcome = (Tier, usize, Result<(), String>);
+
+impl Runner {
+    pub(crate) fn run(&mut self, command: &Command) -> Option<Outcome> {
+        match command {
+            Command::Clear => *self = Runner::default(),
+            Command::Load { step_ms, nhcb, lines } => self.load(*step_ms, *nhcb, lines).expect("a valid load block"),
+            Command::Eval(eval) => return Some((self.tier(eval), eval.line, self.judge(eval))),
+        }
+        None
+    }
+
+    fn load(&mut self, step_ms: i64, nhcb: bool, lines: &[String]) -> Result<(), String> {
+        let mut block = BTreeMap::new();
+        for line in lines {
+            let (labels, rest) = parse_series(line)?;
+            if rest.starts_with("@st") {
+                self.with_start_timestamps.insert(labels);
+                continue;
+            }
+            block.insert(labels, parse_items(rest)?);
+        }
+        for (labels, items) in block {
+            if items.contains(&Item::Histogram) {
+                self.native.insert(labels.clone());
+            }
+            let base = labels.metric_name().strip_suffix("_bucket");
+            if let Some(base) = base.filter(|_| nhcb) {
+                self.native.insert(labels.with("le", "").with(METRIC_NAME, base));
+            }
+            let points = self.floats.entry(labels).or_default();
+            for (i, item) in items.into_iter().enumerate() {
+                if let Item::Float(value) = item {
+                    points.insert(step_ms * i as i64, value);
+                }
+            }
+        }
+        self.store = Store::new(StoreOptions::default());
+        for (labels, points) in &self.floats {
+            for (timestamp_ms, value) in points {
+                let sample = Sample::new(*timestamp_ms, *value);
+                self.store.append_to(labels, sample).map_err(|error| error.to_string())?;
+            }
+        }
+        Ok(())
+    }
+
+    /// What a case needs, by its text and by the series that its selectors match.
+    fn tier(&self, eval: &Eval) -> Tier {
+        let text = eval.query.as_str();
+        let strict = promql::parse(text);
+        let matches = |labels: &Labels, expr: &Expr| {
+            let all = |matchers: &[Matcher]| matchers.iter().all(|matcher| matcher.matches_labels(labels));
+            expr.selectors().iter().any(|(selector, _)| all(&selector.matchers))
+        };
+        let any = |set: &BTreeSet<Labels>| parse(text).is_ok_and(|expr| set.iter().any(|labels| matches(labels, &expr)));
+        let trims = text.contains("</") || text.contains(">/");
+        let native = eval.results.iter().any(|line| line.contains("{{"))
+            || any(&self.native)
+            || trims
+            || (parse(text).is_err() && !self.native.is_empty());
+        let flagged = FLAGGED.iter().any(|word| text.contains(word))
+            || any(&self.with_start_timestamps)
+            || (strict.is_err() && parse(text).is_ok());
+        match (native, flagged) {
+            (false, false) => Tier::T1,
+            (true, false) => Tier::T2,
+            (false, true) => Tier::T3,
+            (true, true) => Tier::T4,
+        }
+    }
+
+    fn judge(&self, eval: &Eval) -> Result<(), String> {
+        let expr = match parse(&eval.query) {
+            Ok(expr) => expr,
+            Err(error) => return check_failure(eval, &error.to_string(), &error.message),
+        };
+        match eval.times {
+            EvalTimes::Range { start_ms, end_ms, step_ms } => {
+                let result = eval_range(&self.store, &eval.query, &expr, (start_ms, end_ms, step_ms), &options());
+                check(eval, &result, |value| compare(eval, value))
+            }
+            EvalTimes::Instant(time_ms) => {
+                self.judge_instant(eval, &eval.query, time_ms).map_err(|why| format!("{}: {why}", eval.query))?;
+                let Some(pinned) = pin(&expr, time_ms) else { return Ok(()) };
+                let times = if time_ms == 0 { vec![-1_000, 0, 1_000] } else { vec![-10 * time_ms, 0, time_ms / 5, time_ms, 10 * time_ms] };
+                for time_ms in times {
+                    let judged = self.judge_instant(eval, &pinned, time_ms);
+                    judged.map_err(|why| format!("{pinned} at {time_ms} ms: {why}"))?;
+                }
+                Ok(())
+            }
+        }
+    }
+
+    fn judge_instant(&self, eval: &Eval, query: &str, time_ms: i64) -> Result<(), String> {
+        let expr = parse(query).map_err(|error| format!("not parsed again: {error}"))?;
+        let result = eval_instant(&self.store, query, &expr, time_ms, &options());
+        // Positions move when a query is printed anew.
+        let original = query == eval.query;
+        check_positions(eval, &result, original, |value| compare(eval, value))?;
+        let whole = |e: &Expectation| {
+            matches!(e, Expectation::Ordered | Expectation::RangeVector { .. } | Expectation::String(_))
+        };
+        if eval.expectations.iter().any(whole) || result.is_err() || calls(&expr, &["start", "end", "step", "range"]) {
+            return Ok(());
+        }
+        let times = (time_ms - MINUTE_MS, time_ms + MINUTE_MS, MINUTE_MS);
+        let range = eval_range(&self.store, query, &expr, times, &options()).map_err(|error| format!("as range: {error}"))?;
+        let Value::Matrix(series) = &range.value else { return Err("a range query gave no matrix".into()) };
+        let middle = series.iter().filter_map(|series| {
+            let sample = series.samples.iter().find(|sample| sample.timestamp_ms == time_ms)?;
+            Some((series.labels.clone(), sample.value))
+        });
+        let middle: Vec<(Labels, f64)> = middle.collect();
+        let judged = match (result.map(|result| result.value), &*middle) {
+            (Ok(Value::Scalar(_)), [(_, value)]) => compare(eval, &Value::Scalar(Sample::new(time_ms, *value))),
+            _ => compare_vector(eval, middle),
+        };
+        judged.map_err(|why| format!("as range: {why}"))
+    }
+}
+
+/// The options that the suite assumes.
+fn options() -> EngineOptions {
+    EngineOptions { delayed_name_removal: true, ..EngineOptions::default() }
+}
+
+fn parse(query: &str) -> Result<Expr, promql::ParseError> {
+    promql::parse_with(query, ParseOptions { experimental_functions: true })
+}
+
+fn check(
+    eval: &Eval,
+    result: &Result<QueryResult, QueryError>,
+    judge: impl Fn(&Value) -> Result<(), String>,
+) -> Result<(), String> {
+    check_positions(eval, result, true, judge)
+}
+
+fn check_positions(
+    eval: &Eval,
+    result: &Result<QueryResult, QueryError>,
+    positions: bool,
+    judge: impl Fn(&Value) -> Result<(), String>,
+) -> Result<(), String> {
+    let fails = eval.expectations.iter().any(|e| matches!(e, Expectation::Message("fail", _)));
+    match result {
+        Err(error) => check_failure(eval, &error.to_string(), &error.to_string()),
+        Ok(_) if fails => Err("expected to fail".into()),
+        Ok(result) => {
+            check_annotations(eval, &result.annotations, positions)?;
+            judge(&result.value)
+        }
+    }
+}
+
+fn check_failure(eval: &Eval, whole: &str, message: &str) -> Result<(), String> {
+    let wanted = eval.expectations.iter().find_map(|e| match e {
+        Expectation::Message("fail", text) => Some(text),
+        _ => None,
+    });
+    match wanted {
+        Some(text) if text.matches(whole) || text.matches(message) => Ok(()),
+        Some(_) => Err(format!("failed in another way: {whole}")),
+        None => Err(format!("failed: {whole}")),
+    }
+}
+
+fn check_annotations(eval: &Eval, annotations: &Annotations, positions: bool) -> Result<(), String> {
+    for (kind, none, actual) in [("warn", "no_warn", &annotations.warnings), ("info", "no_info", &annotations.infos)] {
+        let expected = |wanted: &str| -> Vec<&Text> {
+            let of_kind = |e: &'_ Expectation| matches!(e, Expectation::Message(k, _) if *k == wanted);
+            let text = |e: &'_ Expectation| of_kind(e);
+            eval.expectations.iter().filter(|e| text(e)).filter_map(|e| match e {
+                Expectation::Message(_, text) => Some(text),
+                _ => None,
+            }).collect()
+        };
+        if !expected(none).is_empty() && !actual.is_empty() {
+            return Err(format!("expected {none}, got {actual:?}"));
+        }
+        let wanted = expected(kind);
+        let matches = |text: &Text, actual: &String| {
+            if positions { text.matches(actual) } else { matches!(text, Text::Any) || loosely(text, actual) }
+        };
+        if let Some(_missing) = wanted.iter().find(|text| !actual.iter().any(|a| matches(text, a))) {
+            return Err(format!("expected {kind} is missing, got {actual:?}"));
+        }
+        if !wanted.is_empty() {
+            if let Some(more) = actual.iter().find(|a| !wanted.iter().any(|text| matches(text, a))) {
+                return Err(format!("unexpected {kind}: {more}"));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Compares without the position at the end.
+fn loosely(text: &Text, actual: &str) -> bool {
+    let cut = |text: &str| text.rsplit_once(" (").map_or(text.to_owned(), |(before, _)| before.to_owned());
+    match text {
+        Text::Exactly(wanted) => cut(wanted) == cut(actual),
+        other => other.matches(actual) || matches!(other, Text::Regex(_)),
+    }
+}
+
+fn calls(expr: &Expr, names: &[&str]) -> bool {
+    let this = matches!(expr, Expr::Call(call) if names.contains(&call.function.name));
+    this || expr.children().into_iter().any(|child| calls(child, names))
+}
+
+/// The query with `@ time_ms` on each selector and subquery that has none; `None` where that changes its value.
+fn pin(expr: &Expr, time_ms: i64) -> Option<String> {
+    if calls(expr, &TIME_DEPENDENT) {
+        return None;
+    }
+    let mut pinned = expr.clone();
+    pin_in_place(&mut pinned, time_ms);
+    Some(pinned.to_string())
+}
+
+fn pin_in_place(expr: &mut Expr, time_ms: i64) {
+    match expr {
+        Expr::Number(_) | Expr::String(_) => {}
+        Expr::Paren(inner, _) => pin_in_place(inner, time_ms),
+        Expr::Unary(unary) => pin_in_place(&mut unary.expr, time_ms),
+        Expr::Binary(binary) => {
+            pin_in_place(&mut binary.lhs, time_ms);
+            pin_in_place(&mut binary.rhs, time_ms);
+        }
+        Expr::Aggregate(aggregate) => {
+            aggregate.parameter.iter_mut().for_each(|parameter| pin_in_place(parameter, time_ms));
+            pin_in_place(&mut aggregate.expr, time_ms);
+        }
+        Expr::Call(call) => call.args.iter_mut().for_each(|arg| pin_in_place(arg, time_ms)),
+        Expr::Vector(selector) => drop(selector.shift.at.get_or_insert(At::Time(time_ms))),
+        Expr::Matrix(matrix) => drop(matrix.vector.shift.at.get_or_insert(At::Time(time_ms))),
+        // With the subquery pinned, what is in it stays as it is.
+        Expr::Subquery(subquery) => drop(subquery.shift.at.get_or_insert(At::Time(time_ms))),
+    }
+}
