@@ -31,7 +31,8 @@ pub struct Decision {
     pub proposals: Vec<Proposal>,
     /// Whether the target is in use; none for a plain HorizontalPodAutoscaler.
     pub activity: Option<Activity>,
-    /// The nearest value above and the nearest below at which a metric would decide otherwise.
+    /// The nearest value at which a metric would ask for more, then the one at which the deciding metric would ask for
+    /// fewer.
     pub turning_points: Vec<TurningPoint>,
 }
 
@@ -195,6 +196,8 @@ pub struct TurningPoint {
 pub enum Side {
     /// Above, strictly.
     Above,
+    /// At it or above.
+    AtLeast,
     /// Below, strictly.
     Below,
     /// At it or below.
@@ -205,6 +208,7 @@ impl fmt::Display for TurningPoint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let side = match self.side {
             Side::Above => "above",
+            Side::AtLeast => "at least",
             Side::Below => "below",
             Side::AtMost => "at most",
         };

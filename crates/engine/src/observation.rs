@@ -128,7 +128,7 @@ pub enum Selector {
 pub enum Reading {
     /// The whole target's value: the sum of what an Object or External metric returned.
     Value {
-        /// Any number; what is not finite or negative counts as zero.
+        /// Any number. A negative one counts as no load; one that is not finite is no value at all.
         #[serde(with = "any_f64")]
         value: f64,
         /// The time of the sample.

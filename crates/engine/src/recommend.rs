@@ -190,6 +190,7 @@ fn propose_composite(view: &View<'_>, composite: &Composite) -> Proposal {
         Proposal::without(name.clone(), Reason::MetricUnavailable(unavailable))
     };
     match (value, view.policy.fallback) {
+        (Ok(Some(value)), _) if !value.is_finite() => failed(format!("the formula comes to {value}")),
         (Ok(Some(value)), _) => {
             let active = Some(value > composite.activation_target());
             let outcome =

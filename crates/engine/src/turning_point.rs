@@ -1,115 +1,123 @@
-//! What would have to change: the nearest value above which a metric would ask for more replicas than it was decided
-//! to want, and the nearest below which the deciding metric would ask for fewer.
+//! What would have to change: the nearest value at which a metric would ask for more replicas than are recommended,
+//! and the one at which the deciding metric would ask for fewer.
 //!
-//! Both say what that metric alone would do, all else equal; stabilization, pace and bounds come after. Where pods
-//! could not be measured there is no such value: it depends on them too.
+//! Both say what that metric alone would do, all else equal; stabilization, pace and bounds come after. A metric asks
+//! for its value divided by what one replica takes, rounded up, but keeps the replicas there are within the tolerance.
+//! Where pods could not be measured, or are not all ready, there is no such value: it depends on them too.
 
-use crate::decision::{Side, TurningPoint};
+use crate::decision::{Proposal, Side, TurningPoint};
 use crate::metric::MetricTarget;
 use crate::milli::Milli;
 use crate::policy::Tolerance;
 use crate::reason::{Measured, Over, Reason};
 use crate::recommend::{Recommended, View, ceil};
 
-/// The nearest above of all metrics, then the nearest below of the one that decided.
+/// The nearest of all metrics for more, then that of the metric that decided for fewer.
 pub(crate) fn nearest(view: &View<'_>, recommended: &Recommended) -> Vec<TurningPoint> {
     let Some(best) = recommended.replicas else { return Vec::new() };
     let tolerance = view.tolerance();
-    let measured = recommended.proposals.iter().filter_map(|p| measured(&p.reason)).filter_map(Line::of);
-    let mut points = Vec::with_capacity(2);
-    let mut nearest = f64::INFINITY;
-    let mut others_best = 0;
-    for line in measured {
-        let above = line.above(best, tolerance);
-        let distance = above / line.value();
-        if distance < nearest || points.is_empty() {
-            nearest = distance;
-            points.clear();
-            points.push(line.point(Side::Above, above, line.replicas_above(above)));
+    let mut more: Option<(f64, TurningPoint)> = None;
+    let mut fewer = None;
+    // What the metrics but the highest ask for, and how many ask for the most.
+    let (mut others, mut winners) = (0, 0);
+    for proposal in &recommended.proposals {
+        match proposal.replicas {
+            Some(replicas) if replicas < best => others = others.max(replicas),
+            Some(_) => winners += 1,
+            None => {}
         }
-        if line.measured.replicas < best {
-            others_best = others_best.max(line.measured.replicas);
+        let Some(line) = Line::of(proposal, view.counts.spec, tolerance) else { continue };
+        let above = line.more_than(best);
+        let distance = above.value.as_f64() / line.measured.value.as_f64();
+        if more.as_ref().is_none_or(|(nearest, _)| distance < *nearest) {
+            more = Some((distance, above));
+        }
+        if proposal.replicas == Some(best) {
+            fewer = line.fewer_than(best);
         }
     }
-    let winners = || recommended.proposals.iter().filter(|p| p.replicas == Some(best));
-    if let (Some(winner), 1) = (winners().next(), winners().count())
-        && let Some(line) = measured_line(winner)
-        && let Some(below) = line.below(best, tolerance)
-    {
-        points.push(TurningPoint { replicas: below.replicas.max(others_best), ..below });
+    let mut points: Vec<TurningPoint> = more.into_iter().map(|(_, point)| point).collect();
+    if let (Some(fewer), 1) = (fewer, winners) {
+        points.push(TurningPoint { replicas: fewer.replicas.max(others), ..fewer });
     }
     points
 }
 
-fn measured_line(proposal: &crate::Proposal) -> Option<Line<'_>> {
-    measured(&proposal.reason).and_then(Line::of)
-}
-
-fn measured(reason: &Reason) -> Option<&Measured> {
-    match reason {
-        Reason::AboveTarget(measured)
-        | Reason::BelowTarget(measured)
-        | Reason::WithinTolerance { measured, .. } => Some(measured),
-        _ => None,
-    }
-}
-
-/// A metric as a straight line: replicas are its value times a slope, but for the tolerance around one value.
+/// A metric's replicas over its value: a staircase with a landing around the replicas there are.
 struct Line<'a> {
     measured: &'a Measured,
-    /// The value that asks for one replica, in the metric's unit.
+    /// The value that one replica takes.
     per_replica: f64,
-    /// The value right on target; none when nothing exists that it could be compared with.
-    on_target: Option<f64>,
+    /// From where to where nothing changes, and the replicas there; none when there are none yet.
+    landing: Option<(f64, f64, u32)>,
 }
 
 impl<'a> Line<'a> {
-    fn of(measured: &'a Measured) -> Option<Self> {
+    fn of(proposal: &'a Proposal, current: u32, tolerance: Tolerance) -> Option<Self> {
+        let measured = match &proposal.reason {
+            Reason::AboveTarget(measured)
+            | Reason::BelowTarget(measured)
+            | Reason::WithinTolerance { measured, .. } => measured,
+            _ => return None,
+        };
         let target = match measured.target {
             MetricTarget::Utilization(percent) => f64::from(percent),
             MetricTarget::AverageValue(amount) | MetricTarget::Value(amount) => amount.as_f64(),
         };
-        let (per_replica, on_target) = match measured.over {
+        let landing = |on_target: f64, replicas| {
+            Some((on_target * (1.0 - tolerance.down), on_target * (1.0 + tolerance.up), replicas))
+        };
+        let (per_replica, landing) = match measured.over {
             Over::Replicas(0) => (target, None),
-            Over::Replicas(replicas) => (target, Some(target * f64::from(replicas))),
-            Over::Ready(ready) | Over::Pods { ready, missing: 0, unready: 0 } if ready > 0 => {
-                (target / f64::from(ready), Some(target))
+            Over::Replicas(replicas) => (target, landing(target * f64::from(replicas), replicas)),
+            Over::Ready(ready) | Over::Pods { ready, missing: 0, unready: 0 }
+                if ready == current && ready > 0 =>
+            {
+                (target / f64::from(ready), landing(target, current))
             }
             Over::Ready(_) | Over::Pods { .. } => return None,
         };
-        Some(Self { measured, per_replica, on_target })
+        Some(Self { measured, per_replica, landing })
     }
 
-    fn value(&self) -> f64 {
-        self.measured.value.as_f64()
+    /// Where it begins to ask for more than `best`.
+    fn more_than(&self, best: u32) -> TurningPoint {
+        let step = self.per_replica * f64::from(best);
+        match self.landing {
+            Some((low, _, landing)) if landing > best && step >= low => {
+                self.point(Side::AtLeast, low, landing)
+            }
+            Some((_, high, landing)) if landing <= best && step < high => {
+                self.point(Side::Above, high, self.stairs_above(high))
+            }
+            _ => self.point(Side::Above, step, best.saturating_add(1)),
+        }
     }
 
-    /// Above this it asks for more than `best`.
-    fn above(&self, best: u32, tolerance: Tolerance) -> f64 {
-        let by_count = self.per_replica * f64::from(best);
-        self.on_target.map_or(by_count, |on_target| by_count.max(on_target * (1.0 + tolerance.up)))
+    /// Where it begins to ask for fewer than `best`, if that is possible.
+    fn fewer_than(&self, best: u32) -> Option<TurningPoint> {
+        let fewer = best.checked_sub(1)?;
+        let step = self.per_replica * f64::from(fewer);
+        Some(match self.landing {
+            Some((_, high, landing)) if landing < best && step <= high => {
+                self.point(Side::AtMost, high, landing)
+            }
+            Some((low, _, landing)) if landing >= best && step >= low => {
+                self.point(Side::Below, low, ceil(low / self.per_replica - ROUNDING))
+            }
+            _ => self.point(Side::AtMost, step, fewer),
+        })
     }
 
     /// The first whole number of replicas beyond a value.
-    fn replicas_above(&self, value: f64) -> u32 {
-        // A hair below a whole number is that number, give or take the rounding of the division.
-        ceil((value / self.per_replica + 1e-9).floor() + 1.0)
-    }
-
-    /// At or below which value it asks for fewer than `best`.
-    fn below(&self, best: u32, tolerance: Tolerance) -> Option<TurningPoint> {
-        let fewer = best.checked_sub(1)?;
-        let by_count = self.per_replica * f64::from(fewer);
-        match self.on_target.map(|on_target| on_target * (1.0 - tolerance.down)) {
-            Some(tolerated) if tolerated <= by_count => {
-                let replicas = ceil(tolerated / self.per_replica - 1e-9);
-                Some(self.point(Side::Below, tolerated, replicas))
-            }
-            _ => Some(self.point(Side::AtMost, by_count, fewer)),
-        }
+    fn stairs_above(&self, value: f64) -> u32 {
+        ceil((value / self.per_replica + ROUNDING).floor() + 1.0)
     }
 
     fn point(&self, side: Side, value: f64, replicas: u32) -> TurningPoint {
         TurningPoint { metric: self.measured.metric.clone(), side, value: Milli::from_f64(value), replicas }
     }
 }
+
+/// A hair below a whole number is that number, give or take the rounding of the division.
+const ROUNDING: f64 = 1e-9;

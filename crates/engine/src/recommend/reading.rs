@@ -67,6 +67,9 @@ impl Kept {
             Reading::Missing { why } => Err(Cause::Missing(why.clone())),
             Reading::Stale { last, at } => Err(stale(*last, *at)),
             Reading::Failed { error } => Err(Cause::Failed(error.clone())),
+            Reading::Value { value, .. } if !value.is_finite() => {
+                Err(Cause::Failed(format!("it reads {value}, which is no amount")))
+            }
             Reading::PerPod { .. } if per_pod => Ok(Usable::PerPod(&self.table)),
             Reading::Value { .. } | Reading::Idle { .. } if per_pod => {
                 Err(Cause::Failed("one value was read where each pod has its own".to_owned()))

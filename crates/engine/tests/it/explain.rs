@@ -1,0 +1,121 @@
+//! What is said: sentences, turning points, and when the engine wants to be asked again.
+
+use flyball_engine::{Decision, Milli, Observation, Policy, Reason, Side};
+
+use crate::play::{Play, at, autoscaler, external, external_value, scaled_object, target};
+
+fn decided(policy: Policy, facts: &[&str]) -> Decision {
+    let mut play = Play::new(policy);
+    for fact in facts {
+        play.fact(at(10), fact);
+    }
+    play.decide(at(10)).expect("a decision")
+}
+
+#[test]
+fn a_decision_reads_as_sentences() {
+    let decision =
+        decided(autoscaler(1, 50, vec![external("request_rate", 20)]), &["scale 3", "request_rate 83.2"]);
+    assert_eq!(
+        decision.to_string(),
+        "2027-01-15T08:00:10Z Deployment/default/model 3 → 5\n  \
+         recommend 3 → 5  AboveTarget: request_rate reads 83.2 where 20 per replica is wanted, so 5 replicas"
+    );
+    let decision =
+        decided(autoscaler(1, 50, vec![external("request_rate", 20)]), &["scale 9", "request_rate 20"]);
+    assert_eq!(
+        decision.steps[1].to_string(),
+        "stabilize 1 → 9  ScaleDownStabilized: 9 replicas were recommended at 2027-01-15T08:00:10Z, \
+         which counts for 300 s until 2027-01-15T08:05:10Z"
+    );
+    let decision =
+        decided(autoscaler(1, 90, vec![external("request_rate", 20)]), &["scale 9", "request_rate 900"]);
+    assert_eq!(
+        decision.steps[1].to_string(),
+        "pace      45 → 18  ScaleUpLimit: no more than 18 now: 100 % in 15 s, of which 0 are used"
+    );
+    let decision = decided(autoscaler(1, 50, vec![external("rate", 20)]), &["scale 3", "rate missing"]);
+    assert_eq!(
+        decision.steps[0].reason.to_string(),
+        "rate has had no data since 2027-01-15T08:00:00Z: no series matches; nothing is taken away without it"
+    );
+}
+
+#[test]
+fn every_metric_is_shown_and_the_highest_wins() {
+    let metrics = vec![external("rate", 20), external("queue", 5), external_value("latency", 1)];
+    let decision =
+        decided(autoscaler(1, 50, metrics), &["ready 3", "scale 3", "rate 83.2", "queue 10", "latency 2"]);
+    let replicas: Vec<_> = decision.proposals.iter().map(|p| p.replicas).collect();
+    assert_eq!(replicas, [Some(5), Some(2), Some(6)]);
+    assert!(matches!(&decision.steps[0].reason, Reason::AboveTarget(m) if m.metric == *"latency"));
+}
+
+/// The value at or just past a turning point leads to the replicas it names, and the one before it does not.
+#[test]
+fn turning_points_are_where_the_recommendation_turns() {
+    let recommended = |milli: i64, by_value: bool| {
+        let metric = if by_value { external_value("rate", 60) } else { external("rate", 20) };
+        let reading = format!("rate {}", Milli::new(milli));
+        decided(autoscaler(0, 50, vec![metric]), &["ready 3", "scale 3", &reading])
+    };
+    for value in [1, 30_000, 39_999, 40_000, 53_999, 54_000, 60_000, 64_000, 66_001, 83_200, 200_000] {
+        for by_value in [false, true] {
+            let decision = recommended(value, by_value);
+            assert_eq!(decision.turning_points.len(), 2, "{decision}");
+            for point in &decision.turning_points {
+                let edge = point.value.get();
+                let (past, before) = match point.side {
+                    Side::Above => (edge + 1, edge),
+                    Side::AtLeast => (edge, edge - 1),
+                    Side::Below => (edge - 1, edge),
+                    Side::AtMost => (edge, edge + 1),
+                };
+                assert_eq!(recommended(past, by_value).steps[0].to, point.replicas, "at {value}: {point}");
+                assert_eq!(
+                    recommended(before, by_value).steps[0].to,
+                    decision.steps[0].to,
+                    "at {value}: {point}"
+                );
+            }
+        }
+    }
+    let texts: Vec<String> =
+        recommended(60_000, false).turning_points.iter().map(ToString::to_string).collect();
+    assert_eq!(texts, ["with rate above 66 it goes to 4", "with rate at most 40 it goes to 2"]);
+}
+
+#[test]
+fn it_says_when_it_wants_to_be_asked() {
+    let mut play = Play::new(scaled_object(0, 5, None, vec![external("rate", 20)]));
+    assert_eq!(play.engine.next_evaluation(), None, "the scale is not known");
+    play.fact(at(10), "scale 0");
+    assert!(play.engine.next_evaluation().is_some_and(|due| due <= at(10)));
+    assert!(play.decide(at(10)).is_some());
+    assert!(play.decide(at(10)).is_none(), "one decision at one time");
+    assert_eq!(play.engine.next_evaluation(), Some(at(11)));
+    play.fact(at(10), "waiting 1");
+    assert!(play.engine.next_evaluation().is_some_and(|due| due <= at(10)), "at once");
+    play.engine.observe(at(10), Observation::Deleted { target: target() });
+    assert_eq!(play.engine.next_evaluation(), None);
+    assert!(play.decide(at(20)).is_none());
+}
+
+#[test]
+fn memory_given_back_decides_as_if_nothing_had_happened() {
+    let policy = || autoscaler(1, 50, vec![external("rate", 20)]);
+    let mut first = Play::new(policy());
+    first.fact(at(0), "scale 9");
+    first.fact(at(0), "rate 180");
+    first.decide(at(0));
+    let memory = Box::new(first.engine.memory(&target()).cloned().expect("a memory"));
+    let mut second = Play::new(policy());
+    second.engine.observe(at(1), Observation::Memory { target: target(), memory });
+    for play in [&mut first, &mut second] {
+        play.fact(at(1), "scale 9");
+        play.fact(at(1), "rate 20");
+    }
+    assert_eq!(first.decide(at(299)), second.decide(at(299)));
+    assert_eq!(first.decide(at(300)).map(|d| d.desired), Some(1));
+    assert_eq!(second.decide(at(300)).map(|d| d.desired), Some(1));
+}

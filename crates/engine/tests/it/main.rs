@@ -1,0 +1,8 @@
+//! Decisions from facts: our rules and KEDA's as played scenarios, and properties over random ones.
+
+mod explain;
+mod keda;
+mod live;
+mod play;
+mod properties;
+mod sharing;
