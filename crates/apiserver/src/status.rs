@@ -160,6 +160,12 @@ pub struct FieldError {
 }
 
 impl FieldError {
+    /// A problem in the words of an admission rule: `problem` is Kubernetes' name for its sort, such as
+    /// `FieldValueInvalid`; `body` is all that follows the field.
+    pub fn worded(field: impl Into<String>, problem: &'static str, body: impl Into<String>) -> Self {
+        Self { field: field.into(), problem, body: body.into() }
+    }
+
     /// A required field is missing; `detail` may be empty.
     pub fn required(field: impl Into<String>, detail: &str) -> Self {
         let body =

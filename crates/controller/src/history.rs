@@ -63,11 +63,6 @@ impl History {
         append(self.targets.entry(record.decision.target.clone()).or_default(), record);
     }
 
-    /// The records of one target, oldest first.
-    pub(crate) fn of(&self, target: &TargetId) -> impl Iterator<Item = &Record> {
-        self.targets.get(target).into_iter().flatten()
-    }
-
     /// Every record.
     pub(crate) fn all(&self) -> impl Iterator<Item = &Record> {
         self.targets.values().flatten()

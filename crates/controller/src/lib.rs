@@ -12,7 +12,6 @@
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-pub mod admission;
 mod act;
 mod cluster;
 mod facts;

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use axum::Router;
-use flyball_engine::{Decision, Engine, Observation, Reading, Scale, Selector, TargetId, Time};
+use flyball_engine::{Decision, Engine, Memory, Observation, Reading, Scale, Selector, TargetId, Time};
 use flyball_metrics::{Store, StoreOptions};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
@@ -20,12 +20,12 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 
-use crate::act::Actor;
+use crate::act::{Actor, Made};
 use crate::cluster::Cluster;
 use crate::facts;
 use crate::history::{History, file::Journal};
 use crate::lock;
-use crate::scalers::{self, Scaler, Scalers};
+use crate::scalers::{self, Owner, Scaler, Scalers};
 use crate::scrape::discover::{self, Objects};
 use crate::scrape::fetch::Fetcher;
 use crate::scrape::node::{self, NodeReader};
@@ -259,6 +259,10 @@ impl Rounds {
                 let policy = Box::new(scaler.plan.policy.clone());
                 self.engine.observe(now, Observation::Policy { target: target.clone(), policy });
             }
+            if known.is_none() {
+                let memory = Box::new(remembered(scaler));
+                self.engine.observe(now, Observation::Memory { target: target.clone(), memory });
+            }
         }
         let owners: Vec<_> = scalers.by_target.values().map(|scaler| scaler.owner.key()).collect();
         self.actor.keep_only(&owners);
@@ -393,7 +397,9 @@ impl Rounds {
             self.engine.observe(now, rescaled);
         }
         let workload = self.workloads.read(&scaler.workload).await.ok();
-        self.actor.tell(&scaler, workload.as_ref(), &decision, &outcome, now).await;
+        let memory = self.engine.memory(&decision.target);
+        let made = Made { decision: &decision, outcome: &outcome, memory };
+        self.actor.tell(&scaler, workload.as_ref(), made).await;
         self.write_down(decision);
     }
 
@@ -448,6 +454,15 @@ fn pods_of(cluster: &Cluster, namespace: &str, workload: &Workload) -> Vec<Arc<P
         pod.namespace().as_deref() == Some(namespace) && selector::matches(&workload.selector, pod.labels())
     });
     pods
+}
+
+/// What the cluster itself keeps of a target's past: a cooldown goes on over a restart.
+fn remembered(scaler: &Scaler) -> Memory {
+    let last_active = match &scaler.owner {
+        Owner::ScaledObject(object) => object.status.as_ref().and_then(|status| status.last_active_time.clone()),
+        Owner::Autoscaler(_) => None,
+    };
+    Memory { last_active: last_active.map(|time| facts::engine_time(time.0)), ..Memory::default() }
 }
 
 fn log_rescale(decision: &Decision, error: Option<&str>) {

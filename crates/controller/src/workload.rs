@@ -45,7 +45,7 @@ impl WorkloadRef {
 
     /// What a HorizontalPodAutoscaler scales.
     pub(crate) fn of_autoscaler(object: &HorizontalPodAutoscaler) -> WorkloadRef {
-        let reference = object.spec.as_ref().map(|spec| spec.scale_target_ref.clone()).unwrap_or_default();
+        let reference = object.spec.scale_target_ref.clone();
         WorkloadRef {
             api_version: reference.api_version.unwrap_or_default(),
             kind: reference.kind,
@@ -78,7 +78,7 @@ pub(crate) struct Workload {
 }
 
 /// Reads and writes the scale of workloads.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub(crate) struct Workloads {
     client: Client,
     cluster: Cluster,
@@ -109,17 +109,17 @@ impl Workloads {
         let cluster = &self.cluster;
         Some(match (reference.api_version.as_str(), reference.kind.as_str()) {
             ("apps/v1", "Deployment") => find(&cluster.deployments, reference, "deployments").map(|found| {
-                let spec = found.spec.clone().unwrap_or_default();
+                let spec = found.spec.clone();
                 let current = found.status.as_ref().and_then(|status| status.replicas);
                 watched(spec.replicas, current, spec.selector, Some(spec.template), "deployments")
             }),
             ("apps/v1", "StatefulSet") => find(&cluster.stateful_sets, reference, "statefulsets").map(|found| {
-                let spec = found.spec.clone().unwrap_or_default();
+                let spec = found.spec.clone();
                 let current = found.status.as_ref().map(|status| status.replicas);
                 watched(spec.replicas, current, spec.selector, Some(spec.template), "statefulsets")
             }),
             ("apps/v1", "ReplicaSet") => find(&cluster.replica_sets, reference, "replicasets").map(|found| {
-                let spec = found.spec.clone().unwrap_or_default();
+                let spec = found.spec.clone();
                 let current = found.status.as_ref().map(|status| status.replicas);
                 watched(spec.replicas, current, spec.selector, spec.template, "replicasets")
             }),

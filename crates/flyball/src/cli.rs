@@ -66,7 +66,7 @@ Examples:
     ContainerInit {
         /// What the node passes.
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
-        arguments: Vec<std::ffi::OsString>,
+        arguments: Vec<String>,
     },
 }
 
@@ -95,8 +95,8 @@ pub(crate) struct WorldOptions {
     #[arg(long, value_name = "PORT")]
     pub(crate) prometheus_port: Option<u16>,
     /// Run COMMAND for containers of image NAME; may be given several times.
-    #[arg(long = "image", value_name = "NAME=COMMAND", value_parser = parse_image)]
-    pub(crate) images: Vec<(String, String)>,
+    #[arg(long = "image", value_name = "NAME=COMMAND")]
+    pub(crate) images: Vec<String>,
     /// Scrape targets that feed a trigger at their monitor's interval, not every second.
     #[arg(long)]
     pub(crate) keep_scrape_intervals: bool,
@@ -200,11 +200,4 @@ pub(crate) struct Train {
     /// Where the trained model goes.
     #[arg(long, value_name = "FILE")]
     pub(crate) out: PathBuf,
-}
-
-fn parse_image(text: &str) -> Result<(String, String), String> {
-    match text.split_once('=') {
-        Some((name, command)) if !name.is_empty() && !command.trim().is_empty() => Ok((name.into(), command.into())),
-        _ => Err("expected NAME=COMMAND, such as my-model='python3 serve.py'".into()),
-    }
 }

@@ -1,6 +1,7 @@
 //! An autoscaler for model servers: the command line.
 #![allow(clippy::disallowed_methods, reason = "the binary is where clocks, files and the environment enter")]
 
+mod admission;
 mod cli;
 mod cmd;
 mod log;
@@ -8,7 +9,6 @@ mod output;
 mod place;
 mod world;
 
-use std::ffi::OsString;
 use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser};
@@ -30,13 +30,14 @@ fn main() -> ExitCode {
 }
 
 /// The command line, with hey's single-dash flags of `flyball load` in the form that clap reads.
-fn arguments() -> Vec<OsString> {
-    let given: Vec<OsString> = std::env::args_os().collect();
-    if given.get(1).is_some_and(|command| command == "load") {
-        let (head, flags) = given.split_at(2);
-        return head.iter().cloned().chain(flyball_load::normalize_args(flags.to_vec())).collect();
+fn arguments() -> Vec<String> {
+    let mut given = std::env::args_os().map(|word| word.to_string_lossy().into_owned());
+    let mut words: Vec<String> = given.by_ref().take(2).collect();
+    match words.get(1).is_some_and(|command| command == "load") {
+        true => words.extend(flyball_load::normalize_args(given)),
+        false => words.extend(given),
     }
-    given
+    words
 }
 
 fn run(command: Command) -> anyhow::Result<ExitCode> {
@@ -51,7 +52,7 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
         }
         Command::Kubeconfig(options) => cmd::kubeconfig::run(options).map(|()| ExitCode::SUCCESS),
         Command::Train(options) => cmd::train::run(options).map(|()| ExitCode::SUCCESS),
-        Command::Load(options) => flyball_load::main(options),
+        Command::Load(options) => Ok(flyball_load::execute(&options)),
         Command::Serve(options) => cmd::serve::run(options).map(|()| ExitCode::SUCCESS),
         Command::Up(options) => runtime()?.block_on(cmd::up::run(options)).map(|()| ExitCode::SUCCESS),
         Command::Demo(options) => runtime()?.block_on(cmd::demo::run(options)),

@@ -32,11 +32,6 @@ impl Place {
         &self.kubeconfig
     }
 
-    /// The pods' logs.
-    pub(crate) fn pod_logs(&self) -> PathBuf {
-        self.folder.join("pods")
-    }
-
     /// The autoscaler's own log.
     pub(crate) fn own_log(&self) -> PathBuf {
         self.folder.join("flyball.log")

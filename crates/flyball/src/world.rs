@@ -9,14 +9,16 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
-use flyball_apiserver::ApiServer;
+use flyball_apiserver::{ApiResource, ApiServer};
 use flyball_controller::Autoscaler;
+use flyball_local::Image;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::Client;
 use kube::api::{Api, Patch, PatchParams};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
+use crate::admission;
 use crate::cli::WorldOptions;
 use crate::place::Place;
 
@@ -48,7 +50,8 @@ impl World {
     pub(crate) async fn start(place: &Place, persistent: bool, options: &WorldOptions) -> Result<World> {
         let started = Instant::now();
         let state_dir = persistent.then(|| place.folder().join("api"));
-        let server = ApiServer::open(flyball_apiserver::Options { state_dir, ..Default::default() })
+        let server = ApiServer::open(flyball_apiserver::Options { state_dir })
+            .await
             .with_context(|| format!("cannot open the state in `{}`", place.folder().display()))?;
         let client = Client::new(server.router(), "default");
         let (api_listener, api_notice) = listen(options.port, API_PORT, "--port").await?;
@@ -57,19 +60,20 @@ impl World {
         let (api, prometheus) = (api_listener.local_addr()?, prometheus_listener.local_addr()?);
         let stop = CancellationToken::new();
 
-        flyball_controller::admission::register(|group, resource, admit| {
-            server.register_admission(group, resource, admit);
-        });
+        admission::register(&server);
         install_kinds(&client).await?;
-        tokio::spawn(server.clone().serve(api_listener, stop.clone()));
-        server.write_kubeconfig(api, place.kubeconfig())?;
+        let (served, stopped) = (server.clone(), stop.clone().cancelled_owned());
+        tokio::spawn(async move { served.serve(api_listener, stopped).await });
+        flyball_apiserver::write_private(place.kubeconfig(), &server.kubeconfig(api))
+            .with_context(|| format!("cannot write `{}`", place.kubeconfig().display()))?;
         let api_ready_after = started.elapsed();
 
         let node = flyball_local::World::start(client.clone(), node_options(place, options)?).await?;
         server.register_kubelet(NODE, node.kubelet());
         let autoscaler = Autoscaler::start(client.clone(), autoscaler_options(place, persistent, options)).await?;
         for api in autoscaler.apis() {
-            server.register_api(api.group, api.version, api.resources, api.router);
+            let resources = api.resources.into_iter().map(api_resource).collect();
+            server.register_api(api.group, api.version, resources, api.router);
         }
         let prometheus_router = autoscaler.prometheus();
         let stopped = stop.clone().cancelled_owned();
@@ -77,12 +81,8 @@ impl World {
             axum::serve(prometheus_listener, prometheus_router).with_graceful_shutdown(stopped).await
         });
 
-        let notices = [api_notice, prometheus_notice].into_iter().flatten().chain(node.notices()).collect();
+        let notices = [api_notice, prometheus_notice].into_iter().flatten().chain(node.notices().iter().cloned()).collect();
         Ok(World { client, api, prometheus, notices, api_ready_after, server, node, autoscaler, stop })
-    }
-
-    pub(crate) fn autoscaler(&self) -> &Autoscaler {
-        &self.autoscaler
     }
 
     /// Stops everything it started, the deciding part first. The objects stay in the API for the next start.
@@ -94,11 +94,15 @@ impl World {
     }
 }
 
+fn api_resource((plural, kind, namespaced, verbs): (&str, &str, bool, &[&str])) -> ApiResource {
+    let verbs = verbs.iter().map(|verb| (*verb).to_owned()).collect();
+    ApiResource { plural: plural.to_owned(), kind: kind.to_owned(), namespaced, verbs }
+}
+
 fn autoscaler_options(place: &Place, persistent: bool, options: &WorldOptions) -> flyball_controller::Options {
     flyball_controller::Options {
         keep_scrape_intervals: options.keep_scrape_intervals,
         history: persistent.then(|| place.folder().join("decisions.jsonl")),
-        ..Default::default()
     }
 }
 
@@ -106,14 +110,17 @@ fn node_options(place: &Place, options: &WorldOptions) -> Result<flyball_local::
     let program = std::env::current_exe().context("cannot find this program's own file")?;
     let program = program.to_string_lossy().into_owned();
     let mut images = flyball_local::ImageMap::default();
-    let serve = ["serve", "house-price", "--host", "0.0.0.0"].map(str::to_owned);
-    images.add("webmakaka/house-price-model", [program.clone()].into_iter().chain(serve).collect());
-    for (name, command) in &options.images {
-        let command = split_command(command).with_context(|| format!("--image {name}={command}"))?;
-        images.add(name, command);
+    let command = [&program, "serve", "house-price", "--host", "0.0.0.0"].map(str::to_owned).to_vec();
+    images.insert("webmakaka/house-price-model", Image { command, root: None });
+    for text in &options.images {
+        images.insert_text(text)?;
     }
-    let init = vec![program, "container-init".to_owned()];
-    Ok(flyball_local::Options::new(NODE, images, init, place.pod_logs()))
+    Ok(flyball_local::Options {
+        node_name: NODE.to_owned(),
+        images,
+        init: vec![program, "container-init".to_owned()],
+        ..flyball_local::Options::below(place.folder())
+    })
 }
 
 /// Binds the wanted port, or the default one, or, where only the default is taken, any free one with a notice.
@@ -145,33 +152,6 @@ async fn install_kinds(client: &Client) -> Result<()> {
     Ok(())
 }
 
-/// Splits a command line into words as a shell would, with quotes and backslashes but without expansions.
-fn split_command(line: &str) -> Result<Vec<String>> {
-    let mut words = Vec::new();
-    let mut word: Option<String> = None;
-    let mut quote = None;
-    let mut letters = line.chars();
-    while let Some(letter) = letters.next() {
-        match (quote, letter) {
-            (Some(open), letter) if letter == open => quote = None,
-            (Some('\''), letter) => word.get_or_insert_default().push(letter),
-            (_, '\\') => word.get_or_insert_default().push(letters.next().context("nothing follows the backslash")?),
-            (Some(_), letter) => word.get_or_insert_default().push(letter),
-            (None, '\'' | '"') => {
-                quote = Some(letter);
-                word.get_or_insert_default();
-            }
-            (None, letter) if letter.is_whitespace() => words.extend(word.take()),
-            (None, letter) => word.get_or_insert_default().push(letter),
-        }
-    }
-    if let Some(open) = quote {
-        bail!("the quote {open} is not closed");
-    }
-    words.extend(word);
-    Ok(words)
-}
-
 /// The folder of a world that keeps nothing; removed when dropped.
 pub(crate) struct Temporary(PathBuf);
 
@@ -191,20 +171,5 @@ impl Temporary {
 impl Drop for Temporary {
     fn drop(&mut self) {
         let _ = std::fs::remove_dir_all(&self.0);
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::split_command;
-
-    #[test]
-    fn commands_split_as_in_a_shell() {
-        let check = |line: &str, words: &[&str]| assert_eq!(split_command(line).unwrap(), words, "{line}");
-        check("python3 -m http.server", &["python3", "-m", "http.server"]);
-        check(r#"sh -c 'exec "$0"' "a b"  c\ d ''"#, &["sh", "-c", r#"exec "$0""#, "a b", "c d", ""]);
-        check("  ", &[]);
-        assert!(split_command("'open").is_err());
-        assert!(split_command("end\\").is_err());
     }
 }

@@ -15,7 +15,6 @@ use crate::scalers::OwnerKey;
 const FIELD_MANAGER: &str = "keda-operator";
 
 /// Keeps the HorizontalPodAutoscalers of ScaledObjects.
-#[derive(Debug)]
 pub(crate) struct Autoscalers {
     client: Client,
     cluster: Cluster,

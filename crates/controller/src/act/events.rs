@@ -26,7 +26,6 @@ pub(crate) struct Note {
 }
 
 /// Writes events.
-#[derive(Debug)]
 pub(crate) struct Events {
     client: Client,
     remembered: BTreeMap<Key, Remembered>,

@@ -11,9 +11,11 @@ use std::collections::BTreeMap;
 use flyball_api::kinds::scaled_object::{GroupVersionKindResource, ScaledObject, ScaledObjectStatus};
 use flyball_api::scaled_object::NAME_LABEL;
 use flyball_api::status::{self, Outcome};
-use flyball_engine::{Decision, Time};
+use flyball_engine::{Decision, Memory};
+use jiff::Timestamp;
 use k8s_openapi::api::autoscaling::v2::{HorizontalPodAutoscaler, HorizontalPodAutoscalerStatus};
 use k8s_openapi::api::core::v1::ObjectReference;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time as MetaTime;
 use kube::api::{Patch, PatchParams};
 use kube::{Api, Client, ResourceExt};
 use serde::Serialize;
@@ -32,11 +34,19 @@ const KEDA_COMPONENT: &str = "keda-operator";
 /// Writes to the cluster.
 pub(crate) struct Actor {
     client: Client,
-    cluster: Cluster,
     workloads: Workloads,
     events: Events,
     autoscalers: Autoscalers,
     written: BTreeMap<OwnerKey, Written>,
+}
+
+/// A decision that was made, and what came of it.
+#[derive(Clone, Copy)]
+pub(crate) struct Made<'a> {
+    pub(crate) decision: &'a Decision,
+    pub(crate) outcome: &'a Outcome,
+    /// What the engine remembers of the target.
+    pub(crate) memory: Option<&'a Memory>,
 }
 
 /// The statuses that were written last.
@@ -50,10 +60,9 @@ impl Actor {
     pub(crate) fn new(client: Client, cluster: Cluster, workloads: Workloads) -> Actor {
         Actor {
             events: Events::new(client.clone()),
-            autoscalers: Autoscalers::new(client.clone(), cluster.clone()),
+            autoscalers: Autoscalers::new(client.clone(), cluster),
             written: BTreeMap::new(),
             client,
-            cluster,
             workloads,
         }
     }
@@ -75,17 +84,11 @@ impl Actor {
         &mut self,
         scaler: &Scaler,
         workload: Option<&Workload>,
-        decision: &Decision,
-        outcome: &Outcome,
-        now: Time,
+        made: Made<'_>,
     ) {
         match &scaler.owner {
-            Owner::Autoscaler(object) => {
-                self.tell_autoscaler(&scaler.owner.key(), object, decision, outcome, now).await;
-            }
-            Owner::ScaledObject(object) => {
-                self.tell_scaled_object(scaler, object, workload, decision, outcome, now).await;
-            }
+            Owner::Autoscaler(object) => self.tell_autoscaler(&scaler.owner.key(), object, made).await,
+            Owner::ScaledObject(object) => self.tell_scaled_object(scaler, object, workload, made).await,
         }
     }
 
@@ -110,16 +113,14 @@ impl Actor {
         scaler: &Scaler,
         object: &ScaledObject,
         workload: Option<&Workload>,
-        decision: &Decision,
-        outcome: &Outcome,
-        now: Time,
+        made: Made<'_>,
     ) {
         let key = scaler.owner.key();
         self.ensure_label(object).await;
         let stopped = !matches!(object.paused(), Ok(None));
         let autoscaler = self.autoscalers.ensure(&key, &scaler.autoscaler, stopped).await;
         if let Some(autoscaler) = &autoscaler {
-            self.tell_autoscaler(&key, autoscaler, decision, outcome, now).await;
+            self.tell_autoscaler(&key, autoscaler, made).await;
         }
         let before = self.scaled_object_status(&key, object);
         let mut after = before.clone();
@@ -128,8 +129,8 @@ impl Actor {
             after = status::defined(after, object, &scaler.triggers, &BTreeMap::new(), kind, replicas);
         }
         let hpa = self.written.get(&key).and_then(|written| written.autoscaler.clone());
-        after = status::decided(after, object, decision, hpa.as_ref().filter(|_| autoscaler.is_some()));
-        self.write_scaled_object(&key, object, &before, after, Some(decision), outcome).await;
+        after = status::decided(after, object, made.decision, hpa.as_ref().filter(|_| autoscaler.is_some()));
+        self.write_scaled_object(&key, object, &before, after, Some(made.decision), made.outcome).await;
     }
 
     fn scaled_object_status(&self, key: &OwnerKey, object: &ScaledObject) -> ScaledObjectStatus {
@@ -161,18 +162,12 @@ impl Actor {
         }
     }
 
-    async fn tell_autoscaler(
-        &mut self,
-        key: &OwnerKey,
-        object: &HorizontalPodAutoscaler,
-        decision: &Decision,
-        outcome: &Outcome,
-        now: Time,
-    ) {
+    async fn tell_autoscaler(&mut self, key: &OwnerKey, object: &HorizontalPodAutoscaler, made: Made<'_>) {
+        let Made { decision, outcome, .. } = made;
         let written = self.written.entry(key.clone()).or_default().autoscaler.clone();
         let before = written.or_else(|| object.status.clone());
-        let generation = object.metadata.generation;
-        let after = status::hpa_status(before.as_ref(), &object.spec, generation, decision, outcome, now);
+        let at = Timestamp::from_millisecond(made.decision.at.as_millis() as i64).unwrap_or_default();
+        let after = status::hpa_status(before.as_ref(), object, decision, made.memory, outcome, MetaTime(at));
         for event in status::hpa_events(before.as_ref(), &object.spec, decision, outcome) {
             self.publish(events::about(object), HPA_COMPONENT, event).await;
         }
@@ -203,11 +198,6 @@ impl Actor {
         if let Err(error) = api.patch(&object.name_any(), &parameters(), &Patch::Merge(patch)).await {
             tracing::warn!(scaled_object = object.name_any(), %error, "cannot label a ScaledObject");
         }
-    }
-
-    /// The watched objects.
-    pub(crate) fn cluster(&self) -> &Cluster {
-        &self.cluster
     }
 }
 

@@ -176,7 +176,7 @@ fn places_of_service<'a>(objects: Objects<'a>, service: &Service, endpoint: &End
     };
     let mut places = Vec::new();
     for slice in objects.slices.iter().filter(belongs) {
-        for address in &slice.endpoints {
+        for address in slice.endpoints.iter().flatten() {
             let pod = address.target_ref.as_ref().filter(|target| target.kind.as_deref() == Some("Pod"));
             let pod = pod.and_then(|target| find_pod(objects.pods, slice.namespace(), target.name.as_deref()));
             if pod.is_some_and(|pod| !runs(pod, endpoint.scrape.filter_running)) {

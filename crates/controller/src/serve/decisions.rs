@@ -12,9 +12,9 @@ use serde_json::{Value, json};
 use crate::history::{History, Record};
 
 /// The group and version under which decisions are served.
-pub const GROUP: &str = "flyball.dev";
+pub(crate) const GROUP: &str = "flyball.dev";
 /// See [`GROUP`].
-pub const VERSION: &str = "v1alpha1";
+pub(crate) const VERSION: &str = "v1alpha1";
 
 /// The routes, below `/apis/flyball.dev/v1alpha1`.
 pub(crate) fn router(history: Arc<Mutex<History>>) -> Router {

@@ -11,6 +11,7 @@ use flyball_engine::{Reading, Time};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt;
+use kube::core::SelectorExt;
 
 use crate::cluster::Cluster;
 use crate::facts;

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use flyball_engine::{Reading, Time};
 use flyball_metrics::Store;
-use flyball_metrics::promql::{self, Expr};
+use flyball_metrics::promql::{self, EngineOptions, Expr, SelectorExplanation, Value};
 
 use crate::source::promql::{Answer, Down, Identity};
 
@@ -13,6 +13,7 @@ const FRESH_MS: i64 = 60_000;
 
 /// A parsed query, the targets that feed it, and its last number.
 pub(super) struct LocalQuery {
+    text: String,
     expr: Result<Expr, String>,
     fed_by: BTreeSet<Identity>,
     last: Option<(f64, Time)>,
@@ -21,7 +22,7 @@ pub(super) struct LocalQuery {
 impl LocalQuery {
     pub(super) fn new(text: &str) -> LocalQuery {
         let expr = promql::parse(text).map_err(|error| error.to_string());
-        LocalQuery { expr, fed_by: BTreeSet::new(), last: None }
+        LocalQuery { text: text.to_owned(), expr, fed_by: BTreeSet::new(), last: None }
     }
 
     /// The targets whose series the query selected, since they were last scraped well.
@@ -52,7 +53,7 @@ impl LocalQuery {
             });
         }
         self.fed_by = newest.into_keys().collect();
-        let answer = evaluate(expr, store, now_ms, is_fresh);
+        let answer = evaluate(&self.text, expr, store, now_ms, is_fresh);
         if let Answer::Number(value) = answer {
             self.last = Some((value, now));
         }
@@ -73,4 +74,52 @@ fn newest_of_feeding(expr: &Expr, store: &Store) -> BTreeMap<Identity, i64> {
         }
     }
     newest
+}
+
+fn evaluate(text: &str, expr: &Expr, store: &Store, now_ms: i64, is_fresh: bool) -> Answer {
+    let options = EngineOptions::default();
+    let result = match promql::eval_instant(store, text, expr, now_ms, &options) {
+        Ok(result) => result,
+        Err(error) => return Answer::Failed(error.to_string()),
+    };
+    let value = match result.value {
+        Value::Scalar(sample) => sample.value,
+        Value::Vector(samples) => match samples.as_slice() {
+            [] => return Answer::Empty(why_empty(&promql::explain(store, expr, now_ms, &options), now_ms)),
+            [one] => one.value,
+            several => {
+                return Answer::Failed(format!(
+                    "prometheus query {text} returned multiple elements ({}): aggregate them, as in sum(…)",
+                    several.len()
+                ));
+            }
+        },
+        Value::String { .. } | Value::Matrix(_) => {
+            return Answer::Failed(format!("prometheus query {text} is no instant vector or scalar"));
+        }
+    };
+    match value.is_nan() && is_fresh {
+        true => Answer::Nothing,
+        false if value.is_nan() => Answer::Empty("the query returns NaN, and its series have no new samples".to_owned()),
+        false => Answer::Number(value),
+    }
+}
+
+/// The cause of an empty result in one sentence: the first selector that found nothing, or too little.
+fn why_empty(explanations: &[SelectorExplanation], now_ms: i64) -> String {
+    let found_nothing = explanations.iter().find(|found| found.samples == 0);
+    let Some(found) = found_nothing else {
+        return match explanations.iter().find(|found| found.samples_min < 2) {
+            Some(found) => format!("{} has fewer than two samples yet", found.selector),
+            None => "every selector has samples, and the operators between them let nothing through".to_owned(),
+        };
+    };
+    let near = if found.nearest.is_empty() { String::new() } else { format!("; near: {}", found.nearest.join(", ")) };
+    match (found.newest_ms, &found.excluding_matcher) {
+        (Some(newest_ms), _) => {
+            format!("{}: the newest sample is {} s old", found.selector, (now_ms - newest_ms) / 1000)
+        }
+        (None, Some(matcher)) => format!("{}: no series matches {matcher}{near}", found.selector),
+        (None, None) => format!("{} matches no series{near}", found.selector),
+    }
 }

@@ -1,0 +1,28 @@
+//! Applies the example's manifests, as `kubectl apply --server-side -f examples/house-price/` would.
+
+use anyhow::{Context, Result};
+use kube::api::{Api, DynamicObject, GroupVersionKind, Patch, PatchParams};
+use kube::{Client, ResourceExt};
+
+/// In the order in which they are applied.
+const MANIFESTS: [&str; 4] = [
+    include_str!("../../../../../examples/house-price/service.yaml"),
+    include_str!("../../../../../examples/house-price/servicemonitor.yaml"),
+    include_str!("../../../../../examples/house-price/deployment.yaml"),
+    include_str!("../../../../../examples/house-price/scaledobject.yaml"),
+];
+
+pub(super) async fn apply(client: &Client) -> Result<()> {
+    for manifest in MANIFESTS {
+        let object: DynamicObject = serde_saphyr::from_str(manifest).context("an example's manifest")?;
+        let types = object.types.clone().context("an example's manifest has a kind")?;
+        let kind: GroupVersionKind = (&types).try_into()?;
+        let (resource, _) = kube::discovery::pinned_kind(client, &kind).await?;
+        let api: Api<DynamicObject> = Api::namespaced_with(client.clone(), "default", &resource);
+        let name = object.name_any();
+        api.patch(&name, &PatchParams::apply("flyball-demo").force(), &Patch::Apply(&object))
+            .await
+            .with_context(|| format!("cannot apply {} {name}", types.kind))?;
+    }
+    Ok(())
+}
