@@ -20,7 +20,7 @@ use crate::present::{Form, Presenter};
 use crate::request::{Parameters, Target};
 use crate::server::Inner;
 use crate::status::{Failure, Result};
-use crate::verbs::{self, Call, delete, evict, pod, read, review, scale, write};
+use crate::verbs::{Call, delete, evict, pod, read, review, scale, write};
 use crate::{discovery, openapi, watch};
 
 /// Who sends a request, put into its extensions by the authenticated socket; in process it is absent.

@@ -75,7 +75,20 @@ pub(crate) fn of(group: &str, version: &str, kind: &str) -> Option<Arc<Schema>> 
     root
 }
 
+/// Definitions that stand for any JSON (a schema's default, raw extensions …).
+const OPEN: [&str; 6] = [
+    "JSON",
+    "JSONSchemaPropsOrArray",
+    "JSONSchemaPropsOrBool",
+    "JSONSchemaPropsOrStringArray",
+    "RawExtension",
+    "FieldsV1",
+];
+
 fn read(name: &str, json: &Value) -> Schema {
+    if OPEN.contains(&name.rsplit('.').next().unwrap_or(name)) {
+        return Schema::any().clone();
+    }
     let mut schema = Schema::read(json);
     for merge in merges(name) {
         let target =

@@ -36,11 +36,10 @@ impl Schema {
         let Some(map) = json.as_object().filter(|_| depth < DEPTH_MAX) else {
             return Self::any().clone();
         };
-        if let Some(name) = map.get("$ref").and_then(Value::as_str).and_then(|path| path.rsplit('/').next()) {
-            return match name {
-                QUANTITY => Self { kind: Type::Quantity, ..Self::default() },
-                name => Self::referring(name),
-            };
+        match reference(map) {
+            Some(QUANTITY) => return Self { kind: Type::Quantity, ..Self::default() },
+            Some(name) => return Self::referring(name),
+            None => {}
         }
         let next = |value: &Value| Self::read_at(value, depth + 1);
         let mut schema = Self { kind: type_of(map), rules: rules_of(map, depth), ..Self::default() };
@@ -67,6 +66,16 @@ impl Schema {
         // A bare `type: object` without properties is a struct with none, unless it says otherwise.
         schema
     }
+}
+
+/// The name that `$ref` refers to, alone or (beside a description) as the one member of `allOf`.
+fn reference(map: &Map<String, Value>) -> Option<&str> {
+    let path = match (map.get("$ref"), map.get("allOf").and_then(Value::as_array).map(Vec::as_slice)) {
+        (Some(path), _) => path,
+        (None, Some([only])) if !map.contains_key("type") => only.get("$ref")?,
+        _ => return None,
+    };
+    path.as_str()?.rsplit('/').next()
 }
 
 fn is_true(map: &Map<String, Value>, key: &str) -> bool {

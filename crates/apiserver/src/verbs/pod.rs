@@ -78,6 +78,8 @@ pub(crate) async fn proxy(server: &Arc<Inner>, target: &Target, request: Request
     let path = parts.uri.path().split_once("/proxy").map_or("", |(_, rest)| rest);
     let path = if path.is_empty() { "/" } else { path };
     parts.uri = format!("{path}{query}").parse().map_err(Failure::internal)?;
+    // The kubelet sees its own path, not the one that led here.
+    parts.extensions.clear();
     Ok(forward(kubelet, Request::from_parts(parts, body)).await)
 }
 

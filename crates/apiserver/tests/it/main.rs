@@ -1,0 +1,11 @@
+//! The API server as its clients see it: through kube's own client in process, and through kubectl on a socket.
+#![allow(clippy::disallowed_methods, reason = "tests use files and the environment")]
+
+mod apply;
+mod crd;
+mod crud;
+mod errors;
+mod kubectl;
+mod lifecycle;
+mod support;
+mod watch;
