@@ -255,7 +255,7 @@ fn match_labels(row: &Row, matching: &VectorMatching) -> Labels {
         return row.visible().keep(&matching.labels);
     }
     let ignored: Vec<&str> = matching.labels.iter().map(String::as_str).chain([METRIC_NAME]).collect();
-    row.visible().without(&ignored)
+    if row.name == Name::Dropped { row.labels.without_name().without(&ignored) } else { row.labels.without(&ignored) }
 }
 
 fn duplicate_error(matching: &VectorMatching, swapped: bool, a: &Row, b: &Row) -> QueryError {

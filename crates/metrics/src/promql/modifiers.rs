@@ -105,7 +105,7 @@ impl Parser<'_> {
     /// Arithmetic over durations, as allowed between brackets and parentheses.
     fn duration(&mut self, precedence_min: u8) -> Result<DurationExpr, ParseError> {
         self.nested(|parser| {
-            let mut lhs = parser.duration_operand()?;
+            let mut lhs = parser.signed_duration()?;
             loop {
                 let op = match parser.peek() {
                     Token::Sign("+") => BinaryOp::Add,
@@ -127,8 +127,20 @@ impl Parser<'_> {
         })
     }
 
+    /// Inside brackets and parentheses a sign binds as strongly as `*`: `-2 ^ 2` is -(2 ^ 2).
+    fn signed_duration(&mut self) -> Result<DurationExpr, ParseError> {
+        self.with_sign(|parser| parser.duration(BinaryOp::Mul.precedence() + 1))
+    }
+
     /// One duration with its sign: what `offset` takes without parentheses.
     fn duration_operand(&mut self) -> Result<DurationExpr, ParseError> {
+        self.with_sign(Parser::duration_primary)
+    }
+
+    fn with_sign(
+        &mut self,
+        operand: impl FnOnce(&mut Self) -> Result<DurationExpr, ParseError>,
+    ) -> Result<DurationExpr, ParseError> {
         let start = self.span();
         let negative = match self.peek() {
             Token::Sign("-") => true,
@@ -136,7 +148,7 @@ impl Parser<'_> {
             _ => return self.duration_primary(),
         };
         self.advance();
-        let operand = self.nested(|parser| parser.duration_operand())?;
+        let operand = operand(self)?;
         let span = start.to(operand.span());
         Ok(match operand {
             DurationExpr::Number(number) => {

@@ -208,6 +208,7 @@ fn series_end(line: &str) -> usize {
             '"' => quoted = !quoted,
             '{' if !quoted => braces = true,
             '}' if !quoted => return i + 1,
+            '@' if !quoted && !braces => return i,
             c if c.is_whitespace() && !braces => {
                 // A brace may follow the name after blanks.
                 let rest = line[i..].trim_start();
