@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 
+use flyball_engine::COMPOSITE_METRIC_NAME;
 use k8s_openapi::api::autoscaling::v2::{
     ContainerResourceMetricSource, CrossVersionObjectReference, ExternalMetricSource, HPAScalingRules,
     HorizontalPodAutoscaler, HorizontalPodAutoscalerBehavior, HorizontalPodAutoscalerSpec, MetricIdentifier,
@@ -22,9 +23,6 @@ use crate::trigger::{Source, Target, Trigger, quantity};
 
 /// The version of KEDA whose rules are followed, as its label has it.
 pub const KEDA_VERSION: &str = "2.21.0";
-
-/// The name of the metric that a formula computes.
-pub const COMPOSITE_METRIC: &str = "composite-metric";
 
 /// The metrics that the servers of external triggers named: name and wanted value, by the trigger's index.
 pub type AskedMetrics = BTreeMap<usize, Vec<(String, f64)>>;
@@ -63,7 +61,7 @@ pub fn keda_hpa(
     })
 }
 
-/// The name of the target's owner, cut to what a label value may have.
+/// A name, cut to what a label value may have.
 fn label_value(name: &str) -> String {
     let cut: String = name.chars().take(63).collect();
     cut.trim_end_matches(|c: char| !c.is_ascii_alphanumeric()).to_owned()
@@ -103,8 +101,7 @@ fn owner(object: &ScaledObject) -> OwnerReference {
 
 /// The behavior as written; a direction that is held back is disabled.
 fn behavior(object: &ScaledObject) -> Option<HorizontalPodAutoscalerBehavior> {
-    let config = object.spec.advanced.as_ref().and_then(|all| all.horizontal_pod_autoscaler_config.as_ref());
-    let mut behavior = config.and_then(|config| config.behavior.clone());
+    let mut behavior = object.spec.behavior().cloned();
     let mut disable =
         |direction: fn(&mut HorizontalPodAutoscalerBehavior) -> &mut Option<HPAScalingRules>| {
             let rules = direction(behavior.get_or_insert_default()).get_or_insert_default();
@@ -219,7 +216,7 @@ fn composite(object: &ScaledObject, modifiers: &ScalingModifiers) -> Result<Metr
         })?;
     let average = modifiers.metric_type.as_deref() != Some("Value");
     let wanted = Quantity::from_milli((target * 1000.0) as i64, Format::DecimalSi);
-    Ok(external_metric(object, COMPOSITE_METRIC.to_owned(), average, wanted))
+    Ok(external_metric(object, COMPOSITE_METRIC_NAME.to_owned(), average, wanted))
 }
 
 fn duplicates(object: &ScaledObject, metrics: &[MetricSpec]) -> Vec<Problem> {

@@ -4,6 +4,7 @@
 
 use std::time::Duration;
 
+use k8s_openapi::api::autoscaling::v2::HorizontalPodAutoscalerBehavior;
 use kube::ResourceExt;
 
 use crate::kinds::scaled_object::{ScaleTargetRef, ScaledObject, ScaledObjectSpec, ScalingModifiers};
@@ -115,6 +116,11 @@ impl ScaledObjectSpec {
     /// How long after creation replicas may first go to zero or idle.
     pub fn initial_cooldown_period(&self) -> Duration {
         seconds(self.initial_cooldown_period, 0)
+    }
+
+    /// How fast replicas may be added and removed, as it is written.
+    pub fn behavior(&self) -> Option<&HorizontalPodAutoscalerBehavior> {
+        self.advanced.as_ref()?.horizontal_pod_autoscaler_config.as_ref()?.behavior.as_ref()
     }
 
     /// The composite metric, if one of its fields is set.

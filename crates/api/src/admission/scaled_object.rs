@@ -212,11 +212,8 @@ fn composite_target(modifiers: &ScalingModifiers) -> Option<Problem> {
 }
 
 fn hpa_behavior(object: &ScaledObject) -> Vec<Problem> {
-    let config = object.spec.advanced.as_ref().and_then(|all| all.horizontal_pod_autoscaler_config.as_ref());
-    config
-        .and_then(|config| config.behavior.as_ref())
-        .map(|rules| behavior::check("spec.advanced.horizontalPodAutoscalerConfig.behavior", rules))
-        .unwrap_or_default()
+    let path = "spec.advanced.horizontalPodAutoscalerConfig.behavior";
+    object.spec.behavior().map(|rules| behavior::check(path, rules)).unwrap_or_default()
 }
 
 /// Settings that have no effect between one replica and many.

@@ -80,11 +80,8 @@ fn bounds(object: &ScaledObject) -> Checked<Bounds> {
 }
 
 fn behavior(object: &ScaledObject) -> Checked<Option<flyball_engine::Behavior>> {
-    let config = object.spec.advanced.as_ref().and_then(|all| all.horizontal_pod_autoscaler_config.as_ref());
-    config
-        .and_then(|config| config.behavior.as_ref())
-        .map(|written| behavior::convert("spec.advanced.horizontalPodAutoscalerConfig.behavior", written))
-        .transpose()
+    let path = "spec.advanced.horizontalPodAutoscalerConfig.behavior";
+    object.spec.behavior().map(|written| behavior::convert(path, written)).transpose()
 }
 
 fn pause(object: &ScaledObject) -> Checked<Pause> {

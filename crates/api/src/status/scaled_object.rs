@@ -3,12 +3,12 @@
 
 use std::collections::BTreeMap;
 
-use flyball_engine::{Activity, ActivityState, Cause, Decision, Proposal, Reason};
+use flyball_engine::{Activity, ActivityState, COMPOSITE_METRIC_NAME, Cause, Decision, Proposal, Reason};
+use jiff::Timestamp;
 use k8s_openapi::api::autoscaling::v2::HorizontalPodAutoscalerStatus;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
-use jiff::Timestamp;
 
-use crate::keda_hpa::{AskedMetrics, COMPOSITE_METRIC};
+use crate::keda_hpa::AskedMetrics;
 use crate::kinds::condition::PlainCondition;
 use crate::kinds::scaled_object::{
     GroupVersionKindResource, HealthStatus, ScaledObject, ScaledObjectStatus, TriggerActivity,
@@ -37,7 +37,7 @@ pub fn defined(
     status.hpa_name = Some(object.hpa_name());
     status.external_metric_names = external_metric_names(object, triggers, asked);
     status.resource_metric_names = resource_metric_names(triggers);
-    status.composite_scaler_name = object.spec.scaling_modifiers().map(|_| COMPOSITE_METRIC.to_owned());
+    status.composite_scaler_name = object.spec.scaling_modifiers().map(|_| COMPOSITE_METRIC_NAME.to_owned());
     status.triggers_types = joined(object.spec.triggers.iter().map(|trigger| trigger.kind.as_str()));
     let references = object.spec.triggers.iter().filter_map(|trigger| trigger.authentication_ref.as_ref());
     status.authentications_types = joined(references.map(|reference| reference.name.as_str()));
@@ -77,17 +77,14 @@ pub fn decided(
     }
     if let Some(activity) = decision.activity {
         let failing = has_failing_trigger(&status.external_metric_names, decision);
-        set_ready(
-            &mut status.conditions,
-            failing,
-            activity.is_active(),
-            waits_for_fallback(object, activity),
-        );
-        set_active(&mut status.conditions, activity.state);
-        set_fallback(&mut status.conditions, activity.fallback);
-        if let Some(at) = activity.last_active {
-            status.last_active_time = timestamp(at).or(status.last_active_time);
+        let waits = waits_for_fallback(object, activity);
+        set_ready(&mut status.conditions, failing, activity.is_active(), waits);
+        // As long as nothing was read there is nothing to say.
+        if failing || activity.state != ActivityState::Unknown {
+            set_active(&mut status.conditions, activity.state);
         }
+        set_fallback(&mut status.conditions, activity.fallback);
+        status.last_active_time = last_active_time(status.last_active_time, object, activity);
     }
     if !decision.proposals.is_empty() {
         status.triggers_activity = triggers_activity(&status.external_metric_names, decision);
@@ -294,6 +291,20 @@ fn health(object: &ScaledObject, names: &[String], decision: &Decision) -> BTree
             (proposal.metric.to_string(), health)
         })
         .collect()
+}
+
+/// The time is written once in a polling interval, as KEDA does, while the object is active; and exactly once it is
+/// not, because the cooldown counts from it.
+fn last_active_time(previous: Option<Time>, object: &ScaledObject, activity: Activity) -> Option<Time> {
+    let Some(new) = activity.last_active.and_then(timestamp) else { return previous };
+    let recent = |previous: &Time| {
+        let age_seconds = new.0.as_second() - previous.0.as_second();
+        u64::try_from(age_seconds).is_ok_and(|age| age < object.spec.polling_interval().as_secs())
+    };
+    match previous {
+        Some(previous) if activity.is_active() && recent(&previous) => Some(previous),
+        _ => Some(new),
+    }
 }
 
 /// Kubernetes writes whole seconds.

@@ -22,7 +22,7 @@ fn good() -> Value {
 }
 
 /// Merges as JSON merge patch does.
-fn merge(target: &mut Value, patch: Value) {
+pub(crate) fn merge(target: &mut Value, patch: Value) {
     match patch {
         Value::Object(fields) => {
             if !target.is_object() {

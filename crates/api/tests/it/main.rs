@@ -4,6 +4,7 @@
 
 mod admission;
 mod crds;
+mod hpa;
 mod lint;
 mod plans;
 mod seed;

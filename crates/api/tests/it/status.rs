@@ -547,3 +547,43 @@ fn events_say_what_happened_once() {
         assert_eq!(describe(events), [expected]);
     }
 }
+
+#[test]
+fn the_last_active_time_is_written_once_in_a_polling_interval() {
+    let object = object();
+    let at_second = |second: u64, state: ActivityState, before: &ScaledObjectStatus| {
+        let mut decision = decision(1, 1, vec![latency(1)], vec![]);
+        decision.activity =
+            Some(Activity { last_active: Some(Time::from_seconds(second)), ..activity(state) });
+        let after = decided(before.clone(), &object, &decision, None);
+        let seconds = after.last_active_time.as_ref().unwrap().0.as_second();
+        (after, seconds)
+    };
+    let mut status = ScaledObjectStatus::default();
+    for (second, state, expected) in [
+        (100, ActivityState::Active, 100),
+        (101, ActivityState::Active, 100),
+        (129, ActivityState::Active, 100),
+        (130, ActivityState::Active, 130),
+        (135, ActivityState::CoolingDown, 135),
+        (135, ActivityState::Inactive, 135),
+        (20, ActivityState::Active, 20),
+    ] {
+        let (after, seconds) = at_second(second, state, &status);
+        assert_eq!(seconds, expected, "{second} {state:?}");
+        status = after;
+    }
+}
+
+#[test]
+fn nothing_is_said_before_anything_is_read() {
+    let mut unread = decision(1, 1, vec![broken("s0-prometheus", "External", Cause::NotRead)], vec![]);
+    unread.activity = Some(Activity { failing: true, ..activity(ActivityState::Unknown) });
+    let names = vec!["s0-prometheus".to_owned()];
+    let status = ScaledObjectStatus { external_metric_names: names, ..ScaledObjectStatus::default() };
+    let status = decided(status, &object(), &unread, None);
+    assert_eq!(
+        conditions(&status).join(" "),
+        "Ready=True/ScaledObjectReady Active=Unknown/- Fallback=False/NoFallbackFound Paused=False/-"
+    );
+}
