@@ -125,7 +125,6 @@ fn add_definitions(definitions: Map<String, Value>, schemas: &mut Map<String, Va
                 describe_merge(field, &merge.list);
             }
         }
-        wrap_references(&mut schema);
         schemas.insert(name, schema);
     }
 }
@@ -144,21 +143,6 @@ fn describe_merge(field: &mut Value, list: &ListType) {
             field["x-kubernetes-patch-strategy"] = "merge".into();
             field["x-kubernetes-patch-merge-key"] = keys[0].clone().into();
         }
-    }
-}
-
-/// In OpenAPI 3.0 nothing may stand beside a `$ref`, so a description needs an `allOf`, as Kubernetes writes it.
-fn wrap_references(schema: &mut Value) {
-    match schema {
-        Value::Object(map) => {
-            if map.len() > 1 && map.contains_key("$ref") {
-                let reference = map.remove("$ref");
-                map.insert("allOf".into(), json!([{"$ref": reference}]));
-            }
-            map.values_mut().for_each(wrap_references);
-        }
-        Value::Array(items) => items.iter_mut().for_each(wrap_references),
-        _ => {}
     }
 }
 

@@ -130,8 +130,8 @@ async fn values_are_checked_against_the_schema() {
         [
             "spec.code: Invalid value: \"A1\": spec.code in body should match '^[a-z]+$'",
             "spec.color: Unsupported value: \"green\": supported values: \"red\", \"blue\"",
-            "spec.parts[1]: Duplicate value: {\"name\":\"a\"}",
             "spec.parts[1].n: Invalid value: \"string\": spec.parts[1].n in body must be of type integer: \"string\"",
+            "spec.parts[1]: Duplicate value: {\"name\":\"a\"}",
             "spec.port: Invalid value: \"boolean\": spec.port in body must be of type integer,string: \"boolean\"",
             "spec.size: Invalid value: 11: spec.size in body should be less than or equal to 10",
         ]
