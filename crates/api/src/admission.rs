@@ -1,10 +1,10 @@
-//! What is refused when an object is created or changed: the rules of KEDA's admission webhook, and mistakes that KEDA
-//! would show only afterwards, as `Ready=False`.
+//! What is refused when an object is created or changed: the rules of KEDA's admission webhook, and mistakes
+//! that KEDA would show only afterwards, as `Ready=False`.
 //!
-//! KEDA's webhook looks at bounds, names and other objects, but never into a trigger's metadata, so that an unknown
-//! type of trigger, a threshold that is no number or a query that does not parse are accepted and then do nothing.
-//! Whatever is certain to be wrong is refused here, with the path of the field, and everything at once. What may still
-//! become right (a workload or credentials that do not exist yet) is not.
+//! KEDA's webhook looks at bounds, names and other objects, but never into a trigger's metadata, so that an
+//! unknown type of trigger, a threshold that is no number or a query that does not parse are accepted and
+//! then do nothing. Whatever is certain to be wrong is refused here, with the path of the field, and
+//! everything at once. What may still become right (a workload or credentials that do not exist yet) is not.
 
 mod behavior;
 mod monitor;
@@ -37,9 +37,11 @@ pub struct Admission {
     pub warnings: Vec<String>,
 }
 
-/// Checks an object of any kind that is created, or changed from an old one; nothing for kinds without rules here.
+/// Checks an object of any kind that is created, or changed from an old one; nothing for kinds without rules
+/// here.
 ///
-/// This is the whole admission function: whoever stores objects calls it with each, after the schema of the kind.
+/// This is the whole admission function: whoever stores objects calls it with each, after the schema of the
+/// kind.
 pub fn admit(
     object: &Value,
     old: Option<&Value>,
@@ -88,5 +90,6 @@ pub struct Neighbours<'a> {
     pub dry_run: bool,
 }
 
-/// Checks a PromQL query, whose language lives in another crate: what is wrong with it, with the place in the text.
+/// Checks a PromQL query, whose language lives in another crate: what is wrong with it, with the place in the
+/// text.
 pub type CheckQuery<'a> = &'a dyn Fn(&str) -> Result<(), String>;

@@ -22,8 +22,8 @@ const UNITS: [(&str, Duration); 7] = [
 
 /// Reads a duration.
 ///
-/// # Errors
-/// If it is not `0` or whole numbers, each with a unit of `y w d h m s ms`, each unit once, the largest first.
+/// # Errors If it is not `0` or whole numbers, each with a unit of `y w d h m s ms`, each unit once, the
+/// largest first.
 pub fn parse(text: &str) -> Result<Duration, DurationError> {
     total(text).ok_or_else(|| DurationError(text.chars().take(40).collect()))
 }

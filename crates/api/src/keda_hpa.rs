@@ -1,7 +1,8 @@
 //! The HorizontalPodAutoscaler that KEDA would make of a ScaledObject.
 //!
-//! Its name, labels, metric names, order and quantities are exactly KEDA's (`controllers/keda/hpa.go`), because
-//! dashboards, alerts and people look for them. It is also what `kubectl get hpa` shows of the ScaledObject.
+//! Its name, labels, metric names, order and quantities are exactly KEDA's (`controllers/keda/hpa.go`),
+//! because dashboards, alerts and people look for them. It is also what `kubectl get hpa` shows of the
+//! ScaledObject.
 
 use std::collections::BTreeMap;
 

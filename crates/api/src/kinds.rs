@@ -1,8 +1,8 @@
 //! The kinds that Flyball brings along: KEDA's, the VerticalPodAutoscaler's and prometheus-operator's.
 //!
-//! Each kind is a Rust type, and its CustomResourceDefinition is made from it, so that what is refused at the door
-//! and what is read afterwards cannot drift apart. The schemas carry every field of the original kinds: unknown
-//! fields are refused, and manifests written for the originals must apply unchanged.
+//! Each kind is a Rust type, and its CustomResourceDefinition is made from it, so that what is refused at the
+//! door and what is read afterwards cannot drift apart. The schemas carry every field of the original kinds:
+//! unknown fields are refused, and manifests written for the originals must apply unchanged.
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::CustomResourceExt;

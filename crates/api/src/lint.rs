@@ -1,8 +1,8 @@
 //! Mistakes that no server refuses, found in manifests before they are in production.
 //!
-//! Every rule is one row of [`RULES`]: a name that never changes, how bad it is, why it matters, and a function that
-//! finds it. A finding names the object and the field, says what is there, and what to write instead. What a query
-//! does is told by whoever can parse it, as plain facts ([`QueryFacts`]).
+//! Every rule is one row of [`RULES`]: a name that never changes, how bad it is, why it matters, and a
+//! function that finds it. A finding names the object and the field, says what is there, and what to write
+//! instead. What a query does is told by whoever can parse it, as plain facts ([`QueryFacts`]).
 
 mod monitors;
 mod queries;
@@ -191,19 +191,22 @@ pub const RULES: &[Rule] = &[
     Rule {
         code: "nothing-scraped",
         severity: Severity::Error,
-        why: "Without a scrape there are no series, the query returns nothing, and KEDA reads nothing as no load.",
+        why: "Without a scrape there are no series, the query returns nothing, and KEDA reads nothing as \
+        no load.",
         check: monitors::nothing_scraped,
     },
     Rule {
         code: "monitor-selects-nothing",
         severity: Severity::Error,
-        why: "A ServiceMonitor selects Services by the labels of the Service, not of its pods, in the namespaces it names.",
+        why: "A ServiceMonitor selects Services by the labels of the Service, not of its pods, in the \
+        namespaces it names.",
         check: monitors::selects_nothing,
     },
     Rule {
         code: "monitor-port-unknown",
         severity: Severity::Error,
-        why: "port is the name of a port of the Service; a number or the name of a container's port matches nothing.",
+        why: "port is the name of a port of the Service; a number or the name of a container's port \
+        matches nothing.",
         check: monitors::port_unknown,
     },
     Rule {
@@ -221,13 +224,15 @@ pub const RULES: &[Rule] = &[
     Rule {
         code: "short-window",
         severity: Severity::Warning,
-        why: "A rate needs two samples; under four scrape intervals one missed scrape leaves a gap that reads as no data.",
+        why: "A rate needs two samples; under four scrape intervals one missed scrape leaves a gap that \
+        reads as no data.",
         check: queries::short_window,
     },
     Rule {
         code: "threshold-unit",
         severity: Severity::Warning,
-        why: "Prometheus measures in seconds and ratios; a threshold in milliseconds or percent is never reached.",
+        why: "Prometheus measures in seconds and ratios; a threshold in milliseconds or percent is never \
+        reached.",
         check: queries::threshold_unit,
     },
     Rule {
@@ -240,7 +245,8 @@ pub const RULES: &[Rule] = &[
     Rule {
         code: "vpa-single-replica",
         severity: Severity::Warning,
-        why: "The VerticalPodAutoscaler evicts no pod of a workload with fewer than two replicas, unless it is told to.",
+        why: "The VerticalPodAutoscaler evicts no pod of a workload with fewer than two replicas, unless \
+        it is told to.",
         check: workloads::vpa_single_replica,
     },
     Rule {

@@ -1,8 +1,8 @@
 //! What an object asks of the autoscaler: a policy for the engine, and what must be read for it.
 //!
-//! What to ask is separated from how to decide: a [`Plan`] has a [`Policy`], which knows no URL, and one [`Query`] for
-//! each of its metrics, which knows no target. An object that cannot be planned is told with everything that is wrong
-//! with it.
+//! What to ask is separated from how to decide: a [`Plan`] has a [`Policy`], which knows no URL, and one
+//! [`Query`] for each of its metrics, which knows no target. An object that cannot be planned is told with
+//! everything that is wrong with it.
 
 mod behavior;
 mod hpa;

@@ -1,8 +1,9 @@
-//! What is wrong with an object: every problem with its place, the value found there, why it is wrong, and what to
-//! write instead.
+//! What is wrong with an object: every problem with its place, the value found there, why it is wrong, and
+//! what to write instead.
 //!
-//! A problem reads like Kubernetes' own field errors (`apimachinery/pkg/util/validation/field`), so that it can become
-//! a cause in a `Status`; where KEDA or the HPA has a message for the same rule, it is that message.
+//! A problem reads like Kubernetes' own field errors (`apimachinery/pkg/util/validation/field`), so that it
+//! can become a cause in a `Status`; where KEDA or the HPA has a message for the same rule, it is that
+//! message.
 
 use std::fmt;
 

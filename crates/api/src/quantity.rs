@@ -1,9 +1,10 @@
-//! `resource.Quantity`: the amounts of Kubernetes, such as `500m`, `1.5Gi` and `1e3`, read and written exactly.
+//! `resource.Quantity`: the amounts of Kubernetes, such as `500m`, `1.5Gi` and `1e3`, read and written
+//! exactly.
 //!
-//! The rules are those of `k8s.io/apimachinery/pkg/api/resource`: an amount is kept to a billionth, rounded up (away
-//! from zero) when it is written more finely, since who asks for a little should not get nothing; it remembers
-//! whether it was written with decimal suffixes, binary suffixes or an exponent; and it is written back with the
-//! largest suffix that loses nothing. Comparing ignores how an amount was written.
+//! The rules are those of `k8s.io/apimachinery/pkg/api/resource`: an amount is kept to a billionth, rounded
+//! up (away from zero) when it is written more finely, since who asks for a little should not get nothing; it
+//! remembers whether it was written with decimal suffixes, binary suffixes or an exponent; and it is written
+//! back with the largest suffix that loses nothing. Comparing ignores how an amount was written.
 
 use std::cmp::Ordering;
 use std::fmt;

@@ -5,10 +5,10 @@ use serde_json::Value;
 
 use crate::problem::{Checked, Problem};
 
-/// The object as a kind. Unknown fields are left to the schema, which refuses them where the object is stored.
+/// The object as a kind. Unknown fields are left to the schema, which refuses them where the object is
+/// stored.
 ///
-/// # Errors
-/// The first field that has a wrong type or is missing, with its path.
+/// # Errors The first field that has a wrong type or is missing, with its path.
 pub fn read<T: DeserializeOwned>(object: &Value) -> Checked<T> {
     serde_path_to_error::deserialize(object).map_err(|error| {
         let path = error.path().to_string();
@@ -37,7 +37,8 @@ mod tests {
             (
                 "/spec/triggers/0/metadata/value",
                 json!(50),
-                "spec.triggers[0].metadata.value: Invalid value: 50: invalid type: integer `50`, expected a string",
+                "spec.triggers[0].metadata.value: Invalid value: 50: invalid type: integer `50`, expected \
+                a string",
             ),
             (
                 "/spec/scaleTargetRef",

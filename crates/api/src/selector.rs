@@ -1,7 +1,7 @@
 //! Label selectors as users write them: `app=queue,tier in (a, b),!legacy`.
 //!
-//! The syntax is that of `k8s.io/apimachinery/pkg/labels`; its comparisons `>` and `<` are left out, as the client
-//! library cannot express them.
+//! The syntax is that of `k8s.io/apimachinery/pkg/labels`; its comparisons `>` and `<` are left out, as the
+//! client library cannot express them.
 
 use kube::core::{Expression, Selector};
 use thiserror::Error;

@@ -1,8 +1,8 @@
 //! Triggers: what a ScaledObject's `triggers` say, read and checked.
 //!
-//! A trigger says where a metric comes from and what is wanted of it. Reading one reports everything that is wrong
-//! with it, and gives a [`Trigger`] only if nothing is. The metric's name and target are those that KEDA gives the
-//! HorizontalPodAutoscaler, since users know them from `kubectl get hpa`.
+//! A trigger says where a metric comes from and what is wanted of it. Reading one reports everything that is
+//! wrong with it, and gives a [`Trigger`] only if nothing is. The metric's name and target are those that
+//! KEDA gives the HorizontalPodAutoscaler, since users know them from `kubectl get hpa`.
 
 pub mod cron;
 pub mod external;
@@ -94,7 +94,8 @@ impl Trigger {
         if problems.is_empty() { Ok(parsed) } else { Err(problems) }
     }
 
-    /// Reads a trigger. There is one only if nothing is wrong, and nothing is missing that may still be looked up.
+    /// Reads a trigger. There is one only if nothing is wrong, and nothing is missing that may still be
+    /// looked up.
     pub fn parse(
         index: usize,
         trigger: &ScaleTrigger,
@@ -124,8 +125,8 @@ impl Trigger {
         (parsed, problems)
     }
 
-    /// The metric's name in the HorizontalPodAutoscaler: `s0-prometheus`, or the resource. `None` for triggers whose
-    /// server names its metrics itself; those names go through [`Trigger::qualify`].
+    /// The metric's name in the HorizontalPodAutoscaler: `s0-prometheus`, or the resource. `None` for
+    /// triggers whose server names its metrics itself; those names go through [`Trigger::qualify`].
     pub fn metric_name(&self, namespace: &str) -> Option<String> {
         match &self.source {
             Source::Resource(resource) => Some(resource.resource.clone()),
@@ -155,8 +156,8 @@ impl Trigger {
         format!("s{}-{}", self.index, name.replace(['/', '.', ':', '%', '(', ')'], "-"))
     }
 
-    /// The value above which the trigger is active; cpu and memory triggers never are, and servers of the user's own
-    /// say so themselves.
+    /// The value above which the trigger is active; cpu and memory triggers never are, and servers of the
+    /// user's own say so themselves.
     pub fn activation(&self) -> Option<f64> {
         match &self.source {
             Source::Prometheus(prometheus) => Some(prometheus.activation_threshold),
@@ -168,8 +169,8 @@ impl Trigger {
     }
 }
 
-/// Where the metric comes from: nothing for a type that cannot be read, and nothing inside where a parameter is wrong
-/// or still missing.
+/// Where the metric comes from: nothing for a type that cannot be read, and nothing inside where a parameter
+/// is wrong or still missing.
 fn parse_source(
     trigger: &ScaleTrigger,
     metric_type: Option<&str>,

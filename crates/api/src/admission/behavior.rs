@@ -1,7 +1,7 @@
 //! The rules for `behavior`, which a ScaledObject passes on to the HorizontalPodAutoscaler.
 //!
-//! KEDA does not look at it, and Kubernetes refuses the HorizontalPodAutoscaler afterwards, out of the user's sight.
-//! The rules are Kubernetes' own (`pkg/apis/autoscaling/validation/validation.go`).
+//! KEDA does not look at it, and Kubernetes refuses the HorizontalPodAutoscaler afterwards, out of the user's
+//! sight. The rules are Kubernetes' own (`pkg/apis/autoscaling/validation/validation.go`).
 
 use k8s_openapi::api::autoscaling::v2::{HPAScalingPolicy, HPAScalingRules, HorizontalPodAutoscalerBehavior};
 

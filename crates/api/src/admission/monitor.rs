@@ -1,5 +1,5 @@
-//! The rules for ServiceMonitor and PodMonitor that prometheus-operator checks when it reads them, and then leaves the
-//! object out without a word to the user.
+//! The rules for ServiceMonitor and PodMonitor that prometheus-operator checks when it reads them, and then
+//! leaves the object out without a word to the user.
 
 use super::Admission;
 use crate::duration;

@@ -1,4 +1,5 @@
-//! The rules that need other objects: two autoscalers for one workload, names that are taken, requests that are missing.
+//! The rules that need other objects: two autoscalers for one workload, names that are taken, requests that
+//! are missing.
 //!
 //! Messages are those of KEDA's webhook (`apis/keda/v1alpha1/scaledobject_webhook.go`).
 
@@ -147,7 +148,9 @@ fn scale_to_zero(object: &ScaledObject) -> Option<Problem> {
     let only_resources = are_resources(&object.spec.triggers);
     (only_resources && object.spec.min_replicas() == 0).then(|| {
         let message =
-            "scaledobject has only cpu/memory triggers AND minReplica is 0 (scale to zero doesn't work in this case)";
-        Problem::invalid("spec.minReplicaCount", 0, message).help("set minReplicaCount to 1, or add another trigger")
+            "scaledobject has only cpu/memory triggers AND minReplica is 0 (scale to zero doesn't work in \
+            this case)";
+        Problem::invalid("spec.minReplicaCount", 0, message).help("set minReplicaCount to 1, or add \
+        another trigger")
     })
 }

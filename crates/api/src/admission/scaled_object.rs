@@ -72,7 +72,8 @@ fn name(object: &ScaledObject) -> Vec<Problem> {
     if hpa_name.len() > LABEL_VALUE_LENGTH_MAX {
         let message = format!(
             "HPA name {hpa_name:?} derived from scaledobject is {} characters long; must be no more than \
-             {LABEL_VALUE_LENGTH_MAX} characters; set spec.advanced.horizontalPodAutoscalerConfig.name to a shorter \
+             {LABEL_VALUE_LENGTH_MAX} characters; set spec.advanced.horizontalPodAutoscalerConfig.name to \
+             a shorter \
              name or shorten the scaledobject name",
             hpa_name.len()
         );
@@ -147,7 +148,8 @@ fn modifiers(object: &ScaledObject) -> Vec<Problem> {
     let mut problems = formula(object, modifiers);
     problems.extend(composite_target(modifiers));
     if modifiers.metric_type.as_deref() == Some("Utilization") {
-        let message = "error trigger type is Utilization, but it needs to be AverageValue or Value for external metrics";
+        let message = "error trigger type is Utilization, but it needs to be AverageValue or Value for \
+        external metrics";
         let field = "spec.advanced.scalingModifiers.metricType";
         problems.push(Problem::invalid(field, "Utilization", message).cause(Cause::NotSupported));
     }

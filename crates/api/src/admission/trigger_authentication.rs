@@ -1,7 +1,8 @@
 //! The rules for TriggerAuthentication and ClusterTriggerAuthentication.
 //!
-//! Messages are those of KEDA's webhook (`apis/keda/v1alpha1/triggerauthentication_webhook.go`). KEDA leaves out the
-//! rules for OAuth2 when some cloud identities are set; they are always checked here, as its documentation has it.
+//! Messages are those of KEDA's webhook (`apis/keda/v1alpha1/triggerauthentication_webhook.go`). KEDA leaves
+//! out the rules for OAuth2 when some cloud identities are set; they are always checked here, as its
+//! documentation has it.
 
 use super::Admission;
 use crate::kinds::trigger_authentication::{
@@ -38,15 +39,18 @@ fn check_azure(identity: &PodIdentity) -> Vec<Problem> {
     let is_empty = |value: &Option<String>| value.as_deref() == Some("");
     let mut problems = Vec::new();
     if is_empty(&identity.identity_id) {
-        let message = "identityId of PodIdentity should not be empty. If it's set, identityId has to be different than \"\"";
+        let message = "identityId of PodIdentity should not be empty. If it's set, identityId has to be \
+        different than \"\"";
         problems.push(Problem::invalid(field("identityId"), "", message));
     }
     let has_host = identity.identity_authority_host.as_deref().is_some_and(|host| !host.is_empty());
     if has_host && identity.identity_tenant_id.as_deref().unwrap_or_default().is_empty() {
-        let message = "identityTenantID of PodIdentity should not be nil or empty when identityAuthorityHost of PodIdentity is set";
+        let message = "identityTenantID of PodIdentity should not be nil or empty when \
+        identityAuthorityHost of PodIdentity is set";
         problems.push(Problem::required(field("identityTenantId"), message));
     } else if is_empty(&identity.identity_tenant_id) {
-        let message = "identityTenantId of PodIdentity should not be empty. If it's set, identityTenantId has to be different than \"\"";
+        let message = "identityTenantId of PodIdentity should not be empty. If it's set, identityTenantId \
+        has to be different than \"\"";
         problems.push(Problem::invalid(field("identityTenantId"), "", message));
     }
     problems

@@ -57,7 +57,8 @@ fn names(triggers: &[ScaleTrigger]) -> impl Iterator<Item = Problem> {
         let again = triggers[..index].iter().any(|earlier| earlier.name.as_ref() == Some(&name));
         again.then(|| {
             let message = format!(
-                "triggerName {name:?} is defined multiple times in the ScaledObject/ScaledJob, but it must be unique"
+                "triggerName {name:?} is defined multiple times in the ScaledObject/ScaledJob, but it must \
+                be unique"
             );
             Problem::invalid(format!("spec.triggers[{index}].name"), name, message).cause(Cause::Duplicate)
         })

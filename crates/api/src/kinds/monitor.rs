@@ -1,7 +1,7 @@
 //! prometheus-operator's ServiceMonitor and PodMonitor: what to scrape, how often, and under which labels.
 //!
-//! Fields and limits are those of prometheus-operator 0.93 (`pkg/apis/monitoring/v1`). What the two kinds have in
-//! common is declared once and flattened into both.
+//! Fields and limits are those of prometheus-operator 0.93 (`pkg/apis/monitoring/v1`). What the two kinds
+//! have in common is declared once and flattened into both.
 
 use std::collections::BTreeMap;
 

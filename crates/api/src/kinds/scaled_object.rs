@@ -1,8 +1,9 @@
 //! KEDA's ScaledObject: which workload is scaled, between which bounds, by which triggers.
 //!
 //! Fields, defaults and limits are those of KEDA 2.21 (`apis/keda/v1alpha1/scaledobject_types.go`,
-//! `scaletriggers_types.go`). Only what KEDA itself writes into its CRD is a default here; every other default is
-//! applied where the object is read, so that `kubectl apply` shows no differences that nobody asked for.
+//! `scaletriggers_types.go`). Only what KEDA itself writes into its CRD is a default here; every other
+//! default is applied where the object is read, so that `kubectl apply` shows no differences that nobody
+//! asked for.
 
 use std::collections::BTreeMap;
 
@@ -31,7 +32,8 @@ use super::condition::PlainCondition;
 )]
 #[serde(rename_all = "camelCase")]
 #[schemars(extend("x-kubernetes-validations" = [{
-    "rule": "!has(self.minReplicaCount) || self.minReplicaCount <= (has(self.maxReplicaCount) ? self.maxReplicaCount : 100)",
+    "rule": "!has(self.minReplicaCount) || self.minReplicaCount <= (has(self.maxReplicaCount) ? \
+    self.maxReplicaCount : 100)",
     "message": "minReplicaCount must be less than or equal to maxReplicaCount",
 }]))]
 pub struct ScaledObjectSpec {

@@ -1,7 +1,8 @@
 //! Tidies a generated schema so that it says what controller-gen's would say, and no more.
 //!
 //! Rust types leave traces that the originals do not have: `nullable` on everything optional, a default of
-//! "empty" on every list, integer formats of Rust. Kubernetes' own types bring descriptions of many paragraphs.
+//! "empty" on every list, integer formats of Rust. Kubernetes' own types bring descriptions of many
+//! paragraphs.
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use serde_json::{Map, Value};
@@ -69,7 +70,8 @@ fn is_empty(default: &Value) -> bool {
     }
 }
 
-/// The text up to the end of its first sentence, on one line. A stop ends a sentence when a capital follows it.
+/// The text up to the end of its first sentence, on one line. A stop ends a sentence when a capital follows
+/// it.
 fn first_sentence(text: &str) -> String {
     let line = text.split("\n\n").next().unwrap_or_default().split_whitespace().collect::<Vec<_>>().join(" ");
     let end = line

@@ -1,4 +1,5 @@
-//! How a scrape is authenticated and sent: the part of an endpoint that prometheus-operator shares between its kinds.
+//! How a scrape is authenticated and sent: the part of an endpoint that prometheus-operator shares between
+//! its kinds.
 
 use std::collections::BTreeMap;
 

@@ -1,7 +1,7 @@
 //! KEDA's TriggerAuthentication and ClusterTriggerAuthentication: where a trigger's credentials come from.
 //!
-//! Fields and limits are those of KEDA 2.21 (`apis/keda/v1alpha1/triggerauthentication_types.go`). The two kinds
-//! share one specification and one status; they differ in scope, names and columns.
+//! Fields and limits are those of KEDA 2.21 (`apis/keda/v1alpha1/triggerauthentication_types.go`). The two
+//! kinds share one specification and one status; they differ in scope, names and columns.
 
 use std::collections::BTreeMap;
 

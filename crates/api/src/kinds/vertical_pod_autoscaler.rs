@@ -1,7 +1,8 @@
-//! The VerticalPodAutoscaler and its checkpoint: how much CPU and memory the pods of a workload should ask for.
+//! The VerticalPodAutoscaler and its checkpoint: how much CPU and memory the pods of a workload should ask
+//! for.
 //!
-//! Fields and limits are those of VPA 1.7 (`pkg/apis/autoscaling.k8s.io/v1/types.go`). The definitions have no
-//! defaults: VPA applies them where it reads the object.
+//! Fields and limits are those of VPA 1.7 (`pkg/apis/autoscaling.k8s.io/v1/types.go`). The definitions have
+//! no defaults: VPA applies them where it reads the object.
 
 use std::collections::BTreeMap;
 

@@ -80,7 +80,8 @@ fn scraping<'a>(
         .filter(move |monitor| selected(manifests, monitor).any(|service| leads_to(service, deployment)))
 }
 
-/// How often the pods of an object's workload are scraped, at the slowest; nothing where no monitor is known to.
+/// How often the pods of an object's workload are scraped, at the slowest; nothing where no monitor is known
+/// to.
 pub(super) fn interval(manifests: &Manifests, object: &ScaledObject) -> Option<Duration> {
     let deployment = target(manifests, object)?;
     let endpoints = scraping(manifests, deployment).flat_map(|monitor| &monitor.spec.endpoints);
@@ -89,8 +90,8 @@ pub(super) fn interval(manifests: &Manifests, object: &ScaledObject) -> Option<D
     written.map(|interval| interval.unwrap_or(SCRAPE_INTERVAL_DEFAULT)).max()
 }
 
-/// A query for metrics of pods that nothing scrapes. The metrics may come from elsewhere, so only workloads that are
-/// known, and names that a server of requests has, count.
+/// A query for metrics of pods that nothing scrapes. The metrics may come from elsewhere, so only workloads
+/// that are known, and names that a server of requests has, count.
 pub(super) fn nothing_scraped(manifests: &Manifests, facts: Facts<'_>) -> Vec<Place> {
     let objects = manifests.scaled_objects.iter();
     objects

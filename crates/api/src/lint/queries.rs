@@ -46,8 +46,10 @@ pub(super) fn average_of_quantile(manifests: &Manifests, facts: Facts<'_>) -> Ve
         .filter(|found| found.facts.is_not_additive && averaged(found))
         .map(|found| {
             let what = if found.trigger.metric_type.is_some() { "" } else { ", the default," };
-            let message =
-                format!("metricType AverageValue{what} is used for a quantile, average or ratio, which replicas do not add up to");
+            let message = format!(
+                "metricType AverageValue{what} is used for a quantile, average or ratio, which \
+                replicas do not add up to"
+            );
             Place::new(found.object, format!("{}.metricType", found.path), message, "write metricType: Value")
         })
         .collect()

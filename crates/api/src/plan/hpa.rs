@@ -1,8 +1,8 @@
 //! A HorizontalPodAutoscaler as a plan.
 //!
-//! Names of metrics are made here, for all plans, so that status can be matched with spec: a resource is called
-//! `cpu`, a resource of a container `cpu/<container>`, an external metric by its name, an object's metric
-//! `<Kind>/<name>/<metric>`.
+//! Names of metrics are made here, for all plans, so that status can be matched with spec: a resource is
+//! called `cpu`, a resource of a container `cpu/<container>`, an external metric by its name, an object's
+//! metric `<Kind>/<name>/<metric>`.
 
 use std::collections::BTreeMap;
 
@@ -155,72 +155,93 @@ fn default_metric() -> MetricSpec {
     }
 }
 
+/// One metric as it is written: what the engine needs, what must be read, and where the target stands.
+struct Written<'a> {
+    source: MetricSource,
+    ask: Ask,
+    field: &'static str,
+    target: &'a WrittenTarget,
+}
+
 /// The metric, and what must be read for it; nothing for a type that is not known.
 fn planned(path: &str, metric: &MetricSpec, name: String) -> Result<(Metric, Option<Ask>), Problem> {
-    let (source, target, field, ask) = match metric.type_.as_str() {
-        "Resource" => {
-            let written = metric.resource.as_ref().ok_or_else(|| missing(path, "resource"))?;
-            let ask = Ask::Resource { resource: written.name.clone(), container: None };
-            (resource_source(&written.name, None), &written.target, "resource", ask)
-        }
-        "ContainerResource" => {
-            let written =
-                metric.container_resource.as_ref().ok_or_else(|| missing(path, "containerResource"))?;
-            let container = Some(written.container.clone());
-            let source = resource_source(&written.name, container.as_deref());
-            let ask = Ask::Resource { resource: written.name.clone(), container };
-            (source, &written.target, "containerResource", ask)
-        }
-        "Pods" => {
-            let written = metric.pods.as_ref().ok_or_else(|| missing(path, "pods"))?;
-            let ask = Ask::Pods {
-                metric: written.metric.name.clone(),
-                selector: selector(path, "pods", &written.metric)?,
-            };
-            let source = MetricSource::Pods { metric: Name::from(written.metric.name.as_str()) };
-            (source, &written.target, "pods", ask)
-        }
-        "Object" => {
-            let written = metric.object.as_ref().ok_or_else(|| missing(path, "object"))?;
-            let object = &written.described_object;
-            let ask = Ask::Object {
-                api_version: object.api_version.clone().unwrap_or_default(),
-                kind: object.kind.clone(),
-                name: object.name.clone(),
-                metric: written.metric.name.clone(),
-                selector: selector(path, "object", &written.metric)?,
-            };
-            let (kind, metric) = (Name::from(object.kind.as_str()), Name::from(written.metric.name.as_str()));
-            (MetricSource::Object { kind, metric }, &written.target, "object", ask)
-        }
-        "External" => {
-            let written = metric.external.as_ref().ok_or_else(|| missing(path, "external"))?;
-            let ask = Ask::External {
-                metric: written.metric.name.clone(),
-                selector: selector(path, "external", &written.metric)?,
-            };
-            let source = MetricSource::External {
-                metric: Name::from(written.metric.name.as_str()),
-                selector: match_labels(&written.metric),
-            };
-            (source, &written.target, "external", ask)
-        }
+    let written = match metric.type_.as_str() {
+        "Resource" => resource(metric),
+        "ContainerResource" => container_resource(metric),
+        "Pods" => pods(path, metric)?,
+        "Object" => object(path, metric)?,
+        "External" => external(path, metric)?,
         unknown => {
             let source = MetricSource::Unknown { type_name: Name::from(unknown) };
             let metric = Metric::new(name, source, MetricTarget::Value(Milli::new(1000)));
             return Ok((metric.map_err(|error| refused(path, "type", &error))?, None));
         }
     };
+    let Some(Written { source, ask, field, target }) = written else {
+        return Err(missing(path, &metric.type_));
+    };
     let target = engine_target(&format!("{path}.{field}.target"), target)?;
     let metric = Metric::new(name, source, target).map_err(|error| refused(path, field, &error))?;
     Ok((metric, Some(ask)))
 }
 
-fn missing(path: &str, field: &str) -> Problem {
-    Problem::required(
-        format!("{path}.{field}"),
-        format!("must populate information for the given metric source {field}"),
-    )
+fn resource(metric: &MetricSpec) -> Option<Written<'_>> {
+    let written = metric.resource.as_ref()?;
+    let ask = Ask::Resource { resource: written.name.clone(), container: None };
+    Some(Written {
+        source: resource_source(&written.name, None),
+        ask,
+        field: "resource",
+        target: &written.target,
+    })
+}
+
+fn container_resource(metric: &MetricSpec) -> Option<Written<'_>> {
+    let written = metric.container_resource.as_ref()?;
+    let source = resource_source(&written.name, Some(&written.container));
+    let ask = Ask::Resource { resource: written.name.clone(), container: Some(written.container.clone()) };
+    Some(Written { source, ask, field: "containerResource", target: &written.target })
+}
+
+fn pods<'a>(path: &str, metric: &'a MetricSpec) -> Result<Option<Written<'a>>, Problem> {
+    let Some(written) = &metric.pods else { return Ok(None) };
+    let selector = selector(path, "pods", &written.metric)?;
+    let source = MetricSource::Pods { metric: Name::from(written.metric.name.as_str()) };
+    let ask = Ask::Pods { metric: written.metric.name.clone(), selector };
+    Ok(Some(Written { source, ask, field: "pods", target: &written.target }))
+}
+
+fn object<'a>(path: &str, metric: &'a MetricSpec) -> Result<Option<Written<'a>>, Problem> {
+    let Some(written) = &metric.object else { return Ok(None) };
+    let object = &written.described_object;
+    let (kind, name) = (Name::from(object.kind.as_str()), Name::from(written.metric.name.as_str()));
+    let ask = Ask::Object {
+        api_version: object.api_version.clone().unwrap_or_default(),
+        kind: object.kind.clone(),
+        name: object.name.clone(),
+        metric: written.metric.name.clone(),
+        selector: selector(path, "object", &written.metric)?,
+    };
+    let source = MetricSource::Object { kind, metric: name };
+    Ok(Some(Written { source, ask, field: "object", target: &written.target }))
+}
+
+fn external<'a>(path: &str, metric: &'a MetricSpec) -> Result<Option<Written<'a>>, Problem> {
+    let Some(written) = &metric.external else { return Ok(None) };
+    let name = Name::from(written.metric.name.as_str());
+    let source = MetricSource::External { metric: name, selector: match_labels(&written.metric) };
+    let selector = selector(path, "external", &written.metric)?;
+    let ask = Ask::External { metric: written.metric.name.clone(), selector };
+    Ok(Some(Written { source, ask, field: "external", target: &written.target }))
+}
+
+/// The field has the name of the type, but for its first letter.
+fn missing(path: &str, type_name: &str) -> Problem {
+    let mut letters = type_name.chars();
+    let first = letters.next().map(|first| first.to_ascii_lowercase());
+    let field: String = first.into_iter().chain(letters).collect();
+    let message = format!("must populate information for the given metric source {field}");
+    Problem::required(format!("{path}.{field}"), message)
 }
 
 fn refused(path: &str, field: &str, error: &PolicyError) -> Problem {

@@ -1,7 +1,7 @@
 //! Events as data: what `kubectl describe` and `kubectl get events` show of a decision.
 //!
-//! kube-controller-manager repeats the events of a metric that fails at every evaluation and lets the API server count
-//! them. Here they are made when the condition they belong to changes.
+//! kube-controller-manager repeats the events of a metric that fails at every evaluation and lets the API
+//! server count them. Here they are made when the condition they belong to changes.
 
 use flyball_engine::{Cause, Decision, Reason, Stage};
 use k8s_openapi::api::autoscaling::v2::{
@@ -132,8 +132,8 @@ pub fn scaled_object_events(
     events
 }
 
-/// Type and status of a condition that turned; then whether that is a warning, its reason and its message. What is not
-/// said is taken from the condition.
+/// Type and status of a condition that turned; then whether that is a warning, its reason and its message.
+/// What is not said is taken from the condition.
 type ConditionEvent = (&'static str, &'static str, bool, Option<&'static str>, Option<&'static str>);
 
 const CONDITION_EVENTS: &[ConditionEvent] = &[

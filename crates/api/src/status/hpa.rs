@@ -1,7 +1,7 @@
 //! The status of a HorizontalPodAutoscaler after a decision (`podautoscaler/horizontal.go`).
 //!
-//! Which conditions there are is for the decision to say; here they get their sentences and their transition times.
-//! A condition that a decision says nothing about stays as it was.
+//! Which conditions there are is for the decision to say; here they get their sentences and their transition
+//! times. A condition that a decision says nothing about stays as it was.
 
 use flyball_engine::{Cause, CurrentMetric, Decision, Memory, Milli, Reason, Stage, Unavailable, Written};
 use k8s_openapi::api::autoscaling::v2::{

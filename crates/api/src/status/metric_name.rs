@@ -1,5 +1,6 @@
-//! How kube-controller-manager names a metric in conditions and events (`podautoscaler/horizontal.go`), such as
-//! `cpu resource utilization (percentage of request)` and `external metric s0-prometheus(&LabelSelector{…})`.
+//! How kube-controller-manager names a metric in conditions and events (`podautoscaler/horizontal.go`), such
+//! as `cpu resource utilization (percentage of request)` and `external metric
+//! s0-prometheus(&LabelSelector{…})`.
 
 use std::fmt::Write as _;
 

@@ -1,5 +1,6 @@
-//! The status of a ScaledObject: what its definition says, whether that could be checked, and what was decided
-//! (`controllers/keda/scaledobject_controller.go`, `scaling/executor/scale_scaledobjects.go`, `fallback/fallback.go`).
+//! The status of a ScaledObject: what its definition says, whether that could be checked, and what was
+//! decided (`controllers/keda/scaledobject_controller.go`, `scaling/executor/scale_scaledobjects.go`,
+//! `fallback/fallback.go`).
 
 use std::collections::BTreeMap;
 
@@ -293,8 +294,8 @@ fn health(object: &ScaledObject, names: &[String], decision: &Decision) -> BTree
         .collect()
 }
 
-/// The time is written once in a polling interval, as KEDA does, while the object is active; and exactly once it is
-/// not, because the cooldown counts from it.
+/// The time is written once in a polling interval, as KEDA does, while the object is active; and exactly once
+/// it is not, because the cooldown counts from it.
 fn last_active_time(previous: Option<Time>, object: &ScaledObject, activity: Activity) -> Option<Time> {
     let Some(new) = activity.last_active.and_then(timestamp) else { return previous };
     let recent = |previous: &Time| {

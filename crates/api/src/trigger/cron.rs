@@ -1,8 +1,8 @@
 //! The `cron` trigger: a number of replicas inside a window that opens and closes by schedule.
 //!
-//! Parameters, messages and the rule for the window are those of KEDA (`scalers/cron_scaler.go`): the window is open
-//! unless it opens sooner than it closes. Time zones come with the program, so that the same input gives the same
-//! answer on every machine.
+//! Parameters, messages and the rule for the window are those of KEDA (`scalers/cron_scaler.go`): the window
+//! is open unless it opens sooner than it closes. Time zones come with the program, so that the same input
+//! gives the same answer on every machine.
 
 use jiff::Timestamp;
 use jiff::tz::{TimeZone, TimeZoneDatabase};

@@ -1,6 +1,7 @@
 //! The types of triggers that KEDA knows.
 
-/// Every type that KEDA 2.21 accepts (`scaling/scalers_builder.go`), without the one that is only for its tests.
+/// Every type that KEDA 2.21 accepts (`scaling/scalers_builder.go`), without the one that is only for its
+/// tests.
 const TYPES: &[&str] = &[
     "activemq",
     "apache-kafka",

@@ -1,9 +1,10 @@
-//! How the parameters of a trigger are read: KEDA's rules for all trigger types (`scalersconfig/typed_config.go`).
+//! How the parameters of a trigger are read: KEDA's rules for all trigger types
+//! (`scalersconfig/typed_config.go`).
 //!
-//! Every parameter is a string. Values are trimmed, and an empty one counts as absent. A parameter is looked for in
-//! the trigger's metadata, then (as `<name>FromEnv`) in the environment of the workload's container, then among the
-//! parameters of the authentication object, as far as the parameter may come from there. At admission the last two
-//! are not known yet: what may still come from there is neither missing nor wrong.
+//! Every parameter is a string. Values are trimmed, and an empty one counts as absent. A parameter is looked
+//! for in the trigger's metadata, then (as `<name>FromEnv`) in the environment of the workload's container,
+//! then among the parameters of the authentication object, as far as the parameter may come from there. At
+//! admission the last two are not known yet: what may still come from there is neither missing nor wrong.
 
 use std::collections::BTreeMap;
 

@@ -1,15 +1,15 @@
 //! Five-field cron schedules: minute, hour, day of month, month, day of week.
 //!
-//! The rules and messages are those of `robfig/cron` v3, which KEDA uses: names of months and days, `*` and `?`,
-//! ranges, lists and steps; when both the day of month and the day of week are restricted, either may match. A time
-//! that the zone skips does not happen, and one that it repeats happens twice.
+//! The rules and messages are those of `robfig/cron` v3, which KEDA uses: names of months and days, `*` and
+//! `?`, ranges, lists and steps; when both the day of month and the day of week are restricted, either may
+//! match. A time that the zone skips does not happen, and one that it repeats happens twice.
 
 use jiff::civil::{Date, Time as CivilTime};
 use jiff::tz::TimeZone;
 use jiff::{Span, Timestamp};
 
-/// A schedule that does not match for so many days never will: the rarest, 29 February on a given weekday, comes
-/// back after at most 40 years, across a century without a leap day.
+/// A schedule that does not match for so many days never will: the rarest, 29 February on a given weekday,
+/// comes back after at most 40 years, across a century without a leap day.
 const DAYS_MAX: u32 = 40 * 366 + 1;
 
 /// When something happens: one bit a value for each field.
@@ -46,8 +46,8 @@ const FIELDS: [Field; 5] = [
 impl Schedule {
     /// Reads the five fields.
     ///
-    /// # Errors
-    /// If there are not five fields, or one of them is not a list of values, ranges and steps within its bounds.
+    /// # Errors If there are not five fields, or one of them is not a list of values, ranges and steps within
+    /// its bounds.
     pub fn parse(text: &str) -> Result<Self, String> {
         let words: Vec<&str> = text.split_whitespace().collect();
         if words.len() != FIELDS.len() {

@@ -1,7 +1,7 @@
 //! The `kubernetes-workload` trigger: how many pods match a selector.
 //!
-//! Parameters and messages are those of KEDA (`scalers/kubernetes_workload_scaler.go`). Pods that succeeded or failed
-//! do not count.
+//! Parameters and messages are those of KEDA (`scalers/kubernetes_workload_scaler.go`). Pods that succeeded
+//! or failed do not count.
 
 use kube::core::Selector;
 

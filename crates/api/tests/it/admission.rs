@@ -130,7 +130,8 @@ fn each_rule_of_one_object_has_its_message() {
             }}),
             vec![
                 "spec.fallback: Forbidden: {\"behavior\":\"static\",\"failureThreshold\":3,\"replicas\":2}: at least one \
-                 trigger (that is not cpu or memory) has to have the `AverageValue` type for the fallback to be enabled; \
+                 trigger (that is not cpu or memory) has to have the `AverageValue` type for the fallback \
+                 to be enabled; \
                  leave fallback out or add a trigger",
             ],
         ),
@@ -138,7 +139,8 @@ fn each_rule_of_one_object_has_its_message() {
             "10 and 11: neither formula nor target",
             json!({"spec": {"advanced": {"scalingModifiers": {"activationTarget": "1"}}}}),
             vec![
-                "spec.advanced.scalingModifiers.formula: Required value: error ScalingModifiers.Formula is mandatory",
+                "spec.advanced.scalingModifiers.formula: Required value: error ScalingModifiers.Formula is \
+                mandatory",
                 "spec.advanced.scalingModifiers.target: Required value: error validating formula in ScalingModifiers: \
                  formula is given but target is empty; write a number greater than 0 in quotes",
             ],
@@ -150,7 +152,8 @@ fn each_rule_of_one_object_has_its_message() {
                 "spec.advanced.scalingModifiers.formula: Invalid value: \"rate\": error validating formula in \
                  ScalingModifiers: unknown name rate; the named triggers are []",
                 "spec.advanced.scalingModifiers.target: Invalid value: \"-1\": error validating target in \
-                 ScalingModifiers: error converting target for scalingModifiers (string->float) to valid target: must be \
+                 ScalingModifiers: error converting target for scalingModifiers (string->float) to valid \
+                 target: must be \
                  greater than 0; write a number greater than 0 in quotes",
             ],
         ),
@@ -185,8 +188,10 @@ fn each_rule_of_one_object_has_its_message() {
             }),
             vec![
                 "metadata.name: Too long: \"xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx\": scaledobject \
-                 name \"xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx\" is 64 characters long; must be \
-                 no more than 63 characters because it is used as the \"scaledobject.keda.sh/name\" label value",
+                 name \"xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx\" is 64 \
+                 characters long; must be \
+                 no more than 63 characters because it is used as the \"scaledobject.keda.sh/name\" label \
+                 value",
             ],
         ),
         (
@@ -195,8 +200,10 @@ fn each_rule_of_one_object_has_its_message() {
             vec![
                 "spec.advanced.horizontalPodAutoscalerConfig.name: Too long: \
                  \"keda-hpa-yyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyy\": HPA name \
-                 \"keda-hpa-yyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyy\" derived from scaledobject is 69 \
-                 characters long; must be no more than 63 characters; set spec.advanced.horizontalPodAutoscalerConfig.name \
+                 \"keda-hpa-yyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyy\" derived from \
+                 scaledobject is 69 \
+                 characters long; must be no more than 63 characters; set \
+                 spec.advanced.horizontalPodAutoscalerConfig.name \
                  to a shorter name or shorten the scaledobject name",
             ],
         ),
@@ -241,7 +248,8 @@ fn each_rule_of_one_object_has_its_message() {
             prometheus(json!({"threshold": "fast"})),
             vec![
                 "spec.triggers[0].metadata.threshold: Invalid value: \"fast\": error parsing prometheus metadata: unable \
-                 to set param \"threshold\" value \"fast\": not a number; write a number in quotes, such as \"0.5\"",
+                 to set param \"threshold\" value \"fast\": not a number; write a number in quotes, such \
+                 as \"0.5\"",
             ],
         ),
         (
@@ -249,7 +257,8 @@ fn each_rule_of_one_object_has_its_message() {
             prometheus(json!({"threshold": "0.0004"})),
             vec![
                 "spec.triggers[0].metadata.threshold: Invalid value: \"0.0004\": error parsing prometheus metadata: target \
-                 0.0004 is 0 to three decimals, and must be positive; write a number of at least 0.001, in a smaller unit \
+                 0.0004 is 0 to three decimals, and must be positive; write a number of at least 0.001, in \
+                 a smaller unit \
                  if need be",
             ],
         ),
@@ -258,14 +267,17 @@ fn each_rule_of_one_object_has_its_message() {
             trigger(json!({"type": "prometheus", "metadata": {"activationThreshold": "x"}})),
             vec![
                 "spec.triggers[0].metadata.serverAddress: Required value: error parsing prometheus metadata: missing \
-                 required parameter \"serverAddress\" in [triggerMetadata]; write the URL of Prometheus, such as \
+                 required parameter \"serverAddress\" in [triggerMetadata]; write the URL of Prometheus, \
+                 such as \
                  \"http://prometheus.monitoring.svc:9090\"",
                 "spec.triggers[0].metadata.query: Required value: error parsing prometheus metadata: missing required \
                  parameter \"query\" in [triggerMetadata]; write a PromQL query",
                 "spec.triggers[0].metadata.threshold: Required value: error parsing prometheus metadata: missing required \
-                 parameter \"threshold\" in [triggerMetadata]; write the wanted value in quotes, such as \"0.5\"",
+                 parameter \"threshold\" in [triggerMetadata]; write the wanted value in quotes, such as \
+                 \"0.5\"",
                 "spec.triggers[0].metadata.activationThreshold: Invalid value: \"x\": error parsing prometheus metadata: \
-                 unable to set param \"activationThreshold\" value \"x\": not a number; write a number in quotes, such as \
+                 unable to set param \"activationThreshold\" value \"x\": not a number; write a number in \
+                 quotes, such as \
                  \"0.5\"",
             ],
         ),
@@ -273,7 +285,8 @@ fn each_rule_of_one_object_has_its_message() {
             "a query that does not parse",
             prometheus(json!({"query": "oops("})),
             vec![
-                "spec.triggers[0].metadata.query: Invalid value: \"oops(\": invalid PromQL query: 1:1: parse error",
+                "spec.triggers[0].metadata.query: Invalid value: \"oops(\": invalid PromQL query: 1:1: \
+                parse error",
             ],
         ),
         (
@@ -293,7 +306,8 @@ fn each_rule_of_one_object_has_its_message() {
             }]}}),
             vec![
                 "spec.triggers[0].metricType: Unsupported value: \"Utilization\": 'Utilization' metric type is unsupported \
-                 for external metrics, allowed values are 'Value' or 'AverageValue'; write AverageValue or Value",
+                 for external metrics, allowed values are 'Value' or 'AverageValue'; write AverageValue or \
+                 Value",
             ],
         ),
         (
@@ -389,7 +403,8 @@ fn each_rule_about_other_objects_has_its_message() {
             json!({}),
             Neighbours { scaled_objects: std::slice::from_ref(&other), ..none },
             Some(
-                "the workload 'model' of type 'apps/v1.Deployment' is already managed by the ScaledObject 'other'",
+                "the workload 'model' of type 'apps/v1.Deployment' is already managed by the ScaledObject \
+                'other'",
             ),
         ),
         (
@@ -449,7 +464,8 @@ fn each_rule_about_other_objects_has_its_message() {
             cpu_from_zero,
             none,
             Some(
-                "scaledobject has only cpu/memory triggers AND minReplica is 0 (scale to zero doesn't work in this case)",
+                "scaledobject has only cpu/memory triggers AND minReplica is 0 (scale to zero doesn't work \
+                in this case)",
             ),
         ),
     ] {
@@ -482,7 +498,8 @@ fn settings_without_effect_are_warned_about() {
             trigger(json!({"type": "kafka", "metadata": {}})),
             vec![
                 "spec.triggers[0].type: Unsupported value: \"kafka\": trigger type \"kafka\" is one of KEDA's, but cannot \
-                 be read here; use one of prometheus, cpu, memory, cron, kubernetes-workload, metrics-api, external and \
+                 be read here; use one of prometheus, cpu, memory, cron, kubernetes-workload, metrics-api, \
+                 external and \
                  external-push",
             ],
         ),
@@ -547,7 +564,8 @@ fn each_kind_has_its_rules() {
         (
             authentication(json!({"podIdentity": {"provider": "aws", "externalID": "7"}})),
             vec![
-                "spec.podIdentity.externalID: Invalid value: \"7\": externalID of PodIdentity requires roleArn to be set",
+                "spec.podIdentity.externalID: Invalid value: \"7\": externalID of PodIdentity requires \
+                roleArn to be set",
             ],
         ),
         (

@@ -32,11 +32,15 @@ fn names_scope_and_subresources_are_those_of_the_originals() {
         "scaledobjects.keda.sh v1alpha1 Namespaced short=so categories= subresources=1",
         "scaledjobs.keda.sh v1alpha1 Namespaced short=sj categories= subresources=1",
         "triggerauthentications.keda.sh v1alpha1 Namespaced short=ta,triggerauth categories= subresources=1",
-        "clustertriggerauthentications.keda.sh v1alpha1 Cluster short=cta,clustertriggerauth categories= subresources=1",
+        "clustertriggerauthentications.keda.sh v1alpha1 Cluster short=cta,clustertriggerauth categories= \
+        subresources=1",
         "verticalpodautoscalers.autoscaling.k8s.io v1 Namespaced short=vpa categories= subresources=1",
-        "verticalpodautoscalercheckpoints.autoscaling.k8s.io v1 Namespaced short=vpacheckpoint categories= subresources=0",
-        "servicemonitors.monitoring.coreos.com v1 Namespaced short=smon categories=prometheus-operator subresources=1",
-        "podmonitors.monitoring.coreos.com v1 Namespaced short=pmon categories=prometheus-operator subresources=1",
+        "verticalpodautoscalercheckpoints.autoscaling.k8s.io v1 Namespaced short=vpacheckpoint categories= \
+        subresources=0",
+        "servicemonitors.monitoring.coreos.com v1 Namespaced short=smon categories=prometheus-operator \
+        subresources=1",
+        "podmonitors.monitoring.coreos.com v1 Namespaced short=pmon categories=prometheus-operator \
+        subresources=1",
     ];
     assert_eq!(described, expected);
 }
@@ -46,7 +50,8 @@ fn columns_are_those_of_the_originals() {
     for (name, expected) in [
         (
             "scaledobjects.keda.sh",
-            "ScaleTargetKind ScaleTargetName Min Max Ready Active Fallback Paused Triggers Authentications Age",
+            "ScaleTargetKind ScaleTargetName Min Max Ready Active Fallback Paused Triggers Authentications \
+            Age",
         ),
         ("scaledjobs.keda.sh", "Min Max Ready Active Paused Triggers Authentications Age"),
         (

@@ -140,7 +140,8 @@ fn what_makes_no_hpa_is_told_in_kedas_words() {
         (
             json!({"spec": {"triggers": []}}),
             Some(
-                "spec.triggers: Required value: no metric specs returned from scalers for ScaledObject shop/model",
+                "spec.triggers: Required value: no metric specs returned from scalers for ScaledObject \
+                shop/model",
             ),
         ),
         (

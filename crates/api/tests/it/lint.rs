@@ -1,5 +1,5 @@
-//! Mistakes in manifests: each rule on an object that breaks it, none on objects that are well, and the real causes on
-//! the course page's own.
+//! Mistakes in manifests: each rule on an object that breaks it, none on objects that are well, and the real
+//! causes on the course page's own.
 
 use std::time::Duration;
 
@@ -206,7 +206,8 @@ fn the_pages_own_failure_is_explained() {
                 "service.yaml",
                 "servicemonitor.yaml",
             ],
-            "average-of-quantile metrics-port-undeclared no-readiness-probe ignored-parameter ignored-parameter",
+            "average-of-quantile metrics-port-undeclared no-readiness-probe ignored-parameter \
+            ignored-parameter",
         ),
         (
             vec![

@@ -169,9 +169,11 @@ fn the_hpa_has_the_conditions_of_kube_controller_manager() {
             ),
             Outcome::Rescaled,
             vec![
-                "AbleToScale=True/SucceededRescale the HPA controller was able to update the target scale to 6",
+                "AbleToScale=True/SucceededRescale the HPA controller was able to update the target scale \
+                to 6",
                 VALID,
-                "ScalingLimited=True/ScaleUpLimit the desired replica count is increasing faster than the maximum scale rate",
+                "ScalingLimited=True/ScaleUpLimit the desired replica count is increasing faster than the \
+                maximum scale rate",
             ],
         ),
         (
@@ -179,7 +181,8 @@ fn the_hpa_has_the_conditions_of_kube_controller_manager() {
             decision(3, 6, vec![cpu(6)], vec![]),
             Outcome::Failed { error: "conflict".to_owned() },
             vec![
-                "AbleToScale=False/FailedUpdateScale the HPA controller was unable to update the target scale: conflict",
+                "AbleToScale=False/FailedUpdateScale the HPA controller was unable to update the target \
+                scale: conflict",
                 VALID,
                 IN_RANGE,
             ],
@@ -197,7 +200,8 @@ fn the_hpa_has_the_conditions_of_kube_controller_manager() {
                 "AbleToScale=True/ScaleDownStabilized recent recommendations were higher than current one, applying the \
                  highest recent recommendation",
                 VALID,
-                "ScalingLimited=True/TooManyReplicas the desired replica count is more than the maximum replica count",
+                "ScalingLimited=True/TooManyReplicas the desired replica count is more than the maximum \
+                replica count",
             ],
         ),
         (
@@ -240,7 +244,8 @@ fn the_hpa_has_the_conditions_of_kube_controller_manager() {
             Outcome::Kept,
             vec![
                 READ,
-                "ScalingActive=False/ScalingDisabled scaling is disabled since the replica count of the target is zero",
+                "ScalingActive=False/ScalingDisabled scaling is disabled since the replica count of the \
+                target is zero",
             ],
         ),
         (
@@ -248,7 +253,8 @@ fn the_hpa_has_the_conditions_of_kube_controller_manager() {
             decision(9, 5, vec![], vec![(Stage::Bound, Reason::TooManyReplicas { max: 5 })]),
             Outcome::Rescaled,
             vec![
-                "AbleToScale=True/SucceededRescale the HPA controller was able to update the target scale to 5",
+                "AbleToScale=True/SucceededRescale the HPA controller was able to update the target scale \
+                to 5",
             ],
         ),
         (
@@ -351,31 +357,36 @@ fn a_scaled_object_has_kedas_conditions() {
             "active",
             true,
             activity(ActivityState::Active),
-            "Ready=True/ScaledObjectReady Active=True/ScalerActive Fallback=False/NoFallbackFound Paused=False/-",
+            "Ready=True/ScaledObjectReady Active=True/ScalerActive Fallback=False/NoFallbackFound \
+            Paused=False/-",
         ),
         (
             "forced",
             true,
             activity(ActivityState::Forced),
-            "Ready=True/ScaledObjectReady Active=True/ScalerActive Fallback=False/NoFallbackFound Paused=False/-",
+            "Ready=True/ScaledObjectReady Active=True/ScalerActive Fallback=False/NoFallbackFound \
+            Paused=False/-",
         ),
         (
             "cooling down",
             true,
             activity(ActivityState::CoolingDown),
-            "Ready=True/ScaledObjectReady Active=False/ScalerCooldown Fallback=False/NoFallbackFound Paused=False/-",
+            "Ready=True/ScaledObjectReady Active=False/ScalerCooldown Fallback=False/NoFallbackFound \
+            Paused=False/-",
         ),
         (
             "active, one fails",
             true,
             Activity { state: ActivityState::Active, failing: true, ..calm },
-            "Ready=Unknown/PartialTriggerError Active=True/ScalerActive Fallback=False/NoFallbackFound Paused=False/-",
+            "Ready=Unknown/PartialTriggerError Active=True/ScalerActive Fallback=False/NoFallbackFound \
+            Paused=False/-",
         ),
         (
             "not active, one fails, no fallback",
             false,
             Activity { state: ActivityState::Unknown, failing: true, ..calm },
-            "Ready=False/TriggerError Active=False/ScalerNotActive Fallback=False/NoFallbackFound Paused=False/-",
+            "Ready=False/TriggerError Active=False/ScalerNotActive Fallback=False/NoFallbackFound \
+            Paused=False/-",
         ),
         (
             "not active, one fails, the fallback is still to come",
@@ -387,7 +398,8 @@ fn a_scaled_object_has_kedas_conditions() {
             "falling back",
             true,
             Activity { state: ActivityState::Active, failing: true, fallback: true, ..calm },
-            "Ready=Unknown/PartialTriggerError Active=True/ScalerActive Fallback=True/FallbackExists Paused=False/-",
+            "Ready=Unknown/PartialTriggerError Active=True/ScalerActive Fallback=True/FallbackExists \
+            Paused=False/-",
         ),
     ] {
         let mut object = object();
@@ -495,9 +507,8 @@ fn events_say_what_happened_once() {
     let out = decision(1, 3, vec![cpu(3)], vec![]);
     assert_eq!(
         describe(hpa_events(None, &hpa.spec, &out, &Outcome::Rescaled)),
-        [
-            "false SuccessfulRescale New size: 3; reason: cpu resource utilization (percentage of request) above target"
-        ]
+        ["false SuccessfulRescale New size: 3; reason: cpu resource utilization (percentage of request) \
+            above target"]
     );
     let back = decision(3, 1, vec![cpu(1)], vec![]);
     assert_eq!(
@@ -530,7 +541,8 @@ fn events_say_what_happened_once() {
         (
             decision(0, 1, vec![latency(1)], vec![(Stage::Activate, active)]),
             Outcome::Rescaled,
-            "false KEDAScaleTargetActivated Scaled apps/v1.Deployment shop/model from 0 to 1, triggered by s0-prometheus",
+            "false KEDAScaleTargetActivated Scaled apps/v1.Deployment shop/model from 0 to 1, triggered by \
+            s0-prometheus",
         ),
         (
             decision(3, 0, vec![], vec![(Stage::Activate, idle.clone())]),
@@ -540,7 +552,8 @@ fn events_say_what_happened_once() {
         (
             decision(3, 0, vec![], vec![(Stage::Activate, idle)]),
             Outcome::Failed { error: "conflict".to_owned() },
-            "true KEDAScaleTargetDeactivationFailed Failed to deactivate apps/v1.Deployment shop/model from 3 to 0",
+            "true KEDAScaleTargetDeactivationFailed Failed to deactivate apps/v1.Deployment shop/model \
+            from 3 to 0",
         ),
     ] {
         let events = scaled_object_events(&object(), &status, &status, Some(&decision), &outcome);

@@ -87,13 +87,16 @@ fn what_is_wrong_is_said_with_its_field() {
                 "spec.triggers[1].metadata.desiredReplicas: Invalid value: \"0\": error parsing cron metadata: no \
                  desiredReplicas specified; write the number of replicas in quotes, such as \"5\"",
                 "spec.triggers[1].metadata.timezone: Invalid value: \"Mars/Olympus\": error parsing cron metadata: unable \
-                 to load timezone: unknown time zone Mars/Olympus; write a zone of the IANA database, such as \
+                 to load timezone: unknown time zone Mars/Olympus; write a zone of the IANA database, such \
+                 as \
                  \"Europe/Berlin\"",
                 "spec.triggers[1].metadata.start: Invalid value: \"61 * * * *\": error parsing cron metadata: error parsing \
-                 start schedule: end of range (61) above maximum (59): 61; write minute, hour, day of month, month and \
+                 start schedule: end of range (61) above maximum (59): 61; write minute, hour, day of \
+                 month, month and \
                  day of week, such as \"0 8 * * 1-5\"",
                 "spec.triggers[1].metadata.end: Invalid value: \"0 8 * *\": error parsing cron metadata: error parsing end \
-                 schedule: expected exactly 5 fields, found 4: [0 8 * *]; write minute, hour, day of month, month and day \
+                 schedule: expected exactly 5 fields, found 4: [0 8 * *]; write minute, hour, day of \
+                 month, month and day \
                  of week, such as \"0 8 * * 1-5\"",
             ],
         ),
@@ -112,7 +115,8 @@ fn what_is_wrong_is_said_with_its_field() {
                 "spec.triggers[1].metadata.value: Invalid value: \"0\": error parsing kubernetes-workload metadata: value \
                  must be a float greater than 0",
                 "spec.triggers[1].metadata.podSelector: Invalid value: \"app in queue\": error parsing kubernetes-workload \
-                 metadata: unable to parse requirement \"app in queue\": expected a list in parentheses; write labels, \
+                 metadata: unable to parse requirement \"app in queue\": expected a list in parentheses; \
+                 write labels, \
                  such as \"app=queue\"",
             ],
         ),
@@ -120,7 +124,8 @@ fn what_is_wrong_is_said_with_its_field() {
             json!({"type": "cpu", "metricType": "Utilization", "metadata": {"value": "50%"}}),
             vec![
                 "spec.triggers[1].metadata.value: Invalid value: \"50%\": error parsing cpu metadata: unable to set param \
-                 \"value\" value \"50%\": must be a whole number greater than 0; write a percentage without a sign, such \
+                 \"value\" value \"50%\": must be a whole number greater than 0; write a percentage \
+                 without a sign, such \
                  as \"50\"",
             ],
         ),
@@ -129,7 +134,8 @@ fn what_is_wrong_is_said_with_its_field() {
             vec![
                 "spec.triggers[1].metadata.value: Invalid value: \"64MB\": error parsing memory metadata: unable to set \
                  param \"value\" value \"64MB\": quantities must match the regular expression \
-                 '^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$'; write an amount, such as \"500m\" or \"512Mi\"",
+                 '^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$'; write an amount, such as \"500m\" or \
+                 \"512Mi\"",
             ],
         ),
         (
@@ -150,15 +156,19 @@ fn what_is_wrong_is_said_with_its_field() {
             }}),
             vec![
                 "spec.triggers[1].metadata.ignoreNullValues: Invalid value: \"maybe\": error parsing prometheus metadata: \
-                 unable to set param \"ignoreNullValues\" value \"maybe\": not a boolean; write \"true\" or \"false\"",
+                 unable to set param \"ignoreNullValues\" value \"maybe\": not a boolean; write \"true\" \
+                 or \"false\"",
                 "spec.triggers[1].metadata.timeout: Invalid value: \"-1\": error parsing prometheus metadata: unable to \
-                 set param \"timeout\" value \"-1\": duration cannot be negative; write milliseconds or a duration, such \
+                 set param \"timeout\" value \"-1\": duration cannot be negative; write milliseconds or a \
+                 duration, such \
                  as \"3000\" or \"3s\"",
                 "spec.triggers[1].metadata.authModes: Invalid value: \"bearer,basic\": error parsing prometheus metadata: \
-                 parameter \"authModes\" value \"bearer,basic\" must contain only one of [bearer basic oauth]; keep one \
+                 parameter \"authModes\" value \"bearer,basic\" must contain only one of [bearer basic \
+                 oauth]; keep one \
                  of them",
                 "spec.triggers[1].metadata.bearerToken: Required value: error parsing prometheus metadata: missing \
-                 required parameter \"bearerToken\" in [authParams]; name a TriggerAuthentication that has it in \
+                 required parameter \"bearerToken\" in [authParams]; name a TriggerAuthentication that has \
+                 it in \
                  authenticationRef",
             ],
         ),
