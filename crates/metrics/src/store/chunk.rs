@@ -1,7 +1,8 @@
 //! Compressed runs of samples, after Facebook's Gorilla (Pelkonen et al., VLDB 2015).
 //!
-//! Timestamps are stored as the change of their distance (a steady scrape costs one bit each), values as the bits in which
-//! they differ from the one before (an unchanged value costs one bit). Chunks are written once and never changed.
+//! Timestamps are stored as the change of their distance (a steady scrape costs one bit each). So are values where all
+//! of a chunk are whole numbers, which counters are; other values as the bits in which they differ from the one before. An
+//! unchanged value costs one bit either way. Chunks are written once and never changed.
 
 use crate::sample::Sample;
 
@@ -9,6 +10,8 @@ use crate::sample::Sample;
 pub(super) struct Chunk {
     bytes: Box<[u8]>,
     samples: u32,
+    /// Whether the values are stored as whole numbers.
+    whole: bool,
     first_ms: i64,
     last_ms: i64,
 }
@@ -17,13 +20,14 @@ impl Chunk {
     /// Compresses samples whose timestamps rise strictly.
     pub(super) fn compress(samples: &[Sample]) -> Chunk {
         let mut bits = BitWriter::default();
-        let mut times = TimeCodec::default();
-        let mut values = ValueCodec::default();
+        let mut times = DeltaCodec::default();
+        let mut values = ValueCodec::new(samples.iter().all(|sample| as_whole(sample.value).is_some()));
         for sample in samples {
             times.write(sample.timestamp_ms, &mut bits);
-            values.write(sample.value.to_bits(), &mut bits);
+            values.write(sample.value, &mut bits);
         }
         Chunk {
+            whole: matches!(values, ValueCodec::Whole(_)),
             bytes: bits.bytes.into(),
             samples: u32::try_from(samples.len()).unwrap_or(u32::MAX),
             first_ms: samples.first().map_or(0, |s| s.timestamp_ms),
@@ -34,11 +38,11 @@ impl Chunk {
     /// Appends the samples in `(after_ms, to_ms]` to `out`.
     pub(super) fn decompress(&self, after_ms: i64, to_ms: i64, out: &mut Vec<Sample>) {
         let mut bits = BitReader { bytes: &self.bytes, at: 0 };
-        let mut times = TimeCodec::default();
-        let mut values = ValueCodec::default();
+        let mut times = DeltaCodec::default();
+        let mut values = ValueCodec::new(self.whole);
         for _ in 0..self.samples {
             let timestamp_ms = times.read(&mut bits);
-            let value = f64::from_bits(values.read(&mut bits));
+            let value = values.read(&mut bits);
             if timestamp_ms > to_ms {
                 return;
             }
@@ -65,25 +69,56 @@ impl Chunk {
     }
 }
 
-/// Delta-of-delta timestamps: a unary class (0, 10, 110, 1110, 1111) and 0, 7, 12, 20 or 64 bits.
+/// A value as a whole number, if it is one and comes back with the same bits.
+fn as_whole(value: f64) -> Option<i64> {
+    let whole = value as i64;
+    ((whole as f64).to_bits() == value.to_bits()).then_some(whole)
+}
+
+enum ValueCodec {
+    Whole(DeltaCodec),
+    Float(XorCodec),
+}
+
+impl ValueCodec {
+    fn new(whole: bool) -> ValueCodec {
+        if whole { ValueCodec::Whole(DeltaCodec::default()) } else { ValueCodec::Float(XorCodec::default()) }
+    }
+
+    fn write(&mut self, value: f64, bits: &mut BitWriter) {
+        match self {
+            ValueCodec::Whole(codec) => codec.write(value as i64, bits),
+            ValueCodec::Float(codec) => codec.write(value.to_bits(), bits),
+        }
+    }
+
+    fn read(&mut self, bits: &mut BitReader) -> f64 {
+        match self {
+            ValueCodec::Whole(codec) => codec.read(bits) as f64,
+            ValueCodec::Float(codec) => f64::from_bits(codec.read(bits)),
+        }
+    }
+}
+
+/// Whole numbers as changes of their distance: a unary class (0, 10, 110, 1110, 1111) and 0, 7, 12, 20 or 64 bits.
 #[derive(Default)]
-struct TimeCodec {
+struct DeltaCodec {
     previous: i64,
     delta: i64,
 }
 
 /// Widths of the classes between "no change" and "all 64 bits".
-const TIME_CLASS_BITS: [u32; 3] = [7, 12, 20];
+const DELTA_CLASS_BITS: [u32; 3] = [7, 12, 20];
 
-impl TimeCodec {
-    fn write(&mut self, time: i64, bits: &mut BitWriter) {
-        let delta = time.wrapping_sub(self.previous);
+impl DeltaCodec {
+    fn write(&mut self, number: i64, bits: &mut BitWriter) {
+        let delta = number.wrapping_sub(self.previous);
         let change = delta.wrapping_sub(self.delta);
-        (self.previous, self.delta) = (time, delta);
+        (self.previous, self.delta) = (number, delta);
         if change == 0 {
             return bits.push(0, 1);
         }
-        for (class, width) in TIME_CLASS_BITS.into_iter().enumerate() {
+        for (class, width) in DELTA_CLASS_BITS.into_iter().enumerate() {
             let half = 1i64 << (width - 1);
             if (-half..half).contains(&change) {
                 // `class + 1` ones and a zero, then the change shifted to be positive.
@@ -101,7 +136,7 @@ impl TimeCodec {
             0 => 0,
             4 => bits.pull(64) as i64,
             class => {
-                let width = TIME_CLASS_BITS[class - 1];
+                let width = DELTA_CLASS_BITS[class - 1];
                 bits.pull(width) as i64 - (1i64 << (width - 1))
             }
         };
@@ -111,16 +146,16 @@ impl TimeCodec {
     }
 }
 
-/// XOR values: 0 for the same, 10 and the bits inside the last window, or 11, a new window and its bits.
+/// Floats by XOR: 0 for the same, 10 and the bits inside the last window, or 11, a new window and its bits.
 #[derive(Default)]
-struct ValueCodec {
+struct XorCodec {
     previous: u64,
     /// Zero bits before and after the window of meaningful bits; a width of 0 means that there is none yet.
     leading: u32,
     width: u32,
 }
 
-impl ValueCodec {
+impl XorCodec {
     fn write(&mut self, value: u64, bits: &mut BitWriter) {
         let difference = value ^ self.previous;
         self.previous = value;
@@ -232,9 +267,19 @@ mod tests {
     }
 
     #[test]
+    fn whole_numbers_come_back_bit_for_bit() {
+        let values = [0.0, -0.0, 1.0, -5.0, 9e15, -9e18, 9.3e18, 0.5, f64::NAN, f64::INFINITY, f64::MIN_POSITIVE];
+        for value in values {
+            let samples = [Sample::new(0, 3.0), Sample::new(1, value), Sample::new(2, -3.0)];
+            let expected: Vec<(i64, u64)> = samples.iter().map(|s| (s.timestamp_ms, s.value.to_bits())).collect();
+            assert_eq!(restored(&samples), expected, "{value}");
+        }
+    }
+
+    #[test]
     fn a_steady_counter_costs_little() {
         let samples: Vec<Sample> = (0..120).map(|i| Sample::new(i * 1_000, (1_000 + i * 3) as f64)).collect();
         let bytes = Chunk::compress(&samples).bytes.len();
-        assert!(bytes < 120 * 2, "{bytes} bytes for 120 samples");
+        assert!(bytes < 120 / 2, "{bytes} bytes for 120 samples");
     }
 }

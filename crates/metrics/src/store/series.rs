@@ -49,6 +49,11 @@ impl Series {
             self.chunks.push_back(Chunk::compress(&self.head[..CHUNK_SAMPLES]));
             self.head.drain(..CHUNK_SAMPLES);
         }
+        if self.head.len() == self.head.capacity() {
+            // Doubling, but never past what is needed.
+            let more = self.head.len().max(4).min(HEAD_SAMPLES_MAX - self.head.len());
+            self.head.reserve_exact(more);
+        }
         self.head.push(sample);
         Ok(true)
     }

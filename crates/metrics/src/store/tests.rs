@@ -1,0 +1,145 @@
+//! Appending, finding, ending and evicting series.
+
+use std::time::Duration;
+
+use super::*;
+use crate::matcher::MatchOp;
+
+fn labels(name: &str, pod: &str) -> Labels {
+    Labels::new([("__name__", name), ("pod", pod)])
+}
+
+fn values(store: &Store, name: &str) -> Vec<(i64, f64)> {
+    let mut scratch = Vec::new();
+    let series = store.select(&[Matcher::equal(METRIC_NAME, name)]);
+    let samples = series.first().map(|series| series.samples(i64::MIN, i64::MAX, &mut scratch).to_vec());
+    samples.unwrap_or_default().iter().map(|s| (s.timestamp_ms, s.value)).collect()
+}
+
+#[test]
+fn samples_are_taken_by_the_rules_of_prometheus() {
+    let mut store = Store::default();
+    let id = store.append_to(&labels("up", "a"), Sample::new(1_000, 1.0)).expect("new");
+    assert_eq!(store.append(id, Sample::new(1_000, 1.0)), Ok(()), "the same again");
+    assert_eq!(store.append(id, Sample::new(1_000, 2.0)), Err(Rejected::DuplicateTimestamp));
+    assert_eq!(store.append(id, Sample::new(999, 2.0)), Err(Rejected::OutOfOrder));
+    assert_eq!(store.append(id, Sample::new(1_001, f64::NAN)), Ok(()));
+    assert_eq!(store.append(id, Sample::new(1_001, f64::NAN)), Ok(()), "the same NaN again");
+    let expected = Rejections { duplicate_timestamp: 1, out_of_order: 1, ..Rejections::default() };
+    assert_eq!((store.rejections(), store.size().samples), (expected, 2));
+}
+
+#[test]
+fn windows_are_left_open_and_reach_into_compressed_samples() {
+    let mut store = Store::default();
+    for second in 0..1_000 {
+        store.append_to(&labels("load", "a"), Sample::new(second * 1_000, second as f64)).expect("in order");
+    }
+    let series = store.select(&[Matcher::equal("pod", "a")])[0];
+    for (after, to, first, count) in [(0, 5, 1, 5), (100, 400, 101, 300), (880, 999, 881, 119), (998, 2_000, 999, 1)] {
+        let mut scratch = Vec::new();
+        let window = series.samples(after * 1_000, to * 1_000, &mut scratch);
+        assert_eq!((window.len(), window[0].value), (count, first as f64), "({after}, {to}]");
+        assert!(window.windows(2).all(|pair| pair[0].timestamp_ms + 1_000 == pair[1].timestamp_ms));
+    }
+    assert_eq!(values(&store, "load").len(), 1_000);
+}
+
+#[test]
+fn series_are_found_by_labels() {
+    let mut store = Store::default();
+    for (name, pod) in [("up", "a"), ("up", "b"), ("load", "a"), ("load", "c")] {
+        store.append_to(&labels(name, pod), Sample::new(0, 0.0)).expect("new");
+    }
+    let rows = [
+        ("pod", MatchOp::Equal, "a", 2),
+        ("pod", MatchOp::NotEqual, "a", 2),
+        ("pod", MatchOp::RegexMatch, "a|c", 3),
+        ("pod", MatchOp::RegexNoMatch, "a|c", 1),
+        ("node", MatchOp::Equal, "", 4),
+        ("node", MatchOp::NotEqual, "", 0),
+    ];
+    for (name, op, value, count) in rows {
+        let matcher = Matcher::new(name, op, value).expect("valid");
+        assert_eq!(store.select(std::slice::from_ref(&matcher)).len(), count, "{matcher}");
+    }
+    assert_eq!(store.label_names(), ["__name__", "pod"]);
+    assert_eq!((store.label_values("pod"), store.metric_names()), (vec!["a", "b", "c"], vec!["load", "up"]));
+}
+
+#[test]
+fn old_samples_and_dead_series_go() {
+    let mut store = Store::new(StoreOptions { retention: Duration::from_secs(60), ..StoreOptions::default() });
+    let old = store.append_to(&labels("old", "a"), Sample::new(0, 1.0)).expect("new");
+    for second in 0..300 {
+        store.append_to(&labels("load", "a"), Sample::new(second * 1_000, 1.0)).expect("in order");
+    }
+    store.evict(300_000);
+    assert!(store.series(old).is_none());
+    assert_eq!(store.append(old, Sample::new(300_000, 1.0)), Err(Rejected::UnknownSeries));
+    assert_eq!(store.append_to(&labels("new", "a"), Sample::new(1, 1.0)), Err(Rejected::TooOld));
+    assert_eq!(store.metric_names(), ["load", "new"]);
+    let kept = values(&store, "load");
+    assert!(kept.len() < 300 && kept.iter().filter(|(t, _)| *t >= 240_000).count() == 60, "{}", kept.len());
+    let new = store.append_to(&labels("other", "a"), Sample::new(300_000, 1.0)).expect("reuses the slot");
+    assert!(new != old && store.series(old).is_none(), "an id is never given again");
+}
+
+#[test]
+fn series_and_samples_are_bounded() {
+    let mut store = Store::new(StoreOptions { series_max: 2, samples_max: 1_000, ..StoreOptions::default() });
+    for second in 0..600 {
+        for pod in ["a", "b"] {
+            store.append_to(&labels("load", pod), Sample::new(second * 1_000, 1.0)).expect("in order");
+        }
+    }
+    assert_eq!(store.append_to(&labels("load", "c"), Sample::new(0, 1.0)), Err(Rejected::TooManySeries));
+    store.evict(600_000);
+    let (size, rejections) = (store.size(), store.rejections());
+    assert!(size.samples <= 1_000 && size.samples > 700, "{size:?}");
+    assert_eq!(rejections.dropped_over_samples_max as usize, 1_200 - size.samples);
+    assert_eq!(rejections.too_many_series, 1);
+}
+
+#[test]
+fn stale_markers_end_living_series_once() {
+    let mut store = Store::default();
+    let id = store.append_to(&labels("up", "a"), Sample::new(1_000, 1.0)).expect("new");
+    assert_eq!(store.mark_stale([id], 500), 0, "it has newer samples");
+    assert_eq!(store.mark_stale([id], 2_000), 1);
+    assert_eq!(store.mark_stale([id], 3_000), 0, "it has ended");
+    assert!(store.series(id).and_then(|series| series.newest()).is_some_and(|sample| sample.is_stale_marker()));
+}
+
+/// The default world: ten pods of a hundred series, scraped each second for an hour.
+#[test]
+fn an_hour_of_the_default_world_stays_small() {
+    let mut store = Store::default();
+    let mut ids = Vec::new();
+    for series in 0..1_000 {
+        let (pod, le) = (format!("model-{}", series / 100), format!("{}", series % 100));
+        let all = Labels::new([
+            ("__name__", "http_request_duration_seconds_bucket"),
+            ("namespace", "default"),
+            ("job", "model"),
+            ("instance", &pod),
+            ("pod", &pod),
+            ("le", &le),
+        ]);
+        ids.push(store.series_id(&all).expect("new"));
+    }
+    // Counters that grow unevenly, and every tenth a sum of durations: the hard case for compression.
+    let mut seed = 1u64;
+    let mut counters = vec![0.0; ids.len()];
+    for second in 0..3_600 {
+        for (i, id) in ids.iter().enumerate() {
+            seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            let step = (seed >> 60) as f64;
+            counters[i] += if i % 10 == 0 { step * 0.001_37 } else { step };
+            store.append(*id, Sample::new(second * 1_000 + 17, counters[i])).expect("in order");
+        }
+    }
+    let size = store.size();
+    assert_eq!(size.samples, 3_600_000);
+    assert!(size.bytes < 15_000_000, "{size:?}, {:.2} bytes a sample", size.bytes as f64 / size.samples as f64);
+}
