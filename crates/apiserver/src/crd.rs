@@ -276,7 +276,8 @@ pub(crate) fn accept(server: &Inner, crd: &mut Value, now: Timestamp) {
         return;
     }
     let taken = taken_by(server, crd);
-    let full = server.store.count(STORAGE) >= DEFINITIONS_MAX;
+    let key = crate::store::Key::new(&STORAGE.into(), "", object::name(crd));
+    let full = server.store.get(&key).is_none() && server.store.count(STORAGE) >= DEFINITIONS_MAX;
     let (accepted, reason, message) = match taken {
         _ if full => {
             ("False", "TooMany", format!("{DEFINITIONS_MAX} definitions are the limit of this server"))

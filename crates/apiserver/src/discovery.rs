@@ -193,7 +193,7 @@ fn aggregated_list(registry: &Registry, aggregated: &[Aggregated], core: bool, f
                         registry.kinds.iter().filter(|kind| kind.group == group && kind.version == *version);
                     let mut resources: Vec<Value> = own.map(|kind| discovered(kind)).collect();
                     let apis = aggregated.iter().filter(|api| api.group == group && api.version == *version);
-                    resources.extend(apis.flat_map(|api| foreign(api)));
+                    resources.extend(apis.flat_map(foreign));
                     json!({"version": version, "freshness": "Current", "resources": resources})
                 })
                 .collect();

@@ -69,7 +69,8 @@ async fn route(server: &Arc<Inner>, request: Request) -> Result<Response> {
     }
     let kind = server.registry().find(&target.group, &target.version, &target.plural);
     let kind = kind.ok_or_else(Failure::unknown_path)?;
-    if kind.namespaced && target.namespace.is_empty() && target.name.is_some() {
+    let misplaced = !kind.namespaced && !target.namespace.is_empty();
+    if misplaced || (kind.namespaced && target.namespace.is_empty() && target.name.is_some()) {
         return Err(Failure::unknown_path());
     }
     let sub = subresource(&kind, &target)?;

@@ -110,7 +110,7 @@ fn json(base: &Value, current: &Value, body: &Value) -> Result<Value> {
     let patch: json_patch::Patch = serde_json::from_value(body.clone())
         .map_err(|error| Failure::bad_request(format!("error decoding patch: {error}")))?;
     let tests_version =
-        patch.0.iter().any(|operation| operation.path().to_string() == "/metadata/resourceVersion");
+        patch.0.iter().any(|operation| operation.path().as_str() == "/metadata/resourceVersion");
     let mut object = if tests_version { current.clone() } else { base.clone() };
     json_patch::patch(&mut object, &patch).map_err(|error| {
         let message = format!("the server rejected our request due to an error in our request: {error}");

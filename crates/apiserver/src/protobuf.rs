@@ -77,6 +77,8 @@ fn message_name(api_version: &str, kind: &str) -> String {
     format!("{package}.{version}.{kind}")
 }
 
+type Fields<'a> = Vec<(u64, Wire<'a>)>;
+
 enum Wire<'a> {
     Number(u64),
     Bytes(&'a [u8]),
@@ -103,7 +105,7 @@ fn take<'a>(bytes: &mut &'a [u8], length: u64) -> Result<&'a [u8], String> {
 }
 
 /// The fields of a message, in order.
-fn fields(mut bytes: &[u8]) -> Result<Vec<(u64, Wire<'_>)>, String> {
+fn fields(mut bytes: &[u8]) -> Result<Fields<'_>, String> {
     let mut found = Vec::new();
     while !bytes.is_empty() {
         let key = varint(&mut bytes)?;
@@ -188,7 +190,7 @@ fn scalar(kind: &str, wire: &Wire<'_>, depth: usize) -> Result<Value, String> {
 
 /// Messages whose JSON form is not an object.
 fn special(name: &str, bytes: &[u8]) -> Option<Result<Value, String>> {
-    let read: fn(Vec<(u64, Wire<'_>)>) -> Result<Value, String> = match name {
+    let read: fn(Fields<'_>) -> Result<Value, String> = match name {
         "resource.Quantity" => |fields| first_string(&fields),
         "intstr.IntOrString" => int_or_string,
         "meta.v1.Time" | "meta.v1.MicroTime" => time,
@@ -208,7 +210,7 @@ fn first_string(fields: &[(u64, Wire<'_>)]) -> Result<Value, String> {
     }
 }
 
-fn int_or_string(fields: Vec<(u64, Wire<'_>)>) -> Result<Value, String> {
+fn int_or_string(fields: Fields<'_>) -> Result<Value, String> {
     let (mut is_string, mut number, mut text) = (false, 0_i64, String::new());
     for field in fields {
         match field {
@@ -221,7 +223,7 @@ fn int_or_string(fields: Vec<(u64, Wire<'_>)>) -> Result<Value, String> {
     Ok(if is_string { text.into() } else { number.into() })
 }
 
-fn time(fields: Vec<(u64, Wire<'_>)>) -> Result<Value, String> {
+fn time(fields: Fields<'_>) -> Result<Value, String> {
     let (mut seconds, mut nanos) = (0, 0);
     for field in &fields {
         match field {

@@ -17,7 +17,7 @@ use crate::socket::Identity;
 use crate::status::Result;
 use crate::store::disk::{Disk, DiskError};
 use crate::store::{Change, Expected, Key, Store};
-use crate::verbs::Call;
+use crate::verbs::{Call, expire};
 use crate::{crd, defaults, http, socket, uid};
 
 /// Namespaces that exist from the start, as in every cluster.
@@ -80,8 +80,10 @@ pub(crate) struct Inner {
     admission: RwLock<Rules>,
     kubelets: RwLock<BTreeMap<String, Router>>,
     pub(crate) aggregated: RwLock<Vec<Aggregated>>,
-    /// Held while a write chooses addresses and stores them.
+    /// Held while a Service's addresses are chosen and stored.
     pub(crate) allocation: tokio::sync::Mutex<()>,
+    /// Held while an eviction is judged and carried out.
+    pub(crate) eviction: tokio::sync::Mutex<()>,
     pub(crate) watches: AtomicUsize,
     pub(crate) identity: Identity,
     stop: watch::Sender<bool>,
@@ -207,6 +209,7 @@ impl ApiServer {
             kubelets: RwLock::default(),
             aggregated: RwLock::default(),
             allocation: tokio::sync::Mutex::default(),
+            eviction: tokio::sync::Mutex::default(),
             watches: AtomicUsize::new(0),
             identity,
             stop: watch::Sender::new(false),
@@ -218,6 +221,7 @@ impl ApiServer {
             .await
             .map_err(|reason| OpenError::Unusable { path: options.state_dir.unwrap_or_default(), reason })?;
         server.resume();
+        tokio::spawn(expire::events(Arc::downgrade(&server.inner)));
         Ok(server)
     }
 
@@ -263,7 +267,7 @@ impl ApiServer {
     }
 
     /// Serves the API over TLS to those who have the token, until `shutdown` resolves; then open requests are let
-    /// finish (watches are ended).
+    /// finish. Watches are ended, in this process too: the end of serving is the end of the server.
     pub async fn serve(
         &self,
         listener: TcpListener,

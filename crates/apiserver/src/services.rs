@@ -48,6 +48,11 @@ impl Taken {
     }
 }
 
+/// Services are written one at a time, from choosing the addresses to storing them, so that none is given twice.
+pub(crate) async fn turn<'a>(server: &'a Inner, kind: &Kind) -> Option<tokio::sync::MutexGuard<'a, ()>> {
+    if kind.is(STORAGE) { Some(server.allocation.lock().await) } else { None }
+}
+
 /// Fills in the addresses of a Service, and says which wanted ones it cannot have.
 pub(crate) fn allocate(
     server: &Inner,

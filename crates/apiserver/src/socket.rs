@@ -92,7 +92,7 @@ pub(crate) async fn serve(
     shutdown: impl Future<Output = ()> + Send,
 ) -> io::Result<()> {
     let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
-    let graceful = Arc::new(GracefulShutdown::new());
+    let graceful = GracefulShutdown::new();
     let mut shutdown = std::pin::pin!(shutdown);
     loop {
         let accepted = tokio::select! {
@@ -114,10 +114,8 @@ pub(crate) async fn serve(
     }
     drop(listener);
     server.end_watches();
-    if let Some(graceful) = Arc::into_inner(graceful) {
-        // What still runs after this is cut off with the runtime.
-        let _ = tokio::time::timeout(STOP_TIMEOUT, graceful.shutdown()).await;
-    }
+    // What still runs after this is cut off with the runtime.
+    let _ = tokio::time::timeout(STOP_TIMEOUT, graceful.shutdown()).await;
     Ok(())
 }
 

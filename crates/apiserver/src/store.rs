@@ -138,9 +138,9 @@ pub(crate) struct Store {
 
 impl Store {
     /// Starts from what the disk has; `None` keeps everything in memory only.
-    pub(crate) fn open(disk: Option<Disk>) -> Result<Self, disk::DiskError> {
+    pub(crate) fn open(mut disk: Option<Disk>) -> Result<Self, disk::DiskError> {
         let mut state = State::default();
-        if let Some(disk) = &disk {
+        if let Some(disk) = &mut disk {
             state.revision = disk.load(|resource, path, stored| {
                 let resource: Arc<str> = resource.into();
                 state.objects.entry(resource).or_default().insert(path.to_owned(), stored);

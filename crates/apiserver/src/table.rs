@@ -5,6 +5,7 @@
 
 mod autoscaler;
 mod builtin;
+mod cells;
 pub(crate) mod duration;
 mod pod;
 
@@ -35,15 +36,18 @@ const fn wide(name: &'static str) -> Column {
     Column { name, kind: "string", wide: true }
 }
 
+/// The cells of an object, at a time.
+type Cells = fn(&Value, Timestamp) -> Vec<Value>;
+
 /// What a kind's rows are made of.
 struct Layout {
     columns: &'static [Column],
-    cells: fn(&Value, Timestamp) -> Vec<Value>,
+    cells: Cells,
 }
 
 /// Prints the objects of one kind.
 pub(crate) enum Printer {
-    Builtin(&'static [Column], fn(&Value, Timestamp) -> Vec<Value>),
+    Builtin(&'static [Column], Cells),
     Custom(Vec<CustomColumn>),
 }
 

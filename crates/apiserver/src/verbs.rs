@@ -6,6 +6,7 @@
 pub(crate) mod delete;
 pub(crate) mod empty;
 pub(crate) mod evict;
+pub(crate) mod expire;
 pub(crate) mod pod;
 pub(crate) mod read;
 pub(crate) mod review;

@@ -4,7 +4,7 @@
 //! by redb while it is open, so two servers can't share a state directory. All objects are in memory anyway;
 //! therefore redb's own cache is kept small.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -52,30 +52,35 @@ from_redb!(
     redb::SetDurabilityError
 );
 
-/// The open database.
+/// The database; closed after a failure, because redb refuses everything after an I/O error, and opened again by
+/// the next write: a disk that was full for a while needs no restart.
 pub(crate) struct Disk {
-    database: Database,
+    file: PathBuf,
+    database: Option<Database>,
     relaxed: u32,
 }
 
 impl Disk {
     pub(crate) fn open(file: &Path) -> Result<Self, DiskError> {
-        let mut builder = Database::builder();
-        builder.set_cache_size(CACHE_BYTES);
-        let database = builder.create(file).map_err(|error| match error {
-            DatabaseError::DatabaseAlreadyOpen => DiskError::InUse,
-            other => DiskError::Redb(other.into()),
-        })?;
-        Ok(Self { database, relaxed: 0 })
+        Ok(Self { file: file.to_owned(), database: Some(database(file)?), relaxed: 0 })
+    }
+
+    fn ready(&mut self) -> Result<&Database, DiskError> {
+        let open = match self.database.take() {
+            Some(open) => open,
+            None => database(&self.file)?,
+        };
+        Ok(self.database.insert(open))
     }
 
     /// Hands over every object; the revision to continue from.
-    pub(crate) fn load(&self, mut each: impl FnMut(&str, &str, Stored)) -> Result<u64, DiskError> {
-        let transaction = self.database.begin_write()?;
+    pub(crate) fn load(&mut self, mut each: impl FnMut(&str, &str, Stored)) -> Result<u64, DiskError> {
+        let database = self.ready()?;
+        let transaction = database.begin_write()?;
         transaction.open_table(OBJECTS)?;
         transaction.open_table(COUNTERS)?;
         transaction.commit()?;
-        let transaction = self.database.begin_read()?;
+        let transaction = database.begin_read()?;
         let mut newest = transaction.open_table(COUNTERS)?.get("revision")?.map_or(0, |value| value.value());
         for entry in transaction.open_table(OBJECTS)?.iter()? {
             let (key, value) = entry?;
@@ -96,22 +101,11 @@ impl Disk {
         relaxed: bool,
     ) -> Result<(), DiskError> {
         let relaxed = relaxed && self.relaxed < RELAXED_MAX;
-        let mut transaction = self.database.begin_write()?;
-        transaction.set_durability(if relaxed { Durability::None } else { Durability::Immediate })?;
-        {
-            let mut objects = transaction.open_table(OBJECTS)?;
-            let mut counters = transaction.open_table(COUNTERS)?;
-            for event in events {
-                let key = format!("{}/{}", event.key.resource, event.key.path);
-                if event.happened == Happened::Deleted {
-                    objects.remove(key.as_str())?;
-                } else {
-                    objects.insert(key.as_str(), event.object.as_ref())?;
-                }
-                counters.insert("revision", event.revision)?;
-            }
+        let written = self.ready().and_then(|database| write(database, events, relaxed));
+        if written.is_err() {
+            self.database = None;
+            return written;
         }
-        transaction.commit()?;
         self.relaxed = if relaxed { self.relaxed + 1 } else { 0 };
         Ok(())
     }
@@ -119,11 +113,42 @@ impl Disk {
     /// Makes relaxed commits durable.
     pub(super) fn flush(&mut self) -> Result<(), DiskError> {
         if self.relaxed > 0 {
-            self.database.begin_write()?.commit()?;
+            self.ready()?.begin_write()?.commit()?;
             self.relaxed = 0;
         }
         Ok(())
     }
+}
+
+fn database(file: &Path) -> Result<Database, DiskError> {
+    Database::builder().set_cache_size(CACHE_BYTES).create(file).map_err(|error| match error {
+        DatabaseError::DatabaseAlreadyOpen => DiskError::InUse,
+        other => DiskError::Redb(other.into()),
+    })
+}
+
+fn write<'a>(
+    database: &Database,
+    events: impl Iterator<Item = &'a Event>,
+    relaxed: bool,
+) -> Result<(), DiskError> {
+    let mut transaction = database.begin_write()?;
+    transaction.set_durability(if relaxed { Durability::None } else { Durability::Immediate })?;
+    {
+        let mut objects = transaction.open_table(OBJECTS)?;
+        let mut counters = transaction.open_table(COUNTERS)?;
+        for event in events {
+            let key = format!("{}/{}", event.key.resource, event.key.path);
+            if event.happened == Happened::Deleted {
+                objects.remove(key.as_str())?;
+            } else {
+                objects.insert(key.as_str(), event.object.as_ref())?;
+            }
+            counters.insert("revision", event.revision)?;
+        }
+    }
+    transaction.commit()?;
+    Ok(())
 }
 
 /// `group/plural/namespace/name` → (`group/plural`, `namespace/name`).

@@ -23,7 +23,7 @@ pub(crate) async fn evict(call: &Call<'_>, eviction: &Value) -> Result<Value> {
         )));
     }
     let pod = call.stored()?.value();
-    let _judging = call.server.allocation.lock().await;
+    let _judging = call.server.eviction.lock().await;
     if is_ready(&pod) {
         for budget in budgets(call, &pod) {
             judge(call, &pod, &budget)?;

@@ -52,8 +52,7 @@ pub(crate) async fn insert(call: &Call<'_>, object: Value, how: managed::How<'_>
     initialize(call, &mut object);
     defaults::apply(&call.kind, &mut object);
     defaults::prepare_for_create(&call.kind, &mut object, call.now);
-    // Addresses and ports are given out one Service at a time, so that none is given twice.
-    let _allocating = call.server.allocation.lock().await;
+    let _allocating = services::turn(call.server, &call.kind).await;
     let allocated = services::allocate(call.server, &call.kind, &mut object, None);
     refuse_invalid(call, validate::create(&call.kind, &object).into_iter().chain(allocated).collect())?;
     if call.kind.is(crd::STORAGE) {
@@ -87,6 +86,11 @@ pub(crate) async fn update(call: &Call<'_>, body: crate::body::Body) -> Result<W
             call.name
         )));
     }
+    if call.kind.custom.is_some() && text(&object, "metadata.resourceVersion").is_empty() {
+        let why = "must be specified for an update";
+        let error = FieldError::invalid("metadata.resourceVersion", &0.into(), why);
+        return Err(Failure::invalid(&call.kind, &call.name, &[error]));
+    }
     strictly(call, &mut object, body.duplicates)?;
     modify(call, managed::How::Update, |_| Ok(Some(object.clone()))).await
 }
@@ -108,7 +112,7 @@ pub(crate) async fn modify(
         if !pinned.is_empty() && pinned != stored.revision.to_string() {
             return Err(Failure::modified(&call.kind, &call.name));
         }
-        let _allocating = call.server.allocation.lock().await;
+        let _allocating = services::turn(call.server, &call.kind).await;
         let object = prepare(call, &current, wanted, how)?;
         if object == current || call.parameters.dry_run {
             return Ok(Written { object: to_version(&call.kind, object), created: false });

@@ -188,3 +188,48 @@ async fn what_was_acknowledged_is_there_after_a_restart() {
         assert_eq!(mode & 0o777, 0o600, "{file}");
     }
 }
+
+/// Where the writer that gets killed keeps its state.
+const VICTIM: &str = "FLYBALL_TEST_VICTIM_STATE_DIR";
+
+/// Not a test of its own: run by the next one, in a process that is killed.
+#[tokio::test]
+async fn victim() {
+    let Ok(directory) = std::env::var(VICTIM) else { return };
+    let server =
+        ApiServer::open(Options { state_dir: Some(directory.into()) }).await.expect("the directory is free");
+    for index in 0.. {
+        let map = json!({"metadata": {"name": format!("m{index}")}});
+        let (code, _) = post(&server, "/api/v1/namespaces/default/configmaps", &map).await;
+        println!("\nacknowledged {index} {code}");
+    }
+}
+
+#[tokio::test]
+async fn what_was_acknowledged_survives_kill_9() {
+    use tokio::io::{AsyncBufReadExt, BufReader};
+    let directory = tempfile::tempdir().expect("there is room for a directory");
+    let mut child = tokio::process::Command::new(std::env::current_exe().expect("the test has a file"))
+        .args(["--exact", "lifecycle::victim", "--nocapture"])
+        .env(VICTIM, directory.path())
+        .stdout(std::process::Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()
+        .expect("the test starts itself");
+    let mut lines = BufReader::new(child.stdout.take().expect("it is piped")).lines();
+    let mut acknowledged = 0;
+    while acknowledged < 30 {
+        let line = lines.next_line().await.expect("it can be read").expect("the writer goes on");
+        acknowledged += usize::from(line.starts_with("acknowledged") && line.ends_with("201"));
+    }
+    child.kill().await.expect("it runs");
+    while let Ok(Some(line)) = lines.next_line().await {
+        acknowledged += usize::from(line.starts_with("acknowledged") && line.ends_with("201"));
+    }
+    let server = ApiServer::open(Options { state_dir: Some(directory.path().into()) })
+        .await
+        .expect("the file is whole");
+    let (_, list) = get(&server, "/api/v1/namespaces/default/configmaps").await;
+    let found = list["items"].as_array().map_or(0, Vec::len);
+    assert!(found >= acknowledged, "{acknowledged} were acknowledged, {found} are there");
+}
