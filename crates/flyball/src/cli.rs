@@ -61,6 +61,12 @@ Examples:
         /// The shell to complete for.
         shell: clap_complete::Shell,
     },
+    /// Print a log file as it grows; the pod `flyball` runs this.
+    #[command(hide = true)]
+    FollowLog {
+        /// The file.
+        file: PathBuf,
+    },
     /// Start a container's process inside its limits; the node runs this.
     #[command(hide = true, disable_help_flag = true)]
     ContainerInit {

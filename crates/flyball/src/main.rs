@@ -50,6 +50,7 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
             clap_complete::generate(shell, &mut Cli::command(), "flyball", &mut std::io::stdout());
             Ok(ExitCode::SUCCESS)
         }
+        Command::FollowLog { file } => cmd::follow_log::run(&file).map(|()| ExitCode::SUCCESS),
         Command::Kubeconfig(options) => cmd::kubeconfig::run(options).map(|()| ExitCode::SUCCESS),
         Command::Train(options) => cmd::train::run(options).map(|()| ExitCode::SUCCESS),
         Command::Load(options) => Ok(flyball_load::execute(&options)),

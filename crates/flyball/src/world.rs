@@ -12,9 +12,12 @@ use anyhow::{Context, Result, bail};
 use flyball_apiserver::{ApiResource, ApiServer};
 use flyball_controller::Autoscaler;
 use flyball_local::Image;
+use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::core::v1::Namespace;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::Client;
 use kube::api::{Api, Patch, PatchParams};
+use serde_json::json;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
@@ -30,6 +33,9 @@ const PROMETHEUS_PORT: u16 = 30300;
 const NODE: &str = "flyball";
 /// Who installs definitions, in `managedFields`.
 const FIELD_MANAGER: &str = "flyball-up";
+/// The image of the pod that stands for this program; it shows the autoscaler's log.
+const OWN_IMAGE: &str = "flyball";
+const OWN_NAMESPACE: &str = "flyball-system";
 
 /// The running parts, and where they are reached.
 pub(crate) struct World {
@@ -62,6 +68,7 @@ impl World {
 
         admission::register(&server);
         install_kinds(&client).await?;
+        install_own_pod(&client).await?;
         let (served, stopped) = (server.clone(), stop.clone().cancelled_owned());
         tokio::spawn(async move { served.serve(api_listener, stopped).await });
         flyball_apiserver::write_private(place.kubeconfig(), &server.kubeconfig(api))
@@ -112,6 +119,9 @@ fn node_options(place: &Place, options: &WorldOptions) -> Result<flyball_local::
     let mut images = flyball_local::ImageMap::default();
     let command = [&program, "serve", "house-price", "--host", "0.0.0.0"].map(str::to_owned).to_vec();
     images.insert("webmakaka/house-price-model", Image { command, root: None });
+    let log = place.own_log().to_string_lossy().into_owned();
+    let command = [&program, "follow-log", &log].map(str::to_owned).to_vec();
+    images.insert(OWN_IMAGE, Image { command, root: None });
     for text in &options.images {
         images.insert_text(text)?;
     }
@@ -149,6 +159,31 @@ async fn install_kinds(client: &Client) -> Result<()> {
             .await
             .with_context(|| format!("cannot install the definition of {name}"))?;
     }
+    Ok(())
+}
+
+/// Installs the Deployment that stands for this program, in a namespace of its own.
+async fn install_own_pod(client: &Client) -> Result<()> {
+    let parameters = PatchParams::apply(FIELD_MANAGER).force();
+    let namespace = json!({ "apiVersion": "v1", "kind": "Namespace", "metadata": { "name": OWN_NAMESPACE } });
+    let namespaces: Api<Namespace> = Api::all(client.clone());
+    namespaces.patch(OWN_NAMESPACE, &parameters, &Patch::Apply(namespace)).await?;
+    let labels = json!({ "app.kubernetes.io/name": "flyball" });
+    let deployment = json!({
+        "apiVersion": "apps/v1",
+        "kind": "Deployment",
+        "metadata": { "name": "flyball", "labels": labels },
+        "spec": {
+            "replicas": 1,
+            "selector": { "matchLabels": labels },
+            "template": {
+                "metadata": { "labels": labels },
+                "spec": { "containers": [{ "name": "flyball", "image": OWN_IMAGE }] },
+            },
+        },
+    });
+    let deployments: Api<Deployment> = Api::namespaced(client.clone(), OWN_NAMESPACE);
+    deployments.patch("flyball", &parameters, &Patch::Apply(deployment)).await?;
     Ok(())
 }
 

@@ -1,6 +1,7 @@
 //! One file for each command.
 
 pub(crate) mod demo;
+pub(crate) mod follow_log;
 pub(crate) mod kubeconfig;
 pub(crate) mod serve;
 pub(crate) mod train;

@@ -1,0 +1,117 @@
+//! The parameters of a request: from its URL, and from its form.
+
+use axum::body::Bytes;
+use axum::extract::{FromRequest, Request};
+use axum::http::header;
+use axum::response::Response;
+use flyball_metrics::response::ErrorKind;
+use jiff::Timestamp;
+
+use crate::serve::prometheus::failure;
+
+/// Names and values in the order they were given; a name may repeat (`match[]`).
+pub(super) struct Parameters(Vec<(String, String)>);
+
+impl<S: Send + Sync> FromRequest<S> for Parameters {
+    type Rejection = Response;
+
+    async fn from_request(request: Request, state: &S) -> Result<Parameters, Response> {
+        let mut pairs = decode(request.uri().query().unwrap_or_default());
+        let content_type = request.headers().get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
+        if content_type.is_some_and(|text| text.starts_with("application/x-www-form-urlencoded")) {
+            let body = Bytes::from_request(request, state).await;
+            let body = body.map_err(|error| failure(ErrorKind::BadData, &error.to_string()))?;
+            pairs.extend(decode(&String::from_utf8_lossy(&body)));
+        }
+        Ok(Parameters(pairs))
+    }
+}
+
+impl Parameters {
+    pub(super) fn get(&self, name: &str) -> Option<&str> {
+        self.0.iter().find(|(found, _)| found == name).map(|(_, value)| value.as_str())
+    }
+
+    pub(super) fn all(&self, name: &str) -> impl Iterator<Item = &str> {
+        self.0.iter().filter(move |(found, _)| found == name).map(|(_, value)| value.as_str())
+    }
+
+    /// A parameter that must be there and mean something.
+    pub(super) fn required<T, E: std::fmt::Display>(
+        &self,
+        name: &str,
+        parse: impl Fn(&str) -> Result<T, E>,
+    ) -> Result<T, Response> {
+        parse(self.get(name).unwrap_or_default()).map_err(|error| invalid(name, &error))
+    }
+
+    /// A parameter that may be missing or empty.
+    pub(super) fn optional<T, E: std::fmt::Display>(
+        &self,
+        name: &str,
+        parse: impl Fn(&str) -> Result<T, E>,
+    ) -> Result<Option<T>, Response> {
+        let given = self.get(name).filter(|text| !text.is_empty());
+        given.map(parse).transpose().map_err(|error| invalid(name, &error))
+    }
+
+    /// A time, or now.
+    pub(super) fn time_ms(&self, name: &str) -> Result<i64, Response> {
+        let given = self.optional(name, flyball_metrics::parse_time_ms)?;
+        Ok(given.unwrap_or_else(|| Timestamp::now().as_millisecond()))
+    }
+
+    /// The most results that are wanted; 0 and nothing are all.
+    pub(super) fn limit(&self) -> Result<usize, Response> {
+        let limit = self.optional("limit", str::parse::<usize>)?;
+        Ok(limit.filter(|limit| *limit > 0).unwrap_or(usize::MAX))
+    }
+}
+
+fn invalid(name: &str, error: &dyn std::fmt::Display) -> Response {
+    failure(ErrorKind::BadData, &format!("invalid parameter \"{name}\": {error}"))
+}
+
+/// Splits `a=1&b=2`, and undoes the escapes.
+fn decode(text: &str) -> Vec<(String, String)> {
+    let pairs = text.split('&').filter(|pair| !pair.is_empty());
+    let pairs = pairs.map(|pair| pair.split_once('=').unwrap_or((pair, "")));
+    pairs.map(|(name, value)| (unescape(name), unescape(value))).collect()
+}
+
+fn unescape(text: &str) -> String {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.as_bytes();
+    while let [first, tail @ ..] = rest {
+        let escaped = match (first, tail) {
+            (b'%', [high, low, ..]) => hex(*high).zip(hex(*low)).map(|(high, low)| high << 4 | low),
+            _ => None,
+        };
+        bytes.push(escaped.unwrap_or(if *first == b'+' { b' ' } else { *first }));
+        rest = if escaped.is_some() { &tail[2..] } else { tail };
+    }
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
+fn hex(digit: u8) -> Option<u8> {
+    char::from(digit).to_digit(16).and_then(|value| u8::try_from(value).ok())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::decode;
+
+    #[test]
+    fn forms_are_decoded() {
+        let check = |text: &str, expected: &[(&str, &str)]| {
+            let expected: Vec<(String, String)> =
+                expected.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+            assert_eq!(decode(text), expected, "{text}");
+        };
+        check("", &[]);
+        check("query=up", &[("query", "up")]);
+        check("query=a+b%20%3D%3d&time=", &[("query", "a b =="), ("time", "")]);
+        check("match%5B%5D=up&match[]=x&flag", &[("match[]", "up"), ("match[]", "x"), ("flag", "")]);
+        check("bad=%zz%4&%", &[("bad", "%zz%4"), ("%", "")]);
+    }
+}
