@@ -171,7 +171,10 @@ fn become_program(spec: &RunSpec) -> io::Error {
     };
     let error = Command::new(program).args(args).env_clear().envs(spec.env.iter().cloned()).exec();
     if error.kind() == io::ErrorKind::NotFound && !program.contains('/') {
-        return io::Error::new(error.kind(), format!("exec: \"{program}\": executable file not found in $PATH"));
+        return io::Error::new(
+            error.kind(),
+            format!("exec: \"{program}\": executable file not found in $PATH"),
+        );
     }
     with(error, &format!("exec: \"{program}\""))
 }

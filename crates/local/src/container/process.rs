@@ -134,7 +134,8 @@ pub(crate) struct Exit {
 #[derive(Debug)]
 pub(crate) struct Process {
     pid: u32,
-    handle: OwnedFd,
+    /// `None`: it had ended before it could be taken hold of.
+    handle: Option<OwnedFd>,
     exit: watch::Receiver<Option<Exit>>,
     _kill: oneshot::Sender<()>,
 }
@@ -146,7 +147,7 @@ impl Process {
         mut reports: tokio::io::Lines<BufReader<UnixStream>>,
     ) -> io::Result<Self> {
         let raw = i32::try_from(pid).ok().and_then(Pid::from_raw).ok_or(io::ErrorKind::InvalidData)?;
-        let handle = pidfd_open(raw, PidfdFlags::empty())?;
+        let handle = pidfd_open(raw, PidfdFlags::empty()).ok();
         let (ended, exit) = watch::channel(None);
         let (kill, killed) = oneshot::channel::<()>();
         tokio::spawn(async move {
@@ -171,7 +172,9 @@ impl Process {
 
     /// Signals the container's first process; one that has ended is left alone.
     pub(crate) fn signal(&self, signal: Signal) {
-        let _ = pidfd_send_signal(self.handle.as_fd(), signal);
+        if let Some(handle) = &self.handle {
+            let _ = pidfd_send_signal(handle.as_fd(), signal);
+        }
     }
 
     /// Waits for the end; any number of callers, any time.

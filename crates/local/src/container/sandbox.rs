@@ -106,7 +106,12 @@ impl Sandbox {
         match line.as_str() {
             "net" | "user" => {
                 let user = line == "user";
-                Ok(Ok(Sandbox { pid, user, socket: Mutex::new(socket), running: std::sync::Mutex::new(Some(running)) }))
+                Ok(Ok(Sandbox {
+                    pid,
+                    user,
+                    socket: Mutex::new(socket),
+                    running: std::sync::Mutex::new(Some(running)),
+                }))
             }
             refused => Ok(Err(refused.to_owned())),
         }

@@ -13,7 +13,9 @@ const ANSWER_BYTES_MAX: usize = 4096;
 pub(super) async fn check(stream: TcpStream, service: &str) -> Result<(), String> {
     let text = |e: hyper::Error| format!("error: health rpc failed: {e}");
     let (mut sender, connection) =
-        hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await.map_err(text)?;
+        hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream))
+            .await
+            .map_err(text)?;
     let _connection = tokio_util::task::AbortOnDropHandle::new(tokio::spawn(connection));
     let request = Request::post("http://localhost/grpc.health.v1.Health/Check")
         .header("content-type", "application/grpc")
@@ -22,11 +24,17 @@ pub(super) async fn check(stream: TcpStream, service: &str) -> Result<(), String
         .map_err(|e| e.to_string())?;
     let response = sender.send_request(request).await.map_err(text)?;
     let early = status_of(response.headers());
-    let answer = Limited::new(response.into_body(), ANSWER_BYTES_MAX).collect().await.map_err(|e| e.to_string())?;
+    let answer =
+        Limited::new(response.into_body(), ANSWER_BYTES_MAX).collect().await.map_err(|e| e.to_string())?;
     let late = answer.trailers().and_then(status_of);
     match early.or(late).as_deref() {
         Some("0") | None => {}
-        Some("12") => return Err("error: this server does not implement the grpc health protocol (grpc.health.v1.Health)".to_owned()),
+        Some("12") => {
+            return Err(
+                "error: this server does not implement the grpc health protocol (grpc.health.v1.Health)"
+                    .to_owned(),
+            );
+        }
         Some(code) => return Err(format!("error: health rpc failed with status code {code}")),
     }
     match serving(&answer.to_bytes()) {

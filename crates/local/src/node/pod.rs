@@ -156,6 +156,9 @@ pub(crate) async fn live(
     let reporter = tokio::spawn(report(Arc::clone(&context)));
     let life = tokio::spawn(containers(Arc::clone(&context)));
     let goodbye = watch_over(&context, &mut views, &stopping).await;
+    if let Goodbye::WorldStops = goodbye {
+        reporter.abort(); // the next start has to find what ran
+    }
     if let Some(network) = context.network.get() {
         network.start_leaving();
         if let Goodbye::Deleted(grace) = goodbye {

@@ -43,10 +43,7 @@ pub(crate) struct Target<'a> {
 /// Runs commands in a container.
 pub(crate) trait ExecInContainer {
     /// Exit code and what was printed.
-    fn exec<'a>(
-        &'a self,
-        argv: &'a [String],
-    ) -> BoxFuture<'a, io::Result<(i32, String)>>;
+    fn exec<'a>(&'a self, argv: &'a [String]) -> BoxFuture<'a, io::Result<(i32, String)>>;
 }
 
 /// The counters of one probe.

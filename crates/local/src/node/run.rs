@@ -9,7 +9,8 @@ use std::time::Duration;
 
 use futures::future::BoxFuture;
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::{Container, LifecycleHandler, ObjectReference, Pod};
+use k8s_openapi::api::core::v1::{Container, ContainerState as ApiState, LifecycleHandler, ObjectReference, Pod};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::ResourceExt;
 use rustix::process::Signal;
 use tokio::time::Instant;
@@ -41,32 +42,58 @@ enum NotStarted {
     Start(String),
 }
 
-/// A node that comes back finds containers that ran before: they count as ended, as after a reboot.
+/// A node that comes back finds containers that ran before: they count as ended, as after a reboot. Those that will not
+/// run again stay as they ended.
 pub(crate) fn carry_over(pod: &Pod, state: &mut PodState) {
     let Some(shown) = &pod.status else { return };
     state.started_at = shown.start_time.as_ref().map(|time| time.0);
-    let statuses =
-        shown.init_container_statuses.iter().flatten().chain(shown.container_statuses.iter().flatten());
-    for status in statuses {
+    let policy = pod.spec.as_ref().and_then(|s| s.restart_policy.clone());
+    let init = shown.init_container_statuses.iter().flatten().map(|status| (status, true));
+    let main = shown.container_statuses.iter().flatten().map(|status| (status, false));
+    for (status, is_init) in init.chain(main) {
         let containers = &mut state.init.iter_mut().chain(&mut state.containers);
         let Some(container) = containers.find(|c| c.name == status.name) else { continue };
         container.restarts = status.restart_count;
-        if let Some(running) = status.state.as_ref().and_then(|s| s.running.as_ref()) {
+        let Some(end) = status.state.as_ref().and_then(ended_before) else { continue };
+        if !is_init && !runs_again(policy.as_deref(), false, end.code) {
+            container.run = Run::Ended(end);
+        } else {
             container.restarts += 1;
-            container.last = Some(Ended {
-                code: 255,
-                reason: "Unknown".to_owned(),
-                message: Some("the node stopped".to_owned()),
-                started_at: running.started_at.as_ref().map(|time| time.0),
-                finished_at: Timestamp::now(),
-            });
+            container.last = Some(end);
         }
+    }
+}
+
+/// How a container ended that the API shows as ended, or as running although nobody ran it.
+fn ended_before(state: &ApiState) -> Option<Ended> {
+    let time = |time: &Option<Time>| time.as_ref().map(|time| time.0);
+    if let Some(end) = &state.terminated {
+        return Some(Ended {
+            code: end.exit_code,
+            reason: end.reason.clone().unwrap_or_default(),
+            message: end.message.clone(),
+            started_at: time(&end.started_at),
+            finished_at: time(&end.finished_at).unwrap_or_else(Timestamp::now),
+        });
+    }
+    let running = state.running.as_ref()?;
+    Some(ended(255, "Unknown", Some("the node stopped".to_owned()), time(&running.started_at)))
+}
+
+fn runs_again(policy: Option<&str>, is_init: bool, code: i32) -> bool {
+    match policy {
+        Some("Never") => false,
+        Some("OnFailure") => code != 0,
+        _ => !is_init || code != 0,
     }
 }
 
 /// Runs a container until it needs no further start. For an init container: whether it succeeded.
 pub(crate) async fn until_done(context: &Arc<PodContext>, index: usize, is_init: bool) -> bool {
     let Some(container) = context.container(index) else { return false };
+    if let Some(Run::Ended(end)) = context.container_state(index).map(|c| c.run) {
+        return end.code == 0;
+    }
     let policy = context.pod().spec.as_ref().and_then(|s| s.restart_policy.clone());
     let mut score = BackOff::default();
     loop {
@@ -107,12 +134,7 @@ pub(crate) async fn until_done(context: &Arc<PodContext>, index: usize, is_init:
             c.started = false;
             c.run = Run::Ended(ended.clone());
         });
-        let again = match policy.as_deref() {
-            Some("Never") => false,
-            Some("OnFailure") => code != 0,
-            _ => !is_init || code != 0,
-        };
-        if !again || context.stop.is_cancelled() {
+        if !runs_again(policy.as_deref(), is_init, code) || context.stop.is_cancelled() {
             return code == 0;
         }
         back_off(context, index, &container, ended, score.after(began.elapsed())).await;
@@ -422,10 +444,7 @@ struct Inside<'a> {
 }
 
 impl ExecInContainer for Inside<'_> {
-    fn exec<'a>(
-        &'a self,
-        argv: &'a [String],
-    ) -> BoxFuture<'a, io::Result<(i32, String)>> {
+    fn exec<'a>(&'a self, argv: &'a [String]) -> BoxFuture<'a, io::Result<(i32, String)>> {
         Box::pin(async move {
             let isolated = self.context.node.isolated;
             let (pid, user) = (self.running.process.pid(), self.running.user_namespace);
@@ -455,23 +474,34 @@ mod tests {
     use serde_json::json;
 
     #[test]
-    fn a_container_that_ran_when_the_node_stopped_counts_as_restarted() {
-        let pod: Pod = serde_json::from_value(json!({"metadata": {"name": "p"},
-            "spec": {"containers": [{"name": "a"}, {"name": "b"}]},
-            "status": {"containerStatuses": [
-                {"name": "a", "restartCount": 2, "ready": true, "image": "", "imageID": "",
-                 "state": {"running": {"startedAt": "2026-01-01T00:00:00Z"}}},
-                {"name": "b", "restartCount": 1, "ready": false, "image": "", "imageID": "",
-                 "state": {"waiting": {"reason": "CrashLoopBackOff"}}}]}}))
-        .unwrap();
-        let mut state = PodState::new(&pod);
-        carry_over(&pod, &mut state);
-        let seen: Vec<_> = state
-            .containers
-            .iter()
-            .map(|c| (c.restarts, c.last.as_ref().map(|end| end.reason.as_str())))
-            .collect();
-        assert_eq!(seen, [(3, Some("Unknown")), (1, None)]);
+    fn what_ran_when_the_node_stopped_counts_as_restarted_or_over() {
+        let check = |policy: &str, expected: [(i32, &str); 3]| {
+            let pod: Pod = serde_json::from_value(json!({"metadata": {"name": "p"},
+                "spec": {"restartPolicy": policy, "containers": [{"name": "a"}, {"name": "b"}, {"name": "c"}]},
+                "status": {"containerStatuses": [
+                    {"name": "a", "restartCount": 2, "ready": true, "image": "", "imageID": "",
+                     "state": {"running": {"startedAt": "2026-01-01T00:00:00Z"}}},
+                    {"name": "b", "restartCount": 1, "ready": false, "image": "", "imageID": "",
+                     "state": {"waiting": {"reason": "CrashLoopBackOff"}}},
+                    {"name": "c", "restartCount": 0, "ready": false, "image": "", "imageID": "",
+                     "state": {"terminated": {"exitCode": 0, "reason": "Completed"}}}]}}))
+            .unwrap();
+            let mut state = PodState::new(&pod);
+            carry_over(&pod, &mut state);
+            let seen: Vec<_> = state
+                .containers
+                .iter()
+                .map(|c| match (&c.run, &c.last) {
+                    (Run::Ended(end), _) => (c.restarts, format!("over: {}", end.reason)),
+                    (_, Some(last)) => (c.restarts, format!("again: {}", last.reason)),
+                    _ => (c.restarts, "again".to_owned()),
+                })
+                .collect();
+            assert_eq!(seen, expected.map(|(restarts, text)| (restarts, text.to_owned())), "{policy}");
+        };
+        check("Always", [(3, "again: Unknown"), (1, "again"), (1, "again: Completed")]);
+        check("OnFailure", [(3, "again: Unknown"), (1, "again"), (0, "over: Completed")]);
+        check("Never", [(2, "over: Unknown"), (1, "again"), (0, "over: Completed")]);
     }
 
     #[test]

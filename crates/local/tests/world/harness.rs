@@ -24,6 +24,29 @@ use tower::ServiceExt;
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 pub(crate) const PROGRAM: &str = env!("CARGO_BIN_EXE_flyball-local-test-program");
 
+/// A kind that lives in namespaces.
+pub(crate) trait Namespaced:
+    Resource<Scope = k8s_openapi::NamespaceResourceScope, DynamicType = ()>
+    + Clone
+    + Debug
+    + DeserializeOwned
+    + serde::Serialize
+    + Send
+    + 'static
+{
+}
+
+impl<K> Namespaced for K where
+    K: Resource<Scope = k8s_openapi::NamespaceResourceScope, DynamicType = ()>
+        + Clone
+        + Debug
+        + DeserializeOwned
+        + serde::Serialize
+        + Send
+        + 'static
+{
+}
+
 pub(crate) struct TestWorld {
     pub(crate) client: Client,
     pub(crate) world: Option<World>,
@@ -66,73 +89,46 @@ impl TestWorld {
         refused
     }
 
-    pub(crate) fn api<K>(&self) -> Api<K>
-    where
-        K: Resource<Scope = k8s_openapi::NamespaceResourceScope, DynamicType = ()>,
-    {
+    pub(crate) fn api<K: Namespaced>(&self) -> Api<K> {
         Api::namespaced(self.client.clone(), "default")
     }
 
-    pub(crate) async fn create<K>(&self, object: Value) -> K
-    where
-        K: Resource<Scope = k8s_openapi::NamespaceResourceScope, DynamicType = ()>
-            + Clone
-            + Debug
-            + DeserializeOwned
-            + serde::Serialize,
-    {
+    pub(crate) async fn create<K: Namespaced>(&self, object: Value) -> K {
         let object: K = serde_json::from_value(object).unwrap();
         self.api().create(&PostParams::default(), &object).await.unwrap()
     }
 
-    pub(crate) async fn patch<K>(&self, name: &str, patch: Value) -> K
-    where
-        K: Resource<Scope = k8s_openapi::NamespaceResourceScope, DynamicType = ()>
-            + Clone
-            + Debug
-            + DeserializeOwned,
-    {
+    pub(crate) async fn patch<K: Namespaced>(&self, name: &str, patch: Value) -> K {
         self.api::<K>().patch(name, &PatchParams::default(), &Patch::Merge(patch)).await.unwrap()
     }
 
-    pub(crate) async fn until<K>(&self, name: &str, what: &str, condition: impl Condition<K>) -> Option<K>
-    where
-        K: Resource<Scope = k8s_openapi::NamespaceResourceScope, DynamicType = ()>
-            + Clone
-            + Debug
-            + DeserializeOwned
-            + Send
-            + 'static,
-    {
+    pub(crate) async fn until<K: Namespaced>(
+        &self,
+        name: &str,
+        what: &str,
+        condition: impl Condition<K>,
+    ) -> Option<K> {
         let waited = tokio::time::timeout(PATIENCE, await_condition(self.api::<K>(), name, condition)).await;
         match waited {
             Ok(object) => object.unwrap(),
-            Err(_) => panic!("{name}: not {what}: {:#?}", self.api::<K>().get_opt(name).await),
+            Err(_) => {
+                let shown = serde_json::to_value(self.api::<K>().get_opt(name).await.unwrap()).unwrap();
+                panic!("{name}: not {what}: {}; events {:#?}", shown["status"], self.events(name).await)
+            }
         }
     }
 
     /// Waits for an object that `condition` holds for.
-    pub(crate) async fn until_some<K>(&self, name: &str, what: &str, condition: impl Fn(&K) -> bool) -> K
-    where
-        K: Resource<Scope = k8s_openapi::NamespaceResourceScope, DynamicType = ()>
-            + Clone
-            + Debug
-            + DeserializeOwned
-            + Send
-            + 'static,
-    {
+    pub(crate) async fn until_some<K: Namespaced>(
+        &self,
+        name: &str,
+        what: &str,
+        condition: impl Fn(&K) -> bool,
+    ) -> K {
         self.until(name, what, |object: Option<&K>| object.is_some_and(&condition)).await.unwrap()
     }
 
-    pub(crate) async fn until_gone<K>(&self, name: &str)
-    where
-        K: Resource<Scope = k8s_openapi::NamespaceResourceScope, DynamicType = ()>
-            + Clone
-            + Debug
-            + DeserializeOwned
-            + Send
-            + 'static,
-    {
+    pub(crate) async fn until_gone<K: Namespaced>(&self, name: &str) {
         self.until(name, "gone", |object: Option<&K>| object.is_none()).await;
     }
 
@@ -196,15 +192,7 @@ impl Watch {
         Self::of::<Event>(client).await
     }
 
-    async fn of<K>(client: Client) -> Self
-    where
-        K: Resource<Scope = k8s_openapi::NamespaceResourceScope, DynamicType = ()>
-            + Clone
-            + Debug
-            + DeserializeOwned
-            + Send
-            + 'static,
-    {
+    async fn of<K: Namespaced>(client: Client) -> Self {
         use futures::StreamExt;
         let events = kube::runtime::watcher(Api::<K>::namespaced(client, "default"), Default::default());
         Watch(Box::pin(events.map(drop)))

@@ -46,7 +46,7 @@ async fn containers_see_their_own_processes_network_and_volumes() {
     let data = json!({"metadata": {"name": "settings"}, "data": {"mode": "fast"}});
     world.create::<ConfigMap>(data).await;
     // the mount point does not exist on this machine, and must not be made on it
-    let script = "echo pid $$; cat /flyball-test-settings/mode; echo; echo x > /flyball-test-scratch/y; ls /flyball-test-scratch; \
+    let script = "echo pid $$$$; cat /flyball-test-settings/mode; echo; echo x > /flyball-test-scratch/y; ls /flyball-test-scratch; \
                   touch /flyball-test-settings/no || echo read-only; cat /proc/net/dev | tail -n +3 | wc -l";
     let mut object = pod(
         "inside",
