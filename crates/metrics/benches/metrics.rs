@@ -16,7 +16,8 @@ use flyball_metrics::{Labels, Sample, Store, StoreOptions};
 
 const QUERY: &str = "histogram_quantile(0.95, sum by (le) (rate(request_duration_seconds_bucket[2m])))";
 const BOUNDS: [&str; 15] = [
-    "0.005", "0.01", "0.025", "0.05", "0.075", "0.1", "0.25", "0.5", "0.75", "1.0", "2.5", "5.0", "7.5", "10.0", "+Inf",
+    "0.005", "0.01", "0.025", "0.05", "0.075", "0.1", "0.25", "0.5", "0.75", "1.0", "2.5", "5.0", "7.5",
+    "10.0", "+Inf",
 ];
 
 /// A page like a model server's: histograms with a few labels, values that grow with `scrape`.
@@ -27,11 +28,18 @@ fn page(scrape: usize) -> String {
         page.push_str("# TYPE http_request_duration_seconds histogram\n");
         for (i, le) in BOUNDS.iter().enumerate() {
             let value = (i + handler) * (scrape + 1) * 7;
-            let _ = writeln!(page, "http_request_duration_seconds_bucket{{handler=\"/api/v1/models/{handler}\",method=\"POST\",le=\"{le}\"}} {value}");
+            let _ = writeln!(
+                page,
+                "http_request_duration_seconds_bucket{{handler=\"/api/v1/models/{handler}\",method=\"POST\",le=\"{le}\"}} {value}"
+            );
         }
         let labels = format!("{{handler=\"/api/v1/models/{handler}\",method=\"POST\"}}");
         let _ = writeln!(page, "http_request_duration_seconds_sum{labels} {}", scrape as f64 * 17.12345);
-        let _ = writeln!(page, "http_request_duration_seconds_count{labels} {}", (14 + handler) * (scrape + 1) * 7);
+        let _ = writeln!(
+            page,
+            "http_request_duration_seconds_count{labels} {}",
+            (14 + handler) * (scrape + 1) * 7
+        );
     }
     page
 }
@@ -41,7 +49,12 @@ fn pages(c: &mut Criterion) {
     let mut group = c.benchmark_group("page");
     group.throughput(Throughput::Bytes(text.len() as u64));
     group.bench_function("parse", |b| {
-        b.iter(|| Parser::new(black_box(text.as_bytes()), Format::Text).expect("UTF-8").map(|e| e.expect("valid")).count());
+        b.iter(|| {
+            Parser::new(black_box(text.as_bytes()), Format::Text)
+                .expect("UTF-8")
+                .map(|e| e.expect("valid"))
+                .count()
+        });
     });
     let labels = Labels::new([("instance", "127.1.0.1:9100"), ("job", "model"), ("pod", "model-1")]);
     group.bench_function("ingest", |b| {
@@ -88,7 +101,9 @@ fn queries(c: &mut Criterion) {
     for pods in [10, 100, 1_000] {
         let store = store_of(pods);
         group.bench_with_input(BenchmarkId::from_parameter(pods), &store, |b, store| {
-            b.iter(|| eval_instant(store, QUERY, &expr, 599_000, &EngineOptions::default()).expect("a result"));
+            b.iter(|| {
+                eval_instant(store, QUERY, &expr, 599_000, &EngineOptions::default()).expect("a result")
+            });
         });
     }
     group.finish();

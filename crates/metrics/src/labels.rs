@@ -1,9 +1,9 @@
 //! Label sets: the identity of a series.
 //!
-//! A [`Labels`] is a sorted list of name and value pairs, kept in one string with the ends of its parts beside it, behind
-//! an [`Arc`]: cloning is a counter, and a series with ten labels costs three allocations, not twenty. A label with an
-//! empty value is the same as no label (Prometheus' data model), so it is never stored. The metric name is the label
-//! `__name__`.
+//! A [`Labels`] is a sorted list of name and value pairs, packed into one shared string, each part after its length. So
+//! cloning is a counter, a series with ten labels is one allocation and not twenty, and looking for a label reads memory
+//! from front to back: a query over many series does little else. A label with an empty value is the same as no label
+//! (Prometheus' data model), so it is never stored. The metric name is the label `__name__`.
 
 use std::cmp::Ordering;
 use std::fmt;
@@ -21,14 +21,42 @@ const METADATA_LABELS: [&str; 3] = [METRIC_NAME, "__type__", "__unit__"];
 
 /// A sorted set of labels. Cheap to clone; compares and hashes by content; orders as Prometheus orders series.
 #[derive(Clone, PartialEq, Eq, Hash)]
-pub struct Labels(Arc<Packed>);
+pub struct Labels(Arc<str>);
 
-#[derive(PartialEq, Eq, Hash, Default)]
-struct Packed {
-    /// All names and values, one after the other.
-    text: Box<str>,
-    /// Where each part ends: name, value, name, value, …
-    ends: Box<[u32]>,
+/// Bytes that hold a length: seven bits in each, so that they are text as well.
+const LENGTH_BYTES: usize = 4;
+/// The longest name or value that fits; parsers stop far below.
+const PART_BYTES_MAX: usize = (1 << (7 * LENGTH_BYTES)) - 1;
+
+/// Appends a part after its length. What is longer than can be told is cut.
+fn push_part(text: &mut String, part: &str) {
+    let part = &part[..part.floor_char_boundary(PART_BYTES_MAX)];
+    for byte in 0..LENGTH_BYTES {
+        text.push(char::from(((part.len() >> (7 * byte)) & 0x7f) as u8));
+    }
+    text.push_str(part);
+}
+
+/// Splits the first part from packed text.
+fn split_part(text: &str) -> Option<(&str, &str)> {
+    let length = text.as_bytes().first_chunk::<LENGTH_BYTES>()?;
+    let length = length.iter().rev().fold(0, |length, byte| length << 7 | usize::from(*byte));
+    text[LENGTH_BYTES..].split_at_checked(length)
+}
+
+/// The pairs of a label set.
+#[derive(Clone)]
+struct Pairs<'a>(&'a str);
+
+impl<'a> Iterator for Pairs<'a> {
+    type Item = (&'a str, &'a str);
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let (name, rest) = split_part(self.0)?;
+        let (value, rest) = split_part(rest)?;
+        self.0 = rest;
+        Some((name, value))
+    }
 }
 
 impl Labels {
@@ -48,36 +76,28 @@ impl Labels {
 
     /// No labels at all: `{}`.
     pub fn empty() -> Labels {
-        Labels(Arc::default())
+        Labels("".into())
     }
 
     /// Packs pairs that are sorted by name, unique and not empty.
     fn from_sorted<'a>(pairs: impl Iterator<Item = (&'a str, &'a str)>) -> Labels {
         let mut text = String::new();
-        let mut ends = Vec::new();
         for (name, value) in pairs {
-            for part in [name, value] {
-                text.push_str(part);
-                // Parsers bound a label set far below 4 GiB; saturating keeps a giant one from wrapping.
-                ends.push(u32::try_from(text.len()).unwrap_or(u32::MAX));
-            }
+            push_part(&mut text, name);
+            push_part(&mut text, value);
         }
-        Labels(Arc::new(Packed { text: text.into(), ends: ends.into() }))
+        Labels(text.into())
     }
 
     /// The pairs, sorted by name.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> + Clone {
-        let Packed { text, ends } = &*self.0;
-        ends.chunks_exact(2).enumerate().map(move |(i, pair)| {
-            let start = if i == 0 { 0 } else { ends[2 * i - 1] as usize };
-            let (middle, end) = (pair[0] as usize, pair[1] as usize);
-            (&text[start..middle], &text[middle..end])
-        })
+        Pairs(&self.0)
     }
 
     /// The value of a label; the empty string when it is not there.
     pub fn get(&self, name: &str) -> &str {
-        self.iter().find(|(n, _)| *n == name).map_or("", |(_, value)| value)
+        // Sorted by name, so most searches end early.
+        self.iter().find(|(n, _)| *n >= name).filter(|(n, _)| *n == name).map_or("", |(_, value)| value)
     }
 
     /// The metric name, or the empty string.
@@ -87,17 +107,18 @@ impl Labels {
 
     /// How many labels there are.
     pub fn len(&self) -> usize {
-        self.0.ends.len() / 2
+        self.iter().count()
     }
 
     /// Whether there are no labels.
     pub fn is_empty(&self) -> bool {
-        self.0.ends.is_empty()
+        self.0.is_empty()
     }
 
     /// Bytes of memory that this label set holds, without the allocator's overhead.
     pub fn heap_bytes(&self) -> usize {
-        self.0.text.len() + self.0.ends.len() * size_of::<u32>() + size_of::<Packed>() + 2 * size_of::<usize>()
+        // The text behind its two counters.
+        self.0.len() + 2 * size_of::<usize>()
     }
 
     /// These labels with one set (or, with an empty value, removed).
@@ -117,7 +138,11 @@ impl Labels {
 
     /// All but the metric's name, type and unit.
     pub fn without_name(&self) -> Labels {
-        if self.iter().any(|(n, _)| METADATA_LABELS.contains(&n)) { self.without(&METADATA_LABELS) } else { self.clone() }
+        if self.iter().any(|(n, _)| METADATA_LABELS.contains(&n)) {
+            self.without(&METADATA_LABELS)
+        } else {
+            self.clone()
+        }
     }
 }
 
@@ -174,7 +199,8 @@ mod tests {
 
     #[test]
     fn order_is_by_names_then_values() {
-        let mut all = [Labels::new([("a", "2")]), Labels::new([("b", "1")]), Labels::new([("a", "1"), ("b", "1")])];
+        let mut all =
+            [Labels::new([("a", "2")]), Labels::new([("b", "1")]), Labels::new([("a", "1"), ("b", "1")])];
         all.sort();
         let text: Vec<String> = all.iter().map(Labels::to_string).collect();
         assert_eq!(text, [r#"{a="1", b="1"}"#, r#"{a="2"}"#, r#"{b="1"}"#]);

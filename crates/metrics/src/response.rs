@@ -226,7 +226,10 @@ mod tests {
 
     fn answer(store: &Store, text: &str) -> String {
         let expr = promql::parse(text).expect("valid");
-        query(&promql::eval_instant(store, text, &expr, 60_000, &promql::EngineOptions::default()).expect("result"))
+        query(
+            &promql::eval_instant(store, text, &expr, 60_000, &promql::EngineOptions::default())
+                .expect("result"),
+        )
     }
 
     #[test]
@@ -235,8 +238,14 @@ mod tests {
         let labels = Labels::new([("__name__", "load"), ("pod", "a\"b")]);
         store.append_to(&labels, Sample::new(59_500, 1e-7)).expect("stored");
         let rows = [
-            ("load", r#"{"resultType":"vector","result":[{"metric":{"__name__":"load","pod":"a\"b"},"value":[60,"1e-07"]}]}"#),
-            ("load[1m]", r#"{"resultType":"matrix","result":[{"metric":{"__name__":"load","pod":"a\"b"},"values":[[59.500,"1e-07"]]}]}"#),
+            (
+                "load",
+                r#"{"resultType":"vector","result":[{"metric":{"__name__":"load","pod":"a\"b"},"value":[60,"1e-07"]}]}"#,
+            ),
+            (
+                "load[1m]",
+                r#"{"resultType":"matrix","result":[{"metric":{"__name__":"load","pod":"a\"b"},"values":[[59.500,"1e-07"]]}]}"#,
+            ),
             ("none", r#"{"resultType":"vector","result":[]}"#),
             ("\"x\"", r#"{"resultType":"string","result":[60,"x"]}"#),
             ("-1/0", r#"{"resultType":"scalar","result":[60,"-Inf"]}"#),
@@ -251,7 +260,8 @@ mod tests {
     #[test]
     fn annotations_and_errors_are_in_the_envelope() {
         let body = answer(&Store::default(), "quantile(2, none)");
-        let warning = r#","warnings":["PromQL warning: quantile value should be between 0 and 1, got 2 (1:10)"]}"#;
+        let warning =
+            r#","warnings":["PromQL warning: quantile value should be between 0 and 1, got 2 (1:10)"]}"#;
         assert!(body.ends_with(warning), "{body}");
         let parse_error = QueryError::from(promql::parse("sum(").expect_err("broken"));
         let body = error(ErrorKind::from(&parse_error), &parse_error.to_string());

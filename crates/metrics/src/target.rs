@@ -32,7 +32,12 @@ pub struct TargetOptions {
 
 impl Default for TargetOptions {
     fn default() -> Self {
-        TargetOptions { honor_labels: false, honor_timestamps: true, track_timestamps_staleness: false, sample_limit: 0 }
+        TargetOptions {
+            honor_labels: false,
+            honor_timestamps: true,
+            track_timestamps_staleness: false,
+            sample_limit: 0,
+        }
     }
 }
 
@@ -104,7 +109,13 @@ impl Target {
     }
 
     /// Stores a page that was scraped at `at_ms`. On an error no sample of it is stored; call [`Target::end`] then.
-    pub fn ingest(&mut self, store: &mut Store, page: &[u8], format: Format, at_ms: i64) -> Result<Scraped, ScrapeError> {
+    pub fn ingest(
+        &mut self,
+        store: &mut Store,
+        page: &[u8],
+        format: Format,
+        at_ms: i64,
+    ) -> Result<Scraped, ScrapeError> {
         self.scrape += 1;
         let mut scraped = Scraped::default();
         let samples = self.read(store, page, format, at_ms, &mut scraped)?;
@@ -140,7 +151,8 @@ impl Target {
         self.reports.clear();
         for (name, value) in values {
             // A refusal is counted by the store; there is nobody else to tell.
-            self.reports.extend(store.append_to(&self.labels.with(METRIC_NAME, name), Sample::new(at_ms, value)));
+            self.reports
+                .extend(store.append_to(&self.labels.with(METRIC_NAME, name), Sample::new(at_ms, value)));
         }
     }
 
@@ -195,7 +207,13 @@ impl Target {
     }
 
     /// The sample of a line, unless it lies too far in the future.
-    fn sample(&mut self, store: &mut Store, line: usize, series: &SeriesLine<'_>, at_ms: i64) -> Option<(SeriesId, Sample)> {
+    fn sample(
+        &mut self,
+        store: &mut Store,
+        line: usize,
+        series: &SeriesLine<'_>,
+        at_ms: i64,
+    ) -> Option<(SeriesId, Sample)> {
         let own_time = series.timestamp_ms.filter(|_| self.options.honor_timestamps);
         let line = &mut self.lines[line];
         if store.series(line.id).is_none() {
@@ -208,7 +226,12 @@ impl Target {
         (timestamp_ms <= at_ms + AHEAD_MAX_MS).then_some((line.id, Sample::new(timestamp_ms, series.value)))
     }
 
-    fn remember(&mut self, store: &mut Store, series: &SeriesLine<'_>, exposed: Labels) -> Result<usize, Rejected> {
+    fn remember(
+        &mut self,
+        store: &mut Store,
+        series: &SeriesLine<'_>,
+        exposed: Labels,
+    ) -> Result<usize, Rejected> {
         let labels = attach(&exposed, &self.labels, self.options.honor_labels);
         let id = store.series_id(&labels)?;
         let text: Box<str> = series.text.into();

@@ -289,7 +289,8 @@ mod tests {
 
     #[test]
     fn durations_are_read_and_written() {
-        let rows = [("15s", 15_000, "15s"), ("1h30m", 5_400_000, "1h30m"), ("0", 0, "0s"), ("300s", 300_000, "5m")];
+        let rows =
+            [("15s", 15_000, "15s"), ("1h30m", 5_400_000, "1h30m"), ("0", 0, "0s"), ("300s", 300_000, "5m")];
         for (text, ms, written) in rows {
             assert_eq!(parse_duration_ms(text), Ok(ms), "{text}");
             assert_eq!(format_duration_ms(ms), written);

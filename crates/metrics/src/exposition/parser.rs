@@ -122,17 +122,24 @@ impl<'a> Parser<'a> {
         }
         self.at = end + 1;
         let words = line[1..].trim_ascii_start();
-        let Some((keyword, rest)) = words.split_once([' ', '\t']) else { return self.unknown_comment(start, line) };
+        let Some((keyword, rest)) = words.split_once([' ', '\t']) else {
+            return self.unknown_comment(start, line);
+        };
         let rest = rest.trim_ascii_start();
         let (family, text) = split_family(rest).unwrap_or((rest, ""));
         let valid = !family.is_empty() && (rest.starts_with('"') || is_legacy_metric_name(family));
-        let mistake = || (start, format!("expected metric name after {keyword}, got {}", quote(rest.as_bytes())));
+        let mistake =
+            || (start, format!("expected metric name after {keyword}, got {}", quote(rest.as_bytes())));
         let check = |entry| if valid { Ok(Some(entry)) } else { Err(mistake()) };
         match keyword {
             "HELP" => check(Entry::Help { family, text }),
-            "TYPE" if is_known_type(text.trim_ascii(), self.format) => check(Entry::Type { family, kind: text.trim_ascii() }),
+            "TYPE" if is_known_type(text.trim_ascii(), self.format) => {
+                check(Entry::Type { family, kind: text.trim_ascii() })
+            }
             "TYPE" => Err((start, format!("invalid metric type {}", quote(text.trim_ascii().as_bytes())))),
-            "UNIT" if self.format == Format::OpenMetrics => check(Entry::Unit { family, unit: text.trim_ascii() }),
+            "UNIT" if self.format == Format::OpenMetrics => {
+                check(Entry::Unit { family, unit: text.trim_ascii() })
+            }
             _ => self.unknown_comment(start, line),
         }
     }
@@ -158,8 +165,9 @@ impl<'a> Parser<'a> {
         };
         let text = self.page[start..after].trim_ascii_end();
         let (value_text, after_value) = self.token(after);
-        let value = parse_value(value_text)
-            .ok_or_else(|| (self.skip_blanks(after), format!("expected value after metric, got {}", self.got(after))))?;
+        let value = parse_value(value_text).ok_or_else(|| {
+            (self.skip_blanks(after), format!("expected value after metric, got {}", self.got(after)))
+        })?;
         let (timestamp_ms, after_time) = self.timestamp(after_value)?;
         let (exemplar, end) = self.exemplar(after_time)?;
         self.line_end(end)?;
@@ -177,7 +185,11 @@ impl<'a> Parser<'a> {
         let name = bytes[start..].iter().take_while(|b| !matches!(b, b'{' | b' ' | b'\t' | b'\n')).count();
         let mut at = self.skip_blanks(start + name);
         if bytes.get(at) != Some(&b'{') {
-            return if name == 0 { Err((start, format!("expected a metric name, got {}", self.got(start)))) } else { Ok(start + name) };
+            return if name == 0 {
+                Err((start, format!("expected a metric name, got {}", self.got(start))))
+            } else {
+                Ok(start + name)
+            };
         }
         at += 1;
         let mut quoted = false;
@@ -224,11 +236,16 @@ impl<'a> Parser<'a> {
         }
         let parsed = match self.format {
             Format::Text => word.parse().ok(),
-            Format::OpenMetrics => parse_value(word).filter(|s| s.abs() < 9.2e15).map(|s| (s * 1_000.0) as i64),
+            Format::OpenMetrics => {
+                parse_value(word).filter(|s| s.abs() < 9.2e15).map(|s| (s * 1_000.0) as i64)
+            }
         };
         match parsed {
             Some(timestamp_ms) => Ok((Some(timestamp_ms), after)),
-            None => Err((self.skip_blanks(from), format!("expected timestamp or new record, got {}", self.got(from)))),
+            None => Err((
+                self.skip_blanks(from),
+                format!("expected timestamp or new record, got {}", self.got(from)),
+            )),
         }
     }
 
@@ -244,7 +261,10 @@ impl<'a> Parser<'a> {
         let labels_end = self.series_end(labels_start)?;
         let (value, after_value) = self.token(labels_end);
         if !self.page[labels_start..].starts_with('{') || parse_value(value).is_none() {
-            return Err((labels_end, format!("expected value after exemplar labels, got {}", self.got(labels_end))));
+            return Err((
+                labels_end,
+                format!("expected value after exemplar labels, got {}", self.got(labels_end)),
+            ));
         }
         let (_, end) = self.timestamp(after_value)?;
         Ok((Some(&self.page[labels_start..end]), end))

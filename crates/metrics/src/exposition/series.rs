@@ -34,7 +34,8 @@ impl SeriesLine<'_> {
             "summary" => "quantile",
             _ => return Ok(Labels::new(pairs.iter().map(|(name, value)| (&**name, &**value)))),
         };
-        let number = pairs.iter().find(|(name, _)| name == normalized).and_then(|(_, value)| parse_value(value));
+        let number =
+            pairs.iter().find(|(name, _)| name == normalized).and_then(|(_, value)| parse_value(value));
         let number = number.map(format_open_metrics);
         let replacement = number.as_deref().map(|value| (normalized, value));
         Ok(Labels::new(pairs.iter().map(|(name, value)| (&**name, &**value)).chain(replacement)))

@@ -41,7 +41,10 @@ fn open_metrics_pages_are_read() {
     let page = "# TYPE x counter\n# UNIT x seconds\n# HELP x y\nx_total{a=\"b\"} 1 1.5 # {trace_id=\"q\"} 0.5 1.2\n# EOF\n";
     let expected = [r#"{__name__="x_total", a="b"} 1 Some(1500) Some("{trace_id=\"q\"} 0.5 1.2")"#];
     assert_eq!(lines(page, Format::OpenMetrics).expect("valid"), expected);
-    assert_eq!(lines("x 1\n", Format::OpenMetrics).expect_err("no end"), "line 2, column 1: data does not end with # EOF");
+    assert_eq!(
+        lines("x 1\n", Format::OpenMetrics).expect_err("no end"),
+        "line 2, column 1: data does not end with # EOF"
+    );
 }
 
 #[test]
@@ -73,7 +76,10 @@ fn broken_pages_are_refused_with_line_and_column() {
 fn limits_are_told() {
     let long = "x".repeat(VALUE_BYTES_MAX + 1);
     let many: String = (0..=LABELS_MAX).map(|i| format!("l{i}=\"v\",")).collect();
-    for (page, part) in [(format!("a{{b=\"{long}\"}} 1\n"), "label value has"), (format!("a{{{many}}} 1\n"), "more than 128 labels")] {
+    for (page, part) in [
+        (format!("a{{b=\"{long}\"}} 1\n"), "label value has"),
+        (format!("a{{{many}}} 1\n"), "more than 128 labels"),
+    ] {
         let error = lines(&page, Format::Text).expect_err("over the limit");
         assert!(error.contains(part), "{error}");
     }

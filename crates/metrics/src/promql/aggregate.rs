@@ -80,7 +80,9 @@ impl Evaluator<'_> {
         if k.iter().any(|k| k.is_nan()) {
             return Err(QueryError::Execution("Parameter value is NaN".into()));
         }
-        for (limit, what) in [(9.223_372_036_854_775e18, "overflows"), (-9.223_372_036_854_775e18, "underflows")] {
+        for (limit, what) in
+            [(9.223_372_036_854_775e18, "overflows"), (-9.223_372_036_854_775e18, "underflows")]
+        {
             if let Some(k) = k.iter().find(|k| if limit > 0.0 { **k >= limit } else { **k <= limit }) {
                 let k = crate::text::format_general(*k);
                 return Err(QueryError::Execution(format!("Scalar value {k} {what} int64")));
@@ -219,7 +221,9 @@ fn reduce(op: AggregateOp, values: &mut [f64]) -> f64 {
         AggregateOp::Stddev => variance(values).sqrt(),
         AggregateOp::Stdvar => variance(values),
         // The others have a parameter and their own functions.
-        AggregateOp::Quantile | AggregateOp::Topk | AggregateOp::Bottomk | AggregateOp::CountValues => f64::NAN,
+        AggregateOp::Quantile | AggregateOp::Topk | AggregateOp::Bottomk | AggregateOp::CountValues => {
+            f64::NAN
+        }
     }
 }
 

@@ -45,7 +45,11 @@ impl Annotations {
     pub(super) fn bad_bucket_label(&mut self, query: &str, span: Span, metric: &str, le: &str) {
         let le = quote(le.as_bytes());
         let metric = for_metric(metric);
-        self.warn(query, span, &format!("bucket label \"le\" is missing or has a malformed value of {le}{metric}"));
+        self.warn(
+            query,
+            span,
+            &format!("bucket label \"le\" is missing or has a malformed value of {le}{metric}"),
+        );
     }
 
     pub(super) fn sort_in_range_query(&mut self, query: &str, span: Span) {
@@ -55,7 +59,9 @@ impl Annotations {
 
     pub(super) fn possible_non_counter(&mut self, query: &str, span: Span, metric: &str) {
         let metric = quote(metric.as_bytes());
-        let text = format!("metric might not be a counter, name does not end in _total/_sum/_count/_bucket: {metric}");
+        let text = format!(
+            "metric might not be a counter, name does not end in _total/_sum/_count/_bucket: {metric}"
+        );
         self.inform(query, span, &text);
     }
 

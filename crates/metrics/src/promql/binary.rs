@@ -47,7 +47,8 @@ impl Evaluator<'_> {
         Ok(match (lhs, rhs) {
             (Evaluated::Scalar(left), Evaluated::Scalar(right)) => {
                 // A comparison of scalars has `bool`; the parser sees to it.
-                let value = |(l, r)| apply_bool(binary.op, l, r, binary.op.is_comparison()).unwrap_or(f64::NAN);
+                let value =
+                    |(l, r)| apply_bool(binary.op, l, r, binary.op.is_comparison()).unwrap_or(f64::NAN);
                 Evaluated::Scalar(left.into_iter().zip(right).map(value).collect())
             }
             (Evaluated::Vector(grid), Evaluated::Scalar(scalar)) => {
@@ -64,10 +65,17 @@ impl Evaluator<'_> {
         })
     }
 
-    fn with_scalar(&self, binary: &BinaryExpr, mut grid: Grid, scalar: &[f64], scalar_first: bool) -> Result<Grid> {
+    fn with_scalar(
+        &self,
+        binary: &BinaryExpr,
+        mut grid: Grid,
+        scalar: &[f64],
+        scalar_first: bool,
+    ) -> Result<Grid> {
         let count = self.times.count;
         for (i, value) in grid.values.iter_mut().enumerate().filter(|(_, value)| present(**value)) {
-            let (left, right) = if scalar_first { (scalar[i % count], *value) } else { (*value, scalar[i % count]) };
+            let (left, right) =
+                if scalar_first { (scalar[i % count], *value) } else { (*value, scalar[i % count]) };
             let result = apply_bool(binary.op, left, right, binary.return_bool);
             *value = match result {
                 None => super::grid::ABSENT,
@@ -138,12 +146,16 @@ impl Evaluator<'_> {
             }
             one_of.fill(None);
             taken.iter_mut().for_each(Vec::clear);
-            for (row, group) in one_groups.iter().enumerate().filter(|(row, _)| present(one.value(*row, step))) {
+            for (row, group) in
+                one_groups.iter().enumerate().filter(|(row, _)| present(one.value(*row, step)))
+            {
                 if let Some(other) = one_of[*group].replace(row) {
                     return Err(duplicate_error(matching, swapped, &one.rows[other], &one.rows[row]));
                 }
             }
-            for (row, group) in many_groups.iter().enumerate().filter(|(row, _)| present(many.value(*row, step))) {
+            for (row, group) in
+                many_groups.iter().enumerate().filter(|(row, _)| present(many.value(*row, step)))
+            {
                 let Some(partner) = one_of[*group] else { continue };
                 let target = self.output_row(&mut output, binary, (many, row), (one, partner))?;
                 let again = match matching.cardinality {
@@ -255,7 +267,11 @@ fn match_labels(row: &Row, matching: &VectorMatching) -> Labels {
         return row.visible().keep(&matching.labels);
     }
     let ignored: Vec<&str> = matching.labels.iter().map(String::as_str).chain([METRIC_NAME]).collect();
-    if row.name == Name::Dropped { row.labels.without_name().without(&ignored) } else { row.labels.without(&ignored) }
+    if row.name == Name::Dropped {
+        row.labels.without_name().without(&ignored)
+    } else {
+        row.labels.without(&ignored)
+    }
 }
 
 fn duplicate_error(matching: &VectorMatching, swapped: bool, a: &Row, b: &Row) -> QueryError {
@@ -273,7 +289,8 @@ fn duplicate_error(matching: &VectorMatching, swapped: bool, a: &Row, b: &Row) -
 fn ambiguous_error(cardinality: Cardinality) -> QueryError {
     QueryError::Execution(match cardinality {
         Cardinality::OneToOne => {
-            "multiple matches for labels: many-to-one matching must be explicit (use group_left/group_right)".into()
+            "multiple matches for labels: many-to-one matching must be explicit (use group_left/group_right)"
+                .into()
         }
         _ => "multiple matches for labels: grouping labels must ensure unique matches".into(),
     })

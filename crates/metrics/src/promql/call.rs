@@ -77,7 +77,9 @@ impl Evaluator<'_> {
         })?;
         match call.function.name {
             "rate" | "increase" => self.warn_of_non_counters(&grid, range_vector),
-            "quantile_over_time" if !grid.rows.is_empty() => self.warn_of_quantiles(&scalars[0], &call.args[0]),
+            "quantile_over_time" if !grid.rows.is_empty() => {
+                self.warn_of_quantiles(&scalars[0], &call.args[0])
+            }
             _ => {}
         }
         Ok(grid)
@@ -89,7 +91,8 @@ impl Evaluator<'_> {
         }
         for (name, values) in ["smoothing", "trend"].iter().zip(factors) {
             if let Some(value) = values.iter().find(|value| !(**value > 0.0 && **value < 1.0)) {
-                let message = format!("invalid {name} factor. Expected: 0 < {} < 1, got: {value:.6}", &name[..1]);
+                let message =
+                    format!("invalid {name} factor. Expected: 0 < {} < 1, got: {value:.6}", &name[..1]);
                 return Err(QueryError::Execution(message));
             }
         }
@@ -100,7 +103,9 @@ impl Evaluator<'_> {
         for row in &grid.rows {
             let metric = row.get(METRIC_NAME);
             if !metric.is_empty() && !COUNTER_SUFFIXES.iter().any(|suffix| metric.ends_with(suffix)) {
-                self.annotate(|annotations, query| annotations.possible_non_counter(query, arg.span(), metric));
+                self.annotate(|annotations, query| {
+                    annotations.possible_non_counter(query, arg.span(), metric)
+                });
             }
         }
     }
@@ -133,7 +138,9 @@ impl Evaluator<'_> {
                 let windows = self.windows(&args[0])?;
                 self.absent(&self.map_windows(&args[0], &windows, |_, _| Some(1.0))?, &args[0])?
             }
-            Special::Clamp | Special::ClampMin | Special::ClampMax | Special::Round => self.bounded(special, args)?,
+            Special::Clamp | Special::ClampMin | Special::ClampMax | Special::Round => {
+                self.bounded(special, args)?
+            }
             Special::LabelReplace => label_replace(args, self.vector(&args[0])?)?,
             Special::LabelJoin => label_join(args, self.vector(&args[0])?)?,
             Special::Sort | Special::SortDesc | Special::SortByLabel | Special::SortByLabelDesc => {
@@ -146,7 +153,9 @@ impl Evaluator<'_> {
             }
             Special::HistogramFraction => {
                 let (lower, upper) = (self.scalar(&args[0])?, self.scalar(&args[1])?);
-                self.over_histograms(&args[2], |step, buckets, _| histogram::fraction(lower[step], upper[step], buckets))?
+                self.over_histograms(&args[2], |step, buckets, _| {
+                    histogram::fraction(lower[step], upper[step], buckets)
+                })?
             }
             Special::HistogramQuantiles => self.histogram_quantiles(args)?,
         };
@@ -189,13 +198,15 @@ impl Evaluator<'_> {
 
     /// 1 where no series has a sample.
     fn absent(&self, grid: &Grid, arg: &Expr) -> Result<Grid> {
-        let values = (0..self.times.count).map(|step| if grid.any_at(step) { super::grid::ABSENT } else { 1.0 });
+        let values =
+            (0..self.times.count).map(|step| if grid.any_at(step) { super::grid::ABSENT } else { 1.0 });
         self.one_row(labels_of_absent(arg), values.collect())
     }
 
     fn bounded(&self, special: Special, args: &[Expr]) -> Result<Grid> {
         let mut grid = self.vector(&args[0])?;
-        let parameters: Vec<Vec<f64>> = args[1..].iter().map(|arg| self.scalar(arg)).collect::<Result<_>>()?;
+        let parameters: Vec<Vec<f64>> =
+            args[1..].iter().map(|arg| self.scalar(arg)).collect::<Result<_>>()?;
         let count = self.times.count;
         for (i, value) in grid.values.iter_mut().enumerate().filter(|(_, value)| present(**value)) {
             let parameter = |which: usize| parameters.get(which).map_or(1.0, |values| values[i % count]);
@@ -250,7 +261,9 @@ impl Evaluator<'_> {
         self.over_histograms(arg, |step, buckets, metric| {
             let (value, forced) = histogram::quantile(q[step], buckets);
             if forced {
-                self.annotate(|annotations, query| annotations.forced_monotonicity(query, arg.span(), metric));
+                self.annotate(|annotations, query| {
+                    annotations.forced_monotonicity(query, arg.span(), metric)
+                });
             }
             value
         })
@@ -307,13 +320,16 @@ impl Evaluator<'_> {
             let quantiles = self.over_histograms_of(&input, &args[0], |step, buckets, metric| {
                 let (value, forced) = histogram::quantile(q[step], buckets);
                 if forced {
-                    self.annotate(|annotations, query| annotations.forced_monotonicity(query, args[0].span(), metric));
+                    self.annotate(|annotations, query| {
+                        annotations.forced_monotonicity(query, args[0].span(), metric)
+                    });
                 }
                 value
             })?;
             self.charge(quantiles.values.len())?;
             for (i, row) in quantiles.rows.iter().enumerate() {
-                for (step, value) in quantiles.row(i).iter().enumerate().filter(|(_, value)| present(**value)) {
+                for (step, value) in quantiles.row(i).iter().enumerate().filter(|(_, value)| present(**value))
+                {
                     let labels = row.labels.with(&label, &format_open_metrics(q[step]));
                     let target = *rows.entry(labels.clone()).or_insert_with(|| {
                         result.push(Row { labels, name: row.name });

@@ -25,7 +25,11 @@ impl DurationContext<'_> {
     pub(super) fn ms(&self, expr: &DurationExpr) -> Result<i64, QueryError> {
         let seconds = self.seconds(expr)?;
         // About 290 years, the longest that Go's durations hold; refuses NaN too.
-        if seconds.abs() < 9.2e9 { Ok((seconds * 1_000.0).round() as i64) } else { Err(self.error(expr, "duration is out of range")) }
+        if seconds.abs() < 9.2e9 {
+            Ok((seconds * 1_000.0).round() as i64)
+        } else {
+            Err(self.error(expr, "duration is out of range"))
+        }
     }
 
     fn error(&self, expr: &DurationExpr, message: &str) -> QueryError {

@@ -5,13 +5,13 @@
 
 use std::cell::{Cell, RefCell};
 
+use super::EngineOptions;
 use super::annotations::Annotations;
 use super::ast::*;
 use super::duration::DurationContext;
 use super::error::QueryError;
 use super::grid::{Grid, Row, present};
 use super::value::{QueryResult, Series, Value, VectorSample};
-use super::EngineOptions;
 use crate::labels::Labels;
 use crate::sample::Sample;
 use crate::store::Store;
@@ -82,7 +82,8 @@ impl<'a> Evaluator<'a> {
         // An instant query has neither step nor range.
         let step_ms = if range_ms == 0 && times.step_ms == 1 { 0 } else { times.step_ms };
         let seconds = |ms: i64| ms as f64 / 1_000.0;
-        let durations = DurationContext { query, step_seconds: seconds(step_ms), range_seconds: seconds(range_ms) };
+        let durations =
+            DurationContext { query, step_seconds: seconds(step_ms), range_seconds: seconds(range_ms) };
         let context = QueryContext { start_ms: times.start_ms, end_ms: times.start_ms + range_ms, durations };
         Evaluator { store, query, options, times, context, shared: None }
     }
@@ -102,7 +103,11 @@ impl<'a> Evaluator<'a> {
                 Evaluated::Vector(grid) => {
                     let grid = grid.finish()?;
                     let samples = grid.rows.iter().zip(&grid.values).filter(|(_, value)| present(**value));
-                    let sample = |(row, value): (&Row, &f64)| VectorSample { labels: row.labels.clone(), timestamp_ms, value: *value };
+                    let sample = |(row, value): (&Row, &f64)| VectorSample {
+                        labels: row.labels.clone(),
+                        timestamp_ms,
+                        value: *value,
+                    };
                     Value::Vector(samples.map(sample).collect())
                 }
             })
@@ -114,11 +119,16 @@ impl<'a> Evaluator<'a> {
         self.with_shared(|evaluator| {
             let grid = match evaluator.eval(expr)? {
                 Evaluated::Vector(grid) => grid.finish()?,
-                Evaluated::Scalar(values) => Grid { steps: values.len(), rows: vec![Row::new(Labels::empty())], values },
+                Evaluated::Scalar(values) => {
+                    Grid { steps: values.len(), rows: vec![Row::new(Labels::empty())], values }
+                }
                 Evaluated::String(_) => Grid::new(evaluator.times.count),
             };
             let mut series: Vec<Series> = (0..grid.rows.len())
-                .map(|row| Series { labels: grid.rows[row].labels.clone(), samples: evaluator.samples_of(&grid, row) })
+                .map(|row| Series {
+                    labels: grid.rows[row].labels.clone(),
+                    samples: evaluator.samples_of(&grid, row),
+                })
                 .filter(|series| !series.samples.is_empty())
                 .collect();
             series.sort_by(|a, b| a.labels.cmp(&b.labels));
@@ -126,7 +136,10 @@ impl<'a> Evaluator<'a> {
         })
     }
 
-    fn with_shared(self, f: impl FnOnce(Evaluator<'_>) -> Result<Value, QueryError>) -> Result<QueryResult, QueryError> {
+    fn with_shared(
+        self,
+        f: impl FnOnce(Evaluator<'_>) -> Result<Value, QueryError>,
+    ) -> Result<QueryResult, QueryError> {
         let shared = Shared {
             annotations: RefCell::default(),
             samples_left: Cell::new(self.options.samples_max),
@@ -155,7 +168,10 @@ impl<'a> Evaluator<'a> {
     pub(super) fn charge_visits(&self, visits: usize) -> Result<(), QueryError> {
         let Some(shared) = self.shared else { return Ok(()) };
         let left = shared.visits_left.get().checked_sub(visits as u64);
-        let message = format!("query would look at more than {} samples; shorten its windows or its range", self.options.visits_max);
+        let message = format!(
+            "query would look at more than {} samples; shorten its windows or its range",
+            self.options.visits_max
+        );
         shared.visits_left.set(left.ok_or(QueryError::Execution(message))?);
         Ok(())
     }

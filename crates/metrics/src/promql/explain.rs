@@ -4,9 +4,9 @@
 //! tells how many series match and how old their newest sample is; for one that matches nothing, the condition that
 //! excludes everything, and names that are near.
 
+use super::EngineOptions;
 use super::ast::{Expr, VectorSelector};
 use super::duration::DurationContext;
-use super::EngineOptions;
 use crate::labels::METRIC_NAME;
 use crate::matcher::Matcher;
 use crate::sample::Sample;
@@ -39,12 +39,18 @@ pub struct SelectorExplanation {
 }
 
 /// Explains each selector of a query, from left to right.
-pub fn explain(store: &Store, expr: &Expr, time_ms: i64, options: &EngineOptions) -> Vec<SelectorExplanation> {
+pub fn explain(
+    store: &Store,
+    expr: &Expr,
+    time_ms: i64,
+    options: &EngineOptions,
+) -> Vec<SelectorExplanation> {
     let durations = DurationContext { query: "", step_seconds: 0.0, range_seconds: 0.0 };
     let lookback_ms = i64::try_from(options.lookback_delta.as_millis()).unwrap_or(i64::MAX);
     let one = |(selector, range): (&VectorSelector, Option<&super::DurationExpr>)| {
         let range_ms = range.and_then(|range| durations.ms(range).ok()).unwrap_or(lookback_ms);
-        let offset_ms = selector.shift.offset.as_ref().and_then(|offset| durations.ms(offset).ok()).unwrap_or(0);
+        let offset_ms =
+            selector.shift.offset.as_ref().and_then(|offset| durations.ms(offset).ok()).unwrap_or(0);
         let fixed = match selector.shift.at {
             Some(super::At::Time(ms)) => Some(ms),
             _ => None,
@@ -111,12 +117,17 @@ fn find_cause(store: &Store, matchers: &[Matcher], explanation: &mut SelectorExp
         return;
     }
     for (i, excluded) in matchers.iter().enumerate() {
-        let others: Vec<Matcher> =
-            matchers.iter().enumerate().filter(|(j, _)| *j != i).map(|(_, matcher)| matcher.clone()).collect();
+        let others: Vec<Matcher> = matchers
+            .iter()
+            .enumerate()
+            .filter(|(j, _)| *j != i)
+            .map(|(_, matcher)| matcher.clone())
+            .collect();
         let without = store.select(&others);
         if !others.is_empty() && !without.is_empty() && excluded.name() != METRIC_NAME {
             explanation.excluding_matcher = Some(excluded.to_string());
-            let mut values: Vec<&str> = without.iter().map(|series| series.labels().get(excluded.name())).collect();
+            let mut values: Vec<&str> =
+                without.iter().map(|series| series.labels().get(excluded.name())).collect();
             values.sort_unstable();
             values.dedup();
             explanation.nearest = nearest(excluded.value(), &values);

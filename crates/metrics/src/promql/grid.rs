@@ -119,7 +119,10 @@ impl Grid {
             return Ok(self);
         }
         let first = self.rows.first().map_or("", |row| row.labels.metric_name());
-        let one_name = self.rows.iter().all(|row| row.labels.metric_name() == first && row.labels.get("__type__").is_empty());
+        let one_name = self
+            .rows
+            .iter()
+            .all(|row| row.labels.metric_name() == first && row.labels.get("__type__").is_empty());
         self.rows.iter_mut().for_each(|row| row.name = Name::Dropped);
         // Series of one metric stay different without its name.
         if one_name { Ok(self) } else { self.settle_names()?.join_equal() }

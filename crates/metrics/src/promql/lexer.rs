@@ -23,13 +23,20 @@ pub(super) enum Token {
 
 /// Signs, the longer ones before their prefixes.
 const SIGNS: [&str; 25] = [
-    "==", "!=", "<=", ">=", "=~", "!~", "(", ")", "{", "}", "[", "]", ",", "@", "+", "-", "*", "/", "%", "^", "<", ">",
-    "=", ":", ";",
+    "==", "!=", "<=", ">=", "=~", "!~", "(", ")", "{", "}", "[", "]", ",", "@", "+", "-", "*", "/", "%", "^",
+    "<", ">", "=", ":", ";",
 ];
 
 /// Units of a duration literal; `ms` before `m`.
-const UNITS: [(&str, f64); 7] =
-    [("ms", 0.001), ("y", 31_536_000.0), ("w", 604_800.0), ("d", 86_400.0), ("h", 3_600.0), ("m", 60.0), ("s", 1.0)];
+const UNITS: [(&str, f64); 7] = [
+    ("ms", 0.001),
+    ("y", 31_536_000.0),
+    ("w", 604_800.0),
+    ("d", 86_400.0),
+    ("h", 3_600.0),
+    ("m", 60.0),
+    ("s", 1.0),
+];
 
 /// Splits a query into words; the last one is [`Token::End`].
 pub(super) fn lex(query: &str) -> Result<Vec<(Token, Span)>, ParseError> {
@@ -129,7 +136,9 @@ impl<'a> Lexer<'a> {
                 c if c == quote_char => {
                     let inner = &self.query[start + 1..start + offset];
                     self.at = start + offset + 1;
-                    return unquote(inner, quote_char).map(Token::String).map_err(|message| self.error(start, message));
+                    return unquote(inner, quote_char)
+                        .map(Token::String)
+                        .map_err(|message| self.error(start, message));
                 }
                 _ => {}
             }
@@ -151,7 +160,8 @@ impl<'a> Lexer<'a> {
         self.at += length;
         let value = if hex {
             i64::from_str_radix(&text[2..], 16).ok().map(|v| v as f64)
-        } else if text.len() > 1 && text.starts_with('0') && text.bytes().all(|b| (b'0'..=b'7').contains(&b)) {
+        } else if text.len() > 1 && text.starts_with('0') && text.bytes().all(|b| (b'0'..=b'7').contains(&b))
+        {
             // Go's ParseInt with base 0, which Prometheus tries first, reads a leading zero as octal.
             i64::from_str_radix(&text, 8).ok().map(|v| v as f64)
         } else {
@@ -159,7 +169,9 @@ impl<'a> Lexer<'a> {
         };
         match value {
             Some(value) => self.number_end(start, Token::Number(value, false)),
-            None => Err(self.error(start, format!("bad number or duration syntax: {}", quote(text.as_bytes())))),
+            None => {
+                Err(self.error(start, format!("bad number or duration syntax: {}", quote(text.as_bytes()))))
+            }
         }
     }
 

@@ -35,9 +35,7 @@ pub use ast::*;
 pub use error::{ParseError, QueryError};
 pub use explain::{SelectorExplanation, explain};
 pub use functions::{Function, all as functions, find as find_function};
-pub use parser::{
-    ParseOptions, QUERY_BYTES_MAX, QUERY_DEPTH_MAX, parse, parse_metric_selector, parse_with,
-};
+pub use parser::{ParseOptions, QUERY_BYTES_MAX, QUERY_DEPTH_MAX, parse, parse_metric_selector, parse_with};
 pub use value::{QueryResult, Series, Value, VectorSample};
 
 use crate::store::Store;
@@ -113,7 +111,9 @@ pub fn eval_range(
 ) -> Result<QueryResult, QueryError> {
     let bad = |text: &str| Err(QueryError::BadData(text.into()));
     if step_ms <= 0 {
-        return bad("invalid parameter \"step\": zero or negative query resolution step widths are not accepted. Try a positive integer");
+        return bad(
+            "invalid parameter \"step\": zero or negative query resolution step widths are not accepted. Try a positive integer",
+        );
     }
     let Some(range_ms) = end_ms.checked_sub(start_ms).filter(|range| *range >= 0) else {
         return bad("invalid parameter \"end\": end timestamp must not be before start time");

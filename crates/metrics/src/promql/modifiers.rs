@@ -92,8 +92,7 @@ impl Parser<'_> {
         let end = self.last_span();
         let span = expr.span().to(end);
         let Some(shift) = shift_of(&mut expr, end) else {
-            let message =
-                "offset modifier must be preceded by an instant vector selector or range vector selector or a subquery";
+            let message = "offset modifier must be preceded by an instant vector selector or range vector selector or a subquery";
             return Err(self.error(span, message));
         };
         if shift.offset.replace(offset).is_some() {

@@ -139,7 +139,10 @@ impl<'a> Parser<'a> {
             Token::Number(_, true) => format!("unexpected duration {}", quote(text.as_bytes())),
             Token::Number(..) => format!("unexpected number {}", quote(text.as_bytes())),
             Token::String(value) => format!("unexpected string {}", quote(value)),
-            Token::Sign(sign) if ["+", "-", "*", "/", "%", "^", "==", "!=", "<", "<=", ">", ">=", "=~", "!~"].contains(sign) => {
+            Token::Sign(sign)
+                if ["+", "-", "*", "/", "%", "^", "==", "!=", "<", "<=", ">", ">=", "=~", "!~"]
+                    .contains(sign) =>
+            {
                 format!("unexpected <op:{sign}>")
             }
             Token::Name if is_keyword(text) => format!("unexpected <{text}>"),
@@ -167,7 +170,9 @@ impl<'a> Parser<'a> {
         inner: impl FnOnce(&mut Self) -> Result<T, ParseError>,
     ) -> Result<T, ParseError> {
         if self.depth >= QUERY_DEPTH_MAX {
-            return Err(self.error(self.span(), format!("expression nests deeper than {QUERY_DEPTH_MAX} levels")));
+            return Err(
+                self.error(self.span(), format!("expression nests deeper than {QUERY_DEPTH_MAX} levels"))
+            );
         }
         self.depth += 1;
         let result = inner(self);
@@ -184,7 +189,8 @@ impl<'a> Parser<'a> {
             while let Some(op) = parser.binary_op().filter(|op| op.precedence() >= precedence_min) {
                 length += 1;
                 if length + parser.depth > QUERY_DEPTH_MAX {
-                    return Err(parser.error(parser.span(), format!("more than {QUERY_DEPTH_MAX} operators in a row")));
+                    return Err(parser
+                        .error(parser.span(), format!("more than {QUERY_DEPTH_MAX} operators in a row")));
                 }
                 parser.advance();
                 lhs = parser.binary(lhs, op)?;
@@ -228,7 +234,9 @@ impl<'a> Parser<'a> {
             matching.on = on;
             matching.labels = self.label_list("grouping opts")?;
         }
-        for (keyword, cardinality) in [("group_left", Cardinality::ManyToOne), ("group_right", Cardinality::OneToMany)] {
+        for (keyword, cardinality) in
+            [("group_left", Cardinality::ManyToOne), ("group_right", Cardinality::OneToMany)]
+        {
             if self.eat_keyword(keyword) {
                 matching.cardinality = cardinality;
                 if matches!(self.peek(), Token::Sign("(")) {
@@ -308,9 +316,13 @@ impl<'a> Parser<'a> {
         let lower = text.to_ascii_lowercase();
         let aggregate = AggregateOp::ALL.iter().find(|(_, name)| *name == lower);
         if let Some((op, _)) = aggregate {
-            let next = self.tokens.get(self.at + 1).map(|(token, span)| (token, &self.query[span.start..span.end]));
-            let grouped = |text: &str| text.eq_ignore_ascii_case("by") || text.eq_ignore_ascii_case("without");
-            if next.is_some_and(|(token, text)| matches!(token, Token::Sign("(")) || (*token == Token::Name && grouped(text))) {
+            let next =
+                self.tokens.get(self.at + 1).map(|(token, span)| (token, &self.query[span.start..span.end]));
+            let grouped =
+                |text: &str| text.eq_ignore_ascii_case("by") || text.eq_ignore_ascii_case("without");
+            if next.is_some_and(|(token, text)| {
+                matches!(token, Token::Sign("(")) || (*token == Token::Name && grouped(text))
+            }) {
                 return self.aggregate(*op);
             }
         }
@@ -327,7 +339,11 @@ impl<'a> Parser<'a> {
         let span = self.span();
         // Function names are case-sensitive; the words that durations share with functions are not.
         let exact = self.text();
-        let name = if ["step", "range", "start", "end", "min_of", "max_of"].contains(&lower) { lower } else { exact };
+        let name = if ["step", "range", "start", "end", "min_of", "max_of"].contains(&lower) {
+            lower
+        } else {
+            exact
+        };
         let Some(function) = functions::find(name) else {
             return Err(self.error(span, format!("unknown function with name {}", quote(exact.as_bytes()))));
         };
@@ -360,7 +376,9 @@ impl<'a> Parser<'a> {
                 return Err(self.unexpected("", ""));
             }
             if matches!(self.peek(), Token::Sign(")")) {
-                return Err(self.error(self.last_span(), format!("trailing commas not allowed in {context} args")));
+                return Err(
+                    self.error(self.last_span(), format!("trailing commas not allowed in {context} args"))
+                );
             }
         }
     }
@@ -462,7 +480,10 @@ impl<'a> Parser<'a> {
                         self.advance();
                         if let Some(other) = name.replace(value.clone()) {
                             let (name, other) = (quote(other.as_bytes()), quote(value.as_bytes()));
-                            return Err(self.error(span, format!("metric name must not be set twice: {name} or {other}")));
+                            return Err(self.error(
+                                span,
+                                format!("metric name must not be set twice: {name} or {other}"),
+                            ));
                         }
                         self.matcher_end()?;
                         continue;
@@ -485,7 +506,8 @@ impl<'a> Parser<'a> {
                 return Err(self.unexpected("label matching", "string"));
             };
             let value = String::from_utf8_lossy(&value).into_owned();
-            let matcher = Matcher::new(&label, op, &value).map_err(|error| self.error(span, error.to_string()))?;
+            let matcher =
+                Matcher::new(&label, op, &value).map_err(|error| self.error(span, error.to_string()))?;
             matchers.push(matcher);
             self.advance();
             self.matcher_end()?;
@@ -506,12 +528,30 @@ impl<'a> Parser<'a> {
 
 fn is_keyword(text: &str) -> bool {
     let lower = text.to_ascii_lowercase();
-    ["and", "or", "unless", "atan2", "offset", "by", "without", "on", "ignoring", "group_left", "group_right", "bool"]
-        .contains(&&*lower)
+    [
+        "and",
+        "or",
+        "unless",
+        "atan2",
+        "offset",
+        "by",
+        "without",
+        "on",
+        "ignoring",
+        "group_left",
+        "group_right",
+        "bool",
+    ]
+    .contains(&&*lower)
         || !is_legacy_metric_name(text)
 }
 
-fn check_argument_count(parser: &Parser<'_>, function: &Function, args: &[Expr], span: Span) -> Result<(), ParseError> {
+fn check_argument_count(
+    parser: &Parser<'_>,
+    function: &Function,
+    args: &[Expr],
+    span: Span,
+) -> Result<(), ParseError> {
     let (min, max) = function.argument_counts();
     let name = quote(function.name.as_bytes());
     let got = args.len();

@@ -102,7 +102,9 @@ impl fmt::Display for DurationExpr {
             DurationExpr::Number(number) => number.fmt(f),
             DurationExpr::Step(_) => f.write_str("step()"),
             DurationExpr::Range(_) => f.write_str("range()"),
-            DurationExpr::Unary(negative, inner, _) => write!(f, "{}{inner}", if *negative { "-" } else { "" }),
+            DurationExpr::Unary(negative, inner, _) => {
+                write!(f, "{}{inner}", if *negative { "-" } else { "" })
+            }
             DurationExpr::Binary(op, lhs, rhs) => write!(f, "{lhs} {} {rhs}", op.symbol()),
             DurationExpr::Extreme(max, lhs, rhs, _) => {
                 write!(f, "{}({lhs}, {rhs})", if *max { "max_of" } else { "min_of" })
@@ -139,7 +141,9 @@ impl fmt::Display for SelectorText<'_> {
         } else if !name.is_empty() {
             parts.push(quote(name.as_bytes()));
         }
-        let implied = |matcher: &&crate::Matcher| !(matcher.is_metric_name() && matcher.value() == name && !name.is_empty());
+        let implied = |matcher: &&crate::Matcher| {
+            !(matcher.is_metric_name() && matcher.value() == name && !name.is_empty())
+        };
         parts.extend(self.0.matchers.iter().filter(implied).map(ToString::to_string));
         if parts.is_empty() { Ok(()) } else { write!(f, "{{{}}}", parts.join(",")) }
     }
@@ -150,6 +154,7 @@ fn join(parts: &[impl ToString]) -> String {
 }
 
 fn label_list(labels: &[String]) -> String {
-    let text = |label: &String| if is_legacy_label_name(label) { label.clone() } else { quote(label.as_bytes()) };
+    let text =
+        |label: &String| if is_legacy_label_name(label) { label.clone() } else { quote(label.as_bytes()) };
     labels.iter().map(text).collect::<Vec<_>>().join(", ")
 }

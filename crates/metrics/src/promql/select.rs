@@ -43,7 +43,11 @@ impl Evaluator<'_> {
     }
 
     /// The series of a selector; `value` takes what is wanted of a sample.
-    pub(super) fn select(&self, selector: &VectorSelector, value: fn(&Sample) -> f64) -> Result<Grid, QueryError> {
+    pub(super) fn select(
+        &self,
+        selector: &VectorSelector,
+        value: fn(&Sample) -> f64,
+    ) -> Result<Grid, QueryError> {
         let times = self.shifted(&selector.shift)?;
         let lookback_ms = i64::try_from(self.options.lookback_delta.as_millis()).unwrap_or(i64::MAX);
         let windows = Windows { range_ms: lookback_ms, ends_ms: times };
@@ -86,7 +90,7 @@ impl Evaluator<'_> {
         &self,
         expr: &Expr,
         windows: &Windows,
-        mut f: impl FnMut(&Row, &[Sample]) -> Result<(), QueryError>,
+        mut f: impl FnMut(Row, &[Sample]) -> Result<(), QueryError>,
     ) -> Result<(), QueryError> {
         let (after_ms, to_ms) = windows.bounds();
         match expr.unwrap_parens() {
@@ -101,7 +105,7 @@ impl Evaluator<'_> {
                         samples = &alive;
                     }
                     if !samples.is_empty() {
-                        f(&Row::new(series.labels().clone()), samples)?;
+                        f(Row::new(series.labels().clone()), samples)?;
                     }
                 }
                 Ok(())
@@ -113,7 +117,7 @@ impl Evaluator<'_> {
                     let samples = inner.samples_of(&grid, i);
                     self.charge(samples.len())?;
                     if !samples.is_empty() {
-                        f(row, &samples)?;
+                        f(row.clone(), &samples)?;
                     }
                 }
                 Ok(())
@@ -123,7 +127,12 @@ impl Evaluator<'_> {
     }
 
     /// Evaluates the expression of a subquery at the multiples of its step in `(after_ms, to_ms]`.
-    fn subquery(&self, subquery: &SubqueryExpr, after_ms: i64, to_ms: i64) -> Result<(Grid, Times), QueryError> {
+    fn subquery(
+        &self,
+        subquery: &SubqueryExpr,
+        after_ms: i64,
+        to_ms: i64,
+    ) -> Result<(Grid, Times), QueryError> {
         let step_ms = match &subquery.step {
             Some(step) => self.context.durations.positive_ms(step)?,
             None => i64::try_from(self.options.subquery_step.as_millis()).unwrap_or(i64::MAX).max(1),
@@ -144,7 +153,7 @@ impl Evaluator<'_> {
         let windows = self.windows(expr)?;
         let mut found: Vec<(Labels, Vec<Sample>)> = Vec::new();
         self.each_series(expr, &windows, |row, samples| {
-            let labels = if row.name == Name::Kept { row.labels.clone() } else { row.labels.without_name() };
+            let labels = if row.name == Name::Kept { row.labels } else { row.labels.without_name() };
             found.push((labels, samples.to_vec()));
             Ok(())
         })?;
@@ -165,7 +174,7 @@ impl Evaluator<'_> {
         let mut grid = self.grid(0)?;
         self.each_series(expr, windows, |row, samples| {
             self.charge(self.times.count)?;
-            let values = grid.push(row.clone());
+            let values = grid.push(row);
             let (mut start, mut end, mut visits) = (0, 0, 0);
             for (step, (target, window_end)) in values.iter_mut().zip(&windows.ends_ms).enumerate() {
                 end = advance(samples, end, *window_end);

@@ -40,27 +40,42 @@ fn mistakes_are_told_with_their_place() {
         ("", "1:1: parse error: no expression found in input"),
         ("1+", "1:3: parse error: unexpected end of input"),
         ("(x", "1:1: parse error: unclosed left parenthesis"),
-        ("x{a", "1:4: parse error: unexpected end of input in label matching, expected label matching operator"),
+        (
+            "x{a",
+            "1:4: parse error: unexpected end of input in label matching, expected label matching operator",
+        ),
         ("x{a=b}", "1:5: parse error: unexpected identifier \"b\" in label matching, expected string"),
         ("x{", "1:3: parse error: unexpected end of input inside braces"),
         ("x{a=~\"(\"}", "1:3: parse error: error parsing regexp: unclosed group: `(`"),
         ("{a=\"\"}", "1:1: parse error: vector selector must contain at least one non-empty matcher"),
         ("x y", "1:3: parse error: unexpected identifier \"y\""),
         ("foo(x)", "1:1: parse error: unknown function with name \"foo\""),
-        ("rate(x)", "1:6: parse error: expected type range vector in call to function \"rate\", got instant vector"),
+        (
+            "rate(x)",
+            "1:6: parse error: expected type range vector in call to function \"rate\", got instant vector",
+        ),
         ("rate(x[5m], 1)", "1:1: parse error: expected 1 argument(s) in call to \"rate\", got 2"),
         ("round()", "1:1: parse error: expected at least 1 argument(s) in call to \"round\", got 0"),
         ("sum()", "1:1: parse error: no arguments for aggregate expression provided"),
-        ("topk(x)", "1:1: parse error: wrong number of arguments for aggregate expression provided, expected 2, got 1"),
+        (
+            "topk(x)",
+            "1:1: parse error: wrong number of arguments for aggregate expression provided, expected 2, got 1",
+        ),
         ("sum(1)", "1:5: parse error: expected type instant vector in aggregation expression, got scalar"),
         ("1 == 1", "1:1: parse error: comparisons between scalars must use BOOL modifier"),
         ("x + bool y", "1:1: parse error: bool modifier can only be used on comparison operators"),
         ("x and 1", "1:1: parse error: set operator \"and\" not allowed in binary scalar expression"),
         ("x and group_left() y", "1:1: parse error: no grouping allowed for \"and\" operation"),
-        ("\"a\" + 1", "1:1: parse error: binary expression must contain only scalar and instant vector types"),
+        (
+            "\"a\" + 1",
+            "1:1: parse error: binary expression must contain only scalar and instant vector types",
+        ),
         ("x[0]", "1:3: parse error: duration must be greater than 0"),
         ("sum(x)[5m]", "1:1: parse error: ranges only allowed for vector selectors"),
-        ("1 offset 5m", "1:1: parse error: offset modifier must be preceded by an instant vector selector or range vector selector or a subquery"),
+        (
+            "1 offset 5m",
+            "1:1: parse error: offset modifier must be preceded by an instant vector selector or range vector selector or a subquery",
+        ),
         ("x offset 1m offset 2m", "1:1: parse error: offset may not be set multiple times"),
         ("x\n  + 5x", "2:5: parse error: bad number or duration syntax: \"5x\""),
         ("'a", "1:1: parse error: unterminated quoted string"),
@@ -102,16 +117,22 @@ fn a_query_stays_in_its_budget() {
         eval_range(&store, query, &parse(query).expect("valid"), (0, 120_000, 1_000), &options).map(drop)
     };
     assert_eq!(run(EngineOptions::default()), Ok(()));
-    let samples = run(EngineOptions { samples_max: 300, ..EngineOptions::default() }).expect_err("too many samples");
+    let samples =
+        run(EngineOptions { samples_max: 300, ..EngineOptions::default() }).expect_err("too many samples");
     assert!(samples.to_string().contains("too many samples into memory"), "{samples}");
-    let visits = run(EngineOptions { visits_max: 1_000, ..EngineOptions::default() }).expect_err("too many visits");
+    let visits =
+        run(EngineOptions { visits_max: 1_000, ..EngineOptions::default() }).expect_err("too many visits");
     assert!(visits.to_string().contains("more than 1000 samples"), "{visits}");
 }
 
 #[test]
 fn range_parameters_are_checked() {
     let expr = parse("x[5m]").expect("valid");
-    let run = |expr: &Expr, times| eval_range(&Store::default(), "", expr, times, &EngineOptions::default()).expect_err("bad").to_string();
+    let run = |expr: &Expr, times| {
+        eval_range(&Store::default(), "", expr, times, &EngineOptions::default())
+            .expect_err("bad")
+            .to_string()
+    };
     assert!(run(&expr, (0, 1, 1)).contains("invalid expression type \"range vector\" for range query"));
     let expr = parse("x").expect("valid");
     assert!(run(&expr, (0, 1, 0)).contains("zero or negative query resolution step"));
@@ -122,10 +143,15 @@ fn range_parameters_are_checked() {
 #[test]
 fn empty_results_are_explained() {
     let store = store();
-    let explain_one = |query: &str| explain(&store, &parse(query).expect(query), 120_000, &EngineOptions::default()).remove(0);
+    let explain_one = |query: &str| {
+        explain(&store, &parse(query).expect(query), 120_000, &EngineOptions::default()).remove(0)
+    };
     let fine = explain_one("sum(rate(http_requests_total[1m]))");
     assert_eq!(fine.selector, "http_requests_total[1m]");
-    assert_eq!((fine.series_matched, fine.series_with_samples, fine.samples, fine.samples_min), (2, 2, 120, 60));
+    assert_eq!(
+        (fine.series_matched, fine.series_with_samples, fine.samples, fine.samples_min),
+        (2, 2, 120, 60)
+    );
     assert_eq!(fine.newest_ms, Some(120_000));
     let short = explain_one("rate(http_requests_total[1m] offset -1m59s)");
     assert_eq!((short.series_with_samples, short.samples_min, short.newest_ms), (0, 0, Some(120_000)));
@@ -145,15 +171,18 @@ fn default_options_drop_names_at_once() {
     let query = "sum by (__name__, pod) (rate(http_requests_total{pod=\"a\"}[1m]))";
     let labels = |delayed_name_removal| {
         let options = EngineOptions { delayed_name_removal, ..EngineOptions::default() };
-        let result = eval_instant(&store, query, &parse(query).expect("valid"), 120_000, &options).expect("a result");
+        let result =
+            eval_instant(&store, query, &parse(query).expect("valid"), 120_000, &options).expect("a result");
         let Value::Vector(samples) = result.value else { panic!("a vector") };
         samples[0].labels.to_string()
     };
     assert_eq!((labels(false), labels(true)), ("{pod=\"a\"}".into(), "{pod=\"a\"}".into()));
-    let query = "label_replace(rate(http_requests_total{pod=\"a\"}[1m]), \"was\", \"$1\", \"__name__\", \"(.+)\")";
+    let query =
+        "label_replace(rate(http_requests_total{pod=\"a\"}[1m]), \"was\", \"$1\", \"__name__\", \"(.+)\")";
     let was = |delayed_name_removal| {
         let options = EngineOptions { delayed_name_removal, ..EngineOptions::default() };
-        let result = eval_instant(&store, query, &parse(query).expect("valid"), 120_000, &options).expect("a result");
+        let result =
+            eval_instant(&store, query, &parse(query).expect("valid"), 120_000, &options).expect("a result");
         let Value::Vector(samples) = result.value else { panic!("a vector") };
         samples[0].labels.get("was").to_owned()
     };
@@ -162,15 +191,60 @@ fn default_options_drop_names_at_once() {
 
 /// Pieces from which near-queries are made.
 const PIECES: [&str; 40] = [
-    "x", "queue_size", "http_requests_total", "{", "}", "(", ")", "[", "]", "1m", "5", "0.5", ":", ",", "\"a\"", "=", "=~", "!=",
-    "+", "-", "*", "/", "%", "^", ">", "bool ", " and ", " or ", " unless ", " on ", " by ", " offset ", " @ ", "sum",
-    "rate", "histogram_quantile", "topk", "label_replace", "pod", "step()",
+    "x",
+    "queue_size",
+    "http_requests_total",
+    "{",
+    "}",
+    "(",
+    ")",
+    "[",
+    "]",
+    "1m",
+    "5",
+    "0.5",
+    ":",
+    ",",
+    "\"a\"",
+    "=",
+    "=~",
+    "!=",
+    "+",
+    "-",
+    "*",
+    "/",
+    "%",
+    "^",
+    ">",
+    "bool ",
+    " and ",
+    " or ",
+    " unless ",
+    " on ",
+    " by ",
+    " offset ",
+    " @ ",
+    "sum",
+    "rate",
+    "histogram_quantile",
+    "topk",
+    "label_replace",
+    "pod",
+    "step()",
 ];
 
 fn query() -> impl Strategy<Value = String> {
     let leaf = prop::sample::select(vec![
-        "queue_size", "http_requests_total{pod=~\"a|b\"}", "rate(http_requests_total[1m])", "1.5", "time()", "vector(2)",
-        "sum_over_time(queue_size[1m:10s] @ 60)", "queue_size offset 10s", "absent(none)", "1m",
+        "queue_size",
+        "http_requests_total{pod=~\"a|b\"}",
+        "rate(http_requests_total[1m])",
+        "1.5",
+        "time()",
+        "vector(2)",
+        "sum_over_time(queue_size[1m:10s] @ 60)",
+        "queue_size offset 10s",
+        "absent(none)",
+        "1m",
     ]);
     leaf.prop_map(str::to_owned).prop_recursive(4, 24, 2, |inner| {
         let op = prop::sample::select(vec!["+", "-", "/", "^", "> bool", "== bool on (pod)", "atan2"]);

@@ -40,7 +40,10 @@ impl Checker<'_> {
             Expr::Subquery(subquery) => match subquery.expr.value_type() {
                 ValueType::Vector => Ok(()),
                 other => {
-                    let message = format!("subquery is only allowed on instant vector, got {} instead", other.api_name());
+                    let message = format!(
+                        "subquery is only allowed on instant vector, got {} instead",
+                        other.api_name()
+                    );
                     self.error(subquery.span, message)
                 }
             },
@@ -53,7 +56,9 @@ impl Checker<'_> {
             ValueType::Scalar | ValueType::Vector => Ok(()),
             other => {
                 let got = quote(other.describe().as_bytes());
-                let message = format!("unary expression only allowed on expressions of type scalar or instant vector, got {got}");
+                let message = format!(
+                    "unary expression only allowed on expressions of type scalar or instant vector, got {got}"
+                );
                 self.error(unary.span, message)
             }
         }
@@ -87,7 +92,11 @@ impl Checker<'_> {
         if binary.return_bool && !op.is_comparison() {
             return self.error(span, "bool modifier can only be used on comparison operators".into());
         }
-        if op.is_comparison() && !binary.return_bool && left == ValueType::Scalar && right == ValueType::Scalar {
+        if op.is_comparison()
+            && !binary.return_bool
+            && left == ValueType::Scalar
+            && right == ValueType::Scalar
+        {
             return self.error(span, "comparisons between scalars must use BOOL modifier".into());
         }
         if op.is_set_operator() && matching.cardinality != Cardinality::OneToOne {
@@ -96,7 +105,10 @@ impl Checker<'_> {
         }
         if matching.on {
             if let Some(label) = matching.labels.iter().find(|label| matching.include.contains(label)) {
-                let message = format!("label {} must not occur in ON and GROUP clause at once", quote(label.as_bytes()));
+                let message = format!(
+                    "label {} must not occur in ON and GROUP clause at once",
+                    quote(label.as_bytes())
+                );
                 return self.error(span, message);
             }
         }
@@ -105,8 +117,10 @@ impl Checker<'_> {
                 return self.error(span, "vector matching only allowed between instant vectors".into());
             }
             if op.is_set_operator() {
-                let message =
-                    format!("set operator {} not allowed in binary scalar expression", quote(op.symbol().as_bytes()));
+                let message = format!(
+                    "set operator {} not allowed in binary scalar expression",
+                    quote(op.symbol().as_bytes())
+                );
                 return self.error(span, message);
             }
         }

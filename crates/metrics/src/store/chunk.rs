@@ -268,10 +268,12 @@ mod tests {
 
     #[test]
     fn whole_numbers_come_back_bit_for_bit() {
-        let values = [0.0, -0.0, 1.0, -5.0, 9e15, -9e18, 9.3e18, 0.5, f64::NAN, f64::INFINITY, f64::MIN_POSITIVE];
+        let values =
+            [0.0, -0.0, 1.0, -5.0, 9e15, -9e18, 9.3e18, 0.5, f64::NAN, f64::INFINITY, f64::MIN_POSITIVE];
         for value in values {
             let samples = [Sample::new(0, 3.0), Sample::new(1, value), Sample::new(2, -3.0)];
-            let expected: Vec<(i64, u64)> = samples.iter().map(|s| (s.timestamp_ms, s.value.to_bits())).collect();
+            let expected: Vec<(i64, u64)> =
+                samples.iter().map(|s| (s.timestamp_ms, s.value.to_bits())).collect();
             assert_eq!(restored(&samples), expected, "{value}");
         }
     }

@@ -17,8 +17,8 @@ pub(super) struct Index {
 pub(super) enum Candidates {
     /// No matcher narrows the search: every series.
     All,
-    /// Only these, in rising order.
-    These(Vec<u32>),
+    /// Only these, in rising order; the matcher at this place holds for them.
+    These(Vec<u32>, usize),
 }
 
 impl Index {
@@ -59,16 +59,19 @@ impl Index {
     pub(super) fn candidates(&self, matchers: &[Matcher]) -> Candidates {
         let shortest = matchers
             .iter()
-            .filter(|matcher| !matcher.matches(""))
-            .map(|matcher| self.lists(matcher))
-            .min_by_key(|lists| lists.iter().map(|list| list.len()).sum::<usize>());
+            .enumerate()
+            .filter(|(_, matcher)| !matcher.matches(""))
+            .map(|(place, matcher)| (self.lists(matcher), place))
+            .min_by_key(|(lists, _)| lists.iter().map(|list| list.len()).sum::<usize>());
         match shortest {
             None => Candidates::All,
-            Some(lists) if lists.len() == 1 => Candidates::These(lists[0].to_vec()),
-            Some(lists) => {
+            Some((lists, place)) => {
+                let one_list = lists.len() == 1;
                 let mut ids: Vec<u32> = lists.into_iter().flatten().copied().collect();
-                ids.sort_unstable();
-                Candidates::These(ids)
+                if !one_list {
+                    ids.sort_unstable();
+                }
+                Candidates::These(ids, place)
             }
         }
     }

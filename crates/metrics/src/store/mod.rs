@@ -36,11 +36,7 @@ pub struct StoreOptions {
 
 impl Default for StoreOptions {
     fn default() -> Self {
-        StoreOptions {
-            retention: Duration::from_secs(3_600),
-            series_max: 200_000,
-            samples_max: 50_000_000,
-        }
+        StoreOptions { retention: Duration::from_secs(3_600), series_max: 200_000, samples_max: 50_000_000 }
     }
 }
 
@@ -278,13 +274,24 @@ impl Store {
 
     /// The series that satisfy all matchers, in the order in which they came into the store.
     pub fn select(&self, matchers: &[Matcher]) -> Vec<SeriesRef<'_>> {
-        let matching = |series: &&Series| matchers.iter().all(|matcher| matcher.matches_labels(&series.labels));
-        let all = || self.slots.iter().filter_map(|slot| slot.series.as_ref());
+        let series = |slot: &'_ u32| self.slots.get(*slot as usize).and_then(|slot| slot.series.as_ref());
         match self.index.candidates(matchers) {
-            Candidates::All => all().filter(matching).map(SeriesRef).collect(),
-            Candidates::These(ids) => {
-                let found = ids.into_iter().filter_map(|id| self.slots.get(id as usize)?.series.as_ref());
-                found.filter(matching).map(SeriesRef).collect()
+            Candidates::All => {
+                let all = self.slots.iter().filter_map(|slot| slot.series.as_ref());
+                all.filter(|series| matchers.iter().all(|m| m.matches_labels(&series.labels)))
+                    .map(SeriesRef)
+                    .collect()
+            }
+            Candidates::These(slots, held) => {
+                let others = matchers.iter().enumerate().filter(|(place, _)| *place != held).map(|(_, m)| m);
+                let found = slots.iter().filter_map(series);
+                match others.clone().next() {
+                    None => found.map(SeriesRef).collect(),
+                    Some(_) => found
+                        .filter(|series| others.clone().all(|m| m.matches_labels(&series.labels)))
+                        .map(SeriesRef)
+                        .collect(),
+                }
             }
         }
     }
@@ -339,7 +346,8 @@ impl Store {
     pub fn size(&self) -> StoreSize {
         let series = || self.slots.iter().filter_map(|slot| slot.series.as_ref());
         debug_assert_eq!(self.samples, series().map(Series::samples).sum::<usize>());
-        let maps = self.ids.capacity() * (size_of::<(Labels, SeriesId)>() + 1) + self.slots.capacity() * size_of::<Slot>();
+        let maps = self.ids.capacity() * (size_of::<(Labels, SeriesId)>() + 1)
+            + self.slots.capacity() * size_of::<Slot>();
         let bytes = series().map(Series::heap_bytes).sum::<usize>() + self.index.heap_bytes() + maps;
         StoreSize { series: self.ids.len(), samples: self.samples, bytes }
     }

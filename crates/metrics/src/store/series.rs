@@ -68,7 +68,12 @@ impl Series {
 
     /// The samples in `(after_ms, to_ms]`, stale markers included: a slice of the head, or of `scratch` where
     /// older ones must be decompressed.
-    pub(super) fn window<'a>(&'a self, after_ms: i64, to_ms: i64, scratch: &'a mut Vec<Sample>) -> &'a [Sample] {
+    pub(super) fn window<'a>(
+        &'a self,
+        after_ms: i64,
+        to_ms: i64,
+        scratch: &'a mut Vec<Sample>,
+    ) -> &'a [Sample] {
         let end = position_after(&self.head, to_ms);
         let start = position_after(&self.head[..end], after_ms);
         let in_chunks = self.chunks.back().is_some_and(|chunk| chunk.last_ms() > after_ms);
@@ -121,10 +126,16 @@ impl Series {
     }
 }
 
-/// How many samples are at or before a time. The end is asked for most, so it is looked at first.
+/// How many samples are at or before a time. Looks from the end in growing steps: most windows are near it, and what
+/// the search reads is then read again.
 fn position_after(samples: &[Sample], time_ms: i64) -> usize {
-    match samples.last() {
-        Some(last) if last.timestamp_ms <= time_ms => samples.len(),
-        _ => samples.partition_point(|s| s.timestamp_ms <= time_ms),
+    let (mut end, mut step) = (samples.len(), 1);
+    while end > 0 {
+        let start = end.saturating_sub(step);
+        if samples[start].timestamp_ms <= time_ms {
+            return start + samples[start..end].partition_point(|s| s.timestamp_ms <= time_ms);
+        }
+        (end, step) = (start, step * 2);
     }
+    0
 }

@@ -36,7 +36,9 @@ fn windows_are_left_open_and_reach_into_compressed_samples() {
         store.append_to(&labels("load", "a"), Sample::new(second * 1_000, second as f64)).expect("in order");
     }
     let series = store.select(&[Matcher::equal("pod", "a")])[0];
-    for (after, to, first, count) in [(0, 5, 1, 5), (100, 400, 101, 300), (880, 999, 881, 119), (998, 2_000, 999, 1)] {
+    for (after, to, first, count) in
+        [(0, 5, 1, 5), (100, 400, 101, 300), (880, 999, 881, 119), (998, 2_000, 999, 1)]
+    {
         let mut scratch = Vec::new();
         let window = series.samples(after * 1_000, to * 1_000, &mut scratch);
         assert_eq!((window.len(), window[0].value), (count, first as f64), "({after}, {to}]");
@@ -69,7 +71,8 @@ fn series_are_found_by_labels() {
 
 #[test]
 fn old_samples_and_dead_series_go() {
-    let mut store = Store::new(StoreOptions { retention: Duration::from_secs(60), ..StoreOptions::default() });
+    let mut store =
+        Store::new(StoreOptions { retention: Duration::from_secs(60), ..StoreOptions::default() });
     let old = store.append_to(&labels("old", "a"), Sample::new(0, 1.0)).expect("new");
     for second in 0..300 {
         store.append_to(&labels("load", "a"), Sample::new(second * 1_000, 1.0)).expect("in order");
@@ -108,7 +111,9 @@ fn stale_markers_end_living_series_once() {
     assert_eq!(store.mark_stale([id], 500), 0, "it has newer samples");
     assert_eq!(store.mark_stale([id], 2_000), 1);
     assert_eq!(store.mark_stale([id], 3_000), 0, "it has ended");
-    assert!(store.series(id).and_then(|series| series.newest()).is_some_and(|sample| sample.is_stale_marker()));
+    assert!(
+        store.series(id).and_then(|series| series.newest()).is_some_and(|sample| sample.is_stale_marker())
+    );
 }
 
 /// The default world: ten pods of a hundred series, scraped each second for an hour.
@@ -141,5 +146,9 @@ fn an_hour_of_the_default_world_stays_small() {
     }
     let size = store.size();
     assert_eq!(size.samples, 3_600_000);
-    assert!(size.bytes < 15_000_000, "{size:?}, {:.2} bytes a sample", size.bytes as f64 / size.samples as f64);
+    assert!(
+        size.bytes < 15_000_000,
+        "{size:?}, {:.2} bytes a sample",
+        size.bytes as f64 / size.samples as f64
+    );
 }

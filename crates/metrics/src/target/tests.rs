@@ -21,7 +21,8 @@ fn newest(store: &Store, name: &str) -> Vec<(String, i64, String)> {
 #[test]
 fn series_appear_continue_vanish_and_come_back() {
     let (mut store, mut target) = target(TargetOptions::default());
-    let mut scrape = |page: &str, at_ms| target.ingest(&mut store, page.as_bytes(), Format::Text, at_ms).expect("valid");
+    let mut scrape =
+        |page: &str, at_ms| target.ingest(&mut store, page.as_bytes(), Format::Text, at_ms).expect("valid");
     let first = scrape("a{x=\"1\"} 1\na{x=\"2\"} 2\nb 3\n", 1_000);
     assert_eq!((first.samples, first.series_added, first.series_ended), (3, 3, 0));
     let second = scrape("a{x=\"2\"} 20\nb 30\n", 2_000);
@@ -43,7 +44,11 @@ fn a_broken_page_leaves_nothing_behind_and_ends_all() {
     assert_eq!(store.size().samples, 1);
     target.end(&mut store, 2_000);
     assert_eq!(newest(&store, "a")[0].2, "stale");
-    target.report(&mut store, &ScrapeReport { up: false, duration_seconds: 0.1, scraped: Scraped::default() }, 2_000);
+    target.report(
+        &mut store,
+        &ScrapeReport { up: false, duration_seconds: 0.1, scraped: Scraped::default() },
+        2_000,
+    );
     assert_eq!(newest(&store, "up")[0].2, "0");
     target.end_reports(&mut store, 3_000);
     assert_eq!(newest(&store, "up")[0].2, "stale");
@@ -53,7 +58,10 @@ fn a_broken_page_leaves_nothing_behind_and_ends_all() {
 fn clashing_labels_are_renamed_or_honored() {
     let page = b"a{job=\"mine\",exported_job=\"other\"} 1\n";
     for (honor_labels, expected) in [
-        (false, r#"{exported_exported_job="mine", exported_job="other", instance="127.1.0.1:9100", job="model"}"#),
+        (
+            false,
+            r#"{exported_exported_job="mine", exported_job="other", instance="127.1.0.1:9100", job="model"}"#,
+        ),
         (true, r#"{exported_job="other", instance="127.1.0.1:9100", job="mine"}"#),
     ] {
         let (mut store, mut target) = target(TargetOptions { honor_labels, ..TargetOptions::default() });
@@ -85,7 +93,9 @@ fn limits_and_evictions_do_not_stop_a_target() {
 #[test]
 fn metadata_is_kept() {
     let (mut store, mut target) = target(TargetOptions::default());
-    target.ingest(&mut store, b"# HELP a What it is.\n# TYPE a gauge\na 1\n", Format::Text, 0).expect("valid");
+    target
+        .ingest(&mut store, b"# HELP a What it is.\n# TYPE a gauge\na 1\n", Format::Text, 0)
+        .expect("valid");
     let metadata = store.metadata().get("a").expect("described");
     assert_eq!((metadata.kind.as_str(), metadata.help.as_str()), ("gauge", "What it is."));
 }

@@ -44,7 +44,10 @@ pub(crate) enum Expectation {
     Ordered,
     /// Kind (`fail`, `warn`, `no_warn`, `info`, `no_info`) and what its text must be.
     Message(&'static str, Text),
-    RangeVector { start_ms: i64, step_ms: i64 },
+    RangeVector {
+        start_ms: i64,
+        step_ms: i64,
+    },
     String(String),
 }
 
@@ -66,7 +69,8 @@ impl Text {
 
 /// Splits a script into its blocks.
 pub(crate) fn parse_script(text: &str) -> Result<Vec<Command>, String> {
-    let lines: Vec<&str> = text.lines().map(|l| l.trim()).map(|l| if l.starts_with('#') { "" } else { l }).collect();
+    let lines: Vec<&str> =
+        text.lines().map(|l| l.trim()).map(|l| if l.starts_with('#') { "" } else { l }).collect();
     let mut commands = Vec::new();
     let mut at = 0;
     while at < lines.len() {
@@ -90,7 +94,8 @@ pub(crate) fn parse_script(text: &str) -> Result<Vec<Command>, String> {
             let lines = block.iter().map(|l| (*l).to_owned()).collect();
             commands.push(Command::Load { step_ms, nhcb: word == "load_with_nhcb", lines });
         } else if word.starts_with("eval") {
-            let (eval, used) = parse_eval(line, first, block).map_err(|error| format!("line {first}: {error}"))?;
+            let (eval, used) =
+                parse_eval(line, first, block).map_err(|error| format!("line {first}: {error}"))?;
             commands.push(Command::Eval(eval));
             at = first + used;
         } else {
@@ -141,7 +146,10 @@ fn parse_eval(line: &str, number: usize, block: &[&str]) -> Result<(Eval, usize)
                 results.push((*line).to_owned());
                 // A bare number is the result of a scalar and ends the block.
                 if parse_number(line).is_some() {
-                    return Ok((Eval { line: number, query: query.into(), times, expectations, results }, i + 1));
+                    return Ok((
+                        Eval { line: number, query: query.into(), times, expectations, results },
+                        i + 1,
+                    ));
                 }
             }
         }
@@ -159,7 +167,8 @@ fn parse_expectation(text: &str) -> Result<Expectation, String> {
     }
     if let Some(range) = text.strip_prefix("range vector from ") {
         let words: Vec<&str> = range.split_whitespace().collect();
-        let duration = |at: usize| parse_duration_ms(words.get(at).copied().unwrap_or("")).map_err(|e| e.to_string());
+        let duration =
+            |at: usize| parse_duration_ms(words.get(at).copied().unwrap_or("")).map_err(|e| e.to_string());
         return Ok(Expectation::RangeVector { start_ms: duration(0)?, step_ms: duration(4)? });
     }
     for kind in ["fail", "no_warn", "warn", "no_info", "info"] {

@@ -30,7 +30,9 @@ pub(crate) fn compare(eval: &Eval, value: &Value) -> Result<(), String> {
     for expectation in &eval.expectations {
         match (expectation, value) {
             (Expectation::String(wanted), Value::String { text, .. }) if wanted == text => return Ok(()),
-            (Expectation::String(wanted), other) => return Err(format!("expected string {wanted:?}, got {other:?}")),
+            (Expectation::String(wanted), other) => {
+                return Err(format!("expected string {wanted:?}, got {other:?}"));
+            }
             _ => {}
         }
     }
@@ -48,7 +50,9 @@ pub(crate) fn compare(eval: &Eval, value: &Value) -> Result<(), String> {
             let got: Vec<(Labels, f64)> = samples.iter().map(|s| (s.labels.clone(), s.value)).collect();
             compare_vector(eval, got)
         }
-        (Value::Matrix(series), Some((start_ms, step_ms)), _) => compare_matrix(eval, series, start_ms, step_ms),
+        (Value::Matrix(series), Some((start_ms, step_ms)), _) => {
+            compare_matrix(eval, series, start_ms, step_ms)
+        }
         (Value::Matrix(series), None, EvalTimes::Range { start_ms, step_ms, .. }) => {
             compare_matrix(eval, series, start_ms, step_ms)
         }

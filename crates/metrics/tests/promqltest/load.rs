@@ -59,7 +59,9 @@ fn parse_item(word: &str, items: &mut Vec<Item>) -> Result<(), String> {
         return Ok(());
     }
     let (numbers, repeats) = match word.rsplit_once('x') {
-        Some((numbers, repeats)) if numbers != "0" && !numbers.is_empty() || repeats.parse::<usize>().is_ok() => {
+        Some((numbers, repeats))
+            if numbers != "0" && !numbers.is_empty() || repeats.parse::<usize>().is_ok() =>
+        {
             (numbers, count(repeats)?)
         }
         _ => (word, 0),

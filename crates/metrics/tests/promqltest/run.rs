@@ -3,7 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use flyball_metrics::promql::{
-    self, Annotations, At, EngineOptions, Expr, ParseOptions, QueryError, QueryResult, Value, eval_instant, eval_range,
+    self, Annotations, At, EngineOptions, Expr, ParseOptions, QueryError, QueryResult, Value, eval_instant,
+    eval_range,
 };
 use flyball_metrics::{Labels, METRIC_NAME, Matcher, Sample, Store, StoreOptions};
 
@@ -15,12 +16,27 @@ const MINUTE_MS: i64 = 60_000;
 
 /// Functions whose value depends on the time of evaluation even when their selectors are pinned by `@`.
 const TIME_DEPENDENT: [&str; 16] = [
-    "days_in_month", "day_of_month", "day_of_week", "day_of_year", "hour", "minute", "month", "year", "predict_linear",
-    "time", "timestamp", "start", "end", "step", "range", "info",
+    "days_in_month",
+    "day_of_month",
+    "day_of_week",
+    "day_of_year",
+    "hour",
+    "minute",
+    "month",
+    "year",
+    "predict_linear",
+    "time",
+    "timestamp",
+    "start",
+    "end",
+    "step",
+    "range",
+    "info",
 ];
 
 /// Words of features behind flags that the engine does not have.
-const FLAGGED: [&str; 8] = ["limitk", "limit_ratio", "info(", "fill(", "fill_left", "fill_right", "anchored", "smoothed"];
+const FLAGGED: [&str; 8] =
+    ["limitk", "limit_ratio", "info(", "fill(", "fill_left", "fill_right", "anchored", "smoothed"];
 
 #[derive(Default)]
 pub(crate) struct Runner {
@@ -37,7 +53,9 @@ impl Runner {
     pub(crate) fn run(&mut self, command: &Command) -> Option<Outcome> {
         match command {
             Command::Clear => *self = Runner::default(),
-            Command::Load { step_ms, nhcb, lines } => self.load(*step_ms, *nhcb, lines).expect("a valid load block"),
+            Command::Load { step_ms, nhcb, lines } => {
+                self.load(*step_ms, *nhcb, lines).expect("a valid load block")
+            }
             Command::Eval(eval) => return Some((self.tier(eval), eval.line, self.judge(eval))),
         }
         None
@@ -86,7 +104,9 @@ impl Runner {
             let all = |matchers: &[Matcher]| matchers.iter().all(|matcher| matcher.matches_labels(labels));
             expr.selectors().iter().any(|(selector, _)| all(&selector.matchers))
         };
-        let any = |set: &BTreeSet<Labels>| parse(text).is_ok_and(|expr| set.iter().any(|labels| matches(labels, &expr)));
+        let any = |set: &BTreeSet<Labels>| {
+            parse(text).is_ok_and(|expr| set.iter().any(|labels| matches(labels, &expr)))
+        };
         let trims = text.contains("</") || text.contains(">/");
         let native = eval.results.iter().any(|line| line.contains("{{"))
             || any(&self.native)
@@ -120,13 +140,19 @@ impl Runner {
         };
         match eval.times {
             EvalTimes::Range { start_ms, end_ms, step_ms } => {
-                let result = eval_range(&self.store, &eval.query, &expr, (start_ms, end_ms, step_ms), options);
+                let result =
+                    eval_range(&self.store, &eval.query, &expr, (start_ms, end_ms, step_ms), options);
                 check(eval, &result, |value| compare(eval, value))
             }
             EvalTimes::Instant(time_ms) => {
-                self.judge_instant(eval, &eval.query, time_ms, options).map_err(|why| format!("{}: {why}", eval.query))?;
+                self.judge_instant(eval, &eval.query, time_ms, options)
+                    .map_err(|why| format!("{}: {why}", eval.query))?;
                 let Some(pinned) = pin(&expr, time_ms) else { return Ok(()) };
-                let times = if time_ms == 0 { vec![-1_000, 0, 1_000] } else { vec![-10 * time_ms, 0, time_ms / 5, time_ms, 10 * time_ms] };
+                let times = if time_ms == 0 {
+                    vec![-1_000, 0, 1_000]
+                } else {
+                    vec![-10 * time_ms, 0, time_ms / 5, time_ms, 10 * time_ms]
+                };
                 for time_ms in times {
                     let judged = self.judge_instant(eval, &pinned, time_ms, options);
                     judged.map_err(|why| format!("{pinned} at {time_ms} ms: {why}"))?;
@@ -136,7 +162,13 @@ impl Runner {
         }
     }
 
-    fn judge_instant(&self, eval: &Eval, query: &str, time_ms: i64, options: &EngineOptions) -> Result<(), String> {
+    fn judge_instant(
+        &self,
+        eval: &Eval,
+        query: &str,
+        time_ms: i64,
+        options: &EngineOptions,
+    ) -> Result<(), String> {
         let expr = parse(query).map_err(|error| format!("not parsed again: {error}"))?;
         let result = eval_instant(&self.store, query, &expr, time_ms, options);
         // Positions move when a query is printed anew.
@@ -145,12 +177,14 @@ impl Runner {
         let whole = |e: &Expectation| {
             matches!(e, Expectation::Ordered | Expectation::RangeVector { .. } | Expectation::String(_))
         };
-        let of_whole_query = ["start()", "end()", "step()", "range()"].iter().any(|call| query.contains(call));
+        let of_whole_query =
+            ["start()", "end()", "step()", "range()"].iter().any(|call| query.contains(call));
         if eval.expectations.iter().any(whole) || result.is_err() || of_whole_query {
             return Ok(());
         }
         let times = (time_ms - MINUTE_MS, time_ms + MINUTE_MS, MINUTE_MS);
-        let range = eval_range(&self.store, query, &expr, times, options).map_err(|error| format!("as range: {error}"))?;
+        let range = eval_range(&self.store, query, &expr, times, options)
+            .map_err(|error| format!("as range: {error}"))?;
         let Value::Matrix(series) = &range.value else { return Err("a range query gave no matrix".into()) };
         let middle = series.iter().filter_map(|series| {
             let sample = series.samples.iter().find(|sample| sample.timestamp_ms == time_ms)?;
@@ -158,7 +192,9 @@ impl Runner {
         });
         let middle: Vec<(Labels, f64)> = middle.collect();
         let judged = match (result.map(|result| result.value), &*middle) {
-            (Ok(Value::Scalar(_)), [(_, value)]) => compare(eval, &Value::Scalar(Sample::new(time_ms, *value))),
+            (Ok(Value::Scalar(_)), [(_, value)]) => {
+                compare(eval, &Value::Scalar(Sample::new(time_ms, *value)))
+            }
             _ => compare_vector(eval, middle),
         };
         judged.map_err(|why| format!("as range: {why}"))
@@ -211,14 +247,20 @@ fn check_failure(eval: &Eval, whole: &str, message: &str) -> Result<(), String> 
 }
 
 fn check_annotations(eval: &Eval, annotations: &Annotations, positions: bool) -> Result<(), String> {
-    for (kind, none, actual) in [("warn", "no_warn", &annotations.warnings), ("info", "no_info", &annotations.infos)] {
+    for (kind, none, actual) in
+        [("warn", "no_warn", &annotations.warnings), ("info", "no_info", &annotations.infos)]
+    {
         let expected = |wanted: &str| -> Vec<&Text> {
             let of_kind = |e: &'_ Expectation| matches!(e, Expectation::Message(k, _) if *k == wanted);
             let text = |e: &'_ Expectation| of_kind(e);
-            eval.expectations.iter().filter(|e| text(e)).filter_map(|e| match e {
-                Expectation::Message(_, text) => Some(text),
-                _ => None,
-            }).collect()
+            eval.expectations
+                .iter()
+                .filter(|e| text(e))
+                .filter_map(|e| match e {
+                    Expectation::Message(_, text) => Some(text),
+                    _ => None,
+                })
+                .collect()
         };
         if !expected(none).is_empty() && !actual.is_empty() {
             return Err(format!("expected {none}, got {actual:?}"));

@@ -119,7 +119,8 @@ fn force_monotonic(buckets: &mut [Bucket]) -> bool {
         if current == previous {
             continue;
         }
-        let rounding = (previous - current).abs() / (previous.abs() + current.abs()).min(f64::MAX) < SMALL_DELTA;
+        let rounding =
+            (previous - current).abs() / (previous.abs() + current.abs()).min(f64::MAX) < SMALL_DELTA;
         if rounding || current < previous {
             bucket.count = previous;
             forced |= !rounding;

@@ -11,9 +11,10 @@ use crate::promql::grid::{Grid, Name, Row};
 /// A string argument; text that is not UTF-8 keeps its bytes as replacement characters and is no valid label name.
 pub(in crate::promql) fn string_argument(expr: &Expr) -> (String, bool) {
     match expr.unwrap_parens() {
-        Expr::String(literal) => {
-            (String::from_utf8_lossy(&literal.value).into_owned(), std::str::from_utf8(&literal.value).is_ok())
-        }
+        Expr::String(literal) => (
+            String::from_utf8_lossy(&literal.value).into_owned(),
+            std::str::from_utf8(&literal.value).is_ok(),
+        ),
         _ => (String::new(), false),
     }
 }

@@ -192,7 +192,8 @@ static FUNCTIONS: &[Function] = &[
     math("deg", |v| v * 180.0 / std::f64::consts::PI),
     window("delta", window::delta),
     window("deriv", window::deriv),
-    function("double_exponential_smoothing", &[M, S, S], Body::Window(window::double_exponential_smoothing)).experimental(),
+    function("double_exponential_smoothing", &[M, S, S], Body::Window(window::double_exponential_smoothing))
+        .experimental(),
     special("end", &[], Special::End).scalar().experimental(),
     math("exp", f64::exp),
     function("first_over_time", &[M], Body::WindowKeepingName(window::first)),

@@ -37,7 +37,8 @@ impl Window<'_> {
 }
 
 pub(super) fn rate(window: &Window<'_>) -> Option<f64> {
-    extrapolated(window, true).map(|(increase, factor)| increase * (factor / (window.range_ms as f64 / 1_000.0)))
+    extrapolated(window, true)
+        .map(|(increase, factor)| increase * (factor / (window.range_ms as f64 / 1_000.0)))
 }
 
 pub(super) fn increase(window: &Window<'_>) -> Option<f64> {
