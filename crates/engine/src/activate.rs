@@ -20,9 +20,10 @@
 use crate::decision::{Activity, ActivityState, Proposal};
 use crate::memory::Memory;
 use crate::milli::Milli;
-use crate::policy::{Activation, Policy, ZeroRule};
+use crate::policy::{Activation, Policy};
 use crate::reason::Reason;
 use crate::recommend::View;
+use crate::rules::ZeroRule;
 use crate::time::Time;
 
 /// What becomes of a recommendation.

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::policy::PolicyError;
+use crate::policy_error::PolicyError;
 use crate::time::{optional_seconds, seconds};
 
 /// The longest stabilization window that Kubernetes admits.

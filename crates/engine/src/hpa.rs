@@ -103,6 +103,7 @@ impl Decision {
                 step.reason,
                 Reason::AboveTarget(_)
                     | Reason::BelowTarget(_)
+                    | Reason::NoLoad(_)
                     | Reason::WithinTolerance { .. }
                     | Reason::UnmeasuredPodsDecide(_)
                     | Reason::FallbackExists { .. }

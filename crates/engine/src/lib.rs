@@ -22,8 +22,11 @@ mod observation;
 mod pace;
 mod pod;
 mod policy;
+mod policy_error;
 mod reason;
 mod recommend;
+mod rules;
+mod scaled_job;
 mod share;
 mod stabilize;
 mod target;
@@ -47,7 +50,10 @@ pub use observation::{Observation, Reading, Scale, Selector};
 pub use pod::{ContainerRequests, Phase, Pod, PodGroup, PodRequests, PodValue, Readiness};
 pub use policy::{
     Activation, Bounds, COMPOSITE_METRIC_NAME, Composite, Fallback, FallbackBehavior, METRICS_MAX, Metrics,
-    NoBehavior, Pause, Policy, PolicyError, Rules, Share, Tolerance, ZeroRule,
+    Pause, Policy, Share,
 };
+pub use policy_error::PolicyError;
 pub use reason::{Cause, Measured, Over, Pace, PaceRule, Reason, Unavailable};
+pub use rules::{NoBehavior, Rules, Tolerance, ZeroRule};
+pub use scaled_job::{JobCalculation, JobDecision, JobPolicy, JobReason, JobStrategy, JobTrigger};
 pub use time::{InvalidTime, Time};

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::milli::Milli;
 use crate::name::{MetricName, Name};
-use crate::policy::PolicyError;
+use crate::policy_error::PolicyError;
 use crate::time::optional_seconds;
 
 /// One entry of an autoscaler's metrics, or one trigger of a ScaledObject.

@@ -11,9 +11,10 @@ use std::time::Duration;
 
 use crate::behavior::{PolicyKind, ScalingPolicy, ScalingRules, SelectPolicy};
 use crate::memory::Memory;
-use crate::policy::{NoBehavior, Policy};
+use crate::policy::Policy;
 use crate::reason::{Pace, PaceRule, Reason};
 use crate::recommend::ceil;
+use crate::rules::NoBehavior;
 use crate::time::Time;
 
 /// As many of `desired` as may be reached now, and why if that is not all.

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::milli::Milli;
 use crate::name::Name;
-use crate::policy::Rules;
+use crate::rules::Rules;
 use crate::time::{Time, seconds};
 
 /// A pod of the target, as its selector lists it.

@@ -7,12 +7,13 @@ use std::borrow::Cow;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use thiserror::Error;
 
 use crate::behavior::Behavior;
 use crate::formula::Formula;
 use crate::metric::{Metric, MetricTarget};
-use crate::name::{MetricName, Name, PoolName};
+use crate::name::{Name, PoolName};
+use crate::policy_error::PolicyError;
+use crate::rules::{NoBehavior, Rules};
 use crate::time::{Time, seconds};
 
 /// More metrics than any autoscaler has; each costs time at every evaluation.
@@ -359,169 +360,4 @@ pub struct Share {
     pub pool: PoolName,
     /// Who gets room first when there is too little: higher before lower.
     pub priority: i32,
-}
-
-/// Settings of the controller rather than of one autoscaler: kube-controller-manager's flags and feature gates, and
-/// where our rules differ from the originals.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Rules {
-    /// What zero replicas mean.
-    pub zero: ZeroRule,
-    /// What holds when a policy has no `behavior`.
-    pub no_behavior: NoBehavior,
-    /// `--horizontal-pod-autoscaler-downscale-stabilization`.
-    #[serde(with = "seconds")]
-    pub downscale_stabilization: Duration,
-    /// `--horizontal-pod-autoscaler-cpu-initialization-period`.
-    #[serde(with = "seconds")]
-    pub cpu_initialization: Duration,
-    /// `--horizontal-pod-autoscaler-initial-readiness-delay`.
-    #[serde(with = "seconds")]
-    pub initial_readiness_delay: Duration,
-    /// `--horizontal-pod-autoscaler-tolerance`, both ways.
-    pub tolerance: Tolerance,
-}
-
-/// What zero replicas mean, and how they are left and reached.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum ZeroRule {
-    /// Ours: one loop from 0 to N. A target in use starts with as many replicas as are needed; one that is not goes
-    /// down by its stabilization window and policies like any other.
-    OneLoop,
-    /// KEDA's: up to the minimum at first, and from any number to zero or idle at once.
-    OneStep,
-    /// The HorizontalPodAutoscaler's: a target at zero is switched off, unless the autoscaler itself brought it there
-    /// (KEP-2021; needs the gate `HPAScaleToZero`). Out of bounds, it goes straight to the bound.
-    Hpa {
-        /// `HPAScaleToZero`.
-        scale_to_zero: bool,
-    },
-}
-
-/// What holds when a policy has no `behavior`.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-pub enum NoBehavior {
-    /// The defaults of `behavior`.
-    Defaults,
-    /// kube-controller-manager's older way: at each evaluation at most `factor` times as many, or `minimum`. Depends
-    /// on how often it is evaluated, so it fits the 15 s loop only.
-    Legacy {
-        /// `scaleUpLimitFactor`, 2.
-        factor: f64,
-        /// `scaleUpLimitMinimum`, 4.
-        minimum: f64,
-    },
-}
-
-/// How far the ratio of value to target may be from 1 without a correction, both ends included.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Tolerance {
-    /// Below 1.
-    pub down: f64,
-    /// Above 1.
-    pub up: f64,
-}
-
-impl Tolerance {
-    /// Whether this ratio asks for no correction. NaN does not: there is nothing it is close to.
-    pub fn holds(self, ratio: f64) -> bool {
-        1.0 - self.down <= ratio && ratio <= 1.0 + self.up
-    }
-}
-
-impl Rules {
-    /// kube-controller-manager's defaults.
-    pub const fn hpa() -> Self {
-        Self {
-            zero: ZeroRule::Hpa { scale_to_zero: true },
-            no_behavior: NoBehavior::Legacy { factor: 2.0, minimum: 4.0 },
-            downscale_stabilization: Duration::from_secs(300),
-            cpu_initialization: Duration::from_secs(300),
-            initial_readiness_delay: Duration::from_secs(30),
-            tolerance: Tolerance { down: 0.1, up: 0.1 },
-        }
-    }
-}
-
-impl Default for Rules {
-    /// Ours: the same numbers, one loop from 0 to N, and the pace of `behavior`'s defaults.
-    fn default() -> Self {
-        Self { zero: ZeroRule::OneLoop, no_behavior: NoBehavior::Defaults, ..Self::hpa() }
-    }
-}
-
-/// Why a policy makes no sense.
-#[derive(Clone, Debug, PartialEq, Eq, Error)]
-pub enum PolicyError {
-    /// No upper bound, or one beyond Kubernetes' integers.
-    #[error("max replicas is {max}; it must be between 1 and 2147483647")]
-    Max {
-        /// As written.
-        max: u32,
-    },
-    /// The bounds are crossed.
-    #[error("min replicas {min} is more than max replicas {max}")]
-    MinOverMax {
-        /// The lower.
-        min: u32,
-        /// The upper.
-        max: u32,
-    },
-    /// Idle means fewer than the minimum.
-    #[error("idle replicas {idle} must be fewer than min replicas {min}")]
-    IdleNotBelowMin {
-        /// Replicas while not in use.
-        idle: u32,
-        /// The lower bound.
-        min: u32,
-    },
-    /// Nothing to decide by, or too much.
-    #[error("{count} metrics; there must be between 1 and {METRICS_MAX}")]
-    MetricCount {
-        /// How many there are.
-        count: usize,
-    },
-    /// Readings could not be told apart.
-    #[error("metric `{metric}` is defined twice; give each its own name")]
-    MetricTwice {
-        /// The name.
-        metric: MetricName,
-    },
-    /// Nothing can be divided by it.
-    #[error("the target of metric `{metric}` must be greater than zero")]
-    MetricTarget {
-        /// The metric.
-        metric: MetricName,
-    },
-    /// Not every source has every kind of target.
-    #[error("metric `{metric}` of type {source_type} can't have a target of type {target_type}")]
-    MetricTargetType {
-        /// The metric.
-        metric: MetricName,
-        /// Its type.
-        source_type: String,
-        /// The target's type.
-        target_type: &'static str,
-    },
-    /// The formula asks for something that is not measured.
-    #[error("the formula uses `{name}`, and no trigger has that name")]
-    FormulaName {
-        /// The name.
-        name: Name,
-    },
-    /// `stabilizationWindowSeconds`.
-    #[error("the stabilization window must be at most 3600 seconds")]
-    StabilizationWindow,
-    /// `policies`.
-    #[error("must specify at least one Policy")]
-    NoScalingPolicy,
-    /// `policies[].value`.
-    #[error("the value of a scaling policy must be greater than zero")]
-    ScalingPolicyValue,
-    /// `policies[].periodSeconds`.
-    #[error("the period of a scaling policy must be between 1 and 1800 seconds")]
-    ScalingPolicyPeriod,
-    /// `tolerance`.
-    #[error("the tolerance must be zero or greater")]
-    Tolerance,
 }

@@ -7,8 +7,9 @@
 use std::time::Duration;
 
 use crate::memory::{Memory, Recommendation};
-use crate::policy::{NoBehavior, Policy, ZeroRule};
+use crate::policy::Policy;
 use crate::reason::Reason;
+use crate::rules::{NoBehavior, ZeroRule};
 use crate::time::Time;
 
 /// The replicas that may be wanted now, and why if they are not `desired`. Remembers `wish`.

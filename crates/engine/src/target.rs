@@ -9,11 +9,12 @@ use crate::metric::MetricSource;
 use crate::name::{MetricName, TargetId};
 use crate::observation::{Reading, Scale, Selector};
 use crate::pod::Pod;
-use crate::policy::{Pause, Policy, ZeroRule};
+use crate::policy::{Pause, Policy};
 use crate::reason::Reason;
 use crate::recommend::reading::Kept;
 use crate::recommend::total::Counts;
 use crate::recommend::{self, View};
+use crate::rules::ZeroRule;
 use crate::time::Time;
 use crate::{pace, stabilize, turning_point};
 

@@ -8,9 +8,9 @@
 use crate::decision::{Proposal, Side, TurningPoint};
 use crate::metric::MetricTarget;
 use crate::milli::Milli;
-use crate::policy::Tolerance;
 use crate::reason::{Measured, Over, Reason};
 use crate::recommend::{Recommended, View, ceil};
+use crate::rules::Tolerance;
 
 /// The nearest of all metrics for more, then that of the metric that decided for fewer.
 pub(crate) fn nearest(view: &View<'_>, recommended: &Recommended) -> Vec<TurningPoint> {
@@ -57,6 +57,7 @@ impl<'a> Line<'a> {
         let measured = match &proposal.reason {
             Reason::AboveTarget(measured)
             | Reason::BelowTarget(measured)
+            | Reason::NoLoad(measured)
             | Reason::WithinTolerance { measured, .. } => measured,
             _ => return None,
         };

@@ -14,9 +14,9 @@ use crate::decision::CurrentMetric;
 use crate::metric::{MetricSource, MetricTarget};
 use crate::milli::Milli;
 use crate::pod::{Pod, PodGroup, PodValue};
-use crate::policy::Tolerance;
 use crate::reason::Over;
 use crate::recommend::{Outcome, Verdict, View, ceil};
+use crate::rules::Tolerance;
 use crate::time::Time;
 
 /// One metric's values and requests, in the order of the target's pods. Made when either arrives, so that an

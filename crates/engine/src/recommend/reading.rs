@@ -27,6 +27,8 @@ pub(crate) struct Kept {
 /// What can be computed with.
 pub(crate) enum Usable<'a> {
     Total(f64),
+    /// Zero, because the source says that nothing happened.
+    Idle,
     PerPod(&'a PodTable),
 }
 
@@ -74,7 +76,8 @@ impl Kept {
             Reading::Value { .. } | Reading::Idle { .. } if per_pod => {
                 Err(Cause::Failed("one value was read where each pod has its own".to_owned()))
             }
-            Reading::Value { .. } | Reading::Idle { .. } | Reading::PerPod { .. } => {
+            Reading::Idle { .. } => Ok(Usable::Idle),
+            Reading::Value { .. } | Reading::PerPod { .. } => {
                 Ok(Usable::Total(reading.total().unwrap_or_default()))
             }
         }

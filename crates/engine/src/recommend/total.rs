@@ -6,9 +6,9 @@
 use crate::decision::CurrentMetric;
 use crate::metric::MetricTarget;
 use crate::milli::Milli;
-use crate::policy::Tolerance;
 use crate::reason::Over;
 use crate::recommend::{Outcome, Verdict, ceil};
+use crate::rules::Tolerance;
 
 /// The replicas of a target, as the three places that count them have it.
 #[derive(Clone, Copy, Debug)]

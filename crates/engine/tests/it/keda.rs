@@ -252,7 +252,7 @@ fn what_a_formula_does_with_a_failing_trigger() {
     );
     check(
         modified("queue", 0.0, fallback(FallbackBehavior::ScalingModifiers)),
-        "9 scale 1; rate 10; queue failed => 1→5 recommend:AboveTarget",
+        "9 scale 1; rate 10; queue failed => 1→5 recommend:FallbackExists",
     );
     check(
         modified("rate + queue", 0.0, fallback(FallbackBehavior::Static)),

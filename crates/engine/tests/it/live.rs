@@ -57,8 +57,8 @@ fn no_data_is_not_no_load() {
     // The source says that nothing happened: that is a value.
     check(
         autoscaler(1, 50, vec![external_value("latency", 1)]),
-        "0 ready 4; scale 4; latency idle => 4→4 recommend:BelowTarget stabilize:ScaleDownStabilized
-         300 => 4→1 recommend:BelowTarget bound:TooFewReplicas",
+        "0 ready 4; scale 4; latency idle => 4→4 recommend:NoLoad stabilize:ScaleDownStabilized
+         300 => 4→1 recommend:NoLoad bound:TooFewReplicas",
     );
 }
 

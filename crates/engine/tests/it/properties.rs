@@ -190,7 +190,7 @@ fn is_unavailable(decision: &Decision) -> bool {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(100))]
+    #![proptest_config(ProptestConfig::with_cases(64))]
 
     #[test]
     fn the_chain_is_connected_and_every_sentence_can_be_said(policy in policy(), history in history()) {

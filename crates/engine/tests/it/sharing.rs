@@ -4,8 +4,11 @@ use flyball_engine::{Engine, Observation, Policy, Reading, Scale, Selector, Shar
 
 use crate::play::{START, autoscaler, external};
 
-/// Targets `(name, priority, current, wanted)` in a pool of this capacity, and what each gets.
-fn share(capacity: u32, targets: &[(&str, i32, u32, u32)]) -> Vec<(String, u32)> {
+/// Name, priority, current replicas, wanted replicas.
+type Claim = (&'static str, i32, u32, u32);
+
+/// These targets in a pool of this capacity, and what each gets.
+fn share(capacity: u32, targets: &[Claim]) -> Vec<(String, u32)> {
     let mut engine = Engine::new();
     engine.observe(START, Observation::Capacity { pool: "gpu".into(), replicas: capacity });
     for (name, priority, current, wanted) in targets {
@@ -23,7 +26,7 @@ fn share(capacity: u32, targets: &[(&str, i32, u32, u32)]) -> Vec<(String, u32)>
 
 #[test]
 fn room_goes_by_priority_and_then_in_proportion() {
-    let table: [(u32, &[(&str, i32, u32, u32)], &[u32]); 6] = [
+    let table: [(u32, &[Claim], &[u32]); 6] = [
         (20, &[("a", 0, 4, 6), ("b", 0, 4, 8)], &[6, 8]), // enough for all
         (11, &[("a", 0, 4, 6), ("b", 0, 4, 8)], &[5, 6]), // 3 of 6 more: half for each
         (10, &[("a", 0, 4, 6), ("b", 0, 4, 8)], &[5, 5]), // 2 of 6: 0.67 and 1.33
