@@ -259,7 +259,7 @@ pub const RULES: &[Rule] = &[
     Rule {
         code: "ignored-parameter",
         severity: Severity::Note,
-        why: "KEDA stopped reading metricName in 2.10; the metric is named after the trigger's place.",
+        why: "KEDA no longer reads metricName; the metric is named after the trigger's place.",
         check: queries::ignored_parameter,
     },
     Rule {

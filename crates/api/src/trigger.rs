@@ -27,6 +27,9 @@ use prometheus::Prometheus;
 use resource::{Resource, ResourceTarget};
 use workload::KubernetesWorkload;
 
+/// More triggers than any object has; each costs a query and a comparison with every other.
+pub const TRIGGERS_MAX: usize = flyball_engine::METRICS_MAX;
+
 /// Where a metric comes from, and what is wanted of it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Trigger {
@@ -85,8 +88,8 @@ impl Trigger {
         resolved: impl Fn(&'a ScaleTrigger) -> Resolved<'a>,
     ) -> Checked<Vec<Self>> {
         let mut parsed = Vec::new();
-        let mut problems = Vec::new();
-        for (index, trigger) in triggers.iter().enumerate() {
+        let mut problems: Vec<Problem> = too_many(triggers).into_iter().collect();
+        for (index, trigger) in triggers.iter().enumerate().take(TRIGGERS_MAX) {
             let (one, found) = Self::parse(index, trigger, resolved(trigger));
             parsed.extend(one);
             problems.extend(found);
@@ -113,9 +116,10 @@ impl Trigger {
         if let Some(source) = &source {
             check_target(source, &mut parameters);
         }
+        let complete = !parameters.incomplete();
         let mut problems = parameters.into_problems();
         problems.extend(check_metric_type(&path, metric_type, is_resource(kind)));
-        let parsed = source.filter(|_| problems.is_empty()).map(|source| Self {
+        let parsed = source.filter(|_| complete && problems.is_empty()).map(|source| Self {
             index,
             name: trigger.name.clone().filter(|name| !name.is_empty()),
             use_cached_metrics: trigger.use_cached_metrics.unwrap_or(false),
@@ -186,6 +190,14 @@ fn parse_source(
             External::parse(kind == "external-push", &trigger.metadata, parameters).map(Source::External)
         }
         _ => return None,
+    })
+}
+
+/// A list of triggers that is too long to be meant.
+pub(crate) fn too_many(triggers: &[ScaleTrigger]) -> Option<Problem> {
+    (triggers.len() > TRIGGERS_MAX).then(|| {
+        let message = format!("must have at most {TRIGGERS_MAX} items");
+        Problem::invalid("spec.triggers", triggers.len(), message).cause(Cause::TooLong)
     })
 }
 

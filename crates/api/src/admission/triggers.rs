@@ -3,10 +3,13 @@
 use super::CheckQuery;
 use crate::kinds::scaled_object::ScaleTrigger;
 use crate::problem::{Cause, Problem};
-use crate::trigger::{Resolved, Trigger, is_known};
+use crate::trigger::{Resolved, Trigger, is_known, too_many};
 
 /// What is wrong with the triggers, and what the user should know.
 pub(super) fn check(triggers: &[ScaleTrigger], check_query: CheckQuery<'_>) -> (Vec<Problem>, Vec<String>) {
+    if let Some(problem) = too_many(triggers) {
+        return (vec![problem], Vec::new());
+    }
     let mut problems = Vec::new();
     let mut warnings = Vec::new();
     if triggers.is_empty() {

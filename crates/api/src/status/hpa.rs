@@ -105,16 +105,9 @@ pub(super) fn recommendation(decision: &Decision) -> Option<&Reason> {
 
 /// The metric that was followed, as sentences name it.
 pub(super) fn followed_metric(spec: &HorizontalPodAutoscalerSpec, decision: &Decision) -> String {
-    let name = match recommendation(decision) {
-        Some(
-            Reason::AboveTarget(measured)
-            | Reason::BelowTarget(measured)
-            | Reason::WithinTolerance { measured, .. }
-            | Reason::UnmeasuredPodsDecide(measured),
-        ) => &measured.metric,
-        Some(Reason::FallbackExists { metric, .. }) => metric,
-        _ => return String::new(),
-    };
+    let reason = recommendation(decision);
+    let followed = decision.proposals.iter().find(|proposal| Some(&proposal.reason) == reason);
+    let Some(name) = followed.map(|proposal| &proposal.metric) else { return String::new() };
     find(spec, name.as_str()).map_or_else(|| name.to_string(), sentence_name)
 }
 

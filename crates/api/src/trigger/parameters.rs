@@ -45,6 +45,7 @@ pub(super) struct Parameters<'a> {
     resolved: Resolved<'a>,
     has_authentication: bool,
     problems: Vec<Problem>,
+    incomplete: bool,
 }
 
 impl<'a> Parameters<'a> {
@@ -55,12 +56,18 @@ impl<'a> Parameters<'a> {
         resolved: Resolved<'a>,
         has_authentication: bool,
     ) -> Self {
-        Self { path, kind, metadata, resolved, has_authentication, problems: Vec::new() }
+        let (problems, incomplete) = (Vec::new(), false);
+        Self { path, kind, metadata, resolved, has_authentication, problems, incomplete }
     }
 
     /// What is wrong with the parameters read so far.
     pub(super) fn into_problems(self) -> Vec<Problem> {
         self.problems
+    }
+
+    /// Whether something that was asked for may still come.
+    pub(super) fn incomplete(&self) -> bool {
+        self.incomplete
     }
 
     /// Whether nothing was wrong so far.
@@ -163,13 +170,21 @@ impl<'a> Parameters<'a> {
         match parse(text) {
             Ok(value) => Some(value),
             Err(why) => {
-                self.refuse(name, format!("unable to set param {name:?} value {text:?}: {why}"), help);
+                // A value from elsewhere may be a secret.
+                let shown = if self.metadata.contains_key(name) { text } else { "…" };
+                self.refuse(name, format!("unable to set param {name:?} value {shown:?}: {why}"), help);
                 None
             }
         }
     }
 
-    fn find(&self, names: &[&str], sources: Sources) -> Found {
+    fn find(&mut self, names: &[&str], sources: Sources) -> Found {
+        let found = self.look_up(names, sources);
+        self.incomplete |= matches!(found, Found::Later);
+        found
+    }
+
+    fn look_up(&self, names: &[&str], sources: Sources) -> Found {
         let mut later = false;
         for source in sources {
             let found = names.iter().find_map(|name| match *source {

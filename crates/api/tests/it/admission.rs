@@ -236,6 +236,11 @@ fn each_rule_of_one_object_has_its_message() {
             ],
         ),
         (
+            "a list that nobody meant",
+            json!({"spec": {"triggers": vec![good()["spec"]["triggers"][0].clone(); 257]}}),
+            vec!["spec.triggers: Too long: 257: must have at most 256 items"],
+        ),
+        (
             "an unknown type",
             trigger(json!({"type": "prometeus", "metadata": {}})),
             vec![

@@ -1,5 +1,7 @@
 //! Status, conditions and events: each row one decision, and what it looks like from outside.
 
+use std::collections::BTreeMap;
+
 use flyball_api::keda_hpa::{AskedMetrics, keda_hpa};
 use flyball_api::kinds::scaled_object::{GroupVersionKindResource, ScaledObject, ScaledObjectStatus};
 use flyball_api::status::{
@@ -36,7 +38,9 @@ fn object() -> ScaledObject {
 }
 
 fn triggers(object: &ScaledObject) -> Vec<Trigger> {
-    Trigger::parse_all(&object.spec.triggers, |_| Resolved::default()).unwrap()
+    let nothing = BTreeMap::new();
+    let resolved = Resolved { environment: Some(&nothing), authentication: Some(&nothing) };
+    Trigger::parse_all(&object.spec.triggers, |_| resolved).unwrap()
 }
 
 fn hpa() -> HorizontalPodAutoscaler {

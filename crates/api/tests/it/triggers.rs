@@ -193,6 +193,18 @@ fn what_may_still_be_looked_up_is_not_missing() {
     .unwrap();
     assert_eq!(Trigger::parse(0, &trigger, Resolved::default()), (None, Vec::new()));
 
+    let optional: ScaleTrigger = serde_json::from_value(json!({"type": "prometheus", "metadata": {
+        "serverAddress": "http://prometheus:9090", "query": "up", "threshold": "5",
+        "activationThresholdFromEnv": "ACTIVATION",
+    }}))
+    .unwrap();
+    assert_eq!(Trigger::parse(0, &optional, Resolved::default()), (None, Vec::new()));
+    let environment = BTreeMap::from([("ACTIVATION".to_owned(), "hidden".to_owned())]);
+    let resolved = Resolved { environment: Some(&environment), authentication: None };
+    let problems = Trigger::parse(0, &optional, resolved).1;
+    assert_eq!(problems.len(), 1);
+    assert!(!problems[0].to_string().contains("hidden"), "{}", problems[0]);
+
     let environment = BTreeMap::from([("PROMETHEUS".to_owned(), "http://prometheus:9090".to_owned())]);
     let authentication = BTreeMap::from([("bearerToken".to_owned(), "hidden".to_owned())]);
     let resolved = Resolved { environment: Some(&environment), authentication: Some(&authentication) };
