@@ -5,8 +5,34 @@
 //! the same facts at the same times give the same decisions, byte for byte, in a cluster, on one machine and in a
 //! simulation.
 //!
-//! Reading order: [`Decision`] → [`Observation`] → [`Policy`] → `target` (the pipeline, in one function) → the stages
-//! (`recommend`, `activate`, `stabilize`, `pace`, `bound`, `share`). Each stage's file opens with its rules.
+//! ```
+//! use flyball_engine::*;
+//!
+//! // 20 requests a second for each replica, between 1 and 10 replicas.
+//! let rate = MetricSource::External { metric: "request_rate".into(), selector: None };
+//! let rate = Metric::new("request_rate", rate, MetricTarget::AverageValue(Milli::new(20_000)))?;
+//! let policy = Policy::new(Bounds::new(1, 10, None)?, Metrics::new(vec![rate], None)?);
+//!
+//! let (target, now) = (TargetId::new("Deployment", "default", "model"), Time::from_seconds(1_800_000_000));
+//! let scale = Scale { spec_replicas: 3, status_replicas: 3, selector: Selector::Valid };
+//! let reading = Reading::Value { value: 83.2, at: now };
+//! let mut engine = Engine::new();
+//! engine.observe(now, Observation::Policy { target: target.clone(), policy: Box::new(policy) });
+//! engine.observe(now, Observation::Scale { target: target.clone(), scale });
+//! engine.observe(now, Observation::Metric { target, metric: "request_rate".into(), reading });
+//!
+//! let decisions = engine.evaluate(now);
+//! assert_eq!(decisions[0].desired, 5);
+//! assert_eq!(
+//!     decisions[0].steps[0].reason.to_string(),
+//!     "request_rate reads 83.2 where 20 per replica is wanted, so 5 replicas"
+//! );
+//! # Ok::<(), PolicyError>(())
+//! ```
+//!
+//! Reading order: [`Decision`] → [`Observation`] → [`Policy`] → `target.rs` (the pipeline, in one function) → the stages
+//! (`recommend`, `activate`, `stabilize`, `pace`, bounds in `target.rs`, `share`). Each stage's file opens with its
+//! rules. [`Rules`] says where they are the HorizontalPodAutoscaler's, KEDA's or ours.
 
 mod activate;
 mod behavior;

@@ -1,6 +1,7 @@
 //! Decisions from facts: our rules and KEDA's as played scenarios, and properties over random ones.
 
 mod explain;
+mod hpa;
 mod keda;
 mod live;
 mod play;
