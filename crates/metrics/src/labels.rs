@@ -28,9 +28,9 @@ const LENGTH_BYTES: usize = 4;
 /// The longest name or value that fits; parsers stop far below.
 const PART_BYTES_MAX: usize = (1 << (7 * LENGTH_BYTES)) - 1;
 
-/// Appends a part after its length. What is longer than can be told is cut.
+/// Appends a part after its length. What is longer than can be told becomes empty.
 fn push_part(text: &mut String, part: &str) {
-    let part = &part[..part.floor_char_boundary(PART_BYTES_MAX)];
+    let part = if part.len() > PART_BYTES_MAX { "" } else { part };
     for byte in 0..LENGTH_BYTES {
         text.push(char::from(((part.len() >> (7 * byte)) & 0x7f) as u8));
     }

@@ -170,7 +170,7 @@ impl Target {
         let mut family = Family::default();
         let mut parser = Parser::new(page, format)?;
         loop {
-            let expected = self.order.get(order.len()).map(|line| *line);
+            let expected = self.order.get(order.len()).copied();
             let expected_text = expected.and_then(|line| self.lines.get(line)).map(|line| &*line.text);
             let Some(entry) = parser.next_expecting(expected_text) else { break };
             let series = match entry? {

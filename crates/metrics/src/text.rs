@@ -65,7 +65,7 @@ pub fn format_duration_ms(duration_ms: i64) -> String {
     for (unit, size, exact) in UNITS {
         let size = size.unsigned_abs();
         let count = rest / size;
-        if count > 0 && !(exact && rest % size != 0) {
+        if count > 0 && (!exact || rest.is_multiple_of(size)) {
             let _ = write!(text, "{count}{unit}");
             rest -= count * size;
         }
@@ -107,9 +107,9 @@ pub(crate) fn format_general(value: f64) -> String {
 /// A float as OpenMetrics writes the values of `le` and `quantile`: always with a point or an exponent.
 pub(crate) fn format_open_metrics(value: f64) -> String {
     match value {
-        v if v == 0.0 => "0.0".into(),
-        v if v == 1.0 => "1.0".into(),
-        v if v == -1.0 => "-1.0".into(),
+        0.0 => "0.0".into(),
+        1.0 => "1.0".into(),
+        -1.0 => "-1.0".into(),
         v if !v.is_finite() => format_plain(v),
         v => {
             // Go's 'g' format with the shortest precision switches to an exponent at 21 digits.

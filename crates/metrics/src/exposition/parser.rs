@@ -205,7 +205,8 @@ impl<'a> Parser<'a> {
         }
         let at = at.min(bytes.len());
         // Tell a wrong label before the missing brace: it is the likelier cause.
-        let text = &self.page[start..self.page.floor_char_boundary(at)];
+        // A line break or the end of the page, except after a backslash: there the rest of the page is as good.
+        let text = self.page.get(start..at).unwrap_or(&self.page[start..]);
         match parse_series(text) {
             Err((offset, message)) => Err((start + offset, message)),
             Ok(_) => Err((at, "expected brace close".into())),

@@ -19,6 +19,9 @@ pub struct SeriesLine<'a> {
     pub exemplar: Option<&'a str>,
 }
 
+/// A label's name and value; borrowed from the page unless there are escapes in it.
+type Pair<'a> = (Cow<'a, str>, Cow<'a, str>);
+
 /// A mistake in a series text: how many bytes into it, and what.
 pub(super) type Mistake = (usize, String);
 
@@ -43,7 +46,7 @@ impl SeriesLine<'_> {
 }
 
 /// Name and labels of a series text: `name{a="b"}`, `name`, `{"quoted.name", a="b"}`.
-pub(super) fn parse_series(text: &str) -> Result<Vec<(Cow<'_, str>, Cow<'_, str>)>, Mistake> {
+pub(super) fn parse_series(text: &str) -> Result<Vec<Pair<'_>>, Mistake> {
     let brace = text.find('{').unwrap_or(text.len());
     let name = text[..brace].trim_ascii_end();
     let mut pairs = Vec::with_capacity(8);
@@ -78,7 +81,7 @@ struct Pairs<'a> {
 }
 
 impl<'a> Pairs<'a> {
-    fn parse(mut self, pairs: &mut Vec<(Cow<'a, str>, Cow<'a, str>)>) -> Result<(), Mistake> {
+    fn parse(mut self, pairs: &mut Vec<Pair<'a>>) -> Result<(), Mistake> {
         loop {
             self.skip_blanks();
             if self.eat('}') {
@@ -112,7 +115,7 @@ impl<'a> Pairs<'a> {
         at: usize,
         name: Cow<'a, str>,
         value: Cow<'a, str>,
-        pairs: &mut Vec<(Cow<'a, str>, Cow<'a, str>)>,
+        pairs: &mut Vec<Pair<'a>>,
     ) -> Result<(), Mistake> {
         if pairs.iter().any(|(other, _)| *other == name) {
             return Err((at, format!("label name {} is not unique", quote(name.as_bytes()))));

@@ -130,7 +130,7 @@ impl Evaluator<'_> {
             }
             Special::MinOf => return self.of_scalars(args, numerics::min),
             Special::MaxOf => return self.of_scalars(args, numerics::max),
-            Special::Scalar => return self.to_scalar(&args[0]),
+            Special::Scalar => return self.only_value(&args[0]),
             Special::Vector => self.one_row(Labels::empty(), self.scalar(&args[0])?)?,
             Special::Timestamp => self.timestamp(&args[0])?,
             Special::Absent => self.absent(&self.vector(&args[0])?, &args[0])?,
@@ -168,7 +168,7 @@ impl Evaluator<'_> {
     }
 
     /// The value of the only sample of a vector; NaN when there are none or several.
-    fn to_scalar(&self, arg: &Expr) -> Result<Evaluated> {
+    fn only_value(&self, arg: &Expr) -> Result<Evaluated> {
         let grid = self.vector(arg)?;
         let only = |step| {
             let mut values = (0..grid.rows.len()).map(|row| grid.value(row, step)).filter(|v| present(*v));

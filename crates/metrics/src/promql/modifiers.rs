@@ -79,7 +79,7 @@ impl Parser<'_> {
         let Token::Number(value, _) = *self.peek() else { return Err(self.unexpected("@", "timestamp")) };
         let ms = (if negative { -value } else { value } * 1_000.0).round();
         // Far outside every clock; also refuses NaN and infinities.
-        if !(ms.abs() < 9.2e15) {
+        if ms.is_nan() || ms.abs() >= 9.2e15 {
             return Err(self.error(self.span(), format!("timestamp out of bounds for @ modifier: {value}")));
         }
         self.advance();
@@ -162,7 +162,7 @@ impl Parser<'_> {
         let span = self.span();
         if let Token::Number(value, is_duration) = *self.peek() {
             // About 290 years, the longest that Go's durations hold.
-            if !(value.abs() < 9.2e9) {
+            if value.is_nan() || value.abs() >= 9.2e9 {
                 return Err(self.error(span, "duration out of range"));
             }
             self.advance();

@@ -180,10 +180,10 @@ impl Evaluator<'_> {
                 end = advance(samples, end, *window_end);
                 start = advance(samples, start, window_end.saturating_sub(windows.range_ms)).min(end);
                 visits += end - start + 1;
-                if start < end {
-                    if let Some(value) = f(step, &samples[start..end]) {
-                        *target = value;
-                    }
+                if start < end
+                    && let Some(value) = f(step, &samples[start..end])
+                {
+                    *target = value;
                 }
             }
             grid.pop_if_empty();

@@ -103,14 +103,10 @@ impl Checker<'_> {
             let message = format!("no grouping allowed for {} operation", quote(op.symbol().as_bytes()));
             return self.error(span, message);
         }
-        if matching.on {
-            if let Some(label) = matching.labels.iter().find(|label| matching.include.contains(label)) {
-                let message = format!(
-                    "label {} must not occur in ON and GROUP clause at once",
-                    quote(label.as_bytes())
-                );
-                return self.error(span, message);
-            }
+        let in_both = matching.labels.iter().find(|label| matching.include.contains(label));
+        if let Some(label) = in_both.filter(|_| matching.on) {
+            let label = quote(label.as_bytes());
+            return self.error(span, format!("label {label} must not occur in ON and GROUP clause at once"));
         }
         if left != ValueType::Vector || right != ValueType::Vector {
             if !matching.labels.is_empty() || matching.cardinality != Cardinality::OneToOne {

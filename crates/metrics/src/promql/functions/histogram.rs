@@ -1,5 +1,6 @@
 //! Classic histograms: quantiles and fractions of cumulative buckets.
 
+use std::cmp::Ordering;
 use std::collections::HashMap;
 
 use crate::labels::{BUCKET_LABEL, Labels};
@@ -98,7 +99,9 @@ fn monotonic_quantile(q: f64, buckets: &[Bucket]) -> f64 {
         return f64::NAN;
     }
     let rank = q * last.count;
-    let at = finite.partition_point(|bucket| !(bucket.count >= rank));
+    // Counts that are NaN are passed over, as in Prometheus.
+    let below = |bucket: &Bucket| matches!(bucket.count.partial_cmp(&rank), None | Some(Ordering::Less));
+    let at = finite.partition_point(below);
     if at == finite.len() {
         return highest.bound;
     }
@@ -178,7 +181,8 @@ mod tests {
     #[test]
     fn quantiles_interpolate_inside_their_bucket() {
         let inf = f64::INFINITY;
-        let rows: [(f64, &[(f64, f64)], f64); 5] = [
+        type Row<'a> = (f64, &'a [(f64, f64)], f64);
+        let rows: [Row<'_>; 5] = [
             (0.5, &[(1.0, 10.0), (2.0, 20.0), (inf, 20.0)], 1.0),
             (0.75, &[(1.0, 10.0), (2.0, 20.0), (inf, 20.0)], 1.5),
             (0.99, &[(1.0, 10.0), (inf, 20.0)], 1.0),
