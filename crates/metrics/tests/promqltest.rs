@@ -35,7 +35,7 @@ fn run_file(path: &Path, failures: &mut Vec<String>) -> Counts {
     let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
     let mut counts = Counts::new();
     let mut runner = Runner::default();
-    for command in parse_script(&text).unwrap_or_else(|error| panic!("{name}: {error}")) {
+    for command in parse_script(&text).map_err(|error| format!("{name}: {error}")).expect("a valid script") {
         let Some((tier, line, outcome)) = runner.run(&command) else { continue };
         let (passed, all) = counts.entry(tier).or_default();
         *all += 1;
