@@ -100,7 +100,8 @@ impl Evaluator<'_> {
     }
 
     fn warn_of_non_counters(&self, grid: &Grid, arg: &Expr) {
-        for row in &grid.rows {
+        let rows = if grid.one_metric { 1 } else { grid.rows.len() };
+        for row in grid.rows.iter().take(rows) {
             let metric = row.get(METRIC_NAME);
             if !metric.is_empty() && !COUNTER_SUFFIXES.iter().any(|suffix| metric.ends_with(suffix)) {
                 self.annotate(|annotations, query| {

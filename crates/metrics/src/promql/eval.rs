@@ -120,7 +120,7 @@ impl<'a> Evaluator<'a> {
             let grid = match evaluator.eval(expr)? {
                 Evaluated::Vector(grid) => grid.finish()?,
                 Evaluated::Scalar(values) => {
-                    Grid { steps: values.len(), rows: vec![Row::new(Labels::empty())], values }
+                    Grid { rows: vec![Row::new(Labels::empty())], values, ..Grid::new(evaluator.times.count) }
                 }
                 Evaluated::String(_) => Grid::new(evaluator.times.count),
             };

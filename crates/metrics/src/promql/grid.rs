@@ -57,18 +57,21 @@ fn is_metadata(name: &str) -> bool {
 #[derive(Clone, Debug)]
 pub(super) struct Grid {
     pub(super) steps: usize,
+    /// Whether all rows are known to be different series of one metric: then nothing needs to look at their names.
+    pub(super) one_metric: bool,
     pub(super) rows: Vec<Row>,
     pub(super) values: Vec<f64>,
 }
 
 impl Grid {
     pub(super) fn new(steps: usize) -> Grid {
-        Grid { steps, rows: Vec::new(), values: Vec::new() }
+        Grid { steps, one_metric: false, rows: Vec::new(), values: Vec::new() }
     }
 
     /// A new row without samples; returns its values.
     pub(super) fn push(&mut self, row: Row) -> &mut [f64] {
         self.rows.push(row);
+        self.one_metric = false;
         let start = self.values.len();
         self.values.resize(start + self.steps, ABSENT);
         &mut self.values[start..]
@@ -118,14 +121,9 @@ impl Grid {
             self.rows.iter_mut().for_each(|row| row.name = Name::DropsLast);
             return Ok(self);
         }
-        let first = self.rows.first().map_or("", |row| row.labels.metric_name());
-        let one_name = self
-            .rows
-            .iter()
-            .all(|row| row.labels.metric_name() == first && row.labels.get("__type__").is_empty());
         self.rows.iter_mut().for_each(|row| row.name = Name::Dropped);
         // Series of one metric stay different without its name.
-        if one_name { Ok(self) } else { self.settle_names()?.join_equal() }
+        if self.one_metric { Ok(self) } else { self.settle_names()?.join_equal() }
     }
 
     /// Takes the names out of the labels where they are dropped.

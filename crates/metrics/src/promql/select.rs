@@ -6,9 +6,10 @@
 use super::ast::*;
 use super::error::QueryError;
 use super::eval::{Evaluator, Times};
-use super::grid::{Grid, Name, Row, present};
+use super::grid::{Grid, Name, Row};
 use super::value::Series;
 use crate::labels::Labels;
+use crate::matcher::Matcher;
 use crate::sample::Sample;
 
 /// The windows of a range vector, one for each step.
@@ -72,7 +73,14 @@ impl Evaluator<'_> {
             }
             grid.pop_if_empty();
         }
+        grid.one_metric = self.selects_one_metric(selector);
         Ok(grid)
+    }
+
+    /// Whether the series of a selector differ in more than what goes with the metric's name.
+    fn selects_one_metric(&self, selector: &VectorSelector) -> bool {
+        let named = selector.matchers.iter().any(Matcher::is_metric_name);
+        named && !self.store.has_label("__type__") && !self.store.has_label("__unit__")
     }
 
     /// The windows of a matrix selector or subquery.
@@ -189,7 +197,10 @@ impl Evaluator<'_> {
             grid.pop_if_empty();
             self.charge_visits(visits)
         })?;
-        debug_assert!(grid.values.iter().all(|v| present(*v) || self.times.count > 1));
+        grid.one_metric = match expr.unwrap_parens() {
+            Expr::Matrix(matrix) => self.selects_one_metric(&matrix.vector),
+            _ => false,
+        };
         Ok(grid)
     }
 }

@@ -306,6 +306,11 @@ impl Store {
         selected
     }
 
+    /// Whether any series has a label of this name.
+    pub fn has_label(&self, name: &str) -> bool {
+        self.index.values(name).next().is_some()
+    }
+
     /// The names of all labels, sorted.
     pub fn label_names(&self) -> Vec<&str> {
         self.index.names().collect()

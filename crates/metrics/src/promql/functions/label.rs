@@ -41,6 +41,7 @@ pub(in crate::promql) fn label_replace(args: &[Expr], mut grid: Grid) -> Result<
     let destination = label_name(&args[1], "destination", "label_replace")?;
     let (replacement, _) = string_argument(&args[2]);
     let (source, _) = string_argument(&args[3]);
+    grid.one_metric = false;
     for row in &mut grid.rows {
         let Some(captures) = regex.captures(row.get(&source)) else { continue };
         let mut value = String::new();
@@ -56,6 +57,7 @@ pub(in crate::promql) fn label_join(args: &[Expr], mut grid: Grid) -> Result<Gri
     let (separator, _) = string_argument(&args[2]);
     let sources = args[3..].iter().map(|arg| label_name(arg, "source", "label_join"));
     let sources: Vec<String> = sources.collect::<Result<_, _>>()?;
+    grid.one_metric = false;
     for row in &mut grid.rows {
         let value = sources.iter().map(|source| row.get(source)).collect::<Vec<_>>().join(&separator);
         *row = set(row, &destination, &value);
