@@ -1,6 +1,7 @@
 //! The whole public surface: take in facts, decide when due, say when that is.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use crate::decision::Decision;
 use crate::memory::Memory;
@@ -9,6 +10,10 @@ use crate::observation::Observation;
 use crate::share;
 use crate::target::Target;
 use crate::time::Time;
+
+/// A target is evaluated up to this much early, so that a driver that ticks once in an interval, give or take the
+/// scheduler's whims, does not find it not quite due at every other tick. Less than the shortest interval.
+const EARLY_MAX: Duration = Duration::from_millis(50);
 
 /// Decides how many replicas each target has.
 ///
@@ -70,10 +75,10 @@ impl Engine {
         }
     }
 
-    /// Decides for every target that is due: one decision each, in the order of their names, "keep" included.
+    /// Decides for every target that is due, or as good as due: one decision each, in the order of their names, "keep" included.
     pub fn evaluate(&mut self, now: Time) -> Vec<Decision> {
         let mut decisions = Vec::new();
-        for (_, target) in take_due(&mut self.due, now) {
+        for (_, target) in take_due(&mut self.due, now + EARLY_MAX) {
             let Some(known) = self.targets.get_mut(&target) else { continue };
             decisions.extend(known.evaluate(&target, now));
             if let Some(at) = known.due() {
@@ -136,7 +141,7 @@ impl Engine {
     }
 }
 
-/// Takes out what is due at `now`, so that each target is evaluated once, however soon it is due again.
+/// Takes out what is due by `now`, so that each target is evaluated once, however soon it is due again.
 fn take_due(due: &mut BTreeSet<(Time, TargetId)>, now: Time) -> BTreeSet<(Time, TargetId)> {
     match due.iter().find(|(at, _)| *at > now).cloned() {
         Some(first_later) => {

@@ -39,7 +39,7 @@ pub struct Policy {
     pub fallback: Option<Fallback>,
     /// The pool it shares with others, if it does.
     pub share: Option<Share>,
-    /// How often it is evaluated; one second, unless told otherwise.
+    /// How often it is evaluated; one second, unless told otherwise, and at most ten times a second.
     #[serde(with = "seconds")]
     pub evaluate_every: Duration,
     /// The controller's settings.

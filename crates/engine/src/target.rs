@@ -2,6 +2,8 @@
 //!
 //! The order of the stages is their meaning, so it is written out. Each stage's rules stand at the top of its file.
 
+use std::time::Duration;
+
 use crate::activate::{self, Activated};
 use crate::decision::{Activity, Decision, Proposal, Stage, Step};
 use crate::memory::{Memory, Recommendation, Recommendations};
@@ -17,6 +19,9 @@ use crate::recommend::{self, View};
 use crate::rules::ZeroRule;
 use crate::time::Time;
 use crate::{pace, stabilize, turning_point};
+
+/// More often would only turn noise into decisions.
+const EVALUATE_EVERY_MIN: Duration = Duration::from_millis(100);
 
 /// What is known of one target.
 #[derive(Clone, Debug)]
@@ -70,7 +75,8 @@ impl Target {
         if self.scale.is_none() && self.scale_error.is_none() {
             return None;
         }
-        Some(self.evaluated_at.map_or(Time::default(), |at| at + self.policy.evaluate_every))
+        let every = self.policy.evaluate_every.max(EVALUATE_EVERY_MIN);
+        Some(self.evaluated_at.map_or(Time::default(), |at| at + every))
     }
 
     /// Makes it due at once.

@@ -65,9 +65,18 @@ impl PodTable {
     ) -> Self {
         let mut samples = vec![None; pods.len()];
         let mut extra = Sums::default();
+        // Values mostly come in the order of the pods, so the next pod is tried before it is searched for.
+        let mut next = 0;
         for own in values {
-            match pods.binary_search_by(|pod| pod.name.cmp(&own.pod)) {
-                Ok(at) => samples[at] = Some(Sample { value: own.value, at: own.at, window: own.window }),
+            let found = match pods.get(next) {
+                Some(pod) if pod.name == own.pod => Ok(next),
+                _ => pods.binary_search_by(|pod| pod.name.cmp(&own.pod)),
+            };
+            match found {
+                Ok(index) => {
+                    samples[index] = Some(Sample { value: own.value, at: own.at, window: own.window });
+                    next = index + 1;
+                }
                 Err(_) => extra.add(own.value, Milli::default(), 0),
             }
         }

@@ -1,5 +1,7 @@
 //! What is said: sentences, turning points, and when the engine wants to be asked again.
 
+use std::time::Duration;
+
 use flyball_engine::{Decision, Milli, Observation, Policy, Reason, Side};
 
 use crate::play::{Play, at, autoscaler, external, external_value, scaled_object, target};
@@ -94,6 +96,9 @@ fn it_says_when_it_wants_to_be_asked() {
     assert!(play.decide(at(10)).is_some());
     assert!(play.decide(at(10)).is_none(), "one decision at one time");
     assert_eq!(play.engine.next_evaluation(), Some(at(11)));
+    let almost = at(11) - Duration::from_millis(20);
+    assert!(play.decide(almost).is_some(), "a tick that comes a little early is not lost");
+    assert!(play.decide(at(11)).is_none(), "and counts");
     play.fact(at(10), "waiting 1");
     assert!(play.engine.next_evaluation().is_some_and(|due| due <= at(10)), "at once");
     play.engine.observe(at(10), Observation::Deleted { target: target() });
