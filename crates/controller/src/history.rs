@@ -144,3 +144,71 @@ pub(crate) mod file {
         Ok(line.len() as u64)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use flyball_engine::{Reason, Stage, Step};
+
+    use super::file::Journal;
+    use super::*;
+
+    fn decision(at: u64, current: u32, desired: u32, reason: Reason) -> Decision {
+        Decision {
+            target: TargetId::new("Deployment", "default", "model"),
+            at: Time::from_seconds(at),
+            current,
+            desired,
+            steps: vec![Step { stage: Stage::Bound, from: current, to: desired, reason }],
+            proposals: Vec::new(),
+            activity: None,
+            turning_points: Vec::new(),
+        }
+    }
+
+    /// Decisions as (second, current, desired, maximum), and the records as (since, times, current, desired).
+    fn check(decisions: &[(u64, u32, u32, Option<u32>)], expected: &[(u64, u64, u32, u32)]) -> History {
+        let mut history = History::default();
+        for &(at, current, desired, max) in decisions {
+            let reason = max.map_or(Reason::ScalingDisabled, |max| Reason::TooManyReplicas { max });
+            history.push(decision(at, current, desired, reason));
+        }
+        let seconds = |time: Time| time.as_millis() / 1000;
+        let found: Vec<_> =
+            history.all().map(|r| (seconds(r.since), r.times, r.decision.current, r.decision.desired)).collect();
+        assert_eq!(found, expected, "{decisions:?}");
+        history
+    }
+
+    #[test]
+    fn keeping_for_the_same_reasons_is_one_record() {
+        check(&[], &[]);
+        check(&[(1, 2, 2, Some(5)), (2, 2, 2, Some(5)), (3, 2, 2, Some(4))], &[(1, 3, 2, 2)]);
+        check(&[(1, 2, 2, Some(5)), (2, 2, 2, None)], &[(1, 1, 2, 2), (2, 1, 2, 2)]);
+        check(&[(1, 2, 3, Some(5)), (2, 2, 3, Some(5))], &[(1, 1, 2, 3), (2, 1, 2, 3)]);
+        check(&[(1, 2, 2, Some(5)), (2, 3, 3, Some(5))], &[(1, 1, 2, 2), (2, 1, 3, 3)]);
+    }
+
+    #[test]
+    fn records_are_bounded() {
+        let changes: Vec<_> = (0..1000).map(|at| (at, 1, 2, Some(5))).collect();
+        let mut history = History::default();
+        for (at, current, desired, _) in changes {
+            history.push(decision(at, current, desired, Reason::ScalingDisabled));
+        }
+        assert_eq!(history.all().count(), RECORDS_MAX);
+    }
+
+    #[test]
+    fn a_journal_brings_records_back_and_survives_a_torn_line() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("decisions.jsonl");
+        let written = check(&[(1, 1, 2, Some(5)), (2, 2, 2, Some(5))], &[(1, 1, 1, 2), (2, 1, 2, 2)]);
+        let mut journal = Journal::open(&path, &mut History::default()).unwrap();
+        written.all().for_each(|record| journal.append(record).unwrap());
+        let torn = [std::fs::read(&path).unwrap().as_slice(), b"{\"since\":"].concat();
+        std::fs::write(&path, torn).unwrap();
+        let mut read = History::default();
+        Journal::open(&path, &mut read).unwrap();
+        assert_eq!(read.all().collect::<Vec<_>>(), written.all().collect::<Vec<_>>());
+    }
+}

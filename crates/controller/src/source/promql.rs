@@ -186,3 +186,54 @@ fn reading(answer: Answer, trigger: &Prometheus, now: Time) -> Reading {
         (Answer::Failed(error), _) => Reading::Failed { error },
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+
+    fn trigger(ignore_null_values: Option<bool>) -> Prometheus {
+        use flyball_api::kinds::scaled_object::ScaleTrigger;
+        use flyball_api::trigger::{Resolved, Trigger};
+        let mut metadata = BTreeMap::from(
+            [("serverAddress", "http://p.svc:9090"), ("query", "up"), ("threshold", "1")]
+                .map(|(name, value)| (name.to_owned(), value.to_owned())),
+        );
+        if let Some(ignore) = ignore_null_values {
+            metadata.insert("ignoreNullValues".to_owned(), ignore.to_string());
+        }
+        let written = ScaleTrigger { kind: "prometheus".to_owned(), metadata, ..ScaleTrigger::default() };
+        let (read, problems) = Trigger::parse(0, &written, Resolved::default());
+        match read.map(|trigger| trigger.source) {
+            Some(Source::Prometheus(prometheus)) => prometheus,
+            _ => panic!("{problems:?}"),
+        }
+    }
+
+    #[test]
+    fn no_data_is_not_no_load_unless_the_trigger_says_so() {
+        let now = Time::from_seconds(100);
+        let value = |value| Reading::Value { value, at: now };
+        let failed = |error: &str| Reading::Failed { error: error.to_owned() };
+        let missing = || Reading::Missing { why: "why".to_owned() };
+        let empty = || Answer::Empty("why".to_owned());
+        let lost = "prometheus metrics 'prometheus' target may be lost, the result is empty";
+        let table = [
+            (Answer::Number(2.5), None, value(2.5)),
+            (Answer::Number(-1.0), Some(false), value(-1.0)),
+            (Answer::Number(f64::INFINITY), None, failed("prometheus query returns inf")),
+            (Answer::Number(f64::INFINITY), Some(true), value(0.0)),
+            (Answer::Nothing, None, Reading::Idle { at: now }),
+            (Answer::Nothing, Some(true), value(0.0)),
+            (Answer::Nothing, Some(false), failed("prometheus query returns NaN")),
+            (empty(), None, missing()),
+            (empty(), Some(true), value(0.0)),
+            (empty(), Some(false), failed(lost)),
+            (Answer::Failed("no".to_owned()), Some(true), failed("no")),
+        ];
+        for (answer, ignore, expected) in table {
+            assert_eq!(reading(answer.clone(), &trigger(ignore), now), expected, "{answer:?} {ignore:?}");
+        }
+    }
+}

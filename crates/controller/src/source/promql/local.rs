@@ -123,3 +123,70 @@ fn why_empty(explanations: &[SelectorExplanation], now_ms: i64) -> String {
         (None, None) => format!("{} matches no series{near}", found.selector),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use flyball_metrics::{Labels, Sample, StoreOptions};
+
+    use super::*;
+
+    const P95: &str = "histogram_quantile(0.95, sum by (le) (rate(seconds_bucket[10s])))";
+
+    /// A store in which one target counted requests for a minute, `per_second` of them.
+    fn store(per_second: f64) -> Store {
+        let mut store = Store::new(StoreOptions::default());
+        for second in 0..=60 {
+            for le in ["0.1", "+Inf"] {
+                let pairs = [("__name__", "seconds_bucket"), ("job", "model"), ("instance", "a:1"), ("le", le)];
+                let sample = Sample::new(second * 1000, second as f64 * per_second);
+                store.append_to(&Labels::new(pairs), sample).unwrap();
+            }
+        }
+        store
+    }
+
+    fn check(query: &str, per_second: f64, at_seconds: u64, expected: &Answer) {
+        let read = LocalQuery::new(query).read(&store(per_second), &[], Time::from_seconds(at_seconds));
+        assert_eq!(read.as_ref(), Ok(expected), "{query} at {at_seconds}");
+    }
+
+    #[test]
+    fn answers_tell_idle_from_missing() {
+        check("sum(rate(seconds_bucket{le=\"+Inf\"}[10s]))", 2.0, 60, &Answer::Number(2.0));
+        check("1 + 1", 2.0, 60, &Answer::Number(2.0));
+        check(P95, 0.0, 60, &Answer::Nothing);
+        let empty = |why: &str| Answer::Empty(why.to_owned());
+        check("sum(rate(second_bucket[10s]))", 2.0, 60, &empty("second_bucket[10s] matches no series; near: seconds_bucket"));
+        check(
+            "rate(seconds_bucket{le=\"+Inf\",job=\"modle\"}[10s])",
+            2.0,
+            60,
+            &empty("seconds_bucket{le=\"+Inf\",job=\"modle\"}[10s] matches no series; near: model"),
+        );
+        check(
+            "sum(rate(seconds_bucket[10s]))",
+            2.0,
+            100,
+            &empty("seconds_bucket[10s]: the newest sample is 40 s old"),
+        );
+        let several = LocalQuery::new("seconds_bucket").read(&store(1.0), &[], Time::from_seconds(60));
+        assert!(matches!(several, Ok(Answer::Failed(error)) if error.contains("multiple elements (2)")));
+    }
+
+    #[test]
+    fn a_target_that_cannot_be_scraped_makes_the_answer_stale() {
+        let store = store(2.0);
+        let mut query = LocalQuery::new("sum(rate(seconds_bucket{le=\"+Inf\"}[10s]))");
+        let down = |job: &str| Down {
+            identity: (job.to_owned(), "a:1".to_owned()),
+            url: "http://a:1/".to_owned(),
+            error: "refused".to_owned(),
+        };
+        let at = Time::from_seconds(60);
+        assert_eq!(query.read(&store, &[], at), Ok(Answer::Number(2.0)));
+        assert_eq!(query.read(&store, &[down("other")], at), Ok(Answer::Number(2.0)));
+        let later = Time::from_seconds(62);
+        assert_eq!(query.read(&store, &[down("model")], later), Err(Reading::Stale { last: 2.0, at }));
+        assert!(matches!(query.read(&store, &[], later), Ok(Answer::Number(_))));
+    }
+}
