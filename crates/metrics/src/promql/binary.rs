@@ -176,9 +176,6 @@ impl Evaluator<'_> {
                 }
             }
         }
-        if output.grid.rows.iter().any(|row| row.name == Name::Dropped) {
-            return output.grid.join_equal();
-        }
         Ok(output.grid)
     }
 

@@ -24,6 +24,7 @@ mod numerics;
 mod parser;
 mod print;
 mod select;
+mod selectors;
 mod strings;
 mod types;
 mod value;

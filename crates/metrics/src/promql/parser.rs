@@ -8,9 +8,8 @@ use super::error::ParseError;
 use super::functions::{self, Function};
 use super::lexer::{Token, lex};
 use super::types;
-use crate::labels::METRIC_NAME;
-use crate::matcher::{MatchOp, Matcher};
-use crate::text::{is_legacy_metric_name, quote};
+use crate::matcher::Matcher;
+use crate::text::quote;
 
 /// Bytes of a query. The longest generated dashboards and rules stay below 100 kB.
 pub const QUERY_BYTES_MAX: usize = 256 << 10;
@@ -439,111 +438,26 @@ impl<'a> Parser<'a> {
         }
         Ok(labels)
     }
-
-    /// `name`, `name{…}`, `{…}`.
-    fn vector_selector(&mut self) -> Result<VectorSelector, ParseError> {
-        let start = self.span();
-        let mut name = None;
-        let mut matchers = Vec::new();
-        if *self.peek() == Token::Name {
-            name = Some(self.text().to_owned());
-            self.advance();
-        }
-        if self.eat("{") {
-            self.matchers(&mut name, &mut matchers)?;
-        } else if name.is_none() {
-            return Err(self.unexpected("", ""));
-        }
-        let span = start.to(self.last_span());
-        if let Some(name) = &name {
-            if let Some(other) = matchers.iter().find(|matcher| matcher.is_metric_name()) {
-                let (name, other) = (quote(name.as_bytes()), quote(other.value().as_bytes()));
-                return Err(self.error(span, format!("metric name must not be set twice: {name} or {other}")));
-            }
-            matchers.push(Matcher::equal(METRIC_NAME, name));
-        }
-        if matchers.iter().all(|matcher| matcher.matches("")) {
-            return Err(self.error(span, "vector selector must contain at least one non-empty matcher"));
-        }
-        Ok(VectorSelector { name, matchers, shift: TimeShift::default(), span })
-    }
-
-    /// The inside of the braces, after `{`. A string alone is the metric's name.
-    fn matchers(&mut self, name: &mut Option<String>, matchers: &mut Vec<Matcher>) -> Result<(), ParseError> {
-        while !self.eat("}") {
-            let span = self.span();
-            let label = match self.peek().clone() {
-                Token::Name => self.text().to_owned(),
-                Token::String(value) => {
-                    let value = String::from_utf8_lossy(&value).into_owned();
-                    if self.next_is(",") || self.next_is("}") {
-                        self.advance();
-                        if let Some(other) = name.replace(value.clone()) {
-                            let (name, other) = (quote(other.as_bytes()), quote(value.as_bytes()));
-                            return Err(self.error(
-                                span,
-                                format!("metric name must not be set twice: {name} or {other}"),
-                            ));
-                        }
-                        self.matcher_end()?;
-                        continue;
-                    }
-                    value
-                }
-                Token::End => return Err(self.error(span, "unexpected end of input inside braces")),
-                _ => return Err(self.unexpected("label matching", "identifier or \"}\"")),
-            };
-            self.advance();
-            let op = match self.peek() {
-                Token::Sign("=") => MatchOp::Equal,
-                Token::Sign("!=") => MatchOp::NotEqual,
-                Token::Sign("=~") => MatchOp::RegexMatch,
-                Token::Sign("!~") => MatchOp::RegexNoMatch,
-                _ => return Err(self.unexpected("label matching", "label matching operator")),
-            };
-            self.advance();
-            let Token::String(value) = self.peek().clone() else {
-                return Err(self.unexpected("label matching", "string"));
-            };
-            let value = String::from_utf8_lossy(&value).into_owned();
-            let matcher =
-                Matcher::new(&label, op, &value).map_err(|error| self.error(span, error.to_string()))?;
-            matchers.push(matcher);
-            self.advance();
-            self.matcher_end()?;
-        }
-        Ok(())
-    }
-
-    fn matcher_end(&mut self) -> Result<(), ParseError> {
-        if self.eat(",") || matches!(self.peek(), Token::Sign("}")) {
-            return Ok(());
-        }
-        match self.peek() {
-            Token::End => Err(self.error(self.span(), "unexpected end of input inside braces")),
-            _ => Err(self.unexpected("label matching", "\",\" or \"}\"")),
-        }
-    }
 }
 
+/// Words that stand between expressions.
+const KEYWORDS: [&str; 12] = [
+    "and",
+    "or",
+    "unless",
+    "atan2",
+    "offset",
+    "by",
+    "without",
+    "on",
+    "ignoring",
+    "group_left",
+    "group_right",
+    "bool",
+];
+
 fn is_keyword(text: &str) -> bool {
-    let lower = text.to_ascii_lowercase();
-    [
-        "and",
-        "or",
-        "unless",
-        "atan2",
-        "offset",
-        "by",
-        "without",
-        "on",
-        "ignoring",
-        "group_left",
-        "group_right",
-        "bool",
-    ]
-    .contains(&&*lower)
-        || !is_legacy_metric_name(text)
+    KEYWORDS.iter().any(|keyword| text.eq_ignore_ascii_case(keyword))
 }
 
 fn check_argument_count(

@@ -98,6 +98,18 @@ fn depth_and_length_are_bounded() {
     }
 }
 
+#[test]
+fn the_deepest_query_is_evaluated() {
+    let calls = QUERY_DEPTH_MAX - 10;
+    let deep = format!("{}queue_size{}", "abs(".repeat(calls), ")".repeat(calls));
+    let long = format!("queue_size{}", " + queue_size".repeat(calls));
+    let signs = format!("{}queue_size", "-".repeat(calls));
+    for query in [deep, long, signs] {
+        let expr = parse(&query).expect("within the limits");
+        eval_instant(&store(), &query, &expr, 60_000, &EngineOptions::default()).expect("a result");
+    }
+}
+
 fn store() -> Store {
     let mut store = Store::default();
     for second in 0..=120 {
