@@ -31,6 +31,8 @@ use super::scaled_object::{ScaleTrigger, TriggerActivity};
 #[serde(rename_all = "camelCase")]
 pub struct ScaledJobSpec {
     /// The Job to create.
+    // Its schema is put in afterwards: it is large, is structural already, and kube takes long to see that.
+    #[schemars(schema_with = "super::schema::any_object")]
     pub job_target_ref: JobSpec,
     /// Seconds between two readings of the triggers; 30 if unset.
     #[schemars(range(min = 1))]

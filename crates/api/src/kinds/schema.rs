@@ -4,17 +4,49 @@
 //! "empty" on every list, integer formats of Rust. Kubernetes' own types bring descriptions of many
 //! paragraphs.
 
+use k8s_openapi::api::batch::v1::JobSpec;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
+use schemars::generate::SchemaSettings;
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde_json::{Map, Value};
+
+/// An object whose keys and values are not checked.
+pub(super) fn any_object(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({"type": "object", "x-kubernetes-preserve-unknown-fields": true})
+}
+
+/// Where a ScaledJob has the Job to create.
+const JOB_TARGET_REF: &str = "/properties/spec/properties/jobTargetRef";
+
+/// The schema of one of Kubernetes' own types, whole and in one piece.
+fn inline_schema<T: JsonSchema>() -> Value {
+    let settings = SchemaSettings::openapi3().with(|settings| {
+        settings.inline_subschemas = true;
+        settings.meta_schema = None;
+    });
+    settings.into_generator().into_root_schema_for::<T>().to_value()
+}
+
+/// Puts the schema of a Job in its place; everything but the description, which is ours.
+fn insert_job(schema: &mut Value) {
+    let Some(place) = schema.pointer_mut(JOB_TARGET_REF) else { return };
+    let description = place.get("description").cloned();
+    *place = inline_schema::<JobSpec>();
+    if let (Some(fields), Some(description)) = (place.as_object_mut(), description) {
+        fields.insert("description".into(), description);
+    }
+}
 
 /// The definition with its schemas tidied.
 pub(super) fn tidy(crd: CustomResourceDefinition) -> CustomResourceDefinition {
     let mut value = serde_json::to_value(&crd).expect("a definition is JSON");
     if let Some(versions) = value.pointer_mut("/spec/versions").and_then(Value::as_array_mut) {
-        versions
-            .iter_mut()
-            .filter_map(|version| version.pointer_mut("/schema/openAPIV3Schema"))
-            .for_each(tidy_schema);
+        versions.iter_mut().filter_map(|version| version.pointer_mut("/schema/openAPIV3Schema")).for_each(
+            |schema| {
+                insert_job(schema);
+                tidy_schema(schema);
+            },
+        );
     }
     serde_json::from_value(value).expect("a tidied definition is a definition")
 }

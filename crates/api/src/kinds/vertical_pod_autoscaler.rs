@@ -302,13 +302,8 @@ pub struct HistogramCheckpoint {
     pub reference_timestamp: Option<Time>,
     /// The weight of each bucket, relative to the heaviest, by bucket number.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    #[schemars(schema_with = "any_object")]
+    #[schemars(schema_with = "super::schema::any_object")]
     pub bucket_weights: BTreeMap<String, u32>,
     /// The sum of all weights.
     pub total_weight: Option<f64>,
-}
-
-/// An object whose keys and values are not checked.
-fn any_object(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
-    schemars::json_schema!({"type": "object", "x-kubernetes-preserve-unknown-fields": true})
 }

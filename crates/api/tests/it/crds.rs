@@ -166,3 +166,16 @@ fn only_the_defaults_of_the_originals_are_in_the_schemas() {
     ];
     assert_eq!(found, expected);
 }
+
+#[test]
+fn a_scaled_job_has_the_schema_of_a_job() {
+    let definitions = definitions();
+    let crd = definitions.iter().find(|crd| crd["spec"]["names"]["kind"] == "ScaledJob").unwrap();
+    let schema = &crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"];
+    let job = schema.pointer("/properties/spec/properties/jobTargetRef").unwrap();
+    assert_eq!(job["description"], "The Job to create.");
+    assert_eq!(job["required"], serde_json::json!(["template"]));
+    let container = "/properties/template/properties/spec/properties/containers/items/properties/resources";
+    let limits = job.pointer(container).unwrap().pointer("/properties/limits/additionalProperties").unwrap();
+    assert_eq!(limits["x-kubernetes-int-or-string"], true);
+}
