@@ -158,9 +158,9 @@ pub(crate) fn record(call: &Call<'_>, how: How<'_>, old: Option<&Value>, object:
         remove(object, "metadata.managedFields");
         return Ok(());
     }
-    let before = old.map_or_else(|| json!({}), bare);
+    let before = old.map_or_else(|| json!({}), |old| bare(call, old));
     let schema = call.kind.stored_schema();
-    let (changed, removed) = fields::compare(&schema, &before, &bare(object));
+    let (changed, removed) = fields::compare(&schema, &before, &bare(call, object));
     let mut entries = old.map(read).unwrap_or_default();
     let operation = if matches!(how, How::Update) { "Update" } else { "Apply" };
     let mut own = Entry {
@@ -203,10 +203,13 @@ pub(crate) fn record(call: &Call<'_>, how: How<'_>, old: Option<&Value>, object:
     Ok(())
 }
 
-/// The object without what nobody owns.
-fn bare(object: &Value) -> Value {
+/// The object without what nobody owns, or cannot be set this way.
+fn bare(call: &Call<'_>, object: &Value) -> Value {
     let mut bare = object.clone();
     UNOWNED.iter().for_each(|path| drop(remove(&mut bare, path)));
+    if call.kind.has(Sub::Status) && call.sub != Some(Sub::Status) {
+        remove(&mut bare, "status");
+    }
     bare
 }
 
