@@ -274,26 +274,22 @@ impl Store {
 
     /// The series that satisfy all matchers, in the order in which they came into the store.
     pub fn select(&self, matchers: &[Matcher]) -> Vec<SeriesRef<'_>> {
-        let series = |slot: &'_ u32| self.slots.get(*slot as usize).and_then(|slot| slot.series.as_ref());
-        match self.index.candidates(matchers) {
-            Candidates::All => {
-                let all = self.slots.iter().filter_map(|slot| slot.series.as_ref());
-                all.filter(|series| matchers.iter().all(|m| m.matches_labels(&series.labels)))
-                    .map(SeriesRef)
-                    .collect()
-            }
-            Candidates::These(slots, held) => {
-                let others = matchers.iter().enumerate().filter(|(place, _)| *place != held).map(|(_, m)| m);
-                let found = slots.iter().filter_map(series);
-                match others.clone().next() {
-                    None => found.map(SeriesRef).collect(),
-                    Some(_) => found
-                        .filter(|series| others.clone().all(|m| m.matches_labels(&series.labels)))
-                        .map(SeriesRef)
-                        .collect(),
-                }
-            }
-        }
+        let (slots, held) = match self.index.candidates(matchers) {
+            Candidates::All => ((0..self.slots.len() as u32).collect(), None),
+            Candidates::These(slots, held) => (slots, Some(held)),
+        };
+        // What the index has answered is not asked of each series again.
+        let others: Vec<&Matcher> = matchers
+            .iter()
+            .enumerate()
+            .filter(|(place, _)| Some(*place) != held)
+            .map(|(_, matcher)| matcher)
+            .collect();
+        let found = slots.into_iter().filter_map(|slot: u32| self.slots.get(slot as usize)?.series.as_ref());
+        found
+            .filter(|series| others.iter().all(|m| m.matches_labels(&series.labels)))
+            .map(SeriesRef)
+            .collect()
     }
 
     /// The series that satisfy all matchers and have a sample in `[from_ms, to_ms]`.
