@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use crate::activate::{self, Activated};
-use crate::decision::{Activity, Decision, Proposal, Stage, Step};
+use crate::decision::{Decision, Stage, Step};
 use crate::memory::{Memory, Recommendation, Recommendations};
 use crate::metric::MetricSource;
 use crate::name::{MetricName, TargetId};
@@ -204,12 +204,8 @@ impl Target {
             Pause::AtCurrent => {
                 return Some((current, Stage::Bound, Reason::ScaledObjectPaused { replicas: None }));
             }
-            Pause::AtReplicas(replicas) => {
-                return Some((
-                    replicas,
-                    Stage::Bound,
-                    Reason::ScaledObjectPaused { replicas: Some(replicas) },
-                ));
+            Pause::AtReplicas(to) => {
+                return Some((to, Stage::Bound, Reason::ScaledObjectPaused { replicas: Some(to) }));
             }
             Pause::No | Pause::Directions { .. } => {}
         }
@@ -339,8 +335,8 @@ impl Chain {
             current: self.current,
             desired: self.to,
             steps: self.steps,
-            proposals: Vec::<Proposal>::new(),
-            activity: None::<Activity>,
+            proposals: Vec::new(),
+            activity: None,
             turning_points: Vec::new(),
         }
     }

@@ -60,7 +60,7 @@ fn autoscaler_with(bounds: Bounds, metrics: Vec<Metric>) -> Policy {
 /// An engine with one target.
 pub(crate) struct Play {
     pub(crate) engine: Engine,
-    replicas: u32,
+    pub(crate) replicas: u32,
 }
 
 impl Play {
