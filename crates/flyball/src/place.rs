@@ -66,11 +66,21 @@ impl Drop for Announced {
     }
 }
 
-/// The kubeconfig that a command without `--kubeconfig` uses: the running world's, else the default folder's.
+/// The kubeconfig that a command uses: the one it is given, else `$KUBECONFIG` as kubectl has it, else the running
+/// world's.
 pub(crate) fn find_kubeconfig(given: Option<PathBuf>) -> Result<PathBuf> {
     if let Some(given) = given {
         return existing(given);
     }
+    let named = std::env::var_os("KUBECONFIG").unwrap_or_default();
+    if let Some(named) = std::env::split_paths(&named).find(|path| path.exists()) {
+        return Ok(named);
+    }
+    world_kubeconfig()
+}
+
+/// The kubeconfig of the world that runs, or else of the one in the default folder.
+pub(crate) fn world_kubeconfig() -> Result<PathBuf> {
     if let Ok(noted) = std::fs::read_to_string(running_note()?) {
         let noted = PathBuf::from(noted);
         if noted.exists() {
@@ -80,7 +90,7 @@ pub(crate) fn find_kubeconfig(given: Option<PathBuf>) -> Result<PathBuf> {
     existing(default_folder()?.join("kubeconfig"))
 }
 
-fn existing(kubeconfig: PathBuf) -> Result<PathBuf> {
+pub(crate) fn existing(kubeconfig: PathBuf) -> Result<PathBuf> {
     if !kubeconfig.exists() {
         bail!("no kubeconfig at `{}`: start a world with `flyball up` first", kubeconfig.display());
     }

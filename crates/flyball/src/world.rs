@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use flyball_apiserver::{ApiResource, ApiServer};
 use flyball_controller::Autoscaler;
-use flyball_local::Image;
+use flyball_local::{Image, ImageMap};
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::Namespace;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
@@ -51,31 +51,56 @@ pub(crate) struct World {
     stop: CancellationToken,
 }
 
+/// What a world needs from outside before it touches any file: free ports, and images that are understood.
+pub(crate) struct Doors {
+    api: TcpListener,
+    prometheus: TcpListener,
+    images: ImageMap,
+    notices: Vec<String>,
+}
+
+impl Doors {
+    /// Takes the ports, and reads the images.
+    pub(crate) async fn open(options: &WorldOptions) -> Result<Doors> {
+        let mut images = ImageMap::default();
+        for text in &options.images {
+            images.insert_text(text).context("--image")?;
+        }
+        let (api, api_notice) = listen(options.port, API_PORT, "--port").await?;
+        let (prometheus, prometheus_notice) =
+            listen(options.prometheus_port, PROMETHEUS_PORT, "--prometheus-port").await?;
+        let notices = [api_notice, prometheus_notice].into_iter().flatten().collect();
+        Ok(Doors { api, prometheus, images, notices })
+    }
+}
+
 impl World {
     /// Starts everything in `place`; `persistent` keeps the objects there for the next start.
-    pub(crate) async fn start(place: &Place, persistent: bool, options: &WorldOptions) -> Result<World> {
+    pub(crate) async fn start(
+        place: &Place,
+        persistent: bool,
+        doors: Doors,
+        options: &WorldOptions,
+    ) -> Result<World> {
         let started = Instant::now();
         let state_dir = persistent.then(|| place.folder().join("api"));
         let server = ApiServer::open(flyball_apiserver::Options { state_dir })
             .await
             .with_context(|| format!("cannot open the state in `{}`", place.folder().display()))?;
         let client = Client::new(server.router(), "default");
-        let (api_listener, api_notice) = listen(options.port, API_PORT, "--port").await?;
-        let (prometheus_listener, prometheus_notice) =
-            listen(options.prometheus_port, PROMETHEUS_PORT, "--prometheus-port").await?;
-        let (api, prometheus) = (api_listener.local_addr()?, prometheus_listener.local_addr()?);
+        let (api, prometheus) = (doors.api.local_addr()?, doors.prometheus.local_addr()?);
         let stop = CancellationToken::new();
 
         admission::register(&server);
         install_kinds(&client).await?;
         install_own_pod(&client).await?;
         let (served, stopped) = (server.clone(), stop.clone().cancelled_owned());
-        tokio::spawn(async move { served.serve(api_listener, stopped).await });
+        tokio::spawn(async move { served.serve(doors.api, stopped).await });
         flyball_apiserver::write_private(place.kubeconfig(), &server.kubeconfig(api))
             .with_context(|| format!("cannot write `{}`", place.kubeconfig().display()))?;
         let api_ready_after = started.elapsed();
 
-        let node = flyball_local::World::start(client.clone(), node_options(place, options)?).await?;
+        let node = flyball_local::World::start(client.clone(), node_options(place, doors.images)?).await?;
         server.register_kubelet(NODE, node.kubelet());
         let autoscaler = Autoscaler::start(client.clone(), autoscaler_options(place, persistent, options)).await?;
         for api in autoscaler.apis() {
@@ -85,10 +110,10 @@ impl World {
         let prometheus_router = autoscaler.prometheus();
         let stopped = stop.clone().cancelled_owned();
         tokio::spawn(async move {
-            axum::serve(prometheus_listener, prometheus_router).with_graceful_shutdown(stopped).await
+            axum::serve(doors.prometheus, prometheus_router).with_graceful_shutdown(stopped).await
         });
 
-        let notices = [api_notice, prometheus_notice].into_iter().flatten().chain(node.notices().iter().cloned()).collect();
+        let notices = doors.notices.into_iter().chain(node.notices().iter().cloned()).collect();
         Ok(World { client, api, prometheus, notices, api_ready_after, server, node, autoscaler, stop })
     }
 
@@ -113,21 +138,23 @@ fn autoscaler_options(place: &Place, persistent: bool, options: &WorldOptions) -
     }
 }
 
-fn node_options(place: &Place, options: &WorldOptions) -> Result<flyball_local::Options> {
+/// The node runs the built-in images, unless one of `images` has the same name.
+fn node_options(place: &Place, images: ImageMap) -> Result<flyball_local::Options> {
     let program = std::env::current_exe().context("cannot find this program's own file")?;
     let program = program.to_string_lossy().into_owned();
-    let mut images = flyball_local::ImageMap::default();
-    let command = [&program, "serve", "house-price", "--host", "0.0.0.0"].map(str::to_owned).to_vec();
-    images.insert("webmakaka/house-price-model", Image { command, root: None });
     let log = place.own_log().to_string_lossy().into_owned();
-    let command = [&program, "follow-log", &log].map(str::to_owned).to_vec();
-    images.insert(OWN_IMAGE, Image { command, root: None });
-    for text in &options.images {
-        images.insert_text(text)?;
+    let built_in: [(&str, &[&str]); 2] = [
+        ("webmakaka/house-price-model", &["serve", "house-price", "--host", "0.0.0.0"]),
+        (OWN_IMAGE, &["follow-log", &log]),
+    ];
+    let mut all = images;
+    for (name, arguments) in built_in.iter().filter(|(name, _)| all.get(name).is_none()).collect::<Vec<_>>() {
+        let command = std::iter::once(program.as_str()).chain(arguments.iter().copied()).map(str::to_owned).collect();
+        all.insert(name, Image { command, root: None });
     }
     Ok(flyball_local::Options {
         node_name: NODE.to_owned(),
-        images,
+        images: all,
         init: vec![program, "container-init".to_owned()],
         ..flyball_local::Options::below(place.folder())
     })

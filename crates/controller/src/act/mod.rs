@@ -216,10 +216,12 @@ fn parameters() -> PatchParams {
     PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() }
 }
 
+/// Writes a whole status. A merge would keep what it does not name, such as triggers that are gone.
 async fn write_status<K>(api: &Api<K>, name: &str, status: &impl Serialize) -> kube::Result<()>
 where
     K: Clone + std::fmt::Debug + serde::de::DeserializeOwned,
 {
-    let patch = json!({ "status": status });
-    api.patch_status(name, &parameters(), &Patch::Merge(patch)).await.map(|_| ())
+    let patch = json!([{ "op": "add", "path": "/status", "value": status }]);
+    let patch: json_patch::Patch = serde_json::from_value(patch).map_err(kube::Error::SerdeError)?;
+    api.patch_status(name, &parameters(), &Patch::Json::<()>(patch)).await.map(|_| ())
 }

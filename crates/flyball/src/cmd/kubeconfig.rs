@@ -6,8 +6,10 @@ use crate::cli::WorldFiles;
 use crate::{output, place};
 
 pub(crate) fn run(options: WorldFiles) -> Result<()> {
-    let in_folder = options.state_dir.map(|folder| folder.join("kubeconfig"));
-    let path = place::find_kubeconfig(in_folder)?;
+    let path = match options.state_dir {
+        Some(folder) => place::existing(folder.join("kubeconfig"))?,
+        None => place::world_kubeconfig()?,
+    };
     output::line(&path.display().to_string());
     Ok(())
 }

@@ -6,9 +6,10 @@ use tokio::signal::unix::{SignalKind, signal};
 use crate::cli::Up;
 use crate::output;
 use crate::place::{self, Place};
-use crate::world::{Temporary, World};
+use crate::world::{Doors, Temporary, World};
 
 pub(crate) async fn run(options: Up) -> Result<()> {
+    let doors = Doors::open(&options.world).await?;
     let temporary = options.ephemeral.then(Temporary::create).transpose()?;
     let folder = match (&temporary, options.state_dir) {
         (Some(temporary), _) => temporary.path(),
@@ -20,7 +21,7 @@ pub(crate) async fn run(options: Up) -> Result<()> {
     let mut stop = Stop::listen()?;
 
     let world = tokio::select! {
-        world = World::start(&place, temporary.is_none(), &options.world) => world?,
+        world = World::start(&place, temporary.is_none(), doors, &options.world) => world?,
         () = stop.asked() => return Ok(()),
     };
     let announced = place.announce()?;

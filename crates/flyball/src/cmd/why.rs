@@ -28,28 +28,70 @@ struct RecordList {
 }
 
 pub(crate) async fn run(options: Why) -> Result<()> {
+    let wanted = Wanted::of(&options)?;
     let client = client(&options).await?;
     let namespace = options.namespace.clone().unwrap_or_else(|| client.default_namespace().to_owned());
-    let (kind, name) = resolve(&client, &namespace, &options.target).await?;
-    let mut records = fetch(&client, &namespace, &kind, &name, &options).await?;
-    if let Some(at) = &options.at {
-        let at: Time = at.parse().context("--at")?;
-        let in_force = records.iter().rposition(|record| record.since <= at);
-        records = in_force.map(|index| records.swap_remove(index)).into_iter().collect();
+    let (kind, name) = resolve(&client, &namespace, &options.target).await.map_err(plain)?;
+    let all = fetch(&client, &namespace, &kind, &name).await?;
+    if all.is_empty() {
+        bail!(
+            "no decision about {kind}/{name} in namespace {namespace}: is there a ScaledObject or HorizontalPodAutoscaler \
+             with that target? See `kubectl get scaledobject,hpa -A`"
+        );
     }
+    let known_since = all[0].since;
+    let records = wanted.pick(all);
     match options.output {
         WhyOutput::Json => output::line(&serde_json::to_string_pretty(&records)?),
         WhyOutput::Yaml => output::line(serde_saphyr::to_string(&records)?.trim_end()),
-        WhyOutput::Text if records.is_empty() => bail!(
-            "no decision about {kind}/{name} in namespace {namespace}: is there a ScaledObject or HorizontalPodAutoscaler \
-             with that target? See `kubectl get scaledobject,hpa -A`"
-        ),
+        WhyOutput::Text if records.is_empty() => {
+            output::note(&format!("no decision in that time; the first one that is known was made at {known_since}"));
+        }
         WhyOutput::Text => {
             let colour = output::colour_on(&std::io::stdout());
             records.iter().for_each(|record| output::line(&render(record, colour)));
         }
     }
     Ok(())
+}
+
+/// Which decisions are asked for.
+enum Wanted {
+    /// The newest so many, of those since a time.
+    Newest { last: usize, since: Option<Time> },
+    /// The one in force at a time.
+    At(Time),
+}
+
+impl Wanted {
+    fn of(options: &Why) -> Result<Wanted> {
+        if let Some(at) = &options.at {
+            let at = at.parse().map_err(|error| anyhow::anyhow!("--at: {error}"))?;
+            return Ok(Wanted::At(at));
+        }
+        let since = options.since.as_deref().map(since_time).transpose()?;
+        Ok(Wanted::Newest { last: options.last, since })
+    }
+
+    /// These of all records, oldest first.
+    fn pick(&self, mut all: Vec<Record>) -> Vec<Record> {
+        match *self {
+            Wanted::At(at) => all.into_iter().rfind(|record| record.since <= at).into_iter().collect(),
+            Wanted::Newest { last, since } => {
+                all.retain(|record| since.is_none_or(|since| record.decision.at >= since));
+                all.split_off(all.len().saturating_sub(last))
+            }
+        }
+    }
+}
+
+/// What the API server said, without the debris around it.
+fn plain(error: anyhow::Error) -> anyhow::Error {
+    match error.downcast::<kube::Error>() {
+        Ok(kube::Error::Api(status)) => anyhow::anyhow!(status.message.clone()),
+        Ok(error) => error.into(),
+        Err(error) => error,
+    }
 }
 
 async fn client(options: &Why) -> Result<Client> {
@@ -59,19 +101,11 @@ async fn client(options: &Why) -> Result<Client> {
     Ok(Client::try_from(config)?)
 }
 
-async fn fetch(client: &Client, namespace: &str, kind: &str, name: &str, options: &Why) -> Result<Vec<Record>> {
-    let mut query = vec![("kind", kind.to_owned()), ("name", name.to_owned())];
-    if let Some(since) = &options.since {
-        query.push(("since", since_time(since)?.to_string()));
-    }
-    if options.at.is_none() {
-        query.push(("last", options.last.to_string()));
-    }
-    let query: Vec<String> = query.iter().map(|(name, value)| format!("{name}={value}")).collect();
-    let path = format!("/apis/flyball.dev/v1alpha1/namespaces/{namespace}/decisions?{}", query.join("&"));
-    let request = http::Request::get(path).body(Vec::new())?;
-    let list: RecordList = client.request(request).await.context("cannot read the decisions")?;
-    Ok(list.items)
+async fn fetch(client: &Client, namespace: &str, kind: &str, name: &str) -> Result<Vec<Record>> {
+    let path = format!("/apis/flyball.dev/v1alpha1/namespaces/{namespace}/decisions?kind={kind}&name={name}");
+    let request = http::Request::get(path).body(Vec::new()).context("names cannot have blanks or control characters")?;
+    let list: Result<RecordList, kube::Error> = client.request(request).await;
+    Ok(list.map_err(|error| plain(error.into())).context("cannot read the decisions")?.items)
 }
 
 fn since_time(text: &str) -> Result<Time> {

@@ -22,7 +22,7 @@ use crate::cmd::demo::report::{Report, Second, Stretch};
 use crate::cmd::demo::screen::Screen;
 use crate::cmd::up::Stop;
 use crate::place::Place;
-use crate::world::{Temporary, World};
+use crate::world::{Doors, Temporary, World};
 
 /// Requests that the load sends, as on the course page.
 const URL: &str = "http://127.0.0.1:30100/predict";
@@ -40,13 +40,14 @@ const SCALE_IN_WITHIN: Duration = Duration::from_secs(480);
 const LOOK: Duration = Duration::from_millis(250);
 
 pub(crate) async fn run(options: Demo) -> Result<ExitCode> {
+    let doors = Doors::open(&options.world).await?;
     let temporary = Temporary::create()?;
     let place = Place::new(temporary.path(), None)?;
     crate::log::to_file(&place.own_log())?;
     let mut stop = Stop::listen()?;
     let mut screen = Screen::new(options.output == DemoOutput::Text);
     screen.say("starting a Kubernetes API, a node and an autoscaler on this machine");
-    let world = World::start(&place, false, &options.world).await?;
+    let world = World::start(&place, false, doors, &options.world).await?;
     let announced = place.announce()?;
     for notice in &world.notices {
         screen.say(notice);

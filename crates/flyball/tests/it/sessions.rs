@@ -1,0 +1,53 @@
+//! The transcripts, each against a world of its own.
+
+use crate::transcript::check;
+use crate::world::{World, has_seed, installed, node_port};
+
+#[test]
+fn command_line() {
+    check("command-line", None);
+}
+
+#[test]
+fn page() {
+    if has_seed() && installed(&["kubectl", "curl"]) {
+        let _port = node_port();
+        check("page", Some(&World::up(&[])));
+    }
+}
+
+#[test]
+fn workloads() {
+    in_a_world("workloads");
+}
+
+#[test]
+fn rollouts() {
+    in_a_world("rollouts");
+}
+
+#[test]
+fn reading() {
+    in_a_world("reading");
+}
+
+#[test]
+fn why() {
+    in_a_world("why");
+}
+
+#[test]
+fn wrong_manifests() {
+    in_a_world("wrong-manifests");
+}
+
+#[test]
+fn failing_pods() {
+    in_a_world("failing-pods");
+}
+
+fn in_a_world(transcript: &str) {
+    if installed(&["kubectl", "curl"]) {
+        check(transcript, Some(&World::up(&[])));
+    }
+}
