@@ -1,12 +1,9 @@
-//! Opens a connection: name, TCP, proxy, TLS; and notes on it when the last byte of a request was written.
+//! Opens a connection: name, TCP, proxy, TLS.
 
 use std::{
     io,
     pin::Pin,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::Arc,
     task::{Context, Poll},
     time::{Duration, Instant},
 };
@@ -16,120 +13,119 @@ use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf},
     net::TcpStream,
 };
-use tokio_rustls::{TlsConnector, rustls};
+use tokio_rustls::{
+    TlsConnector,
+    client::TlsStream,
+    rustls::{self, pki_types::ServerName},
+};
 
 use crate::plan::Target;
 
 /// Longest answer of a proxy to CONNECT: more is not a proxy.
 const MAX_CONNECT_BYTES: usize = 16 << 10;
 
-/// Either kind of stream, as one type.
-pub(crate) trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
-impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
-
-/// A stream that notes the time of its last write, in nanoseconds after `epoch`.
-pub(crate) struct Timed {
-    inner: Box<dyn Stream>,
-    epoch: Instant,
-    last_write: Arc<AtomicU64>,
+/// A connection in the clear or over TLS.
+pub(crate) enum Stream {
+    Plain(TcpStream),
+    Tls(Box<TlsStream<TcpStream>>),
 }
 
-impl Timed {
-    pub(crate) fn new(inner: Box<dyn Stream>, epoch: Instant, last_write: Arc<AtomicU64>) -> Self {
-        Timed { inner, epoch, last_write }
-    }
-
-    fn note(&self, result: &Poll<io::Result<usize>>) {
-        if matches!(result, Poll::Ready(Ok(_))) {
-            self.last_write.store(self.epoch.elapsed().as_nanos() as u64, Ordering::Relaxed);
+/// The one stream behind `$self`, as `$inner`, in `$then`.
+macro_rules! inner {
+    ($self:ident, $inner:ident => $then:expr) => {
+        match $self.get_mut() {
+            Stream::Plain(stream) => {
+                let $inner = Pin::new(stream);
+                $then
+            }
+            Stream::Tls(stream) => {
+                let $inner = Pin::new(stream);
+                $then
+            }
         }
+    };
+}
+
+impl AsyncRead for Stream {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        inner!(self, stream => stream.poll_read(cx, buf))
     }
 }
 
-impl AsyncRead for Timed {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.inner).poll_read(cx, buf)
+impl AsyncWrite for Stream {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        inner!(self, stream => stream.poll_write(cx, buf))
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        inner!(self, stream => stream.poll_flush(cx))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        inner!(self, stream => stream.poll_shutdown(cx))
     }
 }
 
-impl AsyncWrite for Timed {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        let result = Pin::new(&mut self.inner).poll_write(cx, buf);
-        self.note(&result);
-        result
+/// Where connections go: scheme, host and port.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Origin {
+    pub(crate) https: bool,
+    pub(crate) host: String,
+    pub(crate) port: u16,
+}
+
+impl Origin {
+    /// The server of a URI; the port by its scheme if it names none.
+    pub(crate) fn of(uri: &Uri) -> Origin {
+        let https = uri.scheme_str() == Some("https");
+        let port = uri.port_u16().unwrap_or(if https { 443 } else { 80 });
+        Origin { https, host: uri.host().unwrap_or_default().trim_matches(['[', ']']).to_owned(), port }
     }
 
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bufs: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        let result = Pin::new(&mut self.inner).poll_write_vectored(cx, bufs);
-        self.note(&result);
-        result
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.inner.is_write_vectored()
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.inner).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.inner).poll_shutdown(cx)
+    fn address(&self) -> String {
+        let Origin { host, port, .. } = self;
+        if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") }
     }
 }
 
-/// Host and port of a URI; the port by its scheme if it names none.
-pub(crate) fn authority(uri: &Uri) -> (String, u16) {
-    let port = uri.port_u16().unwrap_or(if is_https(uri) { 443 } else { 80 });
-    (uri.host().unwrap_or_default().trim_matches(['[', ']']).to_owned(), port)
-}
-
-pub(crate) fn is_https(uri: &Uri) -> bool {
-    uri.scheme_str() == Some("https")
-}
-
-/// Connects to the server of `uri`. Returns the stream and how long the name look-up took.
+/// Connects to `origin`. Returns the stream and how long the name look-up took.
 pub(crate) async fn connect(
     target: &Target,
-    uri: &Uri,
+    origin: &Origin,
     tls: &TlsConnector,
-) -> Result<(Box<dyn Stream>, Duration), String> {
-    let (host, port) = authority(uri);
+) -> Result<(Stream, Duration), String> {
     let started = Instant::now();
-    let wanted = target.proxy.clone().unwrap_or_else(|| join(&host, port));
+    let wanted = target.proxy.clone().unwrap_or_else(|| origin.address());
     let addresses: Vec<_> =
-        tokio::net::lookup_host(&wanted).await.map_err(|e| format!("look up {wanted}: {e}"))?.collect();
+        tokio::net::lookup_host(&wanted).await.map_err(|e| format!("lookup {wanted}: {e}"))?.collect();
     let lookup = started.elapsed();
     let mut tcp = TcpStream::connect(&addresses[..]).await.map_err(|e| dial_error(&wanted, &e))?;
     tcp.set_nodelay(true).map_err(|e| dial_error(&wanted, &e))?;
-    if !is_https(uri) {
-        return Ok((Box::new(tcp), lookup));
+    if !origin.https {
+        return Ok((Stream::Plain(tcp), lookup));
     }
     if target.proxy.is_some() {
-        tunnel(&mut tcp, &join(&host, port)).await?;
+        tunnel(&mut tcp, &origin.address()).await?;
     }
-    let name =
-        rustls::pki_types::ServerName::try_from(host.clone()).map_err(|e| format!("TLS to {host}: {e}"))?;
-    let stream = tls.connect(name, tcp).await.map_err(|e| format!("TLS to {host}:{port}: {e}"))?;
-    Ok((Box::new(stream), lookup))
+    let failed = |why: String| format!("tls {}: {why}", origin.address());
+    let name = ServerName::try_from(origin.host.clone()).map_err(|e| failed(e.to_string()))?;
+    let stream = tls.connect(name, tcp).await.map_err(|e| failed(certificate_hint(&e)))?;
+    Ok((Stream::Tls(Box::new(stream)), lookup))
 }
 
-fn join(host: &str, port: u16) -> String {
-    if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") }
+/// A TLS error, and what to do when the certificate is the trouble.
+fn certificate_hint(error: &io::Error) -> String {
+    let inner = error.get_ref().and_then(|e| e.downcast_ref::<rustls::Error>());
+    match inner {
+        Some(rustls::Error::InvalidCertificate(_)) => format!("{error}; -k accepts any certificate"),
+        _ => error.to_string(),
+    }
 }
 
 fn dial_error(address: &str, error: &io::Error) -> String {
     match error.kind() {
         io::ErrorKind::ConnectionRefused => {
-            format!("dial tcp {address}: connection refused; is the server running?")
+            format!("dial tcp {address}: connect: connection refused; is the server running?")
         }
         _ => format!("dial tcp {address}: {error}"),
     }
@@ -164,7 +160,7 @@ pub(crate) fn tls(target: &Target) -> Result<TlsConnector, String> {
             .with_no_client_auth()
     } else {
         let mut roots = rustls::RootCertStore::empty();
-        if target.uri.scheme_str() == Some("https") || target.redirects {
+        if Origin::of(&target.uri).https || target.redirects {
             roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
         }
         builder.with_root_certificates(roots).with_no_client_auth()

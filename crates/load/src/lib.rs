@@ -8,11 +8,16 @@ mod args;
 mod client;
 mod command;
 mod connect;
+mod deadline;
+mod framing;
 mod go_duration;
+mod http1;
+mod http2;
 mod plan;
 mod progress;
 mod record;
 mod report;
+mod request;
 mod run;
 
 pub use args::{Args, Output, normalize_args};

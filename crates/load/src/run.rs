@@ -19,6 +19,7 @@ use crate::{
     client::{Client, Shared},
     connect::tls,
     record::Recorder,
+    request::Outgoing,
 };
 
 /// A running load seen from outside: look at it, or stop it. Clones are the same run.
@@ -70,7 +71,7 @@ pub async fn run(plan: Plan, handle: &Handle) -> Result<Report, PlanError> {
     let tls = tls(&plan.target).map_err(|problem| PlanError(vec![problem]))?;
     let epoch = Instant::now();
     let run = Arc::new(Run {
-        client: Arc::new(Shared { target: plan.target, tls, epoch }),
+        client: Arc::new(Shared { first: Outgoing::first(&plan.target), target: plan.target, tls, epoch }),
         handle: handle.clone(),
         idle: Mutex::default(),
         in_flight: AtomicU64::new(0),
