@@ -101,7 +101,7 @@ impl World {
             Ok(_) => true,
             Err(why) => {
                 notices.push(format!(
-                    "network namespaces are refused ({why}): pods share this machine's network and get their ports by $PORT"
+                    "network namespaces are refused ({why}): pods share this machine's network, get their ports by $PORT, and what they start may outlive a killed node"
                 ));
                 false
             }

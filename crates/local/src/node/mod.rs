@@ -11,6 +11,7 @@ pub(crate) mod machine;
 pub(crate) mod network;
 mod pod;
 mod probe;
+mod resume;
 mod run;
 mod server;
 mod state;

@@ -20,7 +20,7 @@ use tokio_util::sync::CancellationToken;
 use super::network::{PodNetwork, Way};
 use super::state::{ContainerState, PodState, Run, status};
 use super::volumes::{self, Volumes};
-use super::{Node, run};
+use super::{Node, resume, run};
 use crate::cluster::{Key, Severity, reference};
 use crate::container::cgroup::Group;
 use crate::container::limits::Limits;
@@ -69,7 +69,7 @@ pub(crate) struct Live {
 impl PodContext {
     pub(crate) fn new(node: Node, pod: Arc<Pod>) -> Self {
         let mut state = PodState::new(&pod);
-        run::carry_over(&pod, &mut state);
+        resume::carry_over(&pod, &mut state);
         let count = state.init.len() + state.containers.len();
         PodContext {
             node,

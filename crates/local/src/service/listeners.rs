@@ -118,10 +118,15 @@ impl Proxies {
                     proxy.listeners.insert(address, (port, task));
                 }
                 Err(e) => {
-                    let message = format!(
-                        "cannot listen on {address}: {e}; stop what uses it or choose another port (tried again every {} s)",
-                        TAKEN_RETRY.as_secs()
-                    );
+                    let remedy = match e.kind() {
+                        std::io::ErrorKind::PermissionDenied => {
+                            "ports below 1024 need root, or a lower net.ipv4.ip_unprivileged_port_start"
+                        }
+                        _ => "stop what uses it or choose another port",
+                    };
+                    let seconds = TAKEN_RETRY.as_secs();
+                    let message =
+                        format!("cannot listen on {address}: {e}; {remedy} (tried again every {seconds} s)");
                     let about = reference(service);
                     self.cluster.recorder.record(
                         &about,

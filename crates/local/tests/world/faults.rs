@@ -99,12 +99,6 @@ async fn a_pod_that_does_not_fit_waits_for_room() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_port_that_is_taken_is_an_event_and_is_tried_again() {
     let mut world = TestWorld::start().await;
-    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let port = taken.local_addr().unwrap().port();
-    if !(30000..32768).contains(&port) {
-        // a port of the range that NodePorts are taken from, free a moment ago
-        drop(taken);
-    }
     let (taken, port) = (30000..32768u16)
         .rev()
         .find_map(|port| Some((std::net::TcpListener::bind(("127.0.0.1", port)).ok()?, port)))
@@ -140,6 +134,9 @@ async fn a_world_that_stops_brings_everything_back() {
 #[ignore = "started by another test"]
 async fn world_to_be_killed() {
     let world = TestWorld::start().await;
+    if world.lacks("namespaces") {
+        return;
+    }
     world.create::<Pod>(pod("orphan", json!({"args": ["-c", "sleep 1000 & exec sleep 1000"]}))).await;
     world.until_ready("orphan", 1).await;
     println!("world is up");
@@ -148,7 +145,9 @@ async fn world_to_be_killed() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn nothing_survives_a_killed_world() {
+    let dir = tempfile::tempdir().unwrap();
     let mut child = tokio::process::Command::new(std::env::current_exe().unwrap())
+        .env("TMPDIR", dir.path()) // what it can't clean up itself goes with this test
         .args(["--exact", "faults::world_to_be_killed", "--ignored", "--nocapture"])
         .stdout(Stdio::piped())
         .kill_on_drop(true)
@@ -157,13 +156,16 @@ async fn nothing_survives_a_killed_world() {
     let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
     let up = async {
         while let Some(line) = lines.next_line().await.unwrap() {
-            if line.contains("world is up") {
-                return;
+            if line.contains("world is up") || line.contains("skipped") {
+                return line.contains("world is up");
             }
         }
         panic!("the world did not come up");
     };
-    tokio::time::timeout(PATIENCE, up).await.unwrap();
+    if !tokio::time::timeout(PATIENCE, up).await.unwrap() {
+        println!("skipped: namespaces are refused");
+        return;
+    }
     let parent = child.id().unwrap();
     let descendants = descendants(parent);
     assert!(descendants.len() >= 3, "sandbox, init and container: {descendants:?}");
@@ -173,6 +175,7 @@ async fn nothing_survives_a_killed_world() {
         .collect();
     kill_process(Pid::from_raw(parent as i32).unwrap(), Signal::KILL).unwrap();
     for handle in handles {
+        #[expect(deprecated, reason = "an `OwnedFd` stays open as long as it is registered")]
         let handle = AsyncFd::new(handle).unwrap();
         let _ =
             tokio::time::timeout(PATIENCE, handle.readable()).await.expect("it dies with its world").unwrap();

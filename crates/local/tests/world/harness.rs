@@ -258,7 +258,7 @@ pub(crate) fn deployment(name: &str, replicas: i32) -> Value {
 }
 
 pub(crate) fn service(name: &str) -> Value {
-    json!({"metadata": {"name": name}, "spec": {"selector": {"app": name}, "ports": [{"port": 80, "targetPort": 8000}]}})
+    json!({"metadata": {"name": name}, "spec": {"selector": {"app": name}, "ports": [{"port": 8080, "targetPort": 8000}]}})
 }
 
 /// One connection to an HTTP server, kept.

@@ -60,7 +60,7 @@ async fn no_request_is_lost_while_scaling_and_updating() {
     world.create::<Service>(service("busy")).await;
     world.create::<Deployment>(deployment("busy", 1)).await;
     world.until_ready("busy", 1).await;
-    let address = format!("{}:80", world.cluster_ip("busy").await);
+    let address = format!("{}:8080", world.cluster_ip("busy").await);
     let load = Load::start(&address, 16);
     world.patch::<Deployment>("busy", json!({"spec": {"replicas": 5}})).await;
     world.until_ready("busy", 5).await;
@@ -100,7 +100,7 @@ async fn a_request_waits_for_the_first_pod() {
     let mut world = TestWorld::start().await;
     world.create::<Service>(service("idle")).await;
     world.create::<Deployment>(deployment("idle", 0)).await;
-    let address = format!("{}:80", world.cluster_ip("idle").await);
+    let address = format!("{}:8080", world.cluster_ip("idle").await);
     let request = tokio::spawn(async move {
         let mut client = loop {
             match HttpClient::connect(&address).await {
