@@ -61,6 +61,7 @@ async fn no_request_is_lost_while_scaling_and_updating() {
     world.create::<Deployment>(deployment("busy", 1)).await;
     world.until_ready("busy", 1).await;
     let address = format!("{}:8080", world.cluster_ip("busy").await);
+    let began = Instant::now();
     let load = Load::start(&address, 16);
     world.patch::<Deployment>("busy", json!({"spec": {"replicas": 5}})).await;
     world.until_ready("busy", 5).await;
@@ -84,7 +85,7 @@ async fn no_request_is_lost_while_scaling_and_updating() {
     world.patch::<Deployment>("busy", json!({"spec": {"replicas": 1}})).await;
     world.until_ready("busy", 1).await;
     let (answered, lost) = load.stop().await;
-    println!("{answered} requests answered");
+    println!("{answered} requests answered in {:?}", began.elapsed());
     assert!(lost.is_empty(), "{} of {} lost: {:?}", lost.len(), answered, lost.first());
     let (_, metrics) = world.kubelet("/metrics").await;
     assert!(
