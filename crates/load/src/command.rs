@@ -71,7 +71,7 @@ fn print(output: Output, report: &Report) -> ExitCode {
         }
     );
     if report.unfinished > 0 {
-        eprintln!("{} requests were in flight at the end and are not counted", report.unfinished);
+        eprintln!("{} requests had no answer when the run ended, and are not counted", report.unfinished);
     }
     if report.succeeded() {
         return ExitCode::SUCCESS;

@@ -8,7 +8,7 @@ use base64::Engine as _;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri, header};
 
-use crate::Args;
+use crate::{Args, pace::count_before};
 
 /// Largest request body: it is held once in memory, and shared by all requests.
 pub const MAX_BODY_BYTES: u64 = 64 << 20;
@@ -92,7 +92,7 @@ pub enum Load {
 pub enum Until {
     /// After so many requests are answered or failed.
     Requests(u64),
-    /// After so long; requests in flight are given up.
+    /// After so long. Requests in flight then are waited for, but no longer than [`DRAIN_MAX`](crate::DRAIN_MAX).
     Elapsed(Duration),
 }
 
@@ -106,16 +106,11 @@ pub struct Phase {
 }
 
 impl Phase {
-    /// When request `index` (from 0) of an open rate is due, counted from the phase's start.
-    pub(crate) fn due(index: u64, rate: f64) -> Duration {
-        Duration::from_secs_f64(index as f64 / rate)
-    }
-
     /// How many requests the phase sends at most.
     pub(crate) fn limit(&self) -> u64 {
         match (self.until, self.load) {
             (Until::Requests(count), _) => count,
-            (Until::Elapsed(length), Load::Open { rate }) => (length.as_secs_f64() * rate).ceil() as u64,
+            (Until::Elapsed(length), Load::Open { rate }) => count_before(length, rate),
             (Until::Elapsed(_), Load::Closed { .. }) => u64::MAX,
         }
     }

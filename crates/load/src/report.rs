@@ -22,7 +22,7 @@ pub struct Report {
     pub total: f64,
     /// Requests answered, whatever the status.
     pub answered: u64,
-    /// Requests given up when the run ended; they count nowhere else.
+    /// Requests that had no answer a moment after the end ([`DRAIN_MAX`](crate::DRAIN_MAX)); they count nowhere else.
     pub unfinished: u64,
     /// Requests per second, answered and failed.
     pub requests_per_second: f64,
@@ -57,8 +57,8 @@ impl Report {
             unfinished: recorder.unfinished,
             requests_per_second: requests as f64 / total.as_secs_f64().max(1e-9),
             latency: recorder.total,
-            percentiles: percentiles(&recorder.latency),
-            service_percentiles: percentiles(&recorder.service),
+            percentiles: percentiles(&recorder.latency, recorder.total.slowest),
+            service_percentiles: percentiles(&recorder.service, recorder.total.slowest),
             details: PARTS.into_iter().zip(recorder.parts).collect(),
             bytes: recorder.bytes,
             statuses: recorder.statuses.clone(),
@@ -91,8 +91,10 @@ impl Report {
             writeln!(out, "  Total data:\t{} bytes", self.bytes)?;
             writeln!(out, "  Size/request:\t{} bytes", self.bytes / self.answered.max(1))?;
         }
-        if self.answered > 0 {
-            self.write_latencies(out)?;
+        self.write_latencies(out)?;
+        writeln!(out, "\nStatus code distribution:")?;
+        for (status, count) in &self.statuses {
+            writeln!(out, "  [{status}]\t{count} responses")?;
         }
         if self.errors.is_empty() {
             writeln!(out, "\n")?;
@@ -105,17 +107,18 @@ impl Report {
         writeln!(out)
     }
 
+    /// hey's three middle parts; their headings stand alone when nothing was answered.
     fn write_latencies(&self, out: &mut String) -> std::fmt::Result {
         writeln!(out, "\nResponse time histogram:")?;
-        let rows = self.rows();
+        let rows = if self.answered > 0 { &self.rows()[..] } else { &[] };
         let most = rows.iter().map(|row| row.1).max().unwrap_or(0).max(1);
-        for (mark, count) in rows {
+        for &(mark, count) in rows {
             let bar = "■".repeat(((count * BAR * 2 + most) / (most * 2)) as usize);
             writeln!(out, "  {mark:.3} [{count}]\t|{bar}")?;
         }
         writeln!(out, "\n\nLatency distribution:")?;
-        for p in PERCENTILES {
-            writeln!(out, "  {p}% in {:.4} secs", quantile(&self.histogram, p))?;
+        for p in PERCENTILES.into_iter().filter(|_| self.answered > 0) {
+            writeln!(out, "  {p}% in {:.4} secs", quantile(&self.histogram, p, self.latency.slowest))?;
         }
         writeln!(out, "\nDetails (average, fastest, slowest):")?;
         for name in PARTS {
@@ -125,10 +128,6 @@ impl Report {
                 "  {name}:\t{:.4} secs, {:.4} secs, {:.4} secs",
                 part.average, part.fastest, part.slowest
             )?;
-        }
-        writeln!(out, "\nStatus code distribution:")?;
-        for (status, count) in &self.statuses {
-            writeln!(out, "  [{status}]\t{count} responses")?;
         }
         Ok(())
     }
@@ -165,33 +164,74 @@ impl Report {
     }
 }
 
-fn percentiles(histogram: &Histogram<u64>) -> BTreeMap<String, f64> {
-    PERCENTILES.into_iter().map(|p| (format!("p{p}"), quantile(histogram, p))).collect()
+fn percentiles(histogram: &Histogram<u64>, slowest: f64) -> BTreeMap<String, f64> {
+    PERCENTILES.into_iter().map(|p| (format!("p{p}"), quantile(histogram, p, slowest))).collect()
 }
 
-fn quantile(histogram: &Histogram<u64>, percent: u32) -> f64 {
-    histogram.value_at_quantile(f64::from(percent) / 100.0) as f64 / 1e6
+/// In seconds. The histogram gives the upper end of a bucket, which may be above all there was.
+fn quantile(histogram: &Histogram<u64>, percent: u32, slowest: f64) -> f64 {
+    (histogram.value_at_quantile(f64::from(percent) / 100.0) as f64 / 1e6).min(slowest)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    #[test]
-    fn summary_is_heys() {
+    /// A report of two seconds with ten answers of 2 to 20 ms, or none, and so many errors.
+    fn report(answers: u64, bytes: u64, errors: u64) -> Report {
         let now = std::time::Instant::now();
         let mut recorder = Recorder::new(now, true);
-        for ms in 1..=10 {
+        for ms in 1..=answers {
             let latency = Duration::from_millis(2 * ms);
-            recorder.record(
-                now,
-                Ok(Sample { latency, wait: latency, status: 200, bytes: 7, ..Sample::default() }),
-            );
+            let sample = Sample { latency, wait: latency, status: 200, bytes, ..Sample::default() };
+            recorder.record(now, Ok(sample));
         }
-        recorder.record(now, Err("Get \"http://a/\": 100% refused".into()));
-        let report = Report::new(&mut recorder, Duration::from_secs(2));
-        assert_eq!(report.text(), include_str!("report/summary.txt"));
-        assert_eq!(report.csv().lines().nth(1), Some("0.0020,0.0000,0.0000,0.0000,0.0020,0.0000,200,0.0000"));
-        assert_eq!(report.rows().iter().map(|row| row.1).sum::<u64>(), 10);
+        for _ in 0..errors {
+            recorder.record(now, Err("Get \"http://a/\": 100% refused".into()));
+        }
+        Report::new(&mut recorder, Duration::from_secs(2))
+    }
+
+    #[test]
+    fn summary_is_heys() {
+        assert_eq!(report(10, 7, 1).text(), include_str!("report/summary.txt"));
+        assert_eq!(report(0, 0, 3).text(), include_str!("report/summary_failed.txt"));
+        let (head, tail) =
+            ("  Requests/sec:\t5.0000\n  \n\nResponse time", "\n  [200]\t10 responses\n\n\n\n");
+        let text = report(10, 0, 0).text();
+        assert!(text.contains(head) && text.ends_with(tail), "{text}");
+    }
+
+    #[test]
+    fn every_answer_is_in_one_row() {
+        for answers in [1, 2, 10, 1000] {
+            let rows = report(answers, 0, 0).rows();
+            assert_eq!(rows.iter().map(|row| row.1).sum::<u64>(), answers);
+        }
+    }
+
+    #[test]
+    fn csv_has_heys_columns() {
+        let csv = report(2, 0, 1).csv();
+        assert_eq!(csv.lines().count(), 3);
+        assert_eq!(csv.lines().nth(1), Some("0.0020,0.0000,0.0000,0.0000,0.0020,0.0000,200,0.0000"));
+    }
+
+    #[test]
+    fn json_says_the_same() {
+        let json: serde_json::Value = serde_json::from_str(&report(10, 7, 1).json()).unwrap();
+        for (pointer, wanted) in [
+            ("/answered", serde_json::json!(10)),
+            ("/unfinished", 0.into()),
+            ("/requests_per_second", 5.5.into()),
+            ("/bytes", 70.into()),
+            ("/statuses/200", 10.into()),
+            ("/latency/slowest", 0.02.into()),
+            ("/percentiles/p99", 0.02.into()),
+            ("/details/resp wait/fastest", 0.002.into()),
+            ("/errors/Get \"http:~1~1a~1\": 100% refused", 1.into()),
+        ] {
+            assert_eq!(json.pointer(pointer), Some(&wanted), "{pointer} in {json}");
+        }
     }
 }

@@ -1,4 +1,7 @@
 //! Sends a plan: workers for a closed load, a clock for an open one, and an end that no server can put off.
+//!
+//! At the end of a phase no request starts any more, and those in flight are waited for as hey does, but not for long:
+//! what is not answered by then is reported apart, for it is neither an answer nor a failure.
 
 use std::{
     sync::{
@@ -11,16 +14,21 @@ use std::{
 use tokio::{
     sync::{Semaphore, watch},
     task::JoinSet,
-    time::{MissedTickBehavior, interval_at, sleep_until},
+    time::{Instant as Tick, sleep_until, timeout},
 };
 
 use crate::{
     Load, MAX_IN_FLIGHT, Phase, Plan, PlanError, Report, Stats, Until,
     client::{Client, Shared},
     connect::tls,
+    pace::{self, Pace},
     record::Recorder,
     request::Outgoing,
 };
+
+/// Longest wait for answers to requests in flight when a phase ends or is stopped: a healthy server answers within it,
+/// and a hung one costs no more.
+pub const DRAIN_MAX: Duration = Duration::from_secs(1);
 
 /// A running load seen from outside: look at it, or stop it. Clones are the same run.
 #[derive(Clone)]
@@ -43,7 +51,8 @@ impl Handle {
         self.lock().stats(Instant::now())
     }
 
-    /// Ends the run now; requests in flight are given up, and the report says how many.
+    /// Ends the run: no request starts any more, those in flight are waited for up to [`DRAIN_MAX`], and the report
+    /// says how many had no answer by then.
     pub fn stop(&self) {
         self.stop.send_replace(true);
     }
@@ -84,85 +93,109 @@ pub async fn run(plan: Plan, handle: &Handle) -> Result<Report, PlanError> {
     Ok(Report::new(&mut handle.lock(), epoch.elapsed()))
 }
 
+/// A phase under way.
+struct Course {
+    phase: Phase,
+    start: Tick,
+    /// Requests that may still be started; none when the phase is over.
+    left: AtomicU64,
+    run: Arc<Run>,
+}
+
 /// Plays one phase to its end; true when the run was stopped instead.
 async fn play(phase: Phase, run: &Arc<Run>) -> bool {
-    let deadline = match phase.until {
-        Until::Elapsed(length) => Some(tokio::time::Instant::now() + length),
-        Until::Requests(_) => None,
-    };
+    let left = AtomicU64::new(phase.limit());
+    let course = Arc::new(Course { phase, start: Tick::now(), left, run: run.clone() });
     let mut stop = run.handle.stop.subscribe();
     let mut tasks = JoinSet::new();
-    let work = async {
-        match phase.load {
-            Load::Closed { workers, rate } => start_workers(&mut tasks, phase.limit(), workers, rate, run),
-            Load::Open { rate } => send_at_rate(&mut tasks, phase.limit(), rate, run).await,
-        }
-        while tasks.join_next().await.is_some() {}
-        if let Some(deadline) = deadline {
-            sleep_until(deadline).await;
-        }
-    };
-    let over = async {
-        match deadline {
-            Some(deadline) => sleep_until(deadline).await,
-            None => std::future::pending().await,
-        }
-    };
     let stopped = tokio::select! {
         biased;
         _ = stop.wait_for(|stop| *stop) => true,
-        () = over => false,
-        () = work => false,
+        () = course.deadline() => false,
+        () = course.send_all(&mut tasks) => false,
     };
-    tasks.shutdown().await;
+    course.left.store(0, Ordering::Relaxed);
+    let drain = run.client.target.timeout.map_or(DRAIN_MAX, |limit| limit.min(DRAIN_MAX));
+    let ended = timeout(drain, async { while tasks.join_next().await.is_some() {} }).await;
+    if ended.is_err() {
+        tasks.shutdown().await;
+    }
     run.handle.lock().unfinished += run.in_flight.swap(0, Ordering::Relaxed);
     stopped
 }
 
-/// Starts workers that take requests from one shared count: all `limit` are sent, however they divide.
-fn start_workers(tasks: &mut JoinSet<()>, limit: u64, workers: usize, rate: Option<f64>, run: &Arc<Run>) {
-    let left = Arc::new(AtomicU64::new(limit));
-    for _ in 0..limit.min(workers as u64) {
-        tasks.spawn(work(left.clone(), rate, run.clone()));
-    }
-}
-
-async fn work(left: Arc<AtomicU64>, rate: Option<f64>, run: Arc<Run>) {
-    let mut client = Client::new(run.client.clone());
-    let mut ticks = rate.map(|rate| {
-        let period = Duration::from_secs_f64(1.0 / rate).max(Duration::from_nanos(1));
-        let mut ticks = interval_at(tokio::time::Instant::now() + period, period);
-        ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
-        ticks
-    });
-    while left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1)).is_ok() {
-        if let Some(ticks) = &mut ticks {
-            ticks.tick().await;
+impl Course {
+    async fn deadline(&self) {
+        match self.phase.until {
+            Until::Elapsed(length) => sleep_until(self.start + length).await,
+            Until::Requests(_) => std::future::pending().await,
         }
-        run.send(&mut client, None).await;
     }
-}
 
-/// Starts each request when it is due, and catches up at once with those that are late.
-///
-/// At [`MAX_IN_FLIGHT`] the next one waits; its latency counts from when it was due, so nothing is hidden.
-async fn send_at_rate(tasks: &mut JoinSet<()>, limit: u64, rate: f64, run: &Arc<Run>) {
-    let start = Instant::now();
-    let room = Arc::new(Semaphore::new(MAX_IN_FLIGHT));
-    for index in 0..limit {
-        let due = start + Phase::due(index, rate);
-        if due > Instant::now() {
-            sleep_until(due.into()).await;
+    /// Sends all requests of the phase, and stays for the rest of its time when they are fewer.
+    async fn send_all(self: &Arc<Self>, tasks: &mut JoinSet<()>) {
+        match self.phase.load {
+            Load::Closed { workers, rate } => {
+                for _ in 0..self.phase.limit().min(workers as u64) {
+                    tasks.spawn(self.clone().work(rate));
+                }
+            }
+            Load::Open { rate } => self.send_at_rate(tasks, rate).await,
         }
-        let Ok(permit) = room.clone().acquire_owned().await else { return };
-        let run = run.clone();
-        tasks.spawn(async move {
-            let mut client = run.idle().pop().unwrap_or_else(|| Client::new(run.client.clone()));
-            run.send(&mut client, Some(due)).await;
-            run.idle().push(client);
-            drop(permit);
-        });
-        while tasks.try_join_next().is_some() {}
+        while tasks.join_next().await.is_some() {}
+        if let Until::Elapsed(_) = self.phase.until {
+            self.deadline().await;
+        }
+    }
+
+    /// One worker. All take from one count, so all requests are sent however they divide.
+    async fn work(self: Arc<Self>, rate: Option<f64>) {
+        let mut client = Client::new(self.run.client.clone());
+        let mut pace = rate.map(Pace::new);
+        while self.left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1)).is_ok()
+        {
+            if let Some(pace) = &mut pace
+                && !self.wait_for_turn(pace).await
+            {
+                return;
+            }
+            self.run.send(&mut client, None).await;
+        }
+    }
+
+    /// Waits for a worker's next tick; false when the phase is over before it.
+    async fn wait_for_turn(&self, pace: &mut Pace) -> bool {
+        let due = pace.next(self.start.elapsed());
+        if matches!(self.phase.until, Until::Elapsed(length) if due > length) {
+            return false;
+        }
+        let mut stop = self.run.handle.stop.subscribe();
+        tokio::select! {
+            _ = stop.wait_for(|stop| *stop) => false,
+            () = sleep_until(self.start + due) => true,
+        }
+    }
+
+    /// Starts each request when it is due, and catches up at once with those that are late.
+    ///
+    /// At [`MAX_IN_FLIGHT`] the next one waits; its latency counts from when it was due, so nothing is hidden.
+    async fn send_at_rate(&self, tasks: &mut JoinSet<()>, rate: f64) {
+        let room = Arc::new(Semaphore::new(MAX_IN_FLIGHT));
+        for index in 0..self.phase.limit() {
+            let due = self.start + pace::due(index, rate);
+            if due > Tick::now() {
+                sleep_until(due).await;
+            }
+            let Ok(permit) = room.clone().acquire_owned().await else { return };
+            let run = self.run.clone();
+            tasks.spawn(async move {
+                let mut client = run.idle().pop().unwrap_or_else(|| Client::new(run.client.clone()));
+                run.send(&mut client, Some(due.into())).await;
+                run.idle().push(client);
+                drop(permit);
+            });
+            while tasks.try_join_next().is_some() {}
+        }
     }
 }
 
