@@ -155,4 +155,15 @@ mod tests {
             assert_eq!(got, wanted, "{given}");
         }
     }
+    proptest::proptest! {
+        #[test]
+        fn words_are_neither_lost_nor_made(words in proptest::collection::vec("-{0,3}[a-z2=-]{0,6}|.*", 0..8)) {
+            let out = normalize_args(words.clone());
+            proptest::prop_assert_eq!(out.len(), words.len());
+            for (before, after) in words.iter().zip(&out) {
+                proptest::prop_assert_eq!(before.trim_start_matches('-'), after.trim_start_matches('-'));
+            }
+            proptest::prop_assert_eq!(normalize_args(out.clone()), out);
+        }
+    }
 }

@@ -11,7 +11,7 @@ use tokio_rustls::TlsConnector;
 use crate::{
     connect::{Origin, connect},
     deadline::Deadline,
-    http1::{Answer, Failure, Http1},
+    http1::{Answer, Failure, Http1, NO_ANSWER},
     http2::Http2,
     plan::Target,
     record::Sample,
@@ -118,8 +118,8 @@ async fn attempt(
     Err(shared.first.failed(&format!("stopped after {MAX_REDIRECTS} redirects")))
 }
 
-/// One request and its answer, and when it was begun to be written. An idle connection that the server had closed in
-/// the meantime is nobody's failure: the request goes over a new one, as Go's client does it.
+/// One request and its answer, and when it was begun to be written. That a server closes an idle connection is nobody's
+/// failure: the request goes over a new one, unless it may have been acted on. Go's client does the same.
 async fn exchange(
     shared: &Shared,
     connection: &mut Option<Connection>,
@@ -139,7 +139,7 @@ async fn exchange(
         match wire.exchange(request).await {
             Ok(answer) => return Ok((answer, begun)),
             Err(Failure::Stale) if request.repeatable() => *connection = None,
-            Err(Failure::Stale) => return Err("the server closed the idle connection".into()),
+            Err(Failure::Stale) => return Err(NO_ANSWER.into()),
             Err(Failure::Failed(why)) => return Err(why),
         }
     }

@@ -25,6 +25,9 @@ const BUFFER_BYTES: usize = 4 << 10;
 /// Largest read buffer, and so the largest head of an answer; it grows for those who send much at a time.
 const MAX_BUFFER_BYTES: usize = 64 << 10;
 
+/// What is said of a connection that ends before an answer begins.
+pub(crate) const NO_ANSWER: &str = "the server closed the connection without an answer";
+
 /// A connection and what was read ahead on it.
 pub(crate) struct Http1 {
     stream: Stream,
@@ -51,7 +54,7 @@ pub(crate) struct Answer {
 /// Why there is no answer.
 #[derive(Debug)]
 pub(crate) enum Failure {
-    /// The server had closed the idle connection before it saw the request.
+    /// A connection that had served before was closed without an answer: perhaps before the request was seen.
     Stale,
     /// Anything else.
     Failed(String),
@@ -140,7 +143,7 @@ impl Http1 {
             }
             match poll_fn(|cx| self.poll_fill(cx)).await {
                 Ok(0) if self.unread.is_empty() => {
-                    return Err("the server closed the connection without an answer".into());
+                    return Err(NO_ANSWER.into());
                 }
                 Ok(0) => return Err("the server closed the connection in the answer's head".into()),
                 Ok(_) => {}

@@ -139,6 +139,8 @@ impl Plan {
         let method = Method::from_str(&args.method.to_uppercase())
             .map_err(|_| problems.push(format!("-m: {:?} is not an HTTP method", args.method)));
         let headers = headers(args, &mut problems);
+        let proxy =
+            args.proxy.as_deref().and_then(|text| parse_proxy(text).map_err(|p| problems.push(p)).ok());
         let (Ok(uri), Ok(method), true) = (uri, method, problems.is_empty()) else {
             return Err(PlanError(problems));
         };
@@ -148,7 +150,7 @@ impl Plan {
             headers,
             body,
             timeout: (!args.timeout.is_zero()).then_some(args.timeout),
-            proxy: args.proxy.clone(),
+            proxy,
             http2: args.h2,
             keep_alive: !args.disable_keepalive,
             redirects: !args.disable_redirects,
@@ -193,10 +195,28 @@ fn check_numbers(args: &Args, body_bytes: u64, problems: &mut Vec<String>) {
 }
 
 pub(crate) fn parse_url(url: &str) -> Result<Uri, String> {
-    let uri: Uri = url.parse().map_err(|e| format!("URL {url:?}: {e}; write it as http://host:port/path"))?;
-    match (uri.scheme_str(), uri.host()) {
-        (Some("http" | "https"), Some(host)) if !host.is_empty() => Ok(uri),
-        _ => Err(format!("URL {url:?}: no http:// or https:// and host; write it as http://host:port/path")),
+    let wrong = |why: &str| format!("URL {url:?}: {why}; write it as http://host:port/path");
+    let uri: Uri = url.parse().map_err(|e: http::uri::InvalidUri| wrong(&e.to_string()))?;
+    let authority = match (uri.scheme_str(), uri.authority()) {
+        (Some("http" | "https"), Some(authority)) if !authority.host().is_empty() => authority,
+        _ => return Err(wrong("no http:// or https:// and host")),
+    };
+    // What is no port reads as none, and would mean the scheme's.
+    let server = authority.as_str().rsplit('@').next().unwrap_or_default();
+    if authority.port().is_none() && server.len() > authority.host().len() + 1 {
+        return Err(wrong("the port is not a number up to 65535"));
+    }
+    Ok(uri)
+}
+
+/// host:port of a proxy, which hey wants as a URL though its help says host:port: both are taken.
+fn parse_proxy(text: &str) -> Result<String, String> {
+    let address = text.strip_prefix("http://").unwrap_or(text).trim_end_matches('/');
+    let wrong = || format!("-x {text:?}: write it as host:port of an HTTP proxy");
+    let authority: http::uri::Authority = address.parse().map_err(|_| wrong())?;
+    match (authority.host(), authority.port_u16(), address.contains('@')) {
+        ("", ..) | (_, None, _) | (.., true) => Err(wrong()),
+        _ => Ok(address.to_owned()),
     }
 }
 
@@ -238,4 +258,81 @@ fn headers(args: &Args, problems: &mut Vec<String>) -> HeaderMap {
 fn header_line(text: &str) -> Option<(HeaderName, HeaderValue)> {
     let (name, value) = text.split_once(':')?;
     Some((name.parse().ok()?, value.trim().parse().ok()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn urls() {
+        for (url, taken) in [
+            ("http://a", true),
+            ("https://a.b:1/x?y=%20#z", true),
+            ("http://[::1]:80/", true),
+            ("http://me:secret@a/", true),
+            ("HTTP://a", true),
+            ("a:80", false),
+            ("/x", false),
+            ("", false),
+            ("http://", false),
+            ("ftp://a", false),
+            ("http://a b", false),
+            ("http://a:99999", false),
+        ] {
+            assert_eq!(parse_url(url).is_ok(), taken, "{url:?}");
+        }
+    }
+
+    #[test]
+    fn proxies() {
+        for (text, wanted) in [
+            ("a:3128", Some("a:3128")),
+            ("http://a:3128/", Some("a:3128")),
+            ("[::1]:8", Some("[::1]:8")),
+            ("a", None),
+            (":80", None),
+            ("me@a:80", None),
+            ("https://a:1", None),
+            ("a:x", None),
+        ] {
+            assert_eq!(parse_proxy(text).ok().as_deref(), wanted, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn header_lines() {
+        for (text, wanted) in [
+            ("A: b", Some(("a", "b"))),
+            ("A:b:c ", Some(("a", "b:c"))),
+            ("A:", Some(("a", ""))),
+            ("nocolon", None),
+            (": b", None),
+            ("A B: c", None),
+            ("A: b\r\nC: d", None),
+        ] {
+            let got = header_line(text);
+            let got = got.as_ref().map(|(name, value)| (name.as_str(), value.to_str().unwrap()));
+            assert_eq!(got, wanted, "{text:?}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_text_panics(text in any::<String>()) {
+            let _ = (parse_url(&text), parse_proxy(&text), header_line(&text));
+        }
+
+        #[test]
+        fn what_is_taken_holds_no_line_break(url in "https?://[a-z]{1,3}[/?#:@ \\r\\n%a-z0-9]{0,20}", header in "[A-Za-z]{1,3}:[ \\r\\n\\ta-z]{0,9}") {
+            if let Ok(uri) = parse_url(&url) {
+                prop_assert!(!uri.to_string().contains(['\r', '\n', ' ']));
+            }
+            if let Some((_, value)) = header_line(&header) {
+                prop_assert!(!value.as_bytes().contains(&b'\n') && !value.as_bytes().contains(&b'\r'));
+            }
+        }
+    }
 }

@@ -3,7 +3,7 @@
 
 use std::{
     sync::{
-        Arc,
+        Arc, Mutex,
         atomic::{AtomicUsize, Ordering},
     },
     time::Duration,
@@ -12,9 +12,10 @@ use std::{
 use clap::Parser;
 use flyball_load::{Handle, Load, Phase, Plan, Report, Target, Until, normalize_args, run};
 use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
     net::TcpListener,
 };
+use tokio_rustls::rustls::{self, ServerConfig, pki_types::PrivateKeyDer};
 
 #[derive(Parser)]
 struct Cli {
@@ -30,36 +31,45 @@ fn plan(line: &[&str]) -> Result<Plan, String> {
     Plan::from_args(&cli.args, body.into()).map_err(|e| e.to_string())
 }
 
-/// Counts connections and requests; answers each with `answer`, or never when that is empty.
+/// How often a server was called.
 #[derive(Default)]
 struct Seen {
     connections: AtomicUsize,
     requests: AtomicUsize,
+    /// The last request's head.
+    last: Mutex<Option<String>>,
 }
 
+/// Answers each request with `answer`, or never when that is empty; closes after an answer that says so.
 async fn serve(answer: &'static str) -> (String, Arc<Seen>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}/", listener.local_addr().unwrap());
     let seen = Arc::new(Seen::default());
     let counts = seen.clone();
     tokio::spawn(async move {
-        while let Ok((mut socket, _)) = listener.accept().await {
+        while let Ok((socket, _)) = listener.accept().await {
             counts.connections.fetch_add(1, Ordering::SeqCst);
-            let counts = counts.clone();
-            tokio::spawn(async move {
-                let mut request = Vec::new();
-                while let Ok(byte) = socket.read_u8().await {
-                    request.push(byte);
-                    if request.ends_with(b"\r\n\r\n") {
-                        counts.requests.fetch_add(1, Ordering::SeqCst);
-                        request.clear();
-                        socket.write_all(answer.as_bytes()).await.unwrap();
-                    }
-                }
-            });
+            tokio::spawn(talk(socket, answer, counts.clone()));
         }
     });
     (url, seen)
+}
+
+async fn talk(mut socket: impl AsyncRead + AsyncWrite + Unpin, answer: &'static str, seen: Arc<Seen>) {
+    let mut request = Vec::new();
+    while let Ok(byte) = socket.read_u8().await {
+        request.push(byte);
+        if request.ends_with(b"\r\n\r\n") {
+            seen.requests.fetch_add(1, Ordering::SeqCst);
+            let _ = socket.write_all(answer.as_bytes()).await;
+            let closes = answer.contains("connection: close");
+            seen.last.lock().unwrap().replace(String::from_utf8(std::mem::take(&mut request)).unwrap());
+            if closes {
+                break;
+            }
+        }
+    }
+    let _ = socket.shutdown().await;
 }
 
 const OK: &str = "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nhi";
@@ -129,6 +139,201 @@ async fn a_hung_server_holds_up_neither_deadline_nor_stop() {
     };
     let (report, ()) = tokio::join!(run(plan, &handle), stop);
     assert_eq!(report.unwrap().unfinished, 5);
+}
+
+/// What one request comes to: its status and size, or a part of its error; and how many connections two of them take.
+#[tokio::test]
+async fn answers_of_all_kinds() {
+    for (answer, wanted, connections) in [
+        (OK, Ok((200, 2)), 1),
+        ("HTTP/1.1 103 Early Hints\r\n\r\nHTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nhi", Ok((200, 2)), 1),
+        ("HTTP/1.1 500 Oh\r\ntransfer-encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n", Ok((500, 3)), 1),
+        ("HTTP/1.1 200 OK\r\ncontent-length: 2\r\nconnection: close\r\n\r\nhi", Ok((200, 2)), 2),
+        ("HTTP/1.1 200 OK\r\nconnection: close\r\n\r\nto the end", Ok((200, 10)), 2),
+        ("HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nhi, and more", Ok((200, 2)), 2),
+        (
+            "HTTP/1.1 200 OK\r\ncontent-length: 9\r\nconnection: close\r\n\r\nhi",
+            Err("closed the connection after 2 bytes of the body"),
+            2,
+        ),
+        (
+            "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\nconnection: close\r\n\r\n3\r\na",
+            Err("closed the connection after 1 bytes of the body"),
+            2,
+        ),
+        ("HTTP/1.1 200 OK\r\nconnection: close", Err("closed the connection in the answer's head"), 2),
+        ("SSH-2.0 connection: close\r\n\r\n", Err("not an HTTP/1.1 answer"), 2),
+    ] {
+        let (url, seen) = serve(answer).await;
+        let report = send(&["-n", "2", "-c", "1"], &url).await;
+        match wanted {
+            Ok((status, bytes)) => {
+                assert_eq!((report.statuses.get(&status), report.bytes), (Some(&2), 2 * bytes), "{answer:?}");
+            }
+            Err(part) => {
+                let error = report.errors.keys().next().unwrap();
+                assert!(error.starts_with("Get \"http://") && error.contains(part), "{error} for {answer:?}");
+            }
+        }
+        assert_eq!(seen.connections.load(Ordering::SeqCst), connections, "{answer:?}");
+    }
+}
+
+/// A server may close an idle connection at any time. What is seen before the next request costs nothing but a new
+/// connection; what comes too late costs a GET the same, and a POST its answer, for it may have been acted on.
+#[tokio::test]
+async fn connections_closed_while_idle() {
+    for (requests_read, method, pace, answered) in
+        [(1, "GET", "100", 4), (1, "POST", "100", 4), (2, "GET", "0", 4), (2, "POST", "0", 2)]
+    {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}/", listener.local_addr().unwrap());
+        tokio::spawn(async move {
+            while let Ok((mut socket, _)) = listener.accept().await {
+                let mut request = [0; 4096];
+                assert!(socket.read(&mut request).await.unwrap() > 0);
+                socket.write_all(OK.as_bytes()).await.unwrap();
+                if requests_read == 2 {
+                    let _ = socket.read(&mut request).await;
+                }
+            }
+        });
+        let report = send(&["-n", "4", "-c", "1", "-q", pace, "-m", method], &url).await;
+        assert_eq!(report.answered, answered, "{method} {requests_read} {:?}", report.errors);
+        let named = |error: &String| error.contains("closed the connection without an answer");
+        assert!(report.errors.keys().all(named), "{:?}", report.errors);
+    }
+}
+
+#[tokio::test]
+async fn a_large_body_and_an_early_answer() {
+    let (url, seen) = serve("HTTP/1.1 413 Too Large\r\ncontent-length: 0\r\n\r\n").await;
+    let mut target = Target::get(&url).unwrap();
+    target.method = http::Method::POST;
+    target.body = vec![b'x'; 16 << 20].into();
+    let phase = Phase { load: Load::Closed { workers: 1, rate: None }, until: Until::Requests(2) };
+    let plan = Plan { target, phases: vec![phase], keep_samples: false };
+    let handle = Handle::new(&plan);
+    let report = run(plan, &handle).await.unwrap();
+    assert_eq!((report.statuses.get(&413), report.errors.len()), (Some(&2), 0), "{:?}", report.errors);
+    assert_eq!(seen.connections.load(Ordering::SeqCst), 2);
+}
+
+#[tokio::test]
+async fn a_healthy_server_loses_no_request_at_the_end() {
+    let (url, seen) = serve(OK).await;
+    let report = send(&["-z", "200ms", "-c", "20"], &url).await;
+    assert_eq!((report.unfinished, report.errors.len()), (0, 0));
+    assert_eq!(report.answered as usize, seen.requests.load(Ordering::SeqCst));
+}
+
+#[tokio::test]
+async fn a_rate_sends_what_is_due_and_no_more() {
+    for (line, wanted) in [
+        (&["-z", "200ms", "-q", "20", "-c", "3"][..], 12),
+        (&["-z", "100ms", "-q", "5", "-c", "3"], 0),
+        (&["-z", "200ms", "--rate", "100"], 20),
+    ] {
+        let (url, _) = serve(OK).await;
+        let report = send(line, &url).await;
+        assert_eq!((report.answered, report.unfinished), (wanted, 0), "{line:?}");
+    }
+}
+
+#[tokio::test]
+async fn proxies_get_the_whole_url() {
+    let (url, seen) = serve(OK).await;
+    let proxy = url.trim_start_matches("http://").trim_end_matches('/');
+    let report = send(&["-n", "1", "-c", "1", "-x", proxy], "http://far.example:81/x?y").await;
+    assert_eq!(report.answered, 1, "{:?}", report.errors);
+    let request = seen.last.lock().unwrap().clone().unwrap();
+    assert!(
+        request.starts_with("GET http://far.example:81/x?y HTTP/1.1\r\nhost: far.example:81\r\n"),
+        "{request}"
+    );
+}
+
+/// A server with a certificate that only it has signed.
+async fn serve_tls() -> (String, Arc<Seen>) {
+    let signed = rcgen::generate_simple_self_signed(vec!["localhost".into()]).unwrap();
+    let key = PrivateKeyDer::try_from(signed.signing_key.serialize_der()).unwrap();
+    let config = ServerConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(vec![signed.cert.der().clone()], key)
+        .unwrap();
+    let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(config));
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let seen = Arc::new(Seen::default());
+    let counts = seen.clone();
+    tokio::spawn(async move {
+        while let Ok((socket, _)) = listener.accept().await {
+            counts.connections.fetch_add(1, Ordering::SeqCst);
+            if let Ok(stream) = acceptor.accept(socket).await {
+                tokio::spawn(talk(stream, OK, counts.clone()));
+            }
+        }
+    });
+    (format!("https://localhost:{port}/"), seen)
+}
+
+#[tokio::test]
+async fn tls_certificates_are_verified_unless_told_otherwise() {
+    let (url, seen) = serve_tls().await;
+    let report = send(&["-n", "1", "-c", "1"], &url).await;
+    let error = report.errors.keys().next().unwrap();
+    assert!(error.contains("tls localhost:") && error.contains("-k accepts any certificate"), "{error}");
+    assert_eq!(seen.requests.load(Ordering::SeqCst), 0);
+
+    let report = send(&["-n", "4", "-c", "1", "-k"], &url).await;
+    assert_eq!((report.answered, report.bytes), (4, 8), "{:?}", report.errors);
+    assert_eq!(seen.connections.load(Ordering::SeqCst), 2);
+}
+
+/// A proxy that opens tunnels carries TLS; one that refuses says why.
+#[tokio::test]
+async fn tls_through_a_proxy() {
+    let (url, _) = serve_tls().await;
+    let to = url.trim_start_matches("https://").trim_end_matches('/').to_owned();
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let proxy = listener.local_addr().unwrap().to_string();
+    tokio::spawn(async move {
+        let (mut near, _) = listener.accept().await.unwrap();
+        let mut request = Vec::new();
+        while !request.ends_with(b"\r\n\r\n") {
+            request.push(near.read_u8().await.unwrap());
+        }
+        assert!(request.starts_with(format!("CONNECT {to} HTTP/1.1\r\n").as_bytes()));
+        let mut far = tokio::net::TcpStream::connect(&to).await.unwrap();
+        near.write_all(b"HTTP/1.1 200 Connection established\r\n\r\n").await.unwrap();
+        let _ = tokio::io::copy_bidirectional(&mut near, &mut far).await;
+    });
+    let report = send(&["-n", "2", "-c", "1", "-k", "-x", &proxy], &url).await;
+    assert_eq!(report.answered, 2, "{:?}", report.errors);
+
+    let (refusing, _) = serve("HTTP/1.1 403 Forbidden\r\n\r\n").await;
+    let report = send(&["-n", "1", "-c", "1", "-k", "-x", &refusing], &url).await;
+    assert!(report.errors.keys().next().unwrap().contains("HTTP/1.1 403 Forbidden"), "{:?}", report.errors);
+}
+
+#[tokio::test]
+async fn http2_in_the_clear() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}/x", listener.local_addr().unwrap());
+    tokio::spawn(async move {
+        while let Ok((socket, _)) = listener.accept().await {
+            let answer = hyper::service::service_fn(async |request: http::Request<hyper::body::Incoming>| {
+                let body = http_body_util::Full::new(bytes::Bytes::from(request.uri().path().to_owned()));
+                Ok::<_, std::convert::Infallible>(http::Response::new(body))
+            });
+            let connection = hyper::server::conn::http2::Builder::new(hyper_util::rt::TokioExecutor::new());
+            tokio::spawn(connection.serve_connection(hyper_util::rt::TokioIo::new(socket), answer));
+        }
+    });
+    let report = send(&["-n", "6", "-c", "2", "-h2"], &url).await;
+    assert_eq!((report.statuses.get(&200), report.bytes), (Some(&6), 12), "{:?}", report.errors);
 }
 
 #[tokio::test]
