@@ -57,7 +57,8 @@ pub(crate) fn step(
     }
     let activity = Activity {
         state,
-        failing: proposals.iter().any(Proposal::is_unavailable),
+        // Without pods there is nothing that could have the metric; that is no failure of the trigger.
+        failing: proposals.iter().any(|p| p.is_unavailable() && !(current == 0 && p.is_missing())),
         fallback: proposals.iter().any(|p| matches!(p.reason, Reason::FallbackExists { .. })),
         last_active: memory.last_active,
     };

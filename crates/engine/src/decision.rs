@@ -82,6 +82,7 @@ impl fmt::Display for Step {
 
 /// The stages, in their order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Stage {
     /// Each metric says how many replicas it needs; the highest wins.
     Recommend,

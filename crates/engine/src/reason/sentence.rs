@@ -87,15 +87,15 @@ impl fmt::Display for Reason {
             }
             Self::ScaleDownStabilized { highest, seen_at, window } => write!(
                 f,
-                "{} were recommended at {seen_at}, which counts for {} until {}",
-                count(*highest, "replica"),
+                "{} recommended at {seen_at}, which counts for {} until {}",
+                were(*highest),
                 Seconds(*window),
                 *seen_at + *window
             ),
             Self::ScaleUpStabilized { lowest, seen_at, window } => write!(
                 f,
-                "only {} were recommended at {seen_at}, which counts for {} until {}",
-                count(*lowest, "replica"),
+                "only {} recommended at {seen_at}, which counts for {} until {}",
+                were(*lowest),
                 Seconds(*window),
                 *seen_at + *window
             ),
@@ -213,4 +213,9 @@ impl fmt::Display for Seconds {
 /// A ratio as a percentage with at most one decimal.
 fn percent(ratio: f64) -> f64 {
     (ratio * 1000.0).round() / 10.0
+}
+
+fn were(replicas: u32) -> String {
+    let verb = if replicas == 1 { "was" } else { "were" };
+    format!("{} {verb}", count(replicas, "replica"))
 }

@@ -106,4 +106,10 @@ impl Proposal {
     pub fn is_unavailable(&self) -> bool {
         matches!(self.reason, Reason::MetricUnavailable(_))
     }
+
+    /// The metric can't be used because there is no such series, or none any more.
+    pub fn is_missing(&self) -> bool {
+        let Reason::MetricUnavailable(unavailable) = &self.reason else { return false };
+        matches!(unavailable.cause, Cause::NotRead | Cause::Missing(_) | Cause::Stale { .. })
+    }
 }
