@@ -30,30 +30,16 @@ impl World {
 
     /// Starts a world on the state that `folder` holds.
     pub(crate) fn up_in(folder: TempDir, arguments: &[&str]) -> World {
-        let said = File::create(folder.path().join("stderr")).expect("a file");
-        let mut process = up_command(&folder, arguments).stderr(said).stdout(Stdio::piped()).spawn().expect("it starts");
-        let stdout = BufReader::new(process.stdout.take().expect("it is piped"));
-        let mut prometheus = String::new();
-        for line in stdout.lines().map_while(Result::ok) {
-            if let Some(url) = line.trim().strip_prefix("Prometheus API") {
-                prometheus = url.trim().to_owned();
-            }
-            if line.starts_with("Ctrl-C") {
-                return World { process, folder, prometheus };
-            }
-        }
-        let said = std::fs::read_to_string(folder.path().join("stderr")).unwrap_or_default();
-        panic!("flyball up ended: {said}");
+        let stderr = File::create(folder.path().join("stderr")).expect("a file");
+        let (process, greeting) = start(up_command(&folder, arguments).stderr(stderr));
+        let url = greeting.lines().find_map(|line| line.trim().strip_prefix("Prometheus API"));
+        let prometheus = url.expect("up says where the Prometheus API is").trim().to_owned();
+        World { process, folder, prometheus }
     }
 
     /// Tries to start a second world on this one's state; it must end by itself.
     pub(crate) fn up_beside(&self) -> Output {
         up_command(&self.folder, &[]).output().expect("it runs")
-    }
-
-    /// The base URL of the Prometheus API.
-    pub(crate) fn prometheus(&self) -> &str {
-        &self.prometheus
     }
 
     /// What the program wrote to its standard error, and the autoscaler's last lines.
@@ -124,6 +110,12 @@ impl World {
         std::mem::replace(&mut self.folder, tempfile::tempdir().expect("a folder"))
     }
 
+    /// Stops the program politely, and gives the state back.
+    pub(crate) fn stop(mut self) -> TempDir {
+        stop(&mut self.process);
+        std::mem::replace(&mut self.folder, tempfile::tempdir().expect("a folder"))
+    }
+
     /// Processes of the machine that were started for this world's pods.
     pub(crate) fn pod_processes(&self) -> Vec<u32> {
         descendants(self.process.id())
@@ -132,18 +124,43 @@ impl World {
 
 impl Drop for World {
     fn drop(&mut self) {
-        // A polite end first: the world removes its pods, cgroups and addresses itself.
-        let _ = Command::new("kill").arg(self.process.id().to_string()).stderr(Stdio::null()).status();
-        let deadline = Instant::now() + PATIENCE;
-        while Instant::now() < deadline {
-            if !matches!(self.process.try_wait(), Ok(None)) {
-                return;
-            }
-            std::thread::sleep(LOOK);
-        }
-        let _ = self.process.kill();
-        let _ = self.process.wait();
+        stop(&mut self.process);
     }
+}
+
+/// Starts a world, and reads its greeting to the end.
+fn start(command: &mut Command) -> (Child, String) {
+    let mut process = command.stdout(Stdio::piped()).spawn().expect("flyball starts");
+    let stdout = BufReader::new(process.stdout.take().expect("it is piped"));
+    let mut greeting = String::new();
+    for line in stdout.lines().map_while(Result::ok) {
+        greeting.push_str(&line);
+        greeting.push('\n');
+        if line.starts_with("Ctrl-C") {
+            return (process, greeting);
+        }
+    }
+    panic!("flyball up ended: {greeting}");
+}
+
+/// Asks the world to end, so that it removes its pods, cgroups and addresses itself, and waits for that.
+fn stop(process: &mut Child) {
+    let _ = Command::new("kill").arg(process.id().to_string()).stderr(Stdio::null()).status();
+    let deadline = Instant::now() + PATIENCE;
+    while matches!(process.try_wait(), Ok(None)) {
+        if Instant::now() > deadline {
+            let _ = process.kill();
+            let _ = process.wait();
+            return;
+        }
+        std::thread::sleep(LOOK);
+    }
+}
+
+/// Starts a world of its own making, and stops it once it is up.
+pub(crate) fn start_and_stop(command: &mut Command) {
+    let (mut process, _) = start(command);
+    stop(&mut process);
 }
 
 fn up_command(folder: &TempDir, arguments: &[&str]) -> Command {

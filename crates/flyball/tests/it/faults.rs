@@ -1,0 +1,146 @@
+//! What goes wrong around the world: killed, started twice, ports taken, memory gone.
+
+use std::net::TcpListener;
+use std::process::Command;
+
+use crate::world::{self, FLYBALL, World, eventually, installed, runs, text};
+
+const WEB: &str = include_str!("manifests/web.yaml");
+/// Objects written just before the kill.
+const OBJECTS: usize = 20;
+
+#[test]
+fn a_killed_world_leaves_no_process_and_loses_nothing() {
+    if !installed(&["kubectl"]) {
+        return;
+    }
+    let world = World::up(&[]);
+    world.apply(WEB);
+    world.kubectl(&["rollout", "status", "deploy/web", "--timeout=60s"]);
+    let names: Vec<String> = (0..OBJECTS).map(|number| format!("acknowledged-{number}")).collect();
+    for name in &names {
+        world.kubectl(&["create", "configmap", name]);
+    }
+    let processes = world.pod_processes();
+    assert!(processes.len() >= 2, "two pods run as processes below the world's: {processes:?}");
+
+    let folder = world.kill();
+    eventually("all pods ended with the world", || !processes.iter().any(|process| runs(*process)));
+    let world = World::up_in(folder, &[]);
+    let found = world.kubectl(&["get", "configmaps", "-o", "name"]);
+    for name in &names {
+        assert!(found.lines().any(|line| line == format!("configmap/{name}")), "{name} is lost: {found}");
+    }
+    // The objects of before say "Running"; the pods must do so in truth.
+    let address = world.service("web");
+    eventually("the Service answers again", || {
+        crate::http::request(&address, "GET", "/health", "").is_ok_and(|(status, _)| status == 200)
+    });
+    world.kubectl_until(&["get", "deploy", "web", "--no-headers"], |row| row.contains(" 2/2 "));
+}
+
+#[test]
+fn a_stopped_world_leaves_no_process_and_comes_back() {
+    if !installed(&["kubectl"]) {
+        return;
+    }
+    let world = World::up(&[]);
+    world.apply(WEB);
+    world.kubectl(&["rollout", "status", "deploy/web", "--timeout=60s"]);
+    let processes = world.pod_processes();
+    let folder = world.stop();
+    assert!(!processes.iter().any(|process| runs(*process)), "a pod outlived the world");
+    let world = World::up_in(folder, &[]);
+    world.kubectl_until(&["get", "deploy", "web", "--no-headers"], |row| row.contains(" 2/2 "));
+    world.kubectl_until(&["get", "pods", "--no-headers"], |rows| {
+        rows.lines().count() == 2 && rows.lines().all(|row| row.contains(" 1/1 "))
+    });
+}
+
+#[test]
+fn a_state_folder_has_one_world() {
+    let world = World::up(&[]);
+    let second = world.up_beside();
+    let said = text(&second.stderr);
+    assert_eq!(second.status.code(), Some(1), "{said}");
+    assert!(said.contains("is in use by another process"), "{said}");
+    if installed(&["kubectl"]) {
+        world.kubectl(&["get", "nodes"]);
+    }
+}
+
+#[test]
+fn a_taken_port_is_named() {
+    let taken = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let port = taken.local_addr().expect("it is bound").port().to_string();
+    for (flag, other) in [("--port", "--prometheus-port"), ("--prometheus-port", "--port")] {
+        let output = Command::new(FLYBALL).args(["up", "--ephemeral", flag, &port, other, "0"]).output();
+        let output = output.expect("flyball runs");
+        let said = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{said}");
+        assert!(said.contains(&format!("cannot listen on 127.0.0.1:{port}")) && said.contains(flag), "{said}");
+    }
+}
+
+#[test]
+fn a_taken_node_port_is_named_and_the_rest_goes_on() {
+    if !installed(&["kubectl"]) {
+        return;
+    }
+    let world = World::up(&[]);
+    world.apply(WEB);
+    let taken = (30_200..32_000).find_map(|port| TcpListener::bind(("127.0.0.1", port)).ok()).expect("a port");
+    let port = taken.local_addr().expect("it is bound").port();
+    let patch = format!(r#"{{"spec":{{"type":"NodePort","ports":[{{"port":8000,"name":"web","nodePort":{port}}}]}}}}"#);
+    world.kubectl(&["patch", "service", "web", "-p", &patch]);
+    world.kubectl_until(&["get", "events", "--field-selector", "involvedObject.kind=Service"], |events| {
+        events.contains("Warning") && events.contains(&port.to_string())
+    });
+    let address = world.service("web");
+    eventually("the Service answers on its own address", || {
+        crate::http::request(&address, "GET", "/health", "").is_ok_and(|(status, _)| status == 200)
+    });
+    drop(taken);
+    eventually("the node port answers once it is free", || {
+        crate::http::request(&format!("127.0.0.1:{port}"), "GET", "/health", "").is_ok_and(|(status, _)| status == 200)
+    });
+}
+
+#[test]
+fn a_pod_that_wants_too_much_memory_is_killed_and_says_so() {
+    if !installed(&["kubectl"]) {
+        return;
+    }
+    let world = World::up(&[]);
+    if world.said().contains("cgroup") {
+        eprintln!("skipped: no cgroup is writable");
+        return;
+    }
+    world.apply(
+        r#"
+apiVersion: v1
+kind: Pod
+metadata: {name: greedy}
+spec:
+  terminationGracePeriodSeconds: 1
+  containers:
+  - name: c
+    image: webmakaka/house-price-model
+    command: [sh, -c, "a=x; while :; do a=$a$a; done"]
+    resources: {limits: {memory: 32Mi}}
+"#,
+    );
+    let reason = "jsonpath={.status.containerStatuses[0].lastState.terminated.reason}";
+    world.kubectl_until(&["get", "pod", "greedy", "-o", reason], |reason| reason == "OOMKilled");
+}
+
+#[test]
+fn an_ephemeral_world_leaves_nothing() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut up = Command::new(FLYBALL);
+    up.args(["up", "--ephemeral", "--port", "0", "--prometheus-port", "0"]).env("TMPDIR", folder.path());
+    world::start_and_stop(up.env("XDG_STATE_HOME", folder.path().join("home")));
+    let left: Vec<_> = std::fs::read_dir(folder.path()).expect("it is ours").flatten().collect();
+    let left: Vec<_> = left.iter().map(std::fs::DirEntry::file_name).filter(|name| name != "home").collect();
+    assert!(left.is_empty(), "{left:?}");
+}
