@@ -47,10 +47,15 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
             anyhow::bail!(error)
         }
         Command::Completion { shell } => {
-            clap_complete::generate(shell, &mut Cli::command(), "flyball", &mut std::io::stdout());
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Cli::command(), "flyball", &mut script);
+            output::line(String::from_utf8_lossy(&script).trim_end());
             Ok(ExitCode::SUCCESS)
         }
-        Command::FollowLog { file } => cmd::follow_log::run(&file).map(|()| ExitCode::SUCCESS),
+        Command::FollowLog { file } => {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+            runtime.block_on(cmd::follow_log::run(&file)).map(|()| ExitCode::SUCCESS)
+        }
         Command::Kubeconfig(options) => cmd::kubeconfig::run(options).map(|()| ExitCode::SUCCESS),
         Command::Train(options) => cmd::train::run(options).map(|()| ExitCode::SUCCESS),
         Command::Load(options) => Ok(flyball_load::execute(&options)),

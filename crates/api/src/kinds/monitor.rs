@@ -136,9 +136,11 @@ pub struct EndpointSettings {
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub params: BTreeMap<String, Vec<String>>,
     /// The time between two scrapes, such as 15s.
+    #[serde(default)]
     #[schemars(schema_with = "duration")]
     pub interval: Option<String>,
     /// The time a scrape may take; no longer than the interval.
+    #[serde(default)]
     #[schemars(schema_with = "duration")]
     pub scrape_timeout: Option<String>,
     /// Whether labels in the scraped data win over those of the target.

@@ -57,7 +57,8 @@ pub fn hpa_status(
         set_condition(&mut conditions, kind, condition.status, condition.reason, message, &now);
     }
     let unusable = matches!(recommendation(decision), Some(Reason::MetricUnavailable(_)));
-    let desired = previous.filter(|_| unusable).map(|status| status.desired_replicas);
+    let kept = unusable && !decision.rescales();
+    let desired = previous.filter(|_| kept).map(|status| status.desired_replicas);
     HorizontalPodAutoscalerStatus {
         conditions: Some(conditions),
         current_metrics: Some(current_metrics(spec, decision)),

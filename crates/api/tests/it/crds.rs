@@ -179,3 +179,35 @@ fn a_scaled_job_has_the_schema_of_a_job() {
     let limits = job.pointer(container).unwrap().pointer("/properties/limits/additionalProperties").unwrap();
     assert_eq!(limits["x-kubernetes-int-or-string"], true);
 }
+
+/// Every `required` of the schema as `path: names`, so that a field that becomes required by accident shows.
+fn required(schema: &Value, path: &str, found: &mut Vec<String>) {
+    let names = strings(&schema["required"]);
+    if !names.is_empty() {
+        found.push(format!("{path}: {names}"));
+    }
+    for (name, property) in schema["properties"].as_object().into_iter().flatten() {
+        required(property, &format!("{path}.{name}"), found);
+    }
+    if schema["items"].is_object() {
+        required(&schema["items"], &format!("{path}[]"), found);
+    }
+}
+
+#[test]
+fn monitors_require_only_what_prometheus_operator_requires() {
+    for definition in definitions() {
+        let kind = definition["spec"]["names"]["kind"].as_str().unwrap().to_owned();
+        if !kind.ends_with("Monitor") {
+            continue;
+        }
+        let mut found = Vec::new();
+        required(&definition["spec"]["versions"][0]["schema"]["openAPIV3Schema"], &kind, &mut found);
+        let settings = ["interval", "scrapeTimeout", "path", "port", "jobLabel", "status"];
+        for line in found.iter().filter(|line| line.starts_with(&format!("{kind}.spec"))) {
+            let names: Vec<&str> = line.split(": ").nth(1).unwrap().split(',').collect();
+            assert!(settings.iter().all(|setting| !names.contains(setting)), "{line}");
+        }
+        assert!(found.iter().any(|line| line.starts_with(&format!("{kind}.spec: ")) && line.contains("selector")), "{found:?}");
+    }
+}

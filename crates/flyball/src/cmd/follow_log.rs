@@ -8,11 +8,15 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
+use tokio::signal::unix::{SignalKind, signal};
 
 /// How often the file is looked at.
 const LOOK: Duration = Duration::from_millis(500);
 
-pub(crate) fn run(path: &Path) -> Result<()> {
+/// Prints until it is asked to stop. As the first process of its PID namespace it must ask for the signal itself: the
+/// kernel gives such a process no signal that it does not handle.
+pub(crate) async fn run(path: &Path) -> Result<()> {
+    let mut terminate = signal(SignalKind::terminate())?;
     let mut file = File::open(path).with_context(|| format!("cannot read `{}`", path.display()))?;
     let mut text = Vec::new();
     loop {
@@ -23,7 +27,10 @@ pub(crate) fn run(path: &Path) -> Result<()> {
             file = next;
             continue;
         }
-        std::thread::sleep(LOOK);
+        tokio::select! {
+            _ = terminate.recv() => return Ok(()),
+            () = tokio::time::sleep(LOOK) => {}
+        }
     }
 }
 
