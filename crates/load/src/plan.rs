@@ -7,6 +7,7 @@ use std::{str::FromStr, time::Duration};
 use base64::Engine as _;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri, header};
+use percent_encoding::percent_decode_str;
 
 use crate::{Args, pace::count_before};
 
@@ -50,13 +51,14 @@ pub struct Target {
 }
 
 impl Target {
-    /// A GET of `url` with hey's defaults.
+    /// A GET of `url` with hey's defaults, without the credentials that the URL may hold.
     ///
     /// # Errors
     /// When the URL is not an absolute http or https one.
     pub fn get(url: &str) -> Result<Self, PlanError> {
+        let (uri, _) = parse_url(url).map_err(|problem| PlanError(vec![problem]))?;
         Ok(Target {
-            uri: parse_url(url).map_err(|problem| PlanError(vec![problem]))?,
+            uri,
             method: Method::GET,
             headers: HeaderMap::new(),
             body: Bytes::new(),
@@ -138,7 +140,8 @@ impl Plan {
         let uri = parse_url(&args.url).map_err(|p| problems.push(p));
         let method = Method::from_str(&args.method.to_uppercase())
             .map_err(|_| problems.push(format!("-m: {:?} is not an HTTP method", args.method)));
-        let headers = headers(args, &mut problems);
+        let (uri, userinfo) = uri.map_or_else(|()| (Err(()), None), |(uri, userinfo)| (Ok(uri), userinfo));
+        let headers = headers(args, userinfo, &mut problems);
         let proxy =
             args.proxy.as_deref().and_then(|text| parse_proxy(text).map_err(|p| problems.push(p)).ok());
         let (Ok(uri), Ok(method), true) = (uri, method, problems.is_empty()) else {
@@ -194,19 +197,29 @@ fn check_numbers(args: &Args, body_bytes: u64, problems: &mut Vec<String>) {
     require(args.headers.len() <= MAX_HEADERS, format!("-H: more than {MAX_HEADERS} headers"));
 }
 
-pub(crate) fn parse_url(url: &str) -> Result<Uri, String> {
+/// Takes a URL apart: where it leads, and the `user:password` it holds, which no message may repeat.
+pub(crate) fn parse_url(url: &str) -> Result<(Uri, Option<String>), String> {
     let wrong = |why: &str| format!("URL {url:?}: {why}; write it as http://host:port/path");
     let uri: Uri = url.parse().map_err(|e: http::uri::InvalidUri| wrong(&e.to_string()))?;
     let authority = match (uri.scheme_str(), uri.authority()) {
         (Some("http" | "https"), Some(authority)) if !authority.host().is_empty() => authority,
         _ => return Err(wrong("no http:// or https:// and host")),
     };
+    let (userinfo, server) = match authority.as_str().rsplit_once('@') {
+        Some((userinfo, server)) => (Some(userinfo), server),
+        None => (None, authority.as_str()),
+    };
     // What is no port reads as none, and would mean the scheme's.
-    let server = authority.as_str().rsplit('@').next().unwrap_or_default();
     if authority.port().is_none() && server.len() > authority.host().len() + 1 {
         return Err(wrong("the port is not a number up to 65535"));
     }
-    Ok(uri)
+    let Some(userinfo) = userinfo else { return Ok((uri, None)) };
+    let credentials =
+        percent_decode_str(userinfo).decode_utf8().map_err(|e| wrong(&e.to_string()))?.into_owned();
+    let server = server.parse().map_err(|e: http::uri::InvalidUri| wrong(&e.to_string()))?;
+    let mut parts = uri.into_parts();
+    parts.authority = Some(server);
+    Ok((Uri::from_parts(parts).map_err(|e| wrong(&e.to_string()))?, Some(credentials)))
 }
 
 /// host:port of a proxy, which hey wants as a URL though its help says host:port: both are taken.
@@ -220,14 +233,14 @@ fn parse_proxy(text: &str) -> Result<String, String> {
     }
 }
 
-fn headers(args: &Args, problems: &mut Vec<String>) -> HeaderMap {
+fn headers(args: &Args, userinfo: Option<String>, problems: &mut Vec<String>) -> HeaderMap {
     let mut map = HeaderMap::new();
     let agent = match &args.user_agent {
         Some(agent) => format!("{agent} flyball/{}", env!("CARGO_PKG_VERSION")),
         None => format!("flyball/{}", env!("CARGO_PKG_VERSION")),
     };
-    let auth =
-        args.auth.as_ref().map(|a| format!("Basic {}", base64::engine::general_purpose::STANDARD.encode(a)));
+    let auth = args.auth.clone().or_else(|| userinfo.map(|u| if u.contains(':') { u } else { u + ":" }));
+    let auth = auth.map(|a| format!("Basic {}", base64::engine::general_purpose::STANDARD.encode(a)));
     if args.auth.as_ref().is_some_and(|a| !a.contains(':')) {
         problems.push("-a: no colon; write it as user:password".into());
     }
@@ -251,6 +264,9 @@ fn headers(args: &Args, problems: &mut Vec<String>) -> HeaderMap {
             Some((name, value)) => drop(map.insert(name, value)),
             None => problems.push(format!("-H number {}: write it as \"Name: value\"", index + 1)),
         }
+    }
+    if let Some(secret) = map.get_mut(header::AUTHORIZATION) {
+        secret.set_sensitive(true);
     }
     map
 }
@@ -283,6 +299,18 @@ mod tests {
             ("http://a:99999", false),
         ] {
             assert_eq!(parse_url(url).is_ok(), taken, "{url:?}");
+        }
+    }
+
+    #[test]
+    fn credentials_leave_the_url() {
+        for (url, server, credentials) in [
+            ("http://me:p%40ss@a:1/x?y@z", "http://a:1/x?y@z", Some("me:p@ss")),
+            ("https://me@a", "https://a/", Some("me")),
+            ("http://a/@", "http://a/@", None),
+        ] {
+            let (uri, got) = parse_url(url).unwrap();
+            assert_eq!((uri.to_string().as_str(), got.as_deref()), (server, credentials), "{url}");
         }
     }
 
@@ -327,7 +355,7 @@ mod tests {
 
         #[test]
         fn what_is_taken_holds_no_line_break(url in "https?://[a-z]{1,3}[/?#:@ \\r\\n%a-z0-9]{0,20}", header in "[A-Za-z]{1,3}:[ \\r\\n\\ta-z]{0,9}") {
-            if let Ok(uri) = parse_url(&url) {
+            if let Ok((uri, _)) = parse_url(&url) {
                 prop_assert!(!uri.to_string().contains(['\r', '\n', ' ']));
             }
             if let Some((_, value)) = header_line(&header) {

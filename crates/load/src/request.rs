@@ -96,7 +96,7 @@ impl Outgoing {
 
     /// Host and port as the URL writes them.
     fn host(&self) -> &str {
-        self.uri.authority().map_or("", |a| a.as_str().rsplit('@').next().unwrap_or_default())
+        self.uri.authority().map_or("", |a| a.as_str())
     }
 
     /// The request's bytes, in the parts to write.
@@ -151,7 +151,7 @@ fn resolve(base: &Uri, location: &[u8]) -> Result<Uri, String> {
         _ if to.split(['/', '?']).next().is_some_and(|first| first.contains(':')) => to.to_owned(),
         _ => format!("{origin}{directory}{to}"),
     };
-    parse_url(&absolute).map_err(|e| format!("Location: {e}"))
+    parse_url(&absolute).map(|(uri, _)| uri).map_err(|e| format!("Location: {e}"))
 }
 
 #[cfg(test)]

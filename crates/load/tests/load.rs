@@ -372,9 +372,24 @@ fn the_pages_lines() {
 }
 
 #[test]
+fn credentials_come_from_the_flag_or_the_url() {
+    for (line, wanted) in [
+        (&["-a", "me:secret", "http://a/"][..], "Basic bWU6c2VjcmV0"),
+        (&["http://me:secret@a/"], "Basic bWU6c2VjcmV0"),
+        (&["-a", "me:secret", "http://you:other@a/"], "Basic bWU6c2VjcmV0"),
+        (&["http://me@a/"], "Basic bWU6"),
+    ] {
+        let plan = plan(line).unwrap();
+        assert_eq!(plan.target.headers["authorization"], wanted, "{line:?}");
+        assert!(!format!("{plan:?}").contains("bWU6") && plan.target.uri == "http://a/", "{line:?}");
+    }
+}
+
+#[test]
 fn all_problems_at_once() {
-    let problems = plan(&["-c", "0", "-H", "nocolon", "-a", "nobody", "-m", "A B", "here"]).unwrap_err();
-    for part in ["-c: must be", "-H number 1", "-a: no colon", "-m: ", "URL \"here\""] {
+    let problems =
+        plan(&["-c", "0", "-H", "nocolon", "-a", "nobody", "-m", "A B", "-x", "proxy", "here"]).unwrap_err();
+    for part in ["-c: must be", "-H number 1", "-a: no colon", "-m: ", "-x \"proxy\"", "URL \"here\""] {
         assert!(problems.contains(part), "{part} in {problems}");
     }
 }
