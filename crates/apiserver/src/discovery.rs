@@ -6,7 +6,7 @@ use crate::kinds::{Kind, Registry, group_version};
 use crate::server::{Aggregated, Inner};
 
 /// The Kubernetes version whose API this is.
-const VERSION: (&str, &str, &str) = ("1", "37", "v1.37.0");
+pub(crate) const VERSION: (&str, &str, &str) = ("1", "37", "v1.37.0");
 
 /// A discovery document.
 pub(crate) struct Document {

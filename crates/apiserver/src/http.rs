@@ -99,6 +99,11 @@ fn plain(server: &Arc<Inner>, path: &str, request: &Request) -> Option<Result<Re
         response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
         return Some(Ok(response));
     }
+    if trimmed == "/openapi/v2" {
+        let mut response = Response::new(HttpBody::from(openapi::v2()));
+        response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(openapi::V2_TYPE));
+        return Some(Ok(response));
+    }
     if let Some(document) = openapi::serve(server, trimmed) {
         return Some(document.map(|document| json(StatusCode::OK, document)));
     }

@@ -9,12 +9,36 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use serde_json::{Map, Value, json};
 
 use crate::crd;
+use crate::discovery::VERSION;
 use crate::kinds::Kind;
 use crate::schema::{ListType, builtin};
 use crate::server::Inner;
 use crate::status::{Failure, Result};
 
-/// The document at a path under `/openapi`; `None` for other paths.
+/// The media type under which client-go asks for OpenAPI v2 and accepts nothing else.
+pub(crate) const V2_TYPE: &str = "application/com.github.proto-openapi.spec.v2.v1.0+protobuf";
+
+/// OpenAPI v2 without a single definition: a gnostic `Document` with `swagger` (1) and `info` (2: title, version).
+///
+/// kubectl falls back to it for kinds that v3 does not know, and gives up with a wrong reason where it is missing;
+/// that a kind is not in it is what it has to learn.
+pub(crate) fn v2() -> Vec<u8> {
+    let info = [text(1, "Kubernetes"), text(2, VERSION.2)].concat();
+    [text(1, "2.0"), field(2, &info)].concat()
+}
+
+fn text(number: u8, text: &str) -> Vec<u8> {
+    field(number, text.as_bytes())
+}
+
+/// A length-delimited field of protobuf; of less than 128 bytes, as all here are.
+fn field(number: u8, bytes: &[u8]) -> Vec<u8> {
+    let mut field = vec![number << 3 | 2, bytes.len() as u8];
+    field.extend(bytes);
+    field
+}
+
+/// The document at a path under `/openapi/v3`; `None` for other paths.
 pub(crate) fn serve(server: &Inner, path: &str) -> Option<Result<String>> {
     let rest = path.strip_prefix("/openapi")?;
     if rest == "/v3" {
@@ -77,7 +101,7 @@ fn document(server: &Inner, group: &str, version: &str) -> Option<Value> {
     }
     Some(json!({
         "openapi": "3.0.0",
-        "info": {"title": "Kubernetes", "version": "v1.37.0"},
+        "info": {"title": "Kubernetes", "version": VERSION.2},
         "paths": paths,
         "components": {"schemas": schemas},
     }))

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use axum::body::Body;
 use axum::extract::Request;
 use axum::response::Response;
+use http::StatusCode;
 use serde_json::{Value, json};
 
 use super::Call;
@@ -15,6 +16,9 @@ use crate::object::{self, list, set, text};
 use crate::request::Target;
 use crate::server::Inner;
 use crate::status::{Failure, Result};
+
+/// What is read of a kubelet's refusal; a sentence (Kubernetes reads no more than this either).
+const REFUSAL_BYTES_MAX: usize = 16 << 10;
 
 /// GET of a pod's log, answered by the kubelet of its node.
 pub(crate) async fn log(call: &Call<'_>, query: &str) -> Result<Response> {
@@ -31,7 +35,21 @@ pub(crate) async fn log(call: &Call<'_>, query: &str) -> Result<Response> {
         pairs().filter(|(key, _)| *key != "container").map(|(key, value)| format!("{key}={value}")).collect();
     let uri = format!("/containerLogs/{}/{}/{container}?{}", call.namespace, call.name, query.join("&"));
     let request = Request::get(uri).body(Body::empty()).map_err(Failure::internal)?;
-    Ok(forward(kubelet, request).await)
+    let response = forward(kubelet, request).await;
+    if response.status().is_success() { Ok(response) } else { Err(refused(call, response).await) }
+}
+
+/// The kubelet refuses in plain words; a client of the API is given them as a `Status`
+/// (`registry/generic/rest/response_checker.go`).
+async fn refused(call: &Call<'_>, response: Response) -> Failure {
+    let code = response.status();
+    let body = axum::body::to_bytes(response.into_body(), REFUSAL_BYTES_MAX).await.unwrap_or_default();
+    let message = String::from_utf8_lossy(&body).trim().to_owned();
+    match code {
+        StatusCode::BAD_REQUEST => Failure::bad_request(message),
+        StatusCode::NOT_FOUND => Failure::not_found(&call.kind, &call.name),
+        _ => Failure::internal(message),
+    }
 }
 
 fn unreachable(node: &str) -> Failure {

@@ -131,6 +131,8 @@ async fn kubectl_works() {
     kubectl.check("api-resources", "", &["deployments deploy apps/v1 true Deployment"]).await;
     kubectl.check("explain deployment.spec.replicas", "", &["FIELD: replicas <integer>"]).await;
     kubectl.check("get --raw /healthz", "", &["ok"]).await;
+    let (code, text) = kubectl.run("apply -f -", &manifest.replace("\"Deployment\"", "\"Deploymen\"")).await;
+    assert!(code == 1 && text.contains("no matches for kind \"Deploymen\" in version \"apps/v1\""), "{text}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

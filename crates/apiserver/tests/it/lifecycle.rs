@@ -123,6 +123,12 @@ async fn logs_and_proxies_reach_the_kubelet() {
     assert_eq!((code, &status["message"]), (400, &json!("container x is not valid for pod p")));
     let (_, text) = get(&server, "/api/v1/nodes/here/proxy/metrics/resource?a=b").await;
     assert_eq!(text, "/metrics/resource?a=b");
+
+    let none = "previous terminated container \"c\" in pod \"p\" not found";
+    let refuse = move || async move { (http::StatusCode::BAD_REQUEST, none) };
+    server.register_kubelet("here", axum::Router::new().fallback(refuse));
+    let (code, status) = get(&server, &format!("{PODS}/p/log?previous=true")).await;
+    assert_eq!((code, &status["reason"], &status["message"]), (400, &json!("BadRequest"), &json!(none)));
 }
 
 #[tokio::test]

@@ -26,7 +26,15 @@ pub(super) const REVISION: &str = "deployment.kubernetes.io/revision";
 const DESIRED: &str = "deployment.kubernetes.io/desired-replicas";
 const MAX: &str = "deployment.kubernetes.io/max-replicas";
 const HASH_LABEL: &str = "pod-template-hash";
-const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
+/// Annotations of a Deployment that are not for its sets (`deployment_util.go`, `annotationsToSkip`).
+const NOT_COPIED: [&str; 6] = [
+    "kubectl.kubernetes.io/last-applied-configuration",
+    REVISION,
+    "deployment.kubernetes.io/revision-history",
+    DESIRED,
+    MAX,
+    "deprecated.deployment.rollback.to",
+];
 const HISTORY_DEFAULT: i32 = 10;
 
 pub(super) fn start(cluster: &Cluster, tasks: &mut JoinSet<()>) {
@@ -71,6 +79,9 @@ async fn reconcile(cluster: Cluster, key: Key) -> Result<Option<Duration>, kube:
     let mut rollout = Rollout::look(&cluster, deployment, spec);
     if rollout.deployment.metadata.deletion_timestamp.is_none() {
         if rollout.spec.paused == Some(true) {
+            if rollout.new.is_some() {
+                rollout.provide_new(0).await?;
+            }
             rollout.scale_all().await?;
         } else if rollout.was_scaled() {
             rollout.provide_new(0).await?;
@@ -95,8 +106,12 @@ pub(super) fn replicas(set: &ReplicaSet) -> i32 {
     set.spec.replicas.unwrap_or(1)
 }
 
-fn number(set: &ReplicaSet, annotation: &str) -> Option<i32> {
+fn number<N: std::str::FromStr>(set: &ReplicaSet, annotation: &str) -> Option<N> {
     set.annotations().get(annotation)?.parse().ok()
+}
+
+fn revision(set: &ReplicaSet) -> Option<i64> {
+    number(set, REVISION)
 }
 
 fn size(set: &ReplicaSet) -> Size {
@@ -150,7 +165,7 @@ impl<'a> Rollout<'a> {
     /// Whether `spec.replicas` is not what the running sets were scaled for.
     fn was_scaled(&self) -> bool {
         let mut running = self.new.iter().chain(&self.old).filter(|set| replicas(set) > 0);
-        running.any(|set| number(set, DESIRED).is_some_and(|desired| desired != self.wishes.replicas))
+        running.any(|set| number(set, DESIRED).is_some_and(|desired: i32| desired != self.wishes.replicas))
     }
 
     /// A rolling update's next step: first grow the new set, then shrink the old ones.
@@ -209,15 +224,9 @@ impl<'a> Rollout<'a> {
 
     /// The set of the present template: found, brought up to date, or created with so many pods.
     async fn provide_new(&mut self, first: i32) -> Result<Arc<ReplicaSet>, kube::Error> {
-        let revision =
-            |set: &Arc<ReplicaSet>| set.annotations().get(REVISION).and_then(|r| r.parse::<i64>().ok());
-        let next = self.old.iter().filter_map(revision).max().unwrap_or(0) + 1;
+        let next = self.old.iter().filter_map(|set| revision(set)).max().unwrap_or(0) + 1;
         let set = match self.new.clone() {
-            Some(set) if revision(&set).is_some_and(|r| r >= next) => set,
-            Some(set) => {
-                let patch = json!({"metadata": {"annotations": {REVISION: next.to_string()}}});
-                self.patch(&set, patch).await?
-            }
+            Some(set) => self.annotate(&set, next).await?,
             None => self.create(next, first).await?,
         };
         self.new = Some(Arc::clone(&set));
@@ -233,6 +242,24 @@ impl<'a> Rollout<'a> {
             self.cluster.deployments.absorb(changed);
         }
         Ok(set)
+    }
+
+    /// Gives the new set its revision, at least `next`, and the Deployment's annotations, which `kubectl rollout
+    /// history` shows and `rollout undo` brings back.
+    async fn annotate(&self, set: &Arc<ReplicaSet>, next: i64) -> Result<Arc<ReplicaSet>, kube::Error> {
+        let mut wanted = self.copied_annotations();
+        wanted.insert(REVISION.to_owned(), revision(set).unwrap_or(0).max(next).to_string());
+        wanted.retain(|key, value| set.annotations().get(key) != Some(value));
+        if wanted.is_empty() {
+            return Ok(Arc::clone(set));
+        }
+        self.patch(set, json!({"metadata": {"annotations": wanted}})).await
+    }
+
+    fn copied_annotations(&self) -> BTreeMap<String, String> {
+        let mut annotations = self.deployment.annotations().clone();
+        annotations.retain(|key, _| !NOT_COPIED.contains(&key.as_str()));
+        annotations
     }
 
     async fn create(&self, revision: i64, size: i32) -> Result<Arc<ReplicaSet>, kube::Error> {
@@ -259,8 +286,7 @@ impl<'a> Rollout<'a> {
         let labels = labels.clone();
         let mut selector: LabelSelector = self.spec.selector.clone();
         selector.match_labels.get_or_insert_default().insert(HASH_LABEL.to_owned(), hash.clone());
-        let mut annotations: BTreeMap<String, String> = self.deployment.annotations().clone();
-        annotations.remove(LAST_APPLIED);
+        let mut annotations = self.copied_annotations();
         annotations.insert(REVISION.to_owned(), revision.to_string());
         annotations.extend(self.size_annotations());
         Ok(ReplicaSet {
@@ -334,7 +360,7 @@ impl<'a> Rollout<'a> {
                 && set.metadata.deletion_timestamp.is_none()
         };
         let mut removable: Vec<&Arc<ReplicaSet>> = self.old.iter().filter(empty).collect();
-        removable.sort_by_key(|set| set.annotations().get(REVISION).and_then(|r| r.parse::<i64>().ok()));
+        removable.sort_by_key(|set| revision(set));
         let surplus = self.old.len().saturating_sub(limit);
         for set in removable.into_iter().take(surplus) {
             match self.api().delete(&set.name_any(), &DeleteParams::background()).await {

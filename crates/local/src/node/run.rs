@@ -79,7 +79,8 @@ pub(crate) async fn until_done(context: &Arc<PodContext>, index: usize, is_init:
                     "Failed",
                     format!("Error: {message}"),
                 );
-                ended(128, "StartError", Some(message), None)
+                // never started: the kubelet and its runtime show the beginning of Unix time
+                ended(128, "StartError", Some(message), Some(Timestamp::UNIX_EPOCH))
             }
         };
         let code = ended.code;

@@ -103,8 +103,9 @@ async fn container_logs(
     let Some(path) = newest else {
         let what = if previous { "previous terminated container" } else { "container" };
         let waiting = status.state.as_ref().and_then(|s| s.waiting.as_ref()?.reason.clone());
-        let why =
-            waiting.map_or_else(|| "not found".to_owned(), |reason| format!("is waiting to start: {reason}"));
+        let why = waiting
+            .filter(|_| !previous)
+            .map_or_else(|| "not found".to_owned(), |reason| format!("is waiting to start: {reason}"));
         return bad(format!("{what} \"{container}\" in pod \"{}\" {why}", key.name));
     };
     let follow = is_true(&query.follow) && !previous;

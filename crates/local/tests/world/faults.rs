@@ -36,6 +36,11 @@ async fn unknown_images_and_commands_are_explained() {
 
     let no_command = world.until_some("no-command", "in a crash loop", is_waiting("CrashLoopBackOff")).await;
     assert_eq!(last_end(&no_command), Some(("StartError".to_owned(), 128)));
+    let end = container(&no_command).last_state.unwrap().terminated.unwrap();
+    assert_eq!(end.started_at.unwrap().0.as_second(), 0, "it never started");
+    let (status, refusal) = world.kubelet("/containerLogs/default/no-image/main?previous=true").await;
+    let none = "previous terminated container \"main\" in pod \"no-image\" not found";
+    assert_eq!((status.as_u16(), refusal.as_str()), (400, none));
     let failed = world.until_event("no-command", "Failed").await;
     assert!(failed.contains("/no/such/program"), "{failed}");
     world.end().await;

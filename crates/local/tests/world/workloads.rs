@@ -56,6 +56,14 @@ async fn a_deployment_is_rolled_out_scaled_updated_undone_and_deleted() {
         Some("test/server:v2")
     );
 
+    let note = json!({"metadata": {"annotations": {"kubernetes.io/change-cause": "the second"}}});
+    world.patch::<Deployment>("web", note).await;
+    let set = format!("web-{}", world.until_ready("web", 1).await[0].labels()["pod-template-hash"]);
+    let is_noted = |set: &ReplicaSet| {
+        set.annotations().get("kubernetes.io/change-cause").is_some_and(|cause| cause == "the second")
+    };
+    world.until_some(&set, "noted", is_noted).await;
+
     // what `kubectl rollout undo` does
     let old = deployment("web", 1);
     world.patch::<Deployment>("web", json!({"spec": {"template": old["spec"]["template"]}})).await;
