@@ -2,15 +2,13 @@
 
 use std::{
     io,
-    pin::Pin,
     sync::Arc,
-    task::{Context, Poll},
     time::{Duration, Instant},
 };
 
 use http::Uri;
 use tokio::{
-    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf},
+    io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
 };
 use tokio_rustls::{
@@ -18,53 +16,15 @@ use tokio_rustls::{
     client::TlsStream,
     rustls::{self, pki_types::ServerName},
 };
+use tokio_util::either::Either;
 
 use crate::plan::Target;
 
 /// Longest answer of a proxy to CONNECT: more is not a proxy.
 const MAX_CONNECT_BYTES: usize = 16 << 10;
 
-/// A connection in the clear or over TLS.
-pub(crate) enum Stream {
-    Plain(TcpStream),
-    Tls(Box<TlsStream<TcpStream>>),
-}
-
-/// The one stream behind `$self`, as `$inner`, in `$then`.
-macro_rules! inner {
-    ($self:ident, $inner:ident => $then:expr) => {
-        match $self.get_mut() {
-            Stream::Plain(stream) => {
-                let $inner = Pin::new(stream);
-                $then
-            }
-            Stream::Tls(stream) => {
-                let $inner = Pin::new(stream);
-                $then
-            }
-        }
-    };
-}
-
-impl AsyncRead for Stream {
-    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        inner!(self, stream => stream.poll_read(cx, buf))
-    }
-}
-
-impl AsyncWrite for Stream {
-    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        inner!(self, stream => stream.poll_write(cx, buf))
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        inner!(self, stream => stream.poll_flush(cx))
-    }
-
-    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        inner!(self, stream => stream.poll_shutdown(cx))
-    }
-}
+/// A connection in the clear, or over TLS.
+pub(crate) type Stream = Either<TcpStream, Box<TlsStream<TcpStream>>>;
 
 /// Where connections go: scheme, host and port.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -102,7 +62,7 @@ pub(crate) async fn connect(
     let mut tcp = TcpStream::connect(&addresses[..]).await.map_err(|e| dial_error(&wanted, &e))?;
     tcp.set_nodelay(true).map_err(|e| dial_error(&wanted, &e))?;
     if !origin.https {
-        return Ok((Stream::Plain(tcp), lookup));
+        return Ok((Either::Left(tcp), lookup));
     }
     if target.proxy.is_some() {
         tunnel(&mut tcp, &origin.address()).await?;
@@ -110,7 +70,7 @@ pub(crate) async fn connect(
     let failed = |why: String| format!("tls {}: {why}", origin.address());
     let name = ServerName::try_from(origin.host.clone()).map_err(|e| failed(e.to_string()))?;
     let stream = tls.connect(name, tcp).await.map_err(|e| failed(certificate_hint(&e)))?;
-    Ok((Stream::Tls(Box::new(stream)), lookup))
+    Ok((Either::Right(Box::new(stream)), lookup))
 }
 
 /// A TLS error, and what to do when the certificate is the trouble.

@@ -115,13 +115,10 @@ impl Http1 {
 
     /// Writes what the socket takes; 0 when something came to be read instead.
     async fn write_some(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        poll_fn(|cx| {
-            if let Poll::Ready(written) = Pin::new(&mut self.stream).poll_write(cx, bytes) {
-                return Poll::Ready(
-                    written.and_then(|n| if n == 0 { Err(io::ErrorKind::WriteZero.into()) } else { Ok(n) }),
-                );
-            }
-            self.poll_fill(cx).map_ok(|_| 0)
+        poll_fn(|cx| match Pin::new(&mut self.stream).poll_write(cx, bytes) {
+            Poll::Ready(Ok(0)) => Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+            Poll::Pending => self.poll_fill(cx).map_ok(|_| 0),
+            ready => ready,
         })
         .await
     }
@@ -142,9 +139,7 @@ impl Http1 {
                 return Err(format!("the answer's head is larger than {MAX_BUFFER_BYTES} bytes"));
             }
             match poll_fn(|cx| self.poll_fill(cx)).await {
-                Ok(0) if self.unread.is_empty() => {
-                    return Err(NO_ANSWER.into());
-                }
+                Ok(0) if self.unread.is_empty() => return Err(NO_ANSWER.into()),
                 Ok(0) => return Err("the server closed the connection in the answer's head".into()),
                 Ok(_) => {}
                 Err(error) => return Err(format!("read: {error}")),
