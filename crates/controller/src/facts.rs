@@ -4,14 +4,12 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use flyball_api::quantity::Quantity;
-use flyball_engine::{
-    ContainerRequests, Milli, Name, Phase, PodRequests, PodValue, Readiness, Time,
-};
+use flyball_engine::{ContainerRequests, Milli, Name, Phase, PodRequests, PodValue, Readiness, Time};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Container, Pod, PodSpec};
 use kube::ResourceExt;
 
-use crate::usage::{Use, UsageLog};
+use crate::usage::{UsageLog, Use};
 
 /// A pod of a target, as far as scaling goes.
 pub(crate) fn pod(pod: &Pod) -> flyball_engine::Pod {
@@ -45,7 +43,8 @@ fn readiness(pod: &Pod) -> Option<Readiness> {
 
 /// What each container asked for; sidecars (init containers that restart) count, as in Kubernetes.
 fn requests(spec: &PodSpec) -> PodRequests {
-    let sidecars = spec.init_containers.iter().flatten().filter(|c| c.restart_policy.as_deref() == Some("Always"));
+    let sidecars =
+        spec.init_containers.iter().flatten().filter(|c| c.restart_policy.as_deref() == Some("Always"));
     let containers = spec.containers.iter().chain(sidecars);
     let pod = spec.resources.as_ref().and_then(|resources| resources.requests.as_ref());
     PodRequests {
@@ -79,8 +78,11 @@ pub(crate) fn usage(
 ) -> Vec<PodValue> {
     let value_of = |pod: &std::sync::Arc<Pod>| {
         let used = log.pod(&(pod.namespace().unwrap_or_default(), pod.name_any()))?;
-        let chosen: Vec<&Use> =
-            used.iter().filter(|(name, _)| container.is_none_or(|wanted| wanted == **name)).map(|(_, used)| used).collect();
+        let chosen: Vec<&Use> = used
+            .iter()
+            .filter(|(name, _)| container.is_none_or(|wanted| wanted == **name))
+            .map(|(_, used)| used)
+            .collect();
         let newest = chosen.iter().max_by_key(|used| used.at_ms)?;
         let milli = chosen.iter().map(|used| amount(used, resource)).sum::<Option<i64>>()?;
         Some(PodValue {

@@ -104,7 +104,9 @@ pub(crate) mod file {
         pub(crate) fn open(path: &Path, history: &mut History) -> std::io::Result<Journal> {
             if let Ok(file) = std::fs::File::open(path) {
                 let lines = BufReader::new(file).lines().map_while(Result::ok);
-                lines.filter_map(|line| serde_json::from_str(&line).ok()).for_each(|record| history.restore(record));
+                lines
+                    .filter_map(|line| serde_json::from_str(&line).ok())
+                    .for_each(|record| history.restore(record));
             }
             Journal::rewrite(path, history)
         }
@@ -173,8 +175,10 @@ mod tests {
             history.push(decision(at, current, desired, reason));
         }
         let seconds = |time: Time| time.as_millis() / 1000;
-        let found: Vec<_> =
-            history.all().map(|r| (seconds(r.since), r.times, r.decision.current, r.decision.desired)).collect();
+        let found: Vec<_> = history
+            .all()
+            .map(|r| (seconds(r.since), r.times, r.decision.current, r.decision.desired))
+            .collect();
         assert_eq!(found, expected, "{decisions:?}");
         history
     }

@@ -8,7 +8,10 @@
 //! - `scalers`, `source`: what each autoscaler object asks for, and the readings of its triggers.
 //! - `act`, `history`: scale, statuses, events, and the decisions of the recent past.
 //! - `serve`: the Prometheus API, the metrics APIs, and the decisions.
-#![allow(clippy::disallowed_methods, reason = "this crate connects the pure ones to clocks, sockets and files")]
+#![allow(
+    clippy::disallowed_methods,
+    reason = "this crate connects the pure ones to clocks, sockets and files"
+)]
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -39,6 +42,7 @@ fn encode_query(pairs: &[(&str, &str)]) -> String {
         let keep = |byte: &u8| byte.is_ascii_alphanumeric() || b"-._~".contains(byte);
         text.bytes().map(|b| if keep(&b) { char::from(b).to_string() } else { format!("%{b:02X}") }).collect()
     };
-    let pairs: Vec<String> = pairs.iter().map(|(name, value)| format!("{}={}", encode(name), encode(value))).collect();
+    let pairs: Vec<String> =
+        pairs.iter().map(|(name, value)| format!("{}={}", encode(name), encode(value))).collect();
     pairs.join("&")
 }

@@ -299,7 +299,8 @@ impl Rounds {
     /// series may be born with the first request.
     fn mark_feeding(&mut self) {
         let fed = self.sources.promql.feeding();
-        let workloads: Vec<_> = self.scalers.by_target.values().map(|scaler| scaler.workload.clone()).collect();
+        let workloads: Vec<_> =
+            self.scalers.by_target.values().map(|scaler| scaler.workload.clone()).collect();
         let scaled: Vec<(String, String)> = workloads
             .iter()
             .filter_map(|workload| self.workloads.watched(workload))
@@ -308,7 +309,8 @@ impl Rounds {
             .collect();
         self.pool.mark_feeding(|target| {
             let label = |name: &str| target.labels.get(name).cloned().unwrap_or_default();
-            fed.contains(&(label("job"), label("instance"))) || scaled.contains(&(label("namespace"), label("pod")))
+            fed.contains(&(label("job"), label("instance")))
+                || scaled.contains(&(label("namespace"), label("pod")))
         });
     }
 
@@ -329,8 +331,7 @@ impl Rounds {
             let pods = pods_of(&self.cluster, &scaler.workload.namespace, &workload);
             self.observe_workload(target, &scaler.workload.namespace, &workload, &pods, &waiting);
             for query in &scaler.plan.queries {
-                let reading =
-                    self.sources.read(query, &scaler.workload.namespace, &pods, &down, now()).await;
+                let reading = self.sources.read(query, &scaler.workload.namespace, &pods, &down, now()).await;
                 self.remember_value(scaler, query.metric.as_str(), &reading);
                 let metric = query.metric.clone();
                 self.engine.observe(now(), Observation::Metric { target: target.clone(), metric, reading });
@@ -358,8 +359,10 @@ impl Rounds {
             .iter()
             .filter(|((service_namespace, service), _)| {
                 let service = self.cluster.services.get(&ObjectRef::new(service).within(service_namespace));
-                let selector = service.and_then(|service| service.spec.as_ref()?.selector.clone()).unwrap_or_default();
-                service_namespace == namespace && selector::matches_pairs(&selector, &workload.template_labels)
+                let selector =
+                    service.and_then(|service| service.spec.as_ref()?.selector.clone()).unwrap_or_default();
+                service_namespace == namespace
+                    && selector::matches_pairs(&selector, &workload.template_labels)
             })
             .map(|(_, requests)| requests)
             .sum();
@@ -379,7 +382,9 @@ impl Rounds {
             Reading::Value { value, at } => drop(values.insert(key, (*value, *at))),
             Reading::Idle { at } => drop(values.insert(key, (0.0, *at))),
             Reading::PerPod { .. } => {}
-            Reading::Missing { .. } | Reading::Stale { .. } | Reading::Failed { .. } => drop(values.remove(&key)),
+            Reading::Missing { .. } | Reading::Stale { .. } | Reading::Failed { .. } => {
+                drop(values.remove(&key))
+            }
         }
     }
 
@@ -407,7 +412,9 @@ impl Rounds {
         let mut history = lock(&self.shared.history);
         let complete = history.push(decision).cloned();
         let Some(journal) = &mut self.journal else { return };
-        let written = complete.map_or(Ok(()), |record| journal.append(&record)).and_then(|()| journal.compact(&history));
+        let written = complete
+            .map_or(Ok(()), |record| journal.append(&record))
+            .and_then(|()| journal.compact(&history));
         if let Err(error) = written {
             tracing::warn!(%error, "cannot write decisions down");
         }
@@ -459,7 +466,9 @@ fn pods_of(cluster: &Cluster, namespace: &str, workload: &Workload) -> Vec<Arc<P
 /// What the cluster itself keeps of a target's past: a cooldown goes on over a restart.
 fn remembered(scaler: &Scaler) -> Memory {
     let last_active = match &scaler.owner {
-        Owner::ScaledObject(object) => object.status.as_ref().and_then(|status| status.last_active_time.clone()),
+        Owner::ScaledObject(object) => {
+            object.status.as_ref().and_then(|status| status.last_active_time.clone())
+        }
         Owner::Autoscaler(_) => None,
     };
     Memory { last_active: last_active.map(|time| facts::engine_time(time.0)), ..Memory::default() }

@@ -90,8 +90,10 @@ pub(crate) struct Scalers {
 
 /// Reads every autoscaler object that is watched.
 pub(crate) fn read(cluster: &Cluster) -> Scalers {
-    let mut owners: Vec<Owner> = cluster.scaled_objects.state().into_iter().map(Owner::ScaledObject).collect();
-    let plain = cluster.autoscalers.state().into_iter().filter(|object| scaled_object_owner(object).is_none());
+    let mut owners: Vec<Owner> =
+        cluster.scaled_objects.state().into_iter().map(Owner::ScaledObject).collect();
+    let plain =
+        cluster.autoscalers.state().into_iter().filter(|object| scaled_object_owner(object).is_none());
     owners.extend(plain.map(Owner::Autoscaler));
     owners.retain(|owner| !is_going(owner));
     owners.sort_by_key(|owner| (owner.created(), owner.key()));
@@ -120,9 +122,16 @@ fn is_going(owner: &Owner) -> bool {
 
 fn taken(owner: &Owner, target: &TargetId, first: &Owner) -> Problem {
     let (kind, _, name) = first.key();
-    let field = if matches!(owner, Owner::ScaledObject(_)) { "spec.scaleTargetRef.name" } else { "spec.scaleTargetRef" };
+    let field = if matches!(owner, Owner::ScaledObject(_)) {
+        "spec.scaleTargetRef.name"
+    } else {
+        "spec.scaleTargetRef"
+    };
     let message = format!("the workload '{}' is already managed by the {kind} '{name}'", target.name);
-    Problem::invalid(field, target.name.as_str(), message).help(format!("delete one of the two, or name another target; `kubectl delete {} {name}` removes the other", kind.to_lowercase()))
+    Problem::invalid(field, target.name.as_str(), message).help(format!(
+        "delete one of the two, or name another target; `kubectl delete {} {name}` removes the other",
+        kind.to_lowercase()
+    ))
 }
 
 fn scaler(owner: &Owner) -> Checked<Scaler> {

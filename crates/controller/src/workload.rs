@@ -113,11 +113,13 @@ impl Workloads {
                 let current = found.status.as_ref().and_then(|status| status.replicas);
                 watched(spec.replicas, current, spec.selector, Some(spec.template), "deployments")
             }),
-            ("apps/v1", "StatefulSet") => find(&cluster.stateful_sets, reference, "statefulsets").map(|found| {
-                let spec = found.spec.clone();
-                let current = found.status.as_ref().map(|status| status.replicas);
-                watched(spec.replicas, current, spec.selector, Some(spec.template), "statefulsets")
-            }),
+            ("apps/v1", "StatefulSet") => {
+                find(&cluster.stateful_sets, reference, "statefulsets").map(|found| {
+                    let spec = found.spec.clone();
+                    let current = found.status.as_ref().map(|status| status.replicas);
+                    watched(spec.replicas, current, spec.selector, Some(spec.template), "statefulsets")
+                })
+            }
             ("apps/v1", "ReplicaSet") => find(&cluster.replica_sets, reference, "replicasets").map(|found| {
                 let spec = found.spec.clone();
                 let current = found.status.as_ref().map(|status| status.replicas);
@@ -193,6 +195,7 @@ fn watched(
 /// The `key=value,…` text of a scale's `status.selector`; other requirements do not occur in practice.
 fn parse_selector(text: &str) -> LabelSelector {
     let pairs = text.split(',').filter_map(|pair| pair.split_once('='));
-    let labels = pairs.map(|(name, value)| (name.trim().to_owned(), value.trim_start_matches('=').trim().to_owned()));
+    let labels =
+        pairs.map(|(name, value)| (name.trim().to_owned(), value.trim_start_matches('=').trim().to_owned()));
     LabelSelector { match_labels: Some(labels.collect()), match_expressions: None }
 }

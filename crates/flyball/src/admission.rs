@@ -43,7 +43,9 @@ fn judge(request: &AdmissionRequest<'_>) -> AdmissionResponse {
     };
     let judged = admission::admit(object, request.old_object, neighbours, &check_query);
     let Admission { problems, warnings } = judged.unwrap_or_default();
-    let causes = problems.iter().map(|problem| FieldError::worded(&problem.field, problem.cause.code(), problem.body()));
+    let causes = problems
+        .iter()
+        .map(|problem| FieldError::worded(&problem.field, problem.cause.code(), problem.body()));
     AdmissionResponse { warnings, ..AdmissionResponse::invalid(causes.collect()) }
 }
 
@@ -55,7 +57,8 @@ fn pod_of_workload(object: &Value, request: &AdmissionRequest<'_>) -> Option<Pod
         "StatefulSet" => "statefulsets",
         _ => return None,
     };
-    let workload = request.lookup.get("apps", resource, request.namespace, reference.get("name")?.as_str()?)?;
+    let workload =
+        request.lookup.get("apps", resource, request.namespace, reference.get("name")?.as_str()?)?;
     serde_json::from_value(workload.pointer("/spec/template/spec")?.clone()).ok()
 }
 

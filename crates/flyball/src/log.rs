@@ -19,8 +19,11 @@ const FILTER_DEFAULT: &str = "info,kube=warn,hyper=warn,tower=warn";
 pub(crate) fn to_file(path: &Path) -> Result<()> {
     let file = Rotating::open(path).with_context(|| format!("cannot write the log `{}`", path.display()))?;
     let filter = EnvFilter::try_from_env("FLYBALL_LOG").unwrap_or_else(|_| EnvFilter::new(FILTER_DEFAULT));
-    let subscriber =
-        tracing_subscriber::fmt().with_env_filter(filter).with_ansi(false).with_writer(Mutex::new(file)).finish();
+    let subscriber = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_ansi(false)
+        .with_writer(Mutex::new(file))
+        .finish();
     tracing::subscriber::set_global_default(subscriber).context("the log is set up once")
 }
 

@@ -11,7 +11,11 @@ pub(crate) fn line(text: &str) {
 
 /// A remark beside the answer.
 pub(crate) fn note(text: &str) {
-    let _ = writeln!(std::io::stderr(), "{} {text}", paint(Style::Yellow, "note:", colour_on(&std::io::stderr())));
+    let _ = writeln!(
+        std::io::stderr(),
+        "{} {text}",
+        paint(Style::Yellow, "note:", colour_on(&std::io::stderr()))
+    );
 }
 
 /// An error with what caused it, and what to do where the error says so.

@@ -59,7 +59,8 @@ pub(crate) struct Announced {
 
 impl Drop for Announced {
     fn drop(&mut self) {
-        let ours = std::fs::read(&self.note).is_ok_and(|found| found == self.kubeconfig.as_os_str().as_encoded_bytes());
+        let ours = std::fs::read(&self.note)
+            .is_ok_and(|found| found == self.kubeconfig.as_os_str().as_encoded_bytes());
         if ours {
             let _ = std::fs::remove_file(&self.note);
         }

@@ -102,7 +102,8 @@ impl World {
 
         let node = flyball_local::World::start(client.clone(), node_options(place, doors.images)?).await?;
         server.register_kubelet(NODE, node.kubelet());
-        let autoscaler = Autoscaler::start(client.clone(), autoscaler_options(place, persistent, options)).await?;
+        let autoscaler =
+            Autoscaler::start(client.clone(), autoscaler_options(place, persistent, options)).await?;
         for api in autoscaler.apis() {
             let resources = api.resources.into_iter().map(api_resource).collect();
             server.register_api(api.group, api.version, resources, api.router);
@@ -131,7 +132,11 @@ fn api_resource((plural, kind, namespaced, verbs): (&str, &str, bool, &[&str])) 
     ApiResource { plural: plural.to_owned(), kind: kind.to_owned(), namespaced, verbs }
 }
 
-fn autoscaler_options(place: &Place, persistent: bool, options: &WorldOptions) -> flyball_controller::Options {
+fn autoscaler_options(
+    place: &Place,
+    persistent: bool,
+    options: &WorldOptions,
+) -> flyball_controller::Options {
     flyball_controller::Options {
         keep_scrape_intervals: options.keep_scrape_intervals,
         history: persistent.then(|| place.folder().join("decisions.jsonl")),
@@ -149,7 +154,8 @@ fn node_options(place: &Place, images: ImageMap) -> Result<flyball_local::Option
     ];
     let mut all = images;
     for (name, arguments) in built_in.iter().filter(|(name, _)| all.get(name).is_none()).collect::<Vec<_>>() {
-        let command = std::iter::once(program.as_str()).chain(arguments.iter().copied()).map(str::to_owned).collect();
+        let command =
+            std::iter::once(program.as_str()).chain(arguments.iter().copied()).map(str::to_owned).collect();
         all.insert(name, Image { command, root: None });
     }
     Ok(flyball_local::Options {
@@ -165,11 +171,14 @@ async fn listen(wanted: Option<u16>, default: u16, flag: &str) -> Result<(TcpLis
     let on = |port| SocketAddr::from((Ipv4Addr::LOCALHOST, port));
     match (wanted, TcpListener::bind(on(wanted.unwrap_or(default))).await) {
         (_, Ok(listener)) => Ok((listener, None)),
-        (Some(port), Err(error)) => bail!("cannot listen on 127.0.0.1:{port}: {error}; choose another with {flag}"),
+        (Some(port), Err(error)) => {
+            bail!("cannot listen on 127.0.0.1:{port}: {error}; choose another with {flag}")
+        }
         (None, Err(error)) => {
             let listener = TcpListener::bind(on(0)).await?;
             let port = listener.local_addr()?.port();
-            let notice = format!("127.0.0.1:{default} is not free ({error}), using {port}; choose one with {flag}");
+            let notice =
+                format!("127.0.0.1:{default} is not free ({error}), using {port}; choose one with {flag}");
             Ok((listener, Some(notice)))
         }
     }
@@ -221,7 +230,10 @@ impl Temporary {
     pub(crate) fn create() -> Result<Temporary> {
         use std::os::unix::fs::DirBuilderExt;
         let folder = std::env::temp_dir().join(format!("flyball-{}", std::process::id()));
-        std::fs::DirBuilder::new().mode(0o700).create(&folder).with_context(|| format!("cannot create {folder:?}"))?;
+        std::fs::DirBuilder::new()
+            .mode(0o700)
+            .create(&folder)
+            .with_context(|| format!("cannot create {folder:?}"))?;
         Ok(Temporary(folder))
     }
 

@@ -6,11 +6,20 @@ use std::process::Command;
 /// Every crate of ours, the crates of ours it may use, and, for the pure ones, all it may lean on.
 const ALLOWED: &[(&str, &[&str], Option<&[&str]>)] = &[
     ("flyball-engine", &[], Some(&["serde", "thiserror"])),
-    ("flyball-metrics", &[], Some(&["serde", "serde_json", "thiserror", "regex", "ryu", "prost", "flate2"])),
+    ("flyball-metrics", &[], Some(&["serde", "serde_json", "thiserror", "regex"])),
     (
         "flyball-api",
         &["flyball-engine"],
-        Some(&["serde", "serde_json", "serde-saphyr", "schemars", "thiserror", "jiff", "kube", "k8s-openapi"]),
+        Some(&[
+            "serde",
+            "serde_json",
+            "serde_with",
+            "schemars",
+            "thiserror",
+            "jiff",
+            "kube",
+            "k8s-openapi",
+        ]),
     ),
     ("flyball-apiserver", &[], None),
     ("flyball-local", &[], None),

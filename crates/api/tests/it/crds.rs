@@ -208,6 +208,9 @@ fn monitors_require_only_what_prometheus_operator_requires() {
             let names: Vec<&str> = line.split(": ").nth(1).unwrap().split(',').collect();
             assert!(settings.iter().all(|setting| !names.contains(setting)), "{line}");
         }
-        assert!(found.iter().any(|line| line.starts_with(&format!("{kind}.spec: ")) && line.contains("selector")), "{found:?}");
+        assert!(
+            found.iter().any(|line| line.starts_with(&format!("{kind}.spec: ")) && line.contains("selector")),
+            "{found:?}"
+        );
     }
 }

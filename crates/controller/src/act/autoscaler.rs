@@ -52,7 +52,8 @@ impl Autoscalers {
         }
         let known = self.applied.get(key);
         let as_wanted = known.is_some_and(|known| {
-            let untouched = watched.as_ref().is_none_or(|watched| watched.metadata.generation <= known.generation);
+            let untouched =
+                watched.as_ref().is_none_or(|watched| watched.metadata.generation <= known.generation);
             known.wanted == *wanted && untouched
         });
         match watched {

@@ -80,12 +80,7 @@ impl Actor {
     }
 
     /// Tells of a decision.
-    pub(crate) async fn tell(
-        &mut self,
-        scaler: &Scaler,
-        workload: Option<&Workload>,
-        made: Made<'_>,
-    ) {
+    pub(crate) async fn tell(&mut self, scaler: &Scaler, workload: Option<&Workload>, made: Made<'_>) {
         match &scaler.owner {
             Owner::Autoscaler(object) => self.tell_autoscaler(&scaler.owner.key(), object, made).await,
             Owner::ScaledObject(object) => self.tell_scaled_object(scaler, object, workload, made).await,
@@ -193,7 +188,8 @@ impl Actor {
         if object.labels().get(NAME_LABEL) == Some(&object.name_any()) {
             return;
         }
-        let api: Api<ScaledObject> = Api::namespaced(self.client.clone(), &object.namespace().unwrap_or_default());
+        let api: Api<ScaledObject> =
+            Api::namespaced(self.client.clone(), &object.namespace().unwrap_or_default());
         let patch = json!({ "metadata": { "labels": { NAME_LABEL: object.name_any() } } });
         if let Err(error) = api.patch(&object.name_any(), &parameters(), &Patch::Merge(patch)).await {
             tracing::warn!(scaled_object = object.name_any(), %error, "cannot label a ScaledObject");

@@ -106,7 +106,10 @@ fn service_monitor_targets(
             }
             let job = monitor.spec.job_label.as_ref().and_then(|label| service.labels().get(label)).cloned();
             labels.insert("job".into(), job.unwrap_or_else(|| service.name_any()));
-            labels.insert("endpoint".into(), endpoint_name(endpoint.port.as_ref(), endpoint.target_port.as_ref()));
+            labels.insert(
+                "endpoint".into(),
+                endpoint_name(endpoint.port.as_ref(), endpoint.target_port.as_ref()),
+            );
             targets.extend(target(&pool, &endpoint.scrape, limit, &place, labels));
         }
     }
@@ -131,7 +134,8 @@ fn pod_monitor_targets(
             && runs(pod, endpoint.scrape.filter_running);
         let Some((container, port)) = container_port(pod, &wanted).filter(|_| selected) else { continue };
         let Some(ip) = pod_ip(pod) else { continue };
-        let place = Place { address: socket(ip, port.container_port), pod: Some(pod), container: Some(container) };
+        let place =
+            Place { address: socket(ip, port.container_port), pod: Some(pod), container: Some(container) };
         let mut labels = base_labels(&namespace, &place);
         copy_labels(&monitor.spec.pod_target_labels, pod.labels(), &mut labels);
         let job = monitor.spec.job_label.as_ref().and_then(|label| pod.labels().get(label)).cloned();
@@ -178,12 +182,14 @@ fn places_of_service<'a>(objects: Objects<'a>, service: &Service, endpoint: &End
     for slice in objects.slices.iter().filter(belongs) {
         for address in slice.endpoints.iter().flatten() {
             let pod = address.target_ref.as_ref().filter(|target| target.kind.as_deref() == Some("Pod"));
-            let pod = pod.and_then(|target| find_pod(objects.pods, slice.namespace(), target.name.as_deref()));
+            let pod =
+                pod.and_then(|target| find_pod(objects.pods, slice.namespace(), target.name.as_deref()));
             if pod.is_some_and(|pod| !runs(pod, endpoint.scrape.filter_running)) {
                 continue;
             }
             let Some(port) = endpoint_port(slice, endpoint, pod) else { continue };
-            let container = pod.and_then(|pod| container_port(pod, &IntOrString::Int(port))).map(|(name, _)| name);
+            let container =
+                pod.and_then(|pod| container_port(pod, &IntOrString::Int(port))).map(|(name, _)| name);
             let sockets = address.addresses.iter().map(|ip| socket(ip, port));
             places.extend(sockets.map(|address| Place { address, pod, container }));
         }
@@ -206,12 +212,15 @@ fn find_pod<'a>(
     namespace: Option<String>,
     name: Option<&str>,
 ) -> Option<&'a Pod> {
-    pods.iter().map(|pod| &**pod).find(|pod| pod.metadata.name.as_deref() == name && pod.namespace() == namespace)
+    pods.iter()
+        .map(|pod| &**pod)
+        .find(|pod| pod.metadata.name.as_deref() == name && pod.namespace() == namespace)
 }
 
 fn ports(pod: &Pod) -> impl Iterator<Item = (&str, &ContainerPort)> {
     let containers = pod.spec.iter().flat_map(|spec| &spec.containers);
-    containers.flat_map(|container| container.ports.iter().flatten().map(|port| (container.name.as_str(), port)))
+    containers
+        .flat_map(|container| container.ports.iter().flatten().map(|port| (container.name.as_str(), port)))
 }
 
 fn container_port<'a>(pod: &'a Pod, wanted: &IntOrString) -> Option<(&'a str, &'a ContainerPort)> {
@@ -236,7 +245,11 @@ fn selects(selector: Option<&NamespaceSelector>, own: &str, namespace: &str) -> 
     if selector.any.unwrap_or(false) {
         return true;
     }
-    if selector.match_names.is_empty() { own == namespace } else { selector.match_names.iter().any(|n| n == namespace) }
+    if selector.match_names.is_empty() {
+        own == namespace
+    } else {
+        selector.match_names.iter().any(|n| n == namespace)
+    }
 }
 
 fn socket(ip: &str, port: i32) -> String {
@@ -301,8 +314,10 @@ fn target(
 }
 
 fn query(params: &BTreeMap<String, Vec<String>>) -> String {
-    let pairs: Vec<(&str, &str)> =
-        params.iter().flat_map(|(name, values)| values.iter().map(|value| (name.as_str(), value.as_str()))).collect();
+    let pairs: Vec<(&str, &str)> = params
+        .iter()
+        .flat_map(|(name, values)| values.iter().map(|value| (name.as_str(), value.as_str())))
+        .collect();
     if pairs.is_empty() { String::new() } else { format!("?{}", crate::encode_query(&pairs)) }
 }
 
@@ -368,10 +383,18 @@ mod tests {
         let url = |rest: &str| format!("serviceMonitor/default/watch/0 {rest}");
         let all = json!({ "matchLabels": { "app": "model" } });
         let table = [
-            (json!({ "port": "metrics", "path": "/" }), all.clone(), Some("http://127.64.0.9:9100/ model metrics")),
+            (
+                json!({ "port": "metrics", "path": "/" }),
+                all.clone(),
+                Some("http://127.64.0.9:9100/ model metrics"),
+            ),
             (json!({ "port": "metrics" }), all.clone(), Some("http://127.64.0.9:9100/metrics model metrics")),
             (json!({ "targetPort": 8000 }), all.clone(), Some("http://127.64.0.9:8000/metrics model 8000")),
-            (json!({ "targetPort": "metrics" }), all.clone(), Some("http://127.64.0.9:9100/metrics model metrics")),
+            (
+                json!({ "targetPort": "metrics" }),
+                all.clone(),
+                Some("http://127.64.0.9:9100/metrics model metrics"),
+            ),
             (
                 json!({ "port": "web", "path": "m", "params": { "a": ["1 2"] } }),
                 all.clone(),
@@ -386,11 +409,17 @@ mod tests {
                 Some("http://127.64.0.9:9100/metrics model metrics"),
             ),
         ];
-        let (pods, services, slices) = (pod(json!({}), "Running"), service(json!({ "app": "model" })), slices());
+        let (pods, services, slices) =
+            (pod(json!({}), "Running"), service(json!({ "app": "model" })), slices());
         for (endpoint, selector, expected) in table {
             let monitors = monitor(json!({ "selector": selector, "endpoints": [endpoint] }));
-            let objects =
-                Objects { service_monitors: &monitors, services: &services, slices: &slices, pods: &pods, pod_monitors: &[] };
+            let objects = Objects {
+                service_monitors: &monitors,
+                services: &services,
+                slices: &slices,
+                pods: &pods,
+                pod_monitors: &[],
+            };
             let expected: Vec<String> = expected.into_iter().map(url).collect();
             assert_eq!(found(objects), expected, "{monitors:?}");
         }
@@ -404,8 +433,13 @@ mod tests {
             });
             let (monitors, pods) = (monitor(spec), pod(json!({}), phase));
             let (services, slices) = (service(json!({})), slices());
-            let objects =
-                Objects { service_monitors: &monitors, services: &services, slices: &slices, pods: &pods, pod_monitors: &[] };
+            let objects = Objects {
+                service_monitors: &monitors,
+                services: &services,
+                slices: &slices,
+                pods: &pods,
+                pod_monitors: &[],
+            };
             assert_eq!(found(objects).len(), expected, "{namespace_selector} {phase}");
         };
         check(json!({}), "Running", 1);
@@ -426,7 +460,10 @@ mod tests {
             "spec": { "selector": {}, "podMetricsEndpoints": [{ "port": "metrics" }], "podTargetLabels": ["tier.x"] },
         }));
         let both = Objects { pods: &pods, pod_monitors: &pod_monitors, ..Objects::default() };
-        assert_eq!(found(both), ["podMonitor/default/pods/0 http://127.64.0.9:9100/metrics default/pods metrics"]);
+        assert_eq!(
+            found(both),
+            ["podMonitor/default/pods/0 http://127.64.0.9:9100/metrics default/pods metrics"]
+        );
         assert_eq!(targets(both)[0].labels.get("tier_x").map(String::as_str), Some("web"));
         let silent = pod(json!({}), "Running");
         assert_eq!(found(Objects { pods: &silent, ..Objects::default() }), Vec::<String>::new());

@@ -68,7 +68,9 @@ impl Fetcher {
     /// # Errors
     /// The target cannot be reached, answers anything but 200, too much, or too late.
     pub(crate) async fn get(&self, uri: &Uri, timeout: Duration) -> Result<Page, FetchError> {
-        tokio::time::timeout(timeout, self.exchange(uri, timeout)).await.map_err(|_| FetchError::Timeout(timeout))?
+        tokio::time::timeout(timeout, self.exchange(uri, timeout))
+            .await
+            .map_err(|_| FetchError::Timeout(timeout))?
     }
 
     async fn exchange(&self, uri: &Uri, timeout: Duration) -> Result<Page, FetchError> {
@@ -77,13 +79,18 @@ impl Fetcher {
             .header(header::USER_AGENT, concat!("Flyball/", env!("CARGO_PKG_VERSION")))
             .header("X-Prometheus-Scrape-Timeout-Seconds", timeout.as_secs_f64().to_string())
             .body(Empty::new())?;
-        let response = self.client.request(request).await.map_err(|error| FetchError::Connect(chain(&error)))?;
+        let response =
+            self.client.request(request).await.map_err(|error| FetchError::Connect(chain(&error)))?;
         if response.status() != StatusCode::OK {
             return Err(FetchError::Status(response.status()));
         }
         let content_type = response.headers().get(header::CONTENT_TYPE);
         let content_type = content_type.and_then(|value| value.to_str().ok()).unwrap_or_default().to_owned();
-        let body = Limited::new(response.into_body(), PAGE_BYTES_MAX).collect().await.map_err(body_error)?.to_bytes();
+        let body = Limited::new(response.into_body(), PAGE_BYTES_MAX)
+            .collect()
+            .await
+            .map_err(body_error)?
+            .to_bytes();
         Ok(Page { content_type, body })
     }
 }

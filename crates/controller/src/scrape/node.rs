@@ -64,8 +64,11 @@ impl NodeReader {
         };
         let pages = self.pages.entry((node.to_owned(), page)).or_insert_with(|| {
             let labels = [("job", "kubelet"), ("instance", node), ("metrics_path", page)];
-            let options =
-                TargetOptions { honor_labels: true, track_timestamps_staleness: true, ..TargetOptions::default() };
+            let options = TargetOptions {
+                honor_labels: true,
+                track_timestamps_staleness: true,
+                ..TargetOptions::default()
+            };
             Pages::new(Labels::new(labels), options)
         });
         if let Err(error) = pages.ingest(&mut lock(&self.store), text.as_bytes(), Format::Text, now_ms) {
@@ -85,9 +88,7 @@ pub(crate) fn waiting(store: &Store) -> BTreeMap<(String, String), u32> {
 }
 
 fn record_usage(node: &str, store: &Store, usage: &mut UsageLog) {
-    let key = |labels: &Labels| {
-        ["namespace", "pod", "container"].map(|name| labels.get(name).to_owned())
-    };
+    let key = |labels: &Labels| ["namespace", "pod", "container"].map(|name| labels.get(name).to_owned());
     let by_container = |metric: &str| -> BTreeMap<[String; 3], Sample> {
         newest(store, metric).map(|(labels, sample)| (key(labels), sample)).collect()
     };
@@ -101,8 +102,10 @@ fn record_usage(node: &str, store: &Store, usage: &mut UsageLog) {
         let [namespace, pod, container] = key;
         usage.record_container((namespace, pod), &container, point);
     }
-    let cpu = newest(store, "node_cpu_usage_seconds_total").find(|(labels, _)| labels.get("instance") == node);
-    let memory = newest(store, "node_memory_working_set_bytes").find(|(labels, _)| labels.get("instance") == node);
+    let cpu =
+        newest(store, "node_cpu_usage_seconds_total").find(|(labels, _)| labels.get("instance") == node);
+    let memory =
+        newest(store, "node_memory_working_set_bytes").find(|(labels, _)| labels.get("instance") == node);
     if let (Some((_, cpu)), Some((_, memory))) = (cpu, memory) {
         let (at_ms, cpu_seconds, memory_bytes) = (cpu.timestamp_ms, cpu.value, memory.value);
         usage.record_node(node, Point { at_ms, start_ms: 0, cpu_seconds, memory_bytes });

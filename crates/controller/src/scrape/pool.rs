@@ -109,7 +109,10 @@ impl Pool {
     /// The targets whose last scrape failed.
     pub(crate) fn down(&self) -> impl Iterator<Item = (&Target, Status)> {
         let status = |entry: &Entry| lock(&entry.status).clone();
-        self.entries.values().map(move |entry| (&entry.target, status(entry))).filter(|(_, s)| s.up == Some(false))
+        self.entries
+            .values()
+            .map(move |entry| (&entry.target, status(entry)))
+            .filter(|(_, s)| s.up == Some(false))
     }
 
     /// Every target with its status.
@@ -173,7 +176,9 @@ impl Scrape {
     fn ingest(&self, content_type: &str, body: &[u8], at: Timestamp) -> Result<Scraped, String> {
         let format = Format::from_content_type(Some(content_type), None)?;
         let mut store = lock(&self.store);
-        lock(&self.pages).ingest(&mut store, body, format, at.as_millisecond()).map_err(|error| error.to_string())
+        lock(&self.pages)
+            .ingest(&mut store, body, format, at.as_millisecond())
+            .map_err(|error| error.to_string())
     }
 
     fn conclude(&self, result: Result<Scraped, String>, at: Timestamp, took: Duration) {
@@ -194,7 +199,11 @@ impl Scrape {
                 false => tracing::warn!(target = self.target.url, error, "scrape failed"),
             }
         }
-        *status =
-            Status { up: Some(error.is_empty()), last_error: error, last_scrape: Some(at), last_duration: took };
+        *status = Status {
+            up: Some(error.is_empty()),
+            last_error: error,
+            last_scrape: Some(at),
+            last_duration: took,
+        };
     }
 }

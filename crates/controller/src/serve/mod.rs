@@ -33,7 +33,9 @@ impl<'de> Deserialize<'de> for LabelQuery {
         let pairs = text.split(',').filter(|pair| !pair.is_empty());
         let parse = |pair: &str| {
             let (name, value) = pair.split_once('=').ok_or_else(|| {
-                serde::de::Error::custom(format!("unable to parse requirement `{pair}`: expected `name=value`"))
+                serde::de::Error::custom(format!(
+                    "unable to parse requirement `{pair}`: expected `name=value`"
+                ))
             })?;
             Ok((name.trim().to_owned(), value.trim_start_matches('=').trim().to_owned()))
         };

@@ -47,7 +47,12 @@ pub(crate) fn router(source: Source) -> Router {
         .route("/api/v1/status/runtimeinfo", get(series::runtime_info))
         .route("/-/healthy", get(async || "Flyball is Healthy.\n"))
         .route("/-/ready", get(async || "Flyball is Ready.\n"))
-        .fallback(async || failure(ErrorKind::NotFound, "no such endpoint; see https://prometheus.io/docs/prometheus/latest/querying/api/"))
+        .fallback(async || {
+            failure(
+                ErrorKind::NotFound,
+                "no such endpoint; see https://prometheus.io/docs/prometheus/latest/querying/api/",
+            )
+        })
         .with_state(source)
 }
 

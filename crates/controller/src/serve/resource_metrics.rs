@@ -16,7 +16,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::serve::{LabelQuery, not_found};
-use crate::usage::{Use, UsageLog};
+use crate::usage::{UsageLog, Use};
 
 /// What the handlers read.
 #[derive(Clone)]
@@ -57,7 +57,8 @@ async fn list_pods(
 
 fn pod_list(source: &Source, namespace: Option<&str>, selection: &Selection) -> Json<Value> {
     let usage = crate::lock(&source.usage);
-    let items = usage.pods().filter(|((pod_namespace, _), _)| namespace.is_none_or(|wanted| wanted == pod_namespace));
+    let items =
+        usage.pods().filter(|((pod_namespace, _), _)| namespace.is_none_or(|wanted| wanted == pod_namespace));
     let items = items.filter_map(|((namespace, name), containers)| {
         let pod = source.pods.get(&ObjectRef::new(name).within(namespace))?;
         selection.label_selector.matches(pod.labels()).then(|| pod_metrics(&pod, &containers))
@@ -136,7 +137,8 @@ fn quantities(used: Use) -> Value {
 }
 
 fn timestamp(used: Option<Use>) -> String {
-    let at = used.and_then(|used| Timestamp::from_second(used.at_ms / 1000).ok()).unwrap_or(Timestamp::UNIX_EPOCH);
+    let at =
+        used.and_then(|used| Timestamp::from_second(used.at_ms / 1000).ok()).unwrap_or(Timestamp::UNIX_EPOCH);
     at.to_string()
 }
 

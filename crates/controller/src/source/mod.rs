@@ -49,7 +49,13 @@ impl Sources {
         }
     }
 
-    async fn read_trigger(&mut self, trigger: &Trigger, namespace: &str, down: &[Down], now: Time) -> Reading {
+    async fn read_trigger(
+        &mut self,
+        trigger: &Trigger,
+        namespace: &str,
+        down: &[Down],
+        now: Time,
+    ) -> Reading {
         match &trigger.source {
             Source::Prometheus(prometheus) => self.promql.read(prometheus, namespace, down, now).await,
             Source::Cron(cron) => match Timestamp::from_millisecond(now.as_millis() as i64) {

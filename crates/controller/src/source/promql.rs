@@ -115,7 +115,8 @@ impl PromqlReader {
             return reading(answer, trigger, now);
         }
         let store = crate::lock(&self.store);
-        let query = self.queries.entry(trigger.query.clone()).or_insert_with(|| LocalQuery::new(&trigger.query));
+        let query =
+            self.queries.entry(trigger.query.clone()).or_insert_with(|| LocalQuery::new(&trigger.query));
         query.read(&store, down, now).map_or_else(|instead| instead, |answer| reading(answer, trigger, now))
     }
 

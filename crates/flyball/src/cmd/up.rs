@@ -37,7 +37,10 @@ pub(crate) async fn run(options: Up) -> Result<()> {
 }
 
 fn greet(world: &World, place: &Place, ephemeral: bool) {
-    output::line(&format!("Flyball is up; the API was ready after {} ms.", world.api_ready_after.as_millis()));
+    output::line(&format!(
+        "Flyball is up; the API was ready after {} ms.",
+        world.api_ready_after.as_millis()
+    ));
     output::line(&format!("  Kubernetes API  https://{}", world.api));
     output::line(&format!("  Prometheus API  http://{}", world.prometheus));
     output::line(&format!("  kubeconfig      {}", place.kubeconfig().display()));

@@ -45,7 +45,9 @@ pub(crate) async fn run(options: Why) -> Result<()> {
         WhyOutput::Json => output::line(&serde_json::to_string_pretty(&records)?),
         WhyOutput::Yaml => output::line(serde_saphyr::to_string(&records)?.trim_end()),
         WhyOutput::Text if records.is_empty() => {
-            output::note(&format!("no decision in that time; the first one that is known was made at {known_since}"));
+            output::note(&format!(
+                "no decision in that time; the first one that is known was made at {known_since}"
+            ));
         }
         WhyOutput::Text => {
             let colour = output::colour_on(&std::io::stdout());
@@ -96,14 +98,17 @@ fn plain(error: anyhow::Error) -> anyhow::Error {
 
 async fn client(options: &Why) -> Result<Client> {
     let path = place::find_kubeconfig(options.kubeconfig.clone())?;
-    let kubeconfig = Kubeconfig::read_from(&path).with_context(|| format!("cannot read `{}`", path.display()))?;
+    let kubeconfig =
+        Kubeconfig::read_from(&path).with_context(|| format!("cannot read `{}`", path.display()))?;
     let config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await?;
     Ok(Client::try_from(config)?)
 }
 
 async fn fetch(client: &Client, namespace: &str, kind: &str, name: &str) -> Result<Vec<Record>> {
     let path = format!("/apis/flyball.dev/v1alpha1/namespaces/{namespace}/decisions?kind={kind}&name={name}");
-    let request = http::Request::get(path).body(Vec::new()).context("names cannot have blanks or control characters")?;
+    let request = http::Request::get(path)
+        .body(Vec::new())
+        .context("names cannot have blanks or control characters")?;
     let list: Result<RecordList, kube::Error> = client.request(request).await;
     Ok(list.map_err(|error| plain(error.into())).context("cannot read the decisions")?.items)
 }
@@ -131,7 +136,8 @@ async fn resolve(client: &Client, namespace: &str, target: &str) -> Result<(Stri
             return Ok((reference.kind_or_default().to_owned(), reference.name));
         }
         "hpa" | "horizontalpodautoscaler" | "horizontalpodautoscalers" => {
-            let object = Api::<HorizontalPodAutoscaler>::namespaced(client.clone(), namespace).get(name).await?;
+            let object =
+                Api::<HorizontalPodAutoscaler>::namespaced(client.clone(), namespace).get(name).await?;
             return Ok((object.spec.scale_target_ref.kind, object.spec.scale_target_ref.name));
         }
         _ => kind,
@@ -147,9 +153,14 @@ fn render(record: &Record, colour: bool) -> String {
     } else {
         format!("stays at {} replicas", decision.current)
     };
-    let often = if record.times > 1 { format!(" (decided {} times since {})", record.times, record.since) } else { String::new() };
+    let often = if record.times > 1 {
+        format!(" (decided {} times since {})", record.times, record.since)
+    } else {
+        String::new()
+    };
     let head = format!("{}  {}  {outcome}", decision.at, decision.target);
-    let mut lines = vec![format!("{}{}", paint(Style::Bold, &head, colour), paint(Style::Dim, &often, colour))];
+    let mut lines =
+        vec![format!("{}{}", paint(Style::Bold, &head, colour), paint(Style::Dim, &often, colour))];
     let said: Vec<String> = decision.steps.iter().map(|step| step.reason.to_string()).collect();
     for step in &decision.steps {
         let moved = format!("{} → {}", step.from, step.to);
@@ -160,7 +171,9 @@ fn render(record: &Record, colour: bool) -> String {
         .proposals
         .iter()
         .filter(|proposal| !said.contains(&proposal.reason.to_string()))
-        .map(|proposal| (proposal.metric.as_str(), format!("{}: {}", proposal.reason.code(), proposal.reason)))
+        .map(|proposal| {
+            (proposal.metric.as_str(), format!("{}: {}", proposal.reason.code(), proposal.reason))
+        })
         .collect();
     for (index, reason) in others.values().enumerate() {
         let label = if index == 0 { "also read" } else { "" };

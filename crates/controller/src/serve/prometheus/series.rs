@@ -48,7 +48,8 @@ pub(super) async fn metadata(State(source): State<Source>, parameters: Parameter
     };
     let store = lock(&source.store);
     let wanted = parameters.get("metric").filter(|metric| !metric.is_empty());
-    let found = store.metadata().iter().filter(|(name, _)| wanted.is_none_or(|wanted| wanted == name.as_str()));
+    let found =
+        store.metadata().iter().filter(|(name, _)| wanted.is_none_or(|wanted| wanted == name.as_str()));
     answer(response::metadata(found.take(limit)))
 }
 

@@ -45,11 +45,15 @@ impl LocalQuery {
         let is_fresh = newest.values().any(|newest_ms| now_ms - newest_ms <= FRESH_MS);
         let failing = down.iter().find(|down| self.fed_by.contains(&down.identity));
         if let Some(failing) = failing {
-            let kept = |identity: &Identity| newest.contains_key(identity) || down.iter().any(|d| d.identity == *identity);
+            let kept = |identity: &Identity| {
+                newest.contains_key(identity) || down.iter().any(|d| d.identity == *identity)
+            };
             self.fed_by.retain(kept);
             return Err(match self.last {
                 Some((last, at)) => Reading::Stale { last, at },
-                None => Reading::Missing { why: format!("{} cannot be scraped: {}", failing.url, failing.error) },
+                None => {
+                    Reading::Missing { why: format!("{} cannot be scraped: {}", failing.url, failing.error) }
+                }
             });
         }
         self.fed_by = newest.into_keys().collect();
@@ -100,7 +104,9 @@ fn evaluate(text: &str, expr: &Expr, store: &Store, now_ms: i64, is_fresh: bool)
     };
     match value.is_nan() && is_fresh {
         true => Answer::Nothing,
-        false if value.is_nan() => Answer::Empty("the query returns NaN, and its series have no new samples".to_owned()),
+        false if value.is_nan() => {
+            Answer::Empty("the query returns NaN, and its series have no new samples".to_owned())
+        }
         false => Answer::Number(value),
     }
 }
@@ -111,10 +117,16 @@ fn why_empty(explanations: &[SelectorExplanation], now_ms: i64) -> String {
     let Some(found) = found_nothing else {
         return match explanations.iter().find(|found| found.samples_min < 2) {
             Some(found) => format!("{} has fewer than two samples yet", found.selector),
-            None => "every selector has samples, and the operators between them let nothing through".to_owned(),
+            None => {
+                "every selector has samples, and the operators between them let nothing through".to_owned()
+            }
         };
     };
-    let near = if found.nearest.is_empty() { String::new() } else { format!("; near: {}", found.nearest.join(", ")) };
+    let near = if found.nearest.is_empty() {
+        String::new()
+    } else {
+        format!("; near: {}", found.nearest.join(", "))
+    };
     match (found.newest_ms, &found.excluding_matcher) {
         (Some(newest_ms), _) => {
             format!("{}: the newest sample is {} s old", found.selector, (now_ms - newest_ms) / 1000)
@@ -137,7 +149,8 @@ mod tests {
         let mut store = Store::new(StoreOptions::default());
         for second in 0..=60 {
             for le in ["0.1", "+Inf"] {
-                let pairs = [("__name__", "seconds_bucket"), ("job", "model"), ("instance", "a:1"), ("le", le)];
+                let pairs =
+                    [("__name__", "seconds_bucket"), ("job", "model"), ("instance", "a:1"), ("le", le)];
                 let sample = Sample::new(second * 1000, second as f64 * per_second);
                 store.append_to(&Labels::new(pairs), sample).unwrap();
             }
@@ -156,7 +169,12 @@ mod tests {
         check("1 + 1", 2.0, 60, &Answer::Number(2.0));
         check(P95, 0.0, 60, &Answer::Nothing);
         let empty = |why: &str| Answer::Empty(why.to_owned());
-        check("sum(rate(second_bucket[10s]))", 2.0, 60, &empty("second_bucket[10s] matches no series; near: seconds_bucket"));
+        check(
+            "sum(rate(second_bucket[10s]))",
+            2.0,
+            60,
+            &empty("second_bucket[10s] matches no series; near: seconds_bucket"),
+        );
         check(
             "rate(seconds_bucket{le=\"+Inf\",job=\"modle\"}[10s])",
             2.0,

@@ -57,7 +57,10 @@ fn read(body: &[u8]) -> Answer {
             None | Some([]) => return Answer::Empty("the query's result is empty".to_owned()),
             Some([one]) => one.get("value"),
             Some(several) => {
-                return Answer::Failed(format!("prometheus query returned multiple elements ({})", several.len()));
+                return Answer::Failed(format!(
+                    "prometheus query returned multiple elements ({})",
+                    several.len()
+                ));
             }
         },
     };
@@ -76,7 +79,9 @@ mod tests {
     #[test]
     fn answers_are_read_as_keda_reads_them() {
         let check = |body: &str, expected: Answer| assert_eq!(read(body.as_bytes()), expected, "{body}");
-        let vector = |result: &str| format!(r#"{{"status":"success","data":{{"resultType":"vector","result":{result}}}}}"#);
+        let vector = |result: &str| {
+            format!(r#"{{"status":"success","data":{{"resultType":"vector","result":{result}}}}}"#)
+        };
         let empty = || Answer::Empty("the query's result is empty".to_owned());
         check(&vector("[]"), empty());
         check(r#"{"data":{}}"#, empty());

@@ -26,12 +26,15 @@ use crate::world::{Doors, Temporary, World};
 
 /// Requests that the load sends, as on the course page.
 const URL: &str = "http://127.0.0.1:30100/predict";
-const HOUSE: &str = r#"{"sqft":4500,"bedrooms":4,"bathrooms":2,"year_built":2014,"condition":"Good","location":"Urban"}"#;
+const HOUSE: &str =
+    r#"{"sqft":4500,"bedrooms":4,"bathrooms":2,"year_built":2014,"condition":"Good","location":"Urban"}"#;
 
 /// A few requests first, to see the model at ease.
-const GENTLE: Phase = Phase { load: Load::Open { rate: 10.0 }, until: Until::Elapsed(Duration::from_secs(12)) };
+const GENTLE: Phase =
+    Phase { load: Load::Open { rate: 10.0 }, until: Until::Elapsed(Duration::from_secs(12)) };
 /// Then as many at once as the page's `hey -c 200`.
-const STEP: Phase = Phase { load: Load::Closed { workers: 200, rate: None }, until: Until::Elapsed(Duration::from_secs(45)) };
+const STEP: Phase =
+    Phase { load: Load::Closed { workers: 200, rate: None }, until: Until::Elapsed(Duration::from_secs(45)) };
 /// The first pod and the first scrape take a second; anything beyond this is a failure.
 const READY_WITHIN: Duration = Duration::from_secs(30);
 /// With a window of 300 s after the last load, and a rate over one minute.
@@ -71,13 +74,19 @@ pub(crate) async fn run(options: Demo) -> Result<ExitCode> {
 
 async fn show(world: &World, screen: &mut Screen, full: bool) -> Result<Report> {
     let mut observer = Observer::new(world.client.clone());
-    screen.say(&format!("the API was ready after {} ms; applying the manifests", world.api_ready_after.as_millis()));
+    screen.say(&format!(
+        "the API was ready after {} ms; applying the manifests",
+        world.api_ready_after.as_millis()
+    ));
     let applied = Instant::now();
     manifests::apply(&world.client).await?;
     wait_until_ready(&mut observer).await?;
     let ready_after = applied.elapsed();
     let rss_idle_bytes = observe::own_memory_bytes();
-    screen.say(&format!("the first pod was ready {} ms after that; 10 requests/s for a start", ready_after.as_millis()));
+    screen.say(&format!(
+        "the first pod was ready {} ms after that; 10 requests/s for a start",
+        ready_after.as_millis()
+    ));
 
     let gentle = load(GENTLE, "10 requests/s", &mut observer, screen).await?;
     screen.say("now 200 clients at once");

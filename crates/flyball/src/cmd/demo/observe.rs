@@ -51,7 +51,8 @@ impl Observer {
     }
 
     pub(super) async fn replicas(&mut self) -> Result<Replicas> {
-        let deployment = Api::<Deployment>::namespaced(self.client.clone(), "default").get(DEPLOYMENT).await?;
+        let deployment =
+            Api::<Deployment>::namespaced(self.client.clone(), "default").get(DEPLOYMENT).await?;
         let ready = deployment.status.and_then(|status| status.ready_replicas).unwrap_or(0);
         let desired = deployment.spec.replicas.unwrap_or(1);
         if !self.ready_since.iter().any(|(seen, _)| *seen == ready) {
@@ -106,8 +107,10 @@ impl Observer {
             let waiting = statuses.into_iter().find_map(|status| status.state?.waiting)?;
             Some(format!("{}: {}", waiting.reason?, waiting.message.unwrap_or_default()))
         });
-        let events = Api::<Event>::namespaced(self.client.clone(), "default").list(&ListParams::default()).await;
-        let warning = events.into_iter().flatten().filter(|event| event.type_.as_deref() == Some("Warning")).last();
+        let events =
+            Api::<Event>::namespaced(self.client.clone(), "default").list(&ListParams::default()).await;
+        let warning =
+            events.into_iter().flatten().filter(|event| event.type_.as_deref() == Some("Warning")).last();
         let warning = warning.and_then(|event| event.message);
         waiting.or(warning).unwrap_or_else(|| "see `kubectl describe pods`".to_owned())
     }

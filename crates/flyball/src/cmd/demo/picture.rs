@@ -44,8 +44,18 @@ impl Picture {
         let series = |value: fn(&Moment) -> Option<f64>| self.moments.iter().map(value).collect::<Vec<_>>();
         let replicas = format!("{} ready, {} wanted", now.replicas_ready, now.replicas_desired);
         let rows = [
-            ("replicas", replicas, series(|m| Some(f64::from(m.replicas_ready))), Some(f64::from(now.replicas_max))),
-            ("requests", format!("{:.0}/s", now.requests_per_second), series(|m| Some(m.requests_per_second)), None),
+            (
+                "replicas",
+                replicas,
+                series(|m| Some(f64::from(m.replicas_ready))),
+                Some(f64::from(now.replicas_max)),
+            ),
+            (
+                "requests",
+                format!("{:.0}/s", now.requests_per_second),
+                series(|m| Some(m.requests_per_second)),
+                None,
+            ),
             ("p95", milliseconds(now.p95_seconds), series(|m| m.p95_seconds), None),
             ("CPU", millicores(now.cpu_cores), series(|m| m.cpu_cores), None),
         ];

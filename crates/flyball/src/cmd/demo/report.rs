@@ -76,10 +76,12 @@ impl Report {
         let since_step = |at_ms: i64| (at_ms - begun_ms) as f64 / 1000.0;
         let first = rescales.iter().find(|decision| decision.at.as_millis() as i64 >= begun_ms);
         let ready = observer.ready_since.iter().find(|(replicas, at)| *replicas > 1 && *at >= step.begun);
-        let alone: Vec<Second> = step.seconds.iter().filter(|second| second.replicas_ready <= 1).cloned().collect();
+        let alone: Vec<Second> =
+            step.seconds.iter().filter(|second| second.replicas_ready <= 1).cloned().collect();
         let last = step.seconds.split_at(step.seconds.len() / 2).1;
         let failed = |report: &flyball_load::Report| {
-            let refused: u64 = report.statuses.iter().filter(|(status, _)| **status >= 400).map(|(_, n)| n).sum();
+            let refused: u64 =
+                report.statuses.iter().filter(|(status, _)| **status >= 400).map(|(_, n)| n).sum();
             refused + report.errors.values().sum::<u64>()
         };
         Ok(Report {

@@ -94,5 +94,6 @@ impl Screen {
 }
 
 fn width() -> usize {
-    rustix::termios::tcgetwinsize(std::io::stdout()).map_or(WIDTH_DEFAULT, |size| usize::from(size.ws_col).max(20))
+    rustix::termios::tcgetwinsize(std::io::stdout())
+        .map_or(WIDTH_DEFAULT, |size| usize::from(size.ws_col).max(20))
 }
