@@ -78,7 +78,10 @@ fn a_taken_port_is_named() {
         let output = output.expect("flyball runs");
         let said = text(&output.stderr);
         assert_eq!(output.status.code(), Some(1), "{said}");
-        assert!(said.contains(&format!("cannot listen on 127.0.0.1:{port}")) && said.contains(flag), "{said}");
+        assert!(
+            said.contains(&format!("cannot listen on 127.0.0.1:{port}")) && said.contains(flag),
+            "{said}"
+        );
     }
 }
 
@@ -89,9 +92,12 @@ fn a_taken_node_port_is_named_and_the_rest_goes_on() {
     }
     let world = World::up(&[]);
     world.apply(WEB);
-    let taken = (30_200..32_000).find_map(|port| TcpListener::bind(("127.0.0.1", port)).ok()).expect("a port");
+    let taken =
+        (30_200..32_000).find_map(|port| TcpListener::bind(("127.0.0.1", port)).ok()).expect("a port");
     let port = taken.local_addr().expect("it is bound").port();
-    let patch = format!(r#"{{"spec":{{"type":"NodePort","ports":[{{"port":8000,"name":"web","nodePort":{port}}}]}}}}"#);
+    let patch = format!(
+        r#"{{"spec":{{"type":"NodePort","ports":[{{"port":8000,"name":"web","nodePort":{port}}}]}}}}"#
+    );
     world.kubectl(&["patch", "service", "web", "-p", &patch]);
     world.kubectl_until(&["get", "events", "--field-selector", "involvedObject.kind=Service"], |events| {
         events.contains("Warning") && events.contains(&port.to_string())
@@ -102,7 +108,8 @@ fn a_taken_node_port_is_named_and_the_rest_goes_on() {
     });
     drop(taken);
     eventually("the node port answers once it is free", || {
-        crate::http::request(&format!("127.0.0.1:{port}"), "GET", "/health", "").is_ok_and(|(status, _)| status == 200)
+        crate::http::request(&format!("127.0.0.1:{port}"), "GET", "/health", "")
+            .is_ok_and(|(status, _)| status == 200)
     });
 }
 

@@ -24,7 +24,10 @@ fn no_request_is_lost_while_pods_come_and_go() {
     world.kubectl(&["rollout", "status", "deploy/web", "--timeout=60s"]);
     let url = format!("http://{}/predict", world.service("web"));
     let header = "Content-Type: application/json";
-    let arguments = ["load", "-z", "6s", "-c", "8", "-q", "25", "-m", "POST", "-H", header, "-d", HOUSE, "-o", "json", &url];
+    let arguments = [
+        "load", "-z", "6s", "-c", "8", "-q", "25", "-m", "POST", "-H", header, "-d", HOUSE, "-o", "json",
+        &url,
+    ];
     let load = world.command(FLYBALL, &arguments).stdout(Stdio::piped()).stderr(Stdio::null()).spawn();
     let load = load.expect("flyball runs");
     world.kubectl(&["scale", "deploy", "web", "--replicas=1"]);

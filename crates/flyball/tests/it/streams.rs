@@ -14,7 +14,8 @@ struct Stream {
 
 impl Stream {
     fn of(world: &World, arguments: &[&str]) -> Stream {
-        let mut process = world.command("kubectl", arguments).stdout(Stdio::piped()).spawn().expect("kubectl runs");
+        let mut process =
+            world.command("kubectl", arguments).stdout(Stdio::piped()).spawn().expect("kubectl runs");
         let lines = BufReader::new(process.stdout.take().expect("it is piped")).lines();
         Stream { process, lines }
     }
@@ -40,7 +41,8 @@ fn a_watch_shows_each_change() {
     }
     let world = World::up(&[]);
     world.kubectl(&["create", "deployment", "web", "--image=webmakaka/house-price-model"]);
-    let mut deployments = Stream::of(&world, &["get", "deploy", "--watch", "--no-headers", "--request-timeout=60s"]);
+    let mut deployments =
+        Stream::of(&world, &["get", "deploy", "--watch", "--no-headers", "--request-timeout=60s"]);
     let mut pods = Stream::of(&world, &["get", "pods", "--watch", "--no-headers", "--request-timeout=60s"]);
     deployments.until("one ready replica", |line| line.contains(" 1/1 "));
     world.kubectl(&["scale", "deploy", "web", "--replicas=2"]);

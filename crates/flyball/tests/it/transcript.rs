@@ -83,7 +83,9 @@ fn run(step: &Step, world: Option<&World>) -> Result<(), String> {
         if !step.repeat || Instant::now() > deadline {
             let (command, wanted) = (&step.command, step.output.join("\n"));
             let wanted_code = step.exit_code;
-            return Err(format!("$ {command}\n--- wanted, exit code {wanted_code}\n{wanted}\n--- got, exit code {code}\n{said}"));
+            return Err(format!(
+                "$ {command}\n--- wanted, exit code {wanted_code}\n{wanted}\n--- got, exit code {code}\n{said}"
+            ));
         }
         std::thread::sleep(LOOK);
     }
@@ -122,9 +124,9 @@ fn matches(wanted: &[String], lines: &[String]) -> bool {
     match wanted.split_first() {
         None => lines.is_empty(),
         Some((any, rest)) if any == "..." => (0..=lines.len()).any(|skip| matches(rest, &lines[skip..])),
-        Some((first, rest)) => {
-            lines.split_first().is_some_and(|(line, others)| line_matches(first, line) && matches(rest, others))
-        }
+        Some((first, rest)) => lines
+            .split_first()
+            .is_some_and(|(line, others)| line_matches(first, line) && matches(rest, others)),
     }
 }
 
@@ -133,7 +135,10 @@ fn line_matches(wanted: &str, line: &str) -> bool {
     match wanted.split_once("[..]") {
         None => wanted == line,
         Some((head, rest)) => line.strip_prefix(head).is_some_and(|tail| {
-            tail.char_indices().map(|(at, _)| at).chain([tail.len()]).any(|at| line_matches(rest, &tail[at..]))
+            tail.char_indices()
+                .map(|(at, _)| at)
+                .chain([tail.len()])
+                .any(|at| line_matches(rest, &tail[at..]))
         }),
     }
 }

@@ -86,7 +86,11 @@ impl World {
             if wanted(&output) {
                 return output;
             }
-            assert!(Instant::now() < deadline, "kubectl {arguments:?} never gave what was wanted:\n{output}\n{}", self.said());
+            assert!(
+                Instant::now() < deadline,
+                "kubectl {arguments:?} never gave what was wanted:\n{output}\n{}",
+                self.said()
+            );
             std::thread::sleep(LOOK);
         }
     }
@@ -165,7 +169,9 @@ pub(crate) fn start_and_stop(command: &mut Command) {
 
 fn up_command(folder: &TempDir, arguments: &[&str]) -> Command {
     let mut command = Command::new(FLYBALL);
-    command.args(["up", "--port", "0", "--prometheus-port", "0", "--state-dir"]).arg(folder.path().join("state"));
+    command
+        .args(["up", "--port", "0", "--prometheus-port", "0", "--state-dir"])
+        .arg(folder.path().join("state"));
     command.args(arguments).env("XDG_STATE_HOME", folder.path().join("home"));
     command
 }
@@ -173,7 +179,12 @@ fn up_command(folder: &TempDir, arguments: &[&str]) -> Command {
 /// All processes below `parent`, by /proc.
 fn descendants(parent: u32) -> Vec<u32> {
     let children: String = std::fs::read_dir(format!("/proc/{parent}/task"))
-        .map(|tasks| tasks.flatten().filter_map(|task| std::fs::read_to_string(task.path().join("children")).ok()).collect())
+        .map(|tasks| {
+            tasks
+                .flatten()
+                .filter_map(|task| std::fs::read_to_string(task.path().join("children")).ok())
+                .collect()
+        })
         .unwrap_or_default();
     let children: Vec<u32> = children.split_whitespace().filter_map(|id| id.parse().ok()).collect();
     children.iter().flat_map(|child| std::iter::once(*child).chain(descendants(*child))).collect()
@@ -201,7 +212,8 @@ pub(crate) fn text(bytes: &[u8]) -> String {
 /// Whether all programs are installed; says which one is not.
 pub(crate) fn installed(programs: &[&str]) -> bool {
     programs.iter().all(|program| {
-        let found = Command::new("sh").args(["-c", &format!("command -v {program}")]).stdout(Stdio::null()).status();
+        let found =
+            Command::new("sh").args(["-c", &format!("command -v {program}")]).stdout(Stdio::null()).status();
         let found = found.is_ok_and(|status| status.success());
         if !found {
             eprintln!("skipped: {program} not found");

@@ -82,7 +82,8 @@ fn check(name: &str, bounds: &str, replicas_when_active: &str) {
         assert!(body.contains("predicted_price"), "{body}");
     }
     world.kubectl_until(&replicas, |count| count == replicas_when_active);
-    let why = world.command(crate::world::FLYBALL, &["why", &format!("deploy/{name}"), "--last", "50"]).output();
+    let why =
+        world.command(crate::world::FLYBALL, &["why", &format!("deploy/{name}"), "--last", "50"]).output();
     let why = crate::world::text(&why.expect("it runs").stdout);
     assert!(why.contains("RequestsWaiting"), "{why}");
     world.kubectl_until(&replicas, |count| count == "0");
