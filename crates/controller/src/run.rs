@@ -378,14 +378,18 @@ impl Rounds {
         let (_, namespace, name) = scaler.owner.key();
         let key = (namespace, name, metric.to_ascii_lowercase());
         let mut values = lock(&self.shared.values);
-        match reading {
-            Reading::Value { value, at } => drop(values.insert(key, (*value, *at))),
-            Reading::Idle { at } => drop(values.insert(key, (0.0, *at))),
-            Reading::PerPod { .. } => {}
-            Reading::Missing { .. } | Reading::Stale { .. } | Reading::Failed { .. } => {
-                drop(values.remove(&key))
-            }
-        }
+        let value = match *reading {
+            Reading::Value { value, at } => Some((value, at)),
+            Reading::Idle { at } => Some((0.0, at)),
+            Reading::PerPod { .. }
+            | Reading::Missing { .. }
+            | Reading::Stale { .. }
+            | Reading::Failed { .. } => None,
+        };
+        match value {
+            Some(value) => values.insert(key, value),
+            None => values.remove(&key),
+        };
     }
 
     async fn carry_out(&mut self, decision: Decision, now: Time) {

@@ -49,7 +49,7 @@ Examples:
   flyball why scaledobject/model-latency -n default --output yaml")]
     Why(Why),
     /// Send load to a URL, with hey's flags.
-    Load(flyball_load::Args),
+    Load(Box<flyball_load::Args>),
     /// Run a built-in model server alone.
     #[command(after_help = "Examples:\n  flyball serve house-price\n  PORT=8080 flyball serve house-price")]
     Serve(Serve),

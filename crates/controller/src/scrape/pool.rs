@@ -31,6 +31,8 @@ const TRIGGER_INTERVAL: Duration = Duration::from_secs(1);
 pub(crate) struct Status {
     /// `None` before the first scrape.
     pub(crate) up: Option<bool>,
+    /// Whether any scrape has worked.
+    pub(crate) ever_up: bool,
     pub(crate) last_error: String,
     pub(crate) last_scrape: Option<Timestamp>,
     pub(crate) last_duration: Duration,
@@ -145,9 +147,11 @@ impl Entry {
         }
     }
 
+    /// A target that has never answered is most likely just starting: it is tried every second.
     fn interval(&self, keep: bool) -> Duration {
         let wanted = self.target.interval;
-        if self.feeds && !keep { wanted.min(TRIGGER_INTERVAL) } else { wanted }
+        let starting = !lock(&self.status).ever_up;
+        if (self.feeds && !keep) || starting { wanted.min(TRIGGER_INTERVAL) } else { wanted }
     }
 }
 
@@ -201,6 +205,7 @@ impl Scrape {
         }
         *status = Status {
             up: Some(error.is_empty()),
+            ever_up: status.ever_up || error.is_empty(),
             last_error: error,
             last_scrape: Some(at),
             last_duration: took,

@@ -14,13 +14,15 @@ use axum::Router;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
-use flyball_metrics::promql::QueryError;
+use flyball_metrics::promql::{ParseError, QueryError};
 use flyball_metrics::response::{self, ErrorKind};
 use flyball_metrics::{Store, promql::EngineOptions};
 use jiff::Timestamp;
 use serde_json::json;
 
 use crate::scrape::pool::Shown;
+
+const NO_ENDPOINT: &str = "no such endpoint; see https://prometheus.io/docs/prometheus/latest/querying/api/";
 
 /// What the handlers read.
 #[derive(Clone)]
@@ -47,12 +49,7 @@ pub(crate) fn router(source: Source) -> Router {
         .route("/api/v1/status/runtimeinfo", get(series::runtime_info))
         .route("/-/healthy", get(async || "Flyball is Healthy.\n"))
         .route("/-/ready", get(async || "Flyball is Ready.\n"))
-        .fallback(async || {
-            failure(
-                ErrorKind::NotFound,
-                "no such endpoint; see https://prometheus.io/docs/prometheus/latest/querying/api/",
-            )
-        })
+        .fallback(async || Refused { kind: ErrorKind::NotFound, message: NO_ENDPOINT.to_owned() })
         .with_state(source)
 }
 
@@ -69,13 +66,41 @@ fn answer(body: String) -> Response {
     ([(header::CONTENT_TYPE, "application/json")], body).into_response()
 }
 
-fn failure(kind: ErrorKind, message: &str) -> Response {
-    let status = StatusCode::from_u16(kind.http_status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-    (status, answer(response::error(kind, message))).into_response()
+/// A request that gets no answer, and why.
+struct Refused {
+    kind: ErrorKind,
+    message: String,
 }
 
-fn query_failure(error: &QueryError) -> Response {
-    failure(ErrorKind::from(error), &error.to_string())
+impl Refused {
+    fn bad_data(message: impl Into<String>) -> Refused {
+        Refused { kind: ErrorKind::BadData, message: message.into() }
+    }
+}
+
+impl From<QueryError> for Refused {
+    fn from(error: QueryError) -> Refused {
+        Refused { kind: ErrorKind::from(&error), message: error.to_string() }
+    }
+}
+
+impl From<ParseError> for Refused {
+    fn from(error: ParseError) -> Refused {
+        QueryError::from(error).into()
+    }
+}
+
+impl IntoResponse for Refused {
+    fn into_response(self) -> Response {
+        let status =
+            StatusCode::from_u16(self.kind.http_status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        (status, answer(response::error(self.kind, &self.message))).into_response()
+    }
+}
+
+/// The body that was worked out, or why there is none.
+fn respond(body: Result<String, Refused>) -> Response {
+    body.map_or_else(Refused::into_response, answer)
 }
 
 fn options() -> EngineOptions {

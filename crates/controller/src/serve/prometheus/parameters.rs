@@ -3,24 +3,22 @@
 use axum::body::Bytes;
 use axum::extract::{FromRequest, Request};
 use axum::http::header;
-use axum::response::Response;
-use flyball_metrics::response::ErrorKind;
 use jiff::Timestamp;
 
-use crate::serve::prometheus::failure;
+use crate::serve::prometheus::Refused;
 
 /// Names and values in the order they were given; a name may repeat (`match[]`).
 pub(super) struct Parameters(Vec<(String, String)>);
 
 impl<S: Send + Sync> FromRequest<S> for Parameters {
-    type Rejection = Response;
+    type Rejection = Refused;
 
-    async fn from_request(request: Request, state: &S) -> Result<Parameters, Response> {
+    async fn from_request(request: Request, state: &S) -> Result<Parameters, Refused> {
         let mut pairs = decode(request.uri().query().unwrap_or_default());
         let content_type = request.headers().get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
         if content_type.is_some_and(|text| text.starts_with("application/x-www-form-urlencoded")) {
             let body = Bytes::from_request(request, state).await;
-            let body = body.map_err(|error| failure(ErrorKind::BadData, &error.to_string()))?;
+            let body = body.map_err(|error| Refused::bad_data(error.to_string()))?;
             pairs.extend(decode(&String::from_utf8_lossy(&body)));
         }
         Ok(Parameters(pairs))
@@ -41,7 +39,7 @@ impl Parameters {
         &self,
         name: &str,
         parse: impl Fn(&str) -> Result<T, E>,
-    ) -> Result<T, Response> {
+    ) -> Result<T, Refused> {
         parse(self.get(name).unwrap_or_default()).map_err(|error| invalid(name, &error))
     }
 
@@ -50,26 +48,26 @@ impl Parameters {
         &self,
         name: &str,
         parse: impl Fn(&str) -> Result<T, E>,
-    ) -> Result<Option<T>, Response> {
+    ) -> Result<Option<T>, Refused> {
         let given = self.get(name).filter(|text| !text.is_empty());
         given.map(parse).transpose().map_err(|error| invalid(name, &error))
     }
 
     /// A time, or now.
-    pub(super) fn time_ms(&self, name: &str) -> Result<i64, Response> {
+    pub(super) fn time_ms(&self, name: &str) -> Result<i64, Refused> {
         let given = self.optional(name, flyball_metrics::parse_time_ms)?;
         Ok(given.unwrap_or_else(|| Timestamp::now().as_millisecond()))
     }
 
     /// The most results that are wanted; 0 and nothing are all.
-    pub(super) fn limit(&self) -> Result<usize, Response> {
+    pub(super) fn limit(&self) -> Result<usize, Refused> {
         let limit = self.optional("limit", str::parse::<usize>)?;
         Ok(limit.filter(|limit| *limit > 0).unwrap_or(usize::MAX))
     }
 }
 
-fn invalid(name: &str, error: &dyn std::fmt::Display) -> Response {
-    failure(ErrorKind::BadData, &format!("invalid parameter \"{name}\": {error}"))
+fn invalid(name: &str, error: &dyn std::fmt::Display) -> Refused {
+    Refused::bad_data(format!("invalid parameter \"{name}\": {error}"))
 }
 
 /// Splits `a=1&b=2`, and undoes the escapes.

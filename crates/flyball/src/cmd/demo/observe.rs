@@ -109,8 +109,7 @@ impl Observer {
         });
         let events =
             Api::<Event>::namespaced(self.client.clone(), "default").list(&ListParams::default()).await;
-        let warning =
-            events.into_iter().flatten().filter(|event| event.type_.as_deref() == Some("Warning")).last();
+        let warning = events.into_iter().flatten().rfind(|event| event.type_.as_deref() == Some("Warning"));
         let warning = warning.and_then(|event| event.message);
         waiting.or(warning).unwrap_or_else(|| "see `kubectl describe pods`".to_owned())
     }
