@@ -144,7 +144,8 @@ fn start(command: &mut Command) -> (Child, String) {
             return (process, greeting);
         }
     }
-    panic!("flyball up ended: {greeting}");
+    let status = process.wait();
+    panic!("flyball up ended with {status:?}: {greeting}");
 }
 
 /// Asks the world to end, so that it removes its pods, cgroups and addresses itself, and waits for that.
