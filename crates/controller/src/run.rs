@@ -50,8 +50,8 @@ const SETTLE: Duration = Duration::from_millis(20);
 const EVICT_EVERY_ROUNDS: u64 = 60;
 /// Samples that are kept: with a hundred pods scraped every second, about 100 MB.
 const SAMPLES_MAX: usize = 40_000_000;
-/// Series that are kept: what a hundred pods with a thousand series each have.
-const SERIES_MAX: usize = 100_000;
+/// Series that are kept: what two hundred pods with a thousand series each have.
+const SERIES_MAX: usize = 200_000;
 
 /// How the autoscaler runs.
 #[derive(Clone, Debug, Default)]

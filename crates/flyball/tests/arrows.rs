@@ -14,6 +14,7 @@ const ALLOWED: &[(&str, &[&str], Option<&[&str]>)] = &[
             "serde",
             "serde_json",
             "serde_with",
+            "serde_path_to_error",
             "schemars",
             "thiserror",
             "jiff",

@@ -26,6 +26,10 @@ use crate::scrape::fetch::Fetcher;
 /// How often a target that feeds a trigger is scraped.
 const TRIGGER_INTERVAL: Duration = Duration::from_secs(1);
 
+/// The most samples on a page whose monitor sets no `sampleLimit`: ten times what a talkative model server has, and
+/// little enough that one target cannot fill the store.
+const SAMPLES_PER_PAGE_MAX: usize = 10_000;
+
 /// What came of the last scrape of a target.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Status {
@@ -134,7 +138,7 @@ impl Entry {
         let options = TargetOptions {
             honor_labels: target.honor_labels,
             honor_timestamps: target.honor_timestamps,
-            sample_limit: target.sample_limit,
+            sample_limit: if target.sample_limit == 0 { SAMPLES_PER_PAGE_MAX } else { target.sample_limit },
             ..TargetOptions::default()
         };
         Entry {
@@ -180,9 +184,14 @@ impl Scrape {
     fn ingest(&self, content_type: &str, body: &[u8], at: Timestamp) -> Result<Scraped, String> {
         let format = Format::from_content_type(Some(content_type), None)?;
         let mut store = lock(&self.store);
-        lock(&self.pages)
-            .ingest(&mut store, body, format, at.as_millisecond())
-            .map_err(|error| error.to_string())
+        let before = store.rejections().too_many_series;
+        let scraped = lock(&self.pages).ingest(&mut store, body, format, at.as_millisecond());
+        let scraped = scraped.map_err(|error| error.to_string())?;
+        // A page that is stored in part would read as less load than there is.
+        match store.rejections().too_many_series - before {
+            0 => Ok(scraped),
+            refused => Err(format!("{refused} series were refused: the store holds as many as it may")),
+        }
     }
 
     fn conclude(&self, result: Result<Scraped, String>, at: Timestamp, took: Duration) {
