@@ -10,7 +10,7 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use crate::jsonpath::JsonPath;
-use crate::kinds::{Conversion, Kind, Registry, Sub, builtin};
+use crate::kinds::{Conversion, Kind, Registry, Sub};
 use crate::object::{self, at, list, set, text};
 use crate::schema::{Pattern, Schema};
 use crate::server::Inner;
@@ -58,19 +58,31 @@ pub(crate) struct CustomKind {
 
 /// Reads all stored CRDs into the registry; at start.
 pub(crate) fn load(server: &Inner) {
-    server.set_registry(registry(server));
+    let (found, _) = server.store.list(&STORAGE.into(), "", None);
+    server.change_registry(|registry| {
+        for stored in found {
+            add(registry, &stored.value());
+        }
+    });
 }
 
-fn registry(server: &Inner) -> Registry {
-    let mut registry = builtin::registry();
-    let (found, _) = server.store.list(&STORAGE.into(), "", None);
-    for stored in found {
-        let crd = stored.value();
-        if is_established(&crd) {
-            registry.kinds.extend(kinds(&crd).into_iter().map(Arc::new));
-        }
+fn add(registry: &mut Registry, crd: &Value) {
+    if is_established(crd) {
+        let after = |row: &Arc<Kind>| row.custom.as_ref().is_some_and(|c| *c.definition > *object::name(crd));
+        let place = registry.kinds.iter().position(after).unwrap_or(registry.kinds.len());
+        registry.kinds.splice(place..place, kinds(crd).into_iter().map(Arc::new));
     }
-    registry
+}
+
+/// Brings the rows of one CRD up to date with the store. The store is read while the registry is held, so that of
+/// two writes at once the later one stays.
+fn reload(server: &Inner, name: &str) {
+    server.change_registry(|registry| {
+        registry.kinds.retain(|row| row.custom.as_ref().is_none_or(|custom| custom.definition != name));
+        if let Some(stored) = server.store.get(&crate::store::Key::new(&STORAGE.into(), "", name)) {
+            add(registry, &stored.value());
+        }
+    });
 }
 
 fn is_established(crd: &Value) -> bool {
@@ -357,7 +369,7 @@ pub(crate) fn terminate(crd: &mut Value, now: Timestamp) {
 
 /// Follows a stored change: the registry, and for a deletion the custom resources.
 pub(crate) fn written(server: &Arc<Inner>, kind: &Arc<Kind>, crd: &Value) {
-    load(server);
+    reload(server, object::name(crd));
     if at(crd, "metadata.deletionTimestamp").is_some() && !list(crd, "metadata.finalizers").is_empty() {
         let custom: Vec<Arc<Kind>> = kinds(crd).into_iter().take(1).map(Arc::new).collect();
         empty::definition(server, kind, object::name(crd), custom);

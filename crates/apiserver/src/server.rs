@@ -102,8 +102,9 @@ impl Inner {
         read(&self.kinds).clone()
     }
 
-    pub(crate) fn set_registry(&self, registry: Registry) {
-        *write(&self.kinds) = Arc::new(registry);
+    /// Changes the table of kinds; one change at a time, so that none undoes another.
+    pub(crate) fn change_registry(&self, change: impl FnOnce(&mut Registry)) {
+        change(Arc::make_mut(&mut write(&self.kinds)));
     }
 
     pub(crate) fn kubelet(&self, node: &str) -> Option<Router> {
@@ -170,6 +171,18 @@ impl Inner {
     }
 }
 
+/// The creation of a namespace that no request asked for.
+fn namespace(kind: &Kind, name: &str, now: jiff::Timestamp) -> Change {
+    let mut object = json!({
+        "apiVersion": "v1", "kind": "Namespace",
+        "metadata": {"name": name, "uid": uid::uid(), "creationTimestamp": crate::verbs::second(now)},
+    });
+    defaults::apply(kind, &mut object);
+    defaults::prepare_for_create(kind, &mut object, now);
+    let key = Key::new(&kind.storage, "", name);
+    Change { key, expected: Expected::Absent, object, delete: false, relaxed: false }
+}
+
 /// An embedded Kubernetes API server; clones are the same server.
 #[derive(Clone)]
 pub struct ApiServer {
@@ -227,17 +240,11 @@ impl ApiServer {
 
     async fn create_namespaces(&self) -> std::result::Result<(), String> {
         let Some(kind) = self.inner.registry().find("", "v1", "namespaces") else { return Ok(()) };
-        for name in NAMESPACES {
-            let now = jiff::Timestamp::now();
-            let mut object = json!({
-                "apiVersion": "v1", "kind": "Namespace",
-                "metadata": {"name": name, "uid": uid::uid(), "creationTimestamp": crate::verbs::second(now)},
-            });
-            defaults::apply(&kind, &mut object);
-            defaults::prepare_for_create(&kind, &mut object, now);
-            let key = Key::new(&kind.storage, "", name);
-            let change = Change { key, expected: Expected::Absent, object, delete: false, relaxed: false };
-            match self.inner.store.write(change).await {
+        let now = jiff::Timestamp::now();
+        // all at once, so that they share a sync of the disk
+        let created = NAMESPACES.map(|name| self.inner.store.write(namespace(&kind, name, now)));
+        for created in futures::future::join_all(created).await {
+            match created {
                 Ok(_) | Err(crate::store::Refused::Exists) => {}
                 Err(refused) => return Err(format!("{refused:?}")),
             }

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use bytes::Bytes;
-use redb::{Database, DatabaseError, Durability, ReadableDatabase, ReadableTable, TableDefinition};
+use redb::{Database, DatabaseError, Durability, ReadableDatabase, ReadableTable, TableDefinition, TableError};
 
 use super::{Event, Happened, Stored};
 
@@ -76,12 +76,13 @@ impl Disk {
     /// Hands over every object; the revision to continue from.
     pub(crate) fn load(&mut self, mut each: impl FnMut(&str, &str, Stored)) -> Result<u64, DiskError> {
         let database = self.ready()?;
-        let transaction = database.begin_write()?;
-        transaction.open_table(OBJECTS)?;
-        transaction.open_table(COUNTERS)?;
-        transaction.commit()?;
         let transaction = database.begin_read()?;
-        let mut newest = transaction.open_table(COUNTERS)?.get("revision")?.map_or(0, |value| value.value());
+        // the first commit makes both tables
+        let counters = match transaction.open_table(COUNTERS) {
+            Err(TableError::TableDoesNotExist(_)) => return Ok(0),
+            counters => counters?,
+        };
+        let mut newest = counters.get("revision")?.map_or(0, |value| value.value());
         for entry in transaction.open_table(OBJECTS)?.iter()? {
             let (key, value) = entry?;
             let bytes = Bytes::copy_from_slice(value.value());
