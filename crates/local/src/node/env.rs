@@ -89,7 +89,7 @@ impl Sources<'_> {
         match from {
             EnvVarSource { field_ref: Some(field), .. } => field_value(field, pod, ip).map(Some),
             EnvVarSource { resource_field_ref: Some(field), .. } => {
-                resource_value(field, pod, container).map(Some)
+                resource_value(field, pod, Some(container)).map(Some)
             }
             EnvVarSource { config_map_key_ref: Some(key), .. } => {
                 let data = self.config_map(&key.name, key.optional).await?;
@@ -152,7 +152,8 @@ fn pick(
     }
 }
 
-fn field_value(field: &ObjectFieldSelector, pod: &Pod, ip: &str) -> Result<String, String> {
+/// A field of the pod by its path.
+pub(super) fn field_value(field: &ObjectFieldSelector, pod: &Pod, ip: &str) -> Result<String, String> {
     let spec = pod.spec.as_ref();
     let quoted = |path: &str, what: &str| -> Option<String> {
         Some(path.strip_prefix(what)?.strip_prefix("['")?.strip_suffix("']")?.to_owned())
@@ -177,11 +178,16 @@ fn field_value(field: &ObjectFieldSelector, pod: &Pod, ip: &str) -> Result<Strin
     })
 }
 
-/// `limits.cpu` of the container, or of a named one, in units of the divisor, rounded up as Kubernetes does.
-fn resource_value(field: &ResourceFieldSelector, pod: &Pod, container: &Container) -> Result<String, String> {
+/// `limits.cpu` of the named container, or of this one, in units of the divisor, rounded up as Kubernetes does.
+pub(super) fn resource_value(
+    field: &ResourceFieldSelector,
+    pod: &Pod,
+    container: Option<&Container>,
+) -> Result<String, String> {
+    let mut all = pod.spec.iter().flat_map(|s| s.init_containers.iter().flatten().chain(&s.containers));
     let of = match &field.container_name {
-        Some(name) => pod.spec.iter().flat_map(|s| &s.containers).find(|c| c.name == *name),
-        None => Some(container),
+        Some(name) => all.find(|c| c.name == *name),
+        None => container,
     };
     let of =
         of.ok_or_else(|| format!("container {} not found", field.container_name.as_deref().unwrap_or("")))?;
@@ -249,7 +255,7 @@ mod tests {
             resource_value(
                 &ResourceFieldSelector { resource: resource.into(), divisor, container_name: None },
                 &pod,
-                container,
+                Some(container),
             )
         };
         assert_eq!(resource("limits.cpu", None).as_deref(), Ok("2"));

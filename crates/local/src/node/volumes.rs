@@ -1,16 +1,19 @@
 //! A pod's volumes as directories of the node, to be bound into its containers.
 //!
-//! `emptyDir`, `configMap`, `secret` (files of mode 0600 unless told otherwise), `projected` ones of those two, `downwardAPI` and
-//! `hostPath`. Contents are written once, when the pod starts: later changes of a ConfigMap reach the next pod.
+//! `emptyDir`, `configMap`, `secret` (files of mode 0600 unless told otherwise), `downwardAPI`, `projected` ones of those three, and
+//! `hostPath`. Contents are written once, when the pod starts: later changes of a ConfigMap or a label reach the next pod.
 
 use std::collections::BTreeMap;
 use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Component, Path, PathBuf};
 
-use k8s_openapi::api::core::v1::{ConfigMap, Container, KeyToPath, Pod, Secret, Volume, VolumeProjection};
+use k8s_openapi::api::core::v1::{
+    ConfigMap, Container, DownwardAPIVolumeFile, KeyToPath, Pod, Secret, Volume, VolumeProjection,
+};
 use kube::{Api, Client, ResourceExt};
 
+use super::env::{field_value, resource_value};
 use crate::container::message::Mount;
 
 /// Permissions of ConfigMap files, as the API defaults them.
@@ -30,7 +33,7 @@ pub(crate) async fn make(client: &Client, pod: &Pod, dir: &Path) -> Result<Volum
     let namespace = pod.namespace().unwrap_or_default();
     for volume in pod.spec.iter().flat_map(|s| s.volumes.iter().flatten()) {
         let place = dir.join(&volume.name);
-        let source = Source { client, namespace: &namespace, place: &place };
+        let source = Source { client, pod, namespace: &namespace, place: &place };
         let path = source
             .make(volume)
             .await
@@ -65,6 +68,7 @@ pub(crate) fn mounts(container: &Container, volumes: &Volumes) -> Result<Vec<Mou
 
 struct Source<'a> {
     client: &'a Client,
+    pod: &'a Pod,
     namespace: &'a str,
     place: &'a Path,
 }
@@ -95,8 +99,10 @@ impl Source<'_> {
             for source in projected.sources.iter().flatten() {
                 self.project(source, projected.default_mode.unwrap_or(MODE)).await?;
             }
+        } else if let Some(downward) = &volume.downward_api {
+            self.downward(downward.items.as_deref(), downward.default_mode.unwrap_or(MODE))?;
         } else if volume.empty_dir.is_none() {
-            return Err("this kind of volume is not supported on this machine: use emptyDir, configMap, secret, projected or hostPath".to_owned());
+            return Err("this kind of volume is not supported on this machine: use emptyDir, configMap, secret, downwardAPI, projected or hostPath".to_owned());
         }
         Ok(Some(self.place.to_owned()))
     }
@@ -107,6 +113,16 @@ impl Source<'_> {
         }
         if let Some(secret) = &source.secret {
             self.secret(&secret.name, secret.items.as_deref(), secret.optional, mode).await?;
+        }
+        if let Some(downward) = &source.downward_api {
+            self.downward(downward.items.as_deref(), mode)?;
+        }
+        Ok(())
+    }
+
+    fn downward(&self, items: Option<&[DownwardAPIVolumeFile]>, mode: i32) -> Result<(), String> {
+        for item in items.unwrap_or_default() {
+            self.file(&item.path, downward_value(item, self.pod)?.as_bytes(), item.mode.unwrap_or(mode))?;
         }
         Ok(())
     }
@@ -181,6 +197,26 @@ impl Source<'_> {
     }
 }
 
+/// What a file of the downward API says: of the pod's metadata, or of a container's resources.
+fn downward_value(item: &DownwardAPIVolumeFile, pod: &Pod) -> Result<String, String> {
+    if let Some(resource) = &item.resource_field_ref {
+        return resource_value(resource, pod, None);
+    }
+    let field = item.field_ref.as_ref().ok_or_else(|| format!("{}: no fieldRef", item.path))?;
+    match field.field_path.as_str() {
+        "metadata.labels" => Ok(lines(pod.labels())),
+        "metadata.annotations" => Ok(lines(pod.annotations())),
+        // the rest of a pod may change while it runs
+        path if path.starts_with("metadata.") => field_value(field, pod, ""),
+        path => Err(format!("unsupported fieldPath: {path}")),
+    }
+}
+
+/// Labels or annotations as a file (`fieldpath.FormatMap`).
+fn lines(map: &BTreeMap<String, String>) -> String {
+    map.iter().map(|(key, value)| format!("{key}={value:?}")).collect::<Vec<_>>().join("\n")
+}
+
 fn absent(optional: Option<bool>, problem: String) -> Result<(), String> {
     if optional == Some(true) { Ok(()) } else { Err(problem) }
 }
@@ -204,6 +240,35 @@ mod tests {
         {
             assert_eq!(inside(path).is_ok(), ok, "{path}");
         }
+    }
+
+    #[test]
+    fn the_downward_api_tells_of_the_pod() {
+        let pod: Pod = serde_json::from_value(json!({
+            "metadata": {"name": "p", "labels": {"app": "model", "tier": "a \"b\""}},
+            "spec": {"containers": [{"name": "c", "resources": {"limits": {"memory": "128Mi"}}}]}}))
+        .unwrap();
+        let value = |item: serde_json::Value| {
+            let mut item: DownwardAPIVolumeFile = serde_json::from_value(item).unwrap();
+            item.path = "file".to_owned();
+            downward_value(&item, &pod)
+        };
+        for (field, expected) in [
+            ("metadata.name", Some("p")),
+            ("metadata.labels", Some("app=\"model\"\ntier=\"a \\\"b\\\"\"")),
+            ("metadata.labels['app']", Some("model")),
+            ("metadata.annotations", Some("")),
+            ("status.podIP", None),
+        ] {
+            let seen = value(json!({"path": "", "fieldRef": {"fieldPath": field}}));
+            assert_eq!(seen.as_deref().ok(), expected, "{field}: {seen:?}");
+        }
+        let memory = |container: &str| {
+            let field = json!({"containerName": container, "resource": "limits.memory", "divisor": "1Mi"});
+            value(json!({"path": "", "resourceFieldRef": field}))
+        };
+        assert_eq!(memory("c").as_deref(), Ok("128"));
+        assert_eq!(memory("d").unwrap_err(), "container d not found");
     }
 
     #[test]
