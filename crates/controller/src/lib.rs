@@ -1,6 +1,6 @@
 //! The autoscaler's loop: watch, scrape, decide by the engine, act.
 //!
-//! [`Autoscaler::start`] needs a Kubernetes client and nothing else. [`run`](mod@run) is the loop and the place to
+//! [`Autoscaler::start`] needs a Kubernetes client and nothing else. `run` is the loop and the place to
 //! start reading; each step of it has a module of its own.
 //!
 //! - `cluster`, `workload`: what is watched, and the replicas of what is scaled.

@@ -4,7 +4,7 @@
 //! evaluated every second. The words, the rounding and the order of operations are Prometheus 3's with default flags; the
 //! test suite of Prometheus itself is the judge (`tests/promqltest.rs`).
 //!
-//! An evaluation reads the [`Store`](crate::Store) and nothing else. A query can't run away: the number of samples it
+//! An evaluation reads the [`Store`] and nothing else. A query can't run away: the number of samples it
 //! reads and keeps is bounded ([`EngineOptions`]), and so is its depth.
 
 mod aggregate;
