@@ -19,7 +19,6 @@ use kube::Client;
 use kube::api::{Api, Patch, PatchParams};
 use serde_json::json;
 use tokio::net::TcpListener;
-use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::admission;
@@ -84,8 +83,6 @@ impl World {
         options: &WorldOptions,
     ) -> Result<World> {
         let started = Instant::now();
-        // Making the schemas takes as long as opening the store, so both are done at once.
-        let kinds = tokio::task::spawn_blocking(flyball_api::kinds::crds);
         let state_dir = persistent.then(|| place.folder().join("api"));
         let server = ApiServer::open(flyball_apiserver::Options { state_dir })
             .await
@@ -95,7 +92,7 @@ impl World {
         let stop = CancellationToken::new();
 
         admission::register(&server);
-        install_kinds(&client, kinds.await?).await?;
+        install_kinds(&client).await?;
         install_own_pod(&client).await?;
         let (served, stopped) = (server.clone(), stop.clone().cancelled_owned());
         tokio::spawn(async move { served.serve(doors.api, stopped).await });
@@ -187,20 +184,19 @@ async fn listen(wanted: Option<u16>, default: u16, flag: &str) -> Result<(TcpLis
     }
 }
 
-/// Installs the definitions of KEDA's, VPA's and prometheus-operator's kinds, or brings them up to date.
-async fn install_kinds(client: &Client, definitions: Vec<CustomResourceDefinition>) -> Result<()> {
-    let api: Api<CustomResourceDefinition> = Api::all(client.clone());
-    let mut installed = JoinSet::new();
-    for definition in definitions {
-        let api = api.clone();
-        installed.spawn(async move {
-            let name = definition.metadata.name.clone().unwrap_or_default();
-            let parameters = PatchParams::apply(FIELD_MANAGER).force();
-            let patched = api.patch(&name, &parameters, &Patch::Apply(&definition)).await;
-            patched.map(drop).with_context(|| format!("cannot install the definition of {name}"))
-        });
+/// Installs the definitions of KEDA's, VPA's and prometheus-operator's kinds, or brings them up to date; one after the
+/// other, since their schemas are large and the memory of one serves the next.
+async fn install_kinds(client: &Client) -> Result<()> {
+    let definitions: Api<CustomResourceDefinition> = Api::all(client.clone());
+    let parameters = PatchParams::apply(FIELD_MANAGER).force();
+    for definition in flyball_api::kinds::crds() {
+        let name = definition.metadata.name.clone().unwrap_or_default();
+        definitions
+            .patch(&name, &parameters, &Patch::Apply(&definition))
+            .await
+            .with_context(|| format!("cannot install the definition of {name}"))?;
     }
-    installed.join_all().await.into_iter().collect()
+    Ok(())
 }
 
 /// Installs the Deployment that stands for this program, in a namespace of its own.
