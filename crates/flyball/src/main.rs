@@ -2,6 +2,7 @@
 #![allow(clippy::disallowed_methods, reason = "the binary is where clocks, files and the environment enter")]
 
 mod admission;
+mod allocator;
 mod cli;
 mod cmd;
 mod log;
@@ -60,10 +61,16 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Train(options) => cmd::train::run(options).map(|()| ExitCode::SUCCESS),
         Command::Load(options) => Ok(flyball_load::execute(&options)),
         Command::Serve(options) => cmd::serve::run(options).map(|()| ExitCode::SUCCESS),
-        Command::Up(options) => runtime()?.block_on(cmd::up::run(options)).map(|()| ExitCode::SUCCESS),
-        Command::Demo(options) => runtime()?.block_on(cmd::demo::run(options)),
+        Command::Up(options) => world_runtime()?.block_on(cmd::up::run(options)).map(|()| ExitCode::SUCCESS),
+        Command::Demo(options) => world_runtime()?.block_on(cmd::demo::run(options)),
         Command::Why(options) => runtime()?.block_on(cmd::why::run(options)).map(|()| ExitCode::SUCCESS),
     }
+}
+
+/// The runtime of a whole world, which stays for long.
+fn world_runtime() -> std::io::Result<tokio::runtime::Runtime> {
+    allocator::settle();
+    runtime()
 }
 
 fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
