@@ -8,6 +8,7 @@
 //! The store reads no clock. [`Store::evict`] is told the time; call it about once a minute.
 
 mod chunk;
+mod follow;
 mod index;
 mod series;
 
@@ -17,6 +18,8 @@ use std::time::Duration;
 use crate::labels::{Labels, METRIC_NAME};
 use crate::matcher::Matcher;
 use crate::sample::{STALE_NAN, Sample};
+pub use follow::{Changes, FollowerId};
+use follow::{FollowedBy, Followers};
 use index::{Candidates, Index};
 use series::{SampleRefused, Series};
 
@@ -107,6 +110,7 @@ pub struct StoreSize {
 struct Slot {
     generation: u32,
     series: Option<Series>,
+    followed_by: FollowedBy,
 }
 
 /// All series. See the module's documentation.
@@ -122,6 +126,7 @@ pub struct Store {
     rejections: Rejections,
     /// Samples before this are out of bounds; moves with `evict`.
     cutoff_ms: Option<i64>,
+    followers: Followers,
 }
 
 /// A series to read from.
@@ -137,6 +142,11 @@ impl<'a> SeriesRef<'a> {
     /// The samples in `(after_ms, to_ms]`, stale markers included. `scratch` is used where old samples must be decompressed.
     pub fn samples(&self, after_ms: i64, to_ms: i64, scratch: &'a mut Vec<Sample>) -> &'a [Sample] {
         self.0.window(after_ms, to_ms, scratch)
+    }
+
+    /// The time of the oldest sample that is left.
+    pub fn oldest_ms(&self) -> Option<i64> {
+        self.0.oldest_ms()
     }
 
     /// The newest sample; it may be a stale marker.
@@ -160,13 +170,15 @@ impl Store {
             return Err(self.reject(Rejected::TooManySeries));
         }
         let series = Some(Series::new(labels.clone()));
+        let followed_by = self.followers.of_new_series(labels);
         let slot = match self.free.pop() {
             Some(slot) => {
                 self.slots[slot as usize].series = series;
+                self.slots[slot as usize].followed_by = followed_by;
                 slot
             }
             None => {
-                self.slots.push(Slot { generation: 0, series });
+                self.slots.push(Slot { generation: 0, series, followed_by });
                 // `series_max` is far below 2³².
                 u32::try_from(self.slots.len() - 1).unwrap_or(u32::MAX)
             }
@@ -183,12 +195,15 @@ impl Store {
             return Err(self.reject(Rejected::TooOld));
         }
         let slot = self.slots.get_mut(id.slot as usize).filter(|slot| slot.generation == id.generation);
-        let Some(series) = slot.and_then(|slot| slot.series.as_mut()) else {
+        let Some(Slot { series: Some(series), followed_by, .. }) = slot else {
             return Err(Rejected::UnknownSeries);
         };
         match series.append(sample) {
             Ok(new) => {
                 self.samples += usize::from(new);
+                if new {
+                    self.followers.tell_appended(followed_by, id, sample);
+                }
                 Ok(())
             }
             Err(SampleRefused::OutOfOrder) => Err(self.reject(Rejected::OutOfOrder)),
@@ -232,7 +247,12 @@ impl Store {
         let cutoff_ms = now_ms.saturating_sub(retention_ms);
         self.cutoff_ms = Some(cutoff_ms);
         for slot in &mut self.slots {
-            self.samples -= slot.series.as_mut().map_or(0, |series| series.evict(cutoff_ms));
+            let Some(series) = &mut slot.series else { continue };
+            let dropped = series.evict(cutoff_ms);
+            self.samples -= dropped;
+            if dropped > 0 {
+                self.followers.tell_dropped(&slot.followed_by, series.oldest_ms());
+            }
         }
         self.drop_over_samples_max();
         for slot in 0..self.slots.len() {
@@ -246,12 +266,14 @@ impl Store {
     fn drop_over_samples_max(&mut self) {
         while self.samples > self.options.samples_max {
             let before = self.samples;
-            for series in self.slots.iter_mut().filter_map(|slot| slot.series.as_mut()) {
+            for slot in &mut self.slots {
+                let Some(series) = &mut slot.series else { continue };
                 let excess = self.samples.saturating_sub(self.options.samples_max);
                 if excess == 0 {
                     break;
                 }
                 self.samples -= series.drop_oldest();
+                self.followers.tell_dropped(&slot.followed_by, series.oldest_ms());
             }
             self.rejections.dropped_over_samples_max += (before - self.samples) as u64;
         }
@@ -260,6 +282,7 @@ impl Store {
     fn remove(&mut self, slot: usize) {
         let Some(series) = self.slots[slot].series.take() else { return };
         let number = u32::try_from(slot).unwrap_or(u32::MAX);
+        self.followers.tell_reread(&std::mem::take(&mut self.slots[slot].followed_by));
         self.slots[slot].generation = self.slots[slot].generation.wrapping_add(1);
         self.index.remove(&series.labels, number);
         self.ids.remove(&series.labels);
@@ -300,6 +323,35 @@ impl Store {
             begins && series.newest().is_some_and(|newest| newest.timestamp_ms >= from_ms)
         });
         selected
+    }
+
+    /// The ids of the series that satisfy all matchers, in the order of [`Store::select`].
+    pub fn select_ids(&self, matchers: &[Matcher]) -> Vec<SeriesId> {
+        self.select(matchers).iter().filter_map(|series| self.ids.get(series.labels()).copied()).collect()
+    }
+
+    /// Follows the series that satisfy all matchers, those to come included. [`Store::take_changes`] tells what
+    /// happened to them; the first time, that they are all to be read.
+    pub fn follow(&mut self, matchers: &[Matcher]) -> FollowerId {
+        let follower = self.followers.add(matchers);
+        for id in self.select_ids(matchers) {
+            self.slots[id.slot as usize].followed_by.push(follower.number());
+        }
+        follower
+    }
+
+    /// Ends what [`Store::follow`] began.
+    pub fn unfollow(&mut self, follower: FollowerId) {
+        self.followers.remove(follower);
+        for slot in &mut self.slots {
+            slot.followed_by.retain(|id| *id != follower.number());
+        }
+    }
+
+    /// What happened to the followed series since the last call, in `changes`, whose buffer is used again. `false` if
+    /// this store knows no such follower.
+    pub fn take_changes(&mut self, follower: FollowerId, changes: &mut Changes) -> bool {
+        self.followers.take(follower, changes)
     }
 
     /// Whether any series has a label of this name.

@@ -152,3 +152,34 @@ fn an_hour_of_the_default_world_stays_small() {
         size.bytes as f64 / size.samples as f64
     );
 }
+
+#[test]
+fn followers_are_told_what_happens_to_their_series() {
+    let options = StoreOptions { retention: Duration::from_secs(10), ..StoreOptions::default() };
+    let mut store = Store::new(options);
+    let a = store.append_to(&labels("load", "a"), Sample::new(1_000, 1.0)).expect("new");
+    let follower = store.follow(&[Matcher::equal(METRIC_NAME, "load")]);
+    let mut changes = Changes::default();
+    let mut told = |store: &mut Store| {
+        assert!(store.take_changes(follower, &mut changes));
+        let appended: Vec<f64> = changes.appended.iter().map(|(_, sample)| sample.value).collect();
+        (changes.reread, appended, changes.kept_from_ms)
+    };
+    assert_eq!(told(&mut store), (true, vec![], None), "at first, everything is to be read");
+    store.append(a, Sample::new(2_000, 2.0)).expect("in order");
+    store.append(a, Sample::new(2_000, 2.0)).expect("the same again");
+    store.append(a, Sample::new(2_000, 9.0)).expect_err("a duplicate");
+    store.append_to(&labels("other", "a"), Sample::new(2_000, 3.0)).expect("new");
+    assert_eq!(told(&mut store), (false, vec![2.0], None));
+    let b = store.append_to(&labels("load", "b"), Sample::new(3_000, 4.0)).expect("new");
+    assert_eq!(told(&mut store), (true, vec![4.0], None), "a series was born");
+    store.append(b, Sample::new(14_000, 5.0)).expect("in order");
+    store.evict(12_500);
+    assert_eq!(told(&mut store), (true, vec![5.0], None), "a series was evicted");
+    store.append(b, Sample::new(30_000, 6.0)).expect("in order");
+    store.evict(32_000);
+    assert_eq!(told(&mut store), (false, vec![6.0], Some(30_000)), "samples went, and one stayed");
+    assert_eq!(store.select_ids(&[Matcher::equal(METRIC_NAME, "load")]), [b]);
+    store.unfollow(follower);
+    assert!(!store.take_changes(follower, &mut Changes::default()));
+}
