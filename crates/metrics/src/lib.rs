@@ -44,6 +44,8 @@
 //! ```
 
 pub mod exposition;
+pub mod histogram;
+mod kahan;
 mod labels;
 mod matcher;
 pub mod promql;
@@ -53,9 +55,10 @@ mod store;
 pub mod target;
 mod text;
 
+pub use histogram::NativeHistogram;
 pub use labels::{BUCKET_LABEL, Labels, METRIC_NAME};
 pub use matcher::{MatchOp, Matcher, RegexError};
-pub use sample::{STALE_NAN, STALE_NAN_BITS, Sample, is_stale_nan};
+pub use sample::{HistogramSample, STALE_NAN, STALE_NAN_BITS, Sample, is_stale_nan};
 pub use store::{
     Changes, FollowerId, Metadata, Rejected, Rejections, SeriesId, SeriesRef, Store, StoreOptions, StoreSize,
 };

@@ -1,5 +1,9 @@
 //! Samples, and the marker that says "this series ended here".
 
+use std::sync::Arc;
+
+use crate::histogram::NativeHistogram;
+
 /// One measurement of a series.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Sample {
@@ -19,6 +23,15 @@ impl Sample {
     pub fn is_stale_marker(&self) -> bool {
         is_stale_nan(self.value)
     }
+}
+
+/// One measurement that is a distribution.
+#[derive(Clone, Debug, PartialEq)]
+pub struct HistogramSample {
+    /// Milliseconds since the Unix epoch.
+    pub timestamp_ms: i64,
+    /// The distribution; shared, because queries hand it on.
+    pub histogram: Arc<NativeHistogram>,
 }
 
 /// The bit pattern of the stale marker: a signalling NaN that no arithmetic can produce (Prometheus, model/value).

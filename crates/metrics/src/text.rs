@@ -94,10 +94,13 @@ pub(crate) fn format_plain(value: f64) -> String {
     }
 }
 
-/// A float as Go's `%g` and `%v` write it: with an exponent below 1e-4 and from 1e21 on.
+/// Magnitudes that Go's 'g' format writes without an exponent when it writes the fewest digits.
+const PLAIN: std::ops::Range<f64> = 1e-4..1e6;
+
+/// A float as Go's `%g` and `%v` write it: with an exponent below 1e-4 and from 1e6 on.
 pub(crate) fn format_general(value: f64) -> String {
     let magnitude = value.abs();
-    if magnitude != 0.0 && magnitude.is_finite() && !(1e-4..1e21).contains(&magnitude) {
+    if magnitude != 0.0 && magnitude.is_finite() && !PLAIN.contains(&magnitude) {
         go_exponent(value)
     } else {
         format_plain(value)
@@ -112,8 +115,7 @@ pub(crate) fn format_open_metrics(value: f64) -> String {
         -1.0 => "-1.0".into(),
         v if !v.is_finite() => format_plain(v),
         v => {
-            // Go's 'g' format with the shortest precision switches to an exponent at 21 digits.
-            let text = if (1e-4..1e21).contains(&v.abs()) { format!("{v}") } else { go_exponent(v) };
+            let text = if PLAIN.contains(&v.abs()) { format!("{v}") } else { go_exponent(v) };
             if text.contains(['e', '.']) { text } else { format!("{text}.0") }
         }
     }

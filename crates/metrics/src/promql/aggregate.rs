@@ -9,7 +9,8 @@ use super::error::QueryError;
 use super::eval::Evaluator;
 use super::functions::label::string_argument;
 use super::grid::{Grid, Name, Row, present};
-use super::numerics::{KahanSum, Mean, Variance, quantile};
+use super::numerics::{Mean, Variance, quantile};
+use crate::kahan::KahanSum;
 use crate::labels::{Labels, METRIC_NAME};
 use crate::text::{format_plain, quote};
 

@@ -2,36 +2,8 @@
 
 use std::cmp::Ordering;
 
+use crate::kahan::KahanSum;
 use crate::sample::Sample;
-
-/// A sum that keeps what rounding loses (Kahan, in Neumaier's form).
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct KahanSum {
-    pub(super) sum: f64,
-    compensation: f64,
-}
-
-impl KahanSum {
-    pub(super) fn starting_at(sum: f64) -> KahanSum {
-        KahanSum { sum, compensation: 0.0 }
-    }
-
-    pub(super) fn add(&mut self, increment: f64) {
-        let total = self.sum + increment;
-        if total.is_infinite() {
-            self.compensation = 0.0;
-        } else if self.sum.abs() >= increment.abs() {
-            self.compensation += (self.sum - total) + increment;
-        } else {
-            self.compensation += (increment - total) + self.sum;
-        }
-        self.sum = total;
-    }
-
-    pub(super) fn total(&self) -> f64 {
-        if self.sum.is_infinite() { self.sum } else { self.sum + self.compensation }
-    }
-}
 
 /// A mean: of the sum while that stays finite, then incremental.
 #[derive(Clone, Copy, Debug)]

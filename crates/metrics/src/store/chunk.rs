@@ -4,6 +4,7 @@
 //! of a chunk are whole numbers, which counters are; other values as the bits in which they differ from the one before. An
 //! unchanged value costs one bit either way. Chunks are written once and never changed.
 
+use super::samples::Block;
 use crate::sample::Sample;
 
 /// A run of samples in the order of their timestamps, compressed.
@@ -16,28 +17,31 @@ pub(super) struct Chunk {
     last_ms: i64,
 }
 
-impl Chunk {
-    /// Compresses samples whose timestamps rise strictly.
-    pub(super) fn compress(samples: &[Sample]) -> Chunk {
+impl Block for Chunk {
+    type Sample = Sample;
+    /// Prometheus' size. Two minutes at a scrape each second stay plain.
+    const SAMPLES: usize = 120;
+
+    fn compress(samples: &[Sample]) -> (Chunk, usize) {
         let mut bits = BitWriter::default();
         let mut times = DeltaCodec::default();
-        let mut values = ValueCodec::new(samples.iter().all(|sample| as_whole(sample.value).is_some()));
+        let mut values = ValueCodec::of(samples.iter().map(|sample| sample.value));
         for sample in samples {
             times.write(sample.timestamp_ms, &mut bits);
             values.write(sample.value, &mut bits);
         }
-        Chunk {
-            whole: matches!(values, ValueCodec::Whole(_)),
-            bytes: bits.bytes.into(),
+        let chunk = Chunk {
+            whole: values.is_whole(),
+            bytes: bits.into_bytes(),
             samples: u32::try_from(samples.len()).unwrap_or(u32::MAX),
             first_ms: samples.first().map_or(0, |s| s.timestamp_ms),
             last_ms: samples.last().map_or(0, |s| s.timestamp_ms),
-        }
+        };
+        (chunk, samples.len())
     }
 
-    /// Appends the samples in `(after_ms, to_ms]` to `out`.
-    pub(super) fn decompress(&self, after_ms: i64, to_ms: i64, out: &mut Vec<Sample>) {
-        let mut bits = BitReader { bytes: &self.bytes, at: 0 };
+    fn decompress(&self, after_ms: i64, to_ms: i64, out: &mut Vec<Sample>) {
+        let mut bits = BitReader::new(&self.bytes);
         let mut times = DeltaCodec::default();
         let mut values = ValueCodec::new(self.whole);
         for _ in 0..self.samples {
@@ -52,19 +56,31 @@ impl Chunk {
         }
     }
 
-    pub(super) fn first_ms(&self) -> i64 {
+    fn time_ms(sample: &Sample) -> i64 {
+        sample.timestamp_ms
+    }
+
+    fn weight(_: &Sample) -> usize {
+        1
+    }
+
+    fn sample_bytes(_: &Sample) -> usize {
+        size_of::<Sample>()
+    }
+
+    fn first_ms(&self) -> i64 {
         self.first_ms
     }
 
-    pub(super) fn last_ms(&self) -> i64 {
+    fn last_ms(&self) -> i64 {
         self.last_ms
     }
 
-    pub(super) fn samples(&self) -> usize {
+    fn weights(&self) -> usize {
         self.samples as usize
     }
 
-    pub(super) fn heap_bytes(&self) -> usize {
+    fn heap_bytes(&self) -> usize {
         self.bytes.len() + size_of::<Chunk>()
     }
 }
@@ -75,24 +91,34 @@ fn as_whole(value: f64) -> Option<i64> {
     ((whole as f64).to_bits() == value.to_bits()).then_some(whole)
 }
 
-enum ValueCodec {
+/// Values as whole numbers, if all of them are, or else as floats.
+pub(super) enum ValueCodec {
     Whole(DeltaCodec),
     Float(XorCodec),
 }
 
 impl ValueCodec {
-    fn new(whole: bool) -> ValueCodec {
+    /// The codec for these values.
+    pub(super) fn of(mut values: impl Iterator<Item = f64>) -> ValueCodec {
+        ValueCodec::new(values.all(|value| as_whole(value).is_some()))
+    }
+
+    pub(super) fn new(whole: bool) -> ValueCodec {
         if whole { ValueCodec::Whole(DeltaCodec::default()) } else { ValueCodec::Float(XorCodec::default()) }
     }
 
-    fn write(&mut self, value: f64, bits: &mut BitWriter) {
+    pub(super) fn is_whole(&self) -> bool {
+        matches!(self, ValueCodec::Whole(_))
+    }
+
+    pub(super) fn write(&mut self, value: f64, bits: &mut BitWriter) {
         match self {
             ValueCodec::Whole(codec) => codec.write(value as i64, bits),
             ValueCodec::Float(codec) => codec.write(value.to_bits(), bits),
         }
     }
 
-    fn read(&mut self, bits: &mut BitReader) -> f64 {
+    pub(super) fn read(&mut self, bits: &mut BitReader) -> f64 {
         match self {
             ValueCodec::Whole(codec) => codec.read(bits) as f64,
             ValueCodec::Float(codec) => f64::from_bits(codec.read(bits)),
@@ -102,7 +128,7 @@ impl ValueCodec {
 
 /// Whole numbers as changes of their distance: a unary class (0, 10, 110, 1110, 1111) and 0, 7, 12, 20 or 64 bits.
 #[derive(Default)]
-struct DeltaCodec {
+pub(super) struct DeltaCodec {
     previous: i64,
     delta: i64,
 }
@@ -111,7 +137,7 @@ struct DeltaCodec {
 const DELTA_CLASS_BITS: [u32; 3] = [7, 12, 20];
 
 impl DeltaCodec {
-    fn write(&mut self, number: i64, bits: &mut BitWriter) {
+    pub(super) fn write(&mut self, number: i64, bits: &mut BitWriter) {
         let delta = number.wrapping_sub(self.previous);
         let change = delta.wrapping_sub(self.delta);
         (self.previous, self.delta) = (number, delta);
@@ -130,7 +156,7 @@ impl DeltaCodec {
         bits.push(change as u64, 64);
     }
 
-    fn read(&mut self, bits: &mut BitReader) -> i64 {
+    pub(super) fn read(&mut self, bits: &mut BitReader) -> i64 {
         let ones = (0..4).take_while(|_| bits.pull(1) == 1).count();
         let change = match ones {
             0 => 0,
@@ -148,7 +174,7 @@ impl DeltaCodec {
 
 /// Floats by XOR: 0 for the same, 10 and the bits inside the last window, or 11, a new window and its bits.
 #[derive(Default)]
-struct XorCodec {
+pub(super) struct XorCodec {
     previous: u64,
     /// Zero bits before and after the window of meaningful bits; a width of 0 means that there is none yet.
     leading: u32,
@@ -191,15 +217,19 @@ impl XorCodec {
 }
 
 #[derive(Default)]
-struct BitWriter {
+pub(super) struct BitWriter {
     bytes: Vec<u8>,
     /// Bits that are free in the last byte.
     free: u32,
 }
 
 impl BitWriter {
+    pub(super) fn into_bytes(self) -> Box<[u8]> {
+        self.bytes.into()
+    }
+
     /// Appends the low `width` bits of `value`, the highest first.
-    fn push(&mut self, value: u64, mut width: u32) {
+    pub(super) fn push(&mut self, value: u64, mut width: u32) {
         while width > 0 {
             if self.free == 0 {
                 self.bytes.push(0);
@@ -216,15 +246,19 @@ impl BitWriter {
     }
 }
 
-struct BitReader<'a> {
+pub(super) struct BitReader<'a> {
     bytes: &'a [u8],
     /// Position in bits.
     at: usize,
 }
 
-impl BitReader<'_> {
+impl<'a> BitReader<'a> {
+    pub(super) fn new(bytes: &'a [u8]) -> BitReader<'a> {
+        BitReader { bytes, at: 0 }
+    }
+
     /// The next `width` bits; zeros after the end.
-    fn pull(&mut self, width: u32) -> u64 {
+    pub(super) fn pull(&mut self, width: u32) -> u64 {
         let mut value = 0;
         let mut left = width;
         while left > 0 {
@@ -248,7 +282,7 @@ mod tests {
 
     fn restored(samples: &[Sample]) -> Vec<(i64, u64)> {
         let mut out = Vec::new();
-        Chunk::compress(samples).decompress(i64::MIN, i64::MAX, &mut out);
+        Chunk::compress(samples).0.decompress(i64::MIN, i64::MAX, &mut out);
         out.iter().map(|s| (s.timestamp_ms, s.value.to_bits())).collect()
     }
 
@@ -281,7 +315,7 @@ mod tests {
     #[test]
     fn a_steady_counter_costs_little() {
         let samples: Vec<Sample> = (0..120).map(|i| Sample::new(i * 1_000, (1_000 + i * 3) as f64)).collect();
-        let bytes = Chunk::compress(&samples).bytes.len();
+        let bytes = Chunk::compress(&samples).0.bytes.len();
         assert!(bytes < 120 / 2, "{bytes} bytes for 120 samples");
     }
 }

@@ -9,7 +9,9 @@
 
 mod chunk;
 mod follow;
+mod histogram_chunk;
 mod index;
+mod samples;
 mod series;
 
 use std::collections::{BTreeMap, HashMap};
@@ -17,7 +19,7 @@ use std::time::Duration;
 
 use crate::labels::{Labels, METRIC_NAME};
 use crate::matcher::Matcher;
-use crate::sample::{STALE_NAN, Sample};
+use crate::sample::{HistogramSample, STALE_NAN, Sample};
 pub use follow::{Changes, FollowerId};
 use follow::{FollowedBy, Followers};
 use index::{Candidates, Index};
@@ -33,7 +35,7 @@ pub struct StoreOptions {
     pub retention: Duration,
     /// Series that may exist at once; further new ones are refused. Default: 200,000, about 150 MB of labels and index.
     pub series_max: usize,
-    /// Samples that may exist at once, over all series; beyond it the oldest of the fullest series go. Default: 50 million, about 150 MB.
+    /// Samples that may exist at once, over all series (a histogram counts as one for each of its numbers); beyond it the oldest of the fullest series go. Default: 50 million, about 150 MB.
     pub samples_max: usize,
 }
 
@@ -101,7 +103,7 @@ pub struct Metadata {
 pub struct StoreSize {
     /// Series at the moment.
     pub series: usize,
-    /// Samples at the moment.
+    /// Samples at the moment; a histogram counts as one for each of its numbers.
     pub samples: usize,
     /// Bytes of memory, estimated from the capacity of what is held.
     pub bytes: usize,
@@ -139,9 +141,19 @@ impl<'a> SeriesRef<'a> {
         &self.0.labels
     }
 
-    /// The samples in `(after_ms, to_ms]`, stale markers included. `scratch` is used where old samples must be decompressed.
+    /// The floats in `(after_ms, to_ms]`, stale markers included. `scratch` is used where old samples must be decompressed.
     pub fn samples(&self, after_ms: i64, to_ms: i64, scratch: &'a mut Vec<Sample>) -> &'a [Sample] {
-        self.0.window(after_ms, to_ms, scratch)
+        self.0.floats.window(after_ms, to_ms, scratch)
+    }
+
+    /// The native histograms in `(after_ms, to_ms]`, with hints as Prometheus' storage gives them.
+    pub fn histograms(
+        &self,
+        after_ms: i64,
+        to_ms: i64,
+        scratch: &'a mut Vec<HistogramSample>,
+    ) -> &'a [HistogramSample] {
+        self.0.histograms(after_ms, to_ms, scratch)
     }
 
     /// The time of the oldest sample that is left.
@@ -149,9 +161,20 @@ impl<'a> SeriesRef<'a> {
         self.0.oldest_ms()
     }
 
-    /// The newest sample; it may be a stale marker.
+    /// The newest sample, if it is a float; it may be a stale marker.
     pub fn newest(&self) -> Option<Sample> {
-        self.0.newest()
+        self.0.newest_float()
+    }
+
+    /// The newest sample, if it is a native histogram.
+    pub fn newest_histogram(&self) -> Option<&'a HistogramSample> {
+        self.0.newest_histogram()
+    }
+
+    /// The time of the newest sample of any kind, unless that says that the series ended.
+    pub fn alive_ms(&self) -> Option<i64> {
+        let ended = self.newest().is_some_and(|sample| sample.is_stale_marker());
+        self.0.newest_ms().filter(|_| !ended)
     }
 }
 
@@ -189,21 +212,46 @@ impl Store {
         Ok(id)
     }
 
-    /// Appends a sample to a series. The same sample again is not an error.
+    /// Appends a float to a series. The same sample again is not an error.
     pub fn append(&mut self, id: SeriesId, sample: Sample) -> Result<(), Rejected> {
-        if self.cutoff_ms.is_some_and(|cutoff| sample.timestamp_ms < cutoff) {
+        self.append_with(
+            id,
+            sample.timestamp_ms,
+            |series| series.append(sample),
+            |followers, followed_by| followers.tell_appended(followed_by, id, sample),
+        )
+    }
+
+    /// Appends a native histogram to a series. The same sample again is not an error; one whose sum is the stale marker
+    /// ends the series.
+    pub fn append_histogram(&mut self, id: SeriesId, sample: HistogramSample) -> Result<(), Rejected> {
+        self.append_with(
+            id,
+            sample.timestamp_ms,
+            |series| series.append_histogram(sample),
+            |followers, followed_by| followers.tell_reread(followed_by),
+        )
+    }
+
+    fn append_with(
+        &mut self,
+        id: SeriesId,
+        timestamp_ms: i64,
+        append: impl FnOnce(&mut Series) -> Result<usize, SampleRefused>,
+        tell: impl FnOnce(&mut Followers, &FollowedBy),
+    ) -> Result<(), Rejected> {
+        if self.cutoff_ms.is_some_and(|cutoff| timestamp_ms < cutoff) {
             return Err(self.reject(Rejected::TooOld));
         }
         let slot = self.slots.get_mut(id.slot as usize).filter(|slot| slot.generation == id.generation);
         let Some(Slot { series: Some(series), followed_by, .. }) = slot else {
             return Err(Rejected::UnknownSeries);
         };
-        match series.append(sample) {
+        match append(series) {
+            Ok(0) => Ok(()),
             Ok(new) => {
-                self.samples += usize::from(new);
-                if new {
-                    self.followers.tell_appended(followed_by, id, sample);
-                }
+                self.samples += new;
+                tell(&mut self.followers, followed_by);
                 Ok(())
             }
             Err(SampleRefused::OutOfOrder) => Err(self.reject(Rejected::OutOfOrder)),
@@ -223,8 +271,8 @@ impl Store {
     pub fn mark_stale(&mut self, ids: impl IntoIterator<Item = SeriesId>, at_ms: i64) -> usize {
         let mut ended = 0;
         for id in ids {
-            let newest = self.series(id).and_then(|series| series.newest());
-            let alive = newest.is_some_and(|s| !s.is_stale_marker() && s.timestamp_ms < at_ms);
+            let alive_ms = self.series(id).and_then(|series| series.alive_ms());
+            let alive = alive_ms.is_some_and(|newest_ms| newest_ms < at_ms);
             ended += usize::from(alive && self.append(id, Sample::new(at_ms, STALE_NAN)).is_ok());
         }
         ended
@@ -320,7 +368,7 @@ impl Store {
         let mut selected = self.select(matchers);
         selected.retain(|series| {
             let begins = series.0.oldest_ms().is_some_and(|oldest| oldest <= to_ms);
-            begins && series.newest().is_some_and(|newest| newest.timestamp_ms >= from_ms)
+            begins && series.0.newest_ms().is_some_and(|newest_ms| newest_ms >= from_ms)
         });
         selected
     }

@@ -1,17 +1,13 @@
-//! One series: its newest samples as they came, older ones compressed.
+//! One series: its labels, its floats and its native histograms.
 //!
-//! Queries of triggers look at the last minute or two, so that part stays plain and is handed out without a copy.
-
-use std::collections::VecDeque;
+//! Nearly all series have floats only, and pay one pointer for the possibility of histograms. A series may change from one
+//! kind to the other; a stale marker is always a float.
 
 use super::chunk::Chunk;
+use super::histogram_chunk::HistogramChunk;
+use super::samples::{Block as _, Samples};
 use crate::labels::Labels;
-use crate::sample::Sample;
-
-/// Samples that are compressed together; Prometheus' size.
-const CHUNK_SAMPLES: usize = 120;
-/// Plain samples are kept up to this count; then the older half becomes a chunk. Two minutes at a scrape each second stay plain.
-const HEAD_SAMPLES_MAX: usize = 2 * CHUNK_SAMPLES;
+use crate::sample::{HistogramSample, STALE_NAN, Sample};
 
 /// Why a sample was not taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,117 +21,118 @@ pub(super) enum SampleRefused {
 /// A series and its samples.
 pub(super) struct Series {
     pub(super) labels: Labels,
-    chunks: VecDeque<Chunk>,
-    head: Vec<Sample>,
+    pub(super) floats: Samples<Chunk>,
+    histograms: Option<Box<Samples<HistogramChunk>>>,
 }
 
 impl Series {
     pub(super) fn new(labels: Labels) -> Series {
-        Series { labels, chunks: VecDeque::new(), head: Vec::new() }
+        Series { labels, floats: Samples::default(), histograms: None }
     }
 
-    /// Appends by Prometheus' rule: later is taken, the same again is ignored (`false`), all else refused.
-    pub(super) fn append(&mut self, sample: Sample) -> Result<bool, SampleRefused> {
-        if let Some(last) = self.newest() {
-            if sample.timestamp_ms < last.timestamp_ms {
-                return Err(SampleRefused::OutOfOrder);
-            }
-            if sample.timestamp_ms == last.timestamp_ms {
-                let same = sample.value.to_bits() == last.value.to_bits();
-                return if same { Ok(false) } else { Err(SampleRefused::Duplicate) };
-            }
+    /// Appends by Prometheus' rule: later is taken, the same again is ignored, all else refused. Returns how much longer
+    /// the series is.
+    pub(super) fn append(&mut self, sample: Sample) -> Result<usize, SampleRefused> {
+        let same = |last: Sample| last.value.to_bits() == sample.value.to_bits();
+        if self.is_same(sample.timestamp_ms, |series| series.newest_float().is_some_and(same))? {
+            return Ok(0);
         }
-        if self.head.len() >= HEAD_SAMPLES_MAX {
-            self.chunks.push_back(Chunk::compress(&self.head[..CHUNK_SAMPLES]));
-            self.head.drain(..CHUNK_SAMPLES);
-        }
-        if self.head.len() == self.head.capacity() {
-            // Doubling, but never past what is needed.
-            let more = self.head.len().max(4).min(HEAD_SAMPLES_MAX - self.head.len());
-            self.head.reserve_exact(more);
-        }
-        self.head.push(sample);
-        Ok(true)
+        self.floats.push(sample);
+        Ok(1)
     }
 
-    pub(super) fn newest(&self) -> Option<Sample> {
-        self.head.last().copied()
+    /// Appends a histogram by the same rule, with the hint that tells whether its counter went on.
+    pub(super) fn append_histogram(&mut self, mut sample: HistogramSample) -> Result<usize, SampleRefused> {
+        if sample.histogram.is_stale_marker() {
+            return self.append(Sample::new(sample.timestamp_ms, STALE_NAN));
+        }
+        let last = self.newest_histogram().map(|last| last.histogram.clone());
+        let hint = sample.histogram.stored_hint(last.as_deref());
+        if sample.histogram.reset_hint != hint {
+            std::sync::Arc::make_mut(&mut sample.histogram).reset_hint = hint;
+        }
+        let same = |last: &HistogramSample| {
+            let mut last = (*last.histogram).clone();
+            last.reset_hint = hint;
+            last == *sample.histogram
+        };
+        if self.is_same(sample.timestamp_ms, |series| series.newest_histogram().is_some_and(same))? {
+            return Ok(0);
+        }
+        let weight = HistogramChunk::weight(&sample);
+        self.histograms.get_or_insert_default().push(sample);
+        Ok(weight)
+    }
+
+    /// Whether a sample of this time is there already; an error if another is, or a later one.
+    fn is_same(&self, timestamp_ms: i64, same: impl FnOnce(&Series) -> bool) -> Result<bool, SampleRefused> {
+        match self.newest_ms() {
+            Some(last_ms) if timestamp_ms < last_ms => Err(SampleRefused::OutOfOrder),
+            Some(last_ms) if timestamp_ms == last_ms && same(self) => Ok(true),
+            Some(last_ms) if timestamp_ms == last_ms => Err(SampleRefused::Duplicate),
+            _ => Ok(false),
+        }
+    }
+
+    /// The newest sample, if it is a float.
+    pub(super) fn newest_float(&self) -> Option<Sample> {
+        self.floats.newest().copied().filter(|sample| Some(sample.timestamp_ms) == self.newest_ms())
+    }
+
+    /// The newest sample, if it is a histogram.
+    pub(super) fn newest_histogram(&self) -> Option<&HistogramSample> {
+        let newest = self.histograms.as_ref()?.newest()?;
+        (Some(newest.timestamp_ms) == self.newest_ms()).then_some(newest)
+    }
+
+    pub(super) fn newest_ms(&self) -> Option<i64> {
+        self.floats.newest_ms().max(self.histograms.as_ref().and_then(|histograms| histograms.newest_ms()))
     }
 
     pub(super) fn oldest_ms(&self) -> Option<i64> {
-        self.chunks.front().map(Chunk::first_ms).or_else(|| self.head.first().map(|s| s.timestamp_ms))
+        let histograms = self.histograms.as_ref().and_then(|histograms| histograms.oldest_ms());
+        self.floats.oldest_ms().into_iter().chain(histograms).min()
     }
 
-    /// The samples in `(after_ms, to_ms]`, stale markers included: a slice of the head, or of `scratch` where
-    /// older ones must be decompressed.
-    pub(super) fn window<'a>(
+    /// The histograms in `(after_ms, to_ms]`.
+    pub(super) fn histograms<'a>(
         &'a self,
         after_ms: i64,
         to_ms: i64,
-        scratch: &'a mut Vec<Sample>,
-    ) -> &'a [Sample] {
-        let end = position_after(&self.head, to_ms);
-        let start = position_after(&self.head[..end], after_ms);
-        let in_chunks = self.chunks.back().is_some_and(|chunk| chunk.last_ms() > after_ms);
-        if !in_chunks {
-            return &self.head[start..end];
+        scratch: &'a mut Vec<HistogramSample>,
+    ) -> &'a [HistogramSample] {
+        match &self.histograms {
+            Some(histograms) => histograms.window(after_ms, to_ms, scratch),
+            None => &[],
         }
-        scratch.clear();
-        let first = self.chunks.partition_point(|chunk| chunk.last_ms() <= after_ms);
-        for chunk in self.chunks.range(first..).take_while(|chunk| chunk.first_ms() <= to_ms) {
-            chunk.decompress(after_ms, to_ms, scratch);
-        }
-        scratch.extend_from_slice(&self.head[start..end]);
-        scratch
     }
 
-    /// Drops samples before `cutoff_ms`, whole chunks at a time; returns how many went.
+    /// Drops samples before `cutoff_ms`, whole blocks at a time; returns how much shorter the series is.
     pub(super) fn evict(&mut self, cutoff_ms: i64) -> usize {
-        let mut dropped = 0;
-        while let Some(chunk) = self.chunks.front().filter(|chunk| chunk.last_ms() < cutoff_ms) {
-            dropped += chunk.samples();
-            self.chunks.pop_front();
-        }
-        if self.chunks.is_empty() {
-            let old = self.head.partition_point(|s| s.timestamp_ms < cutoff_ms);
-            self.head.drain(..old);
-            dropped += old;
-        }
-        dropped
+        let histograms = self.histograms.as_mut().map_or(0, |histograms| histograms.evict(cutoff_ms));
+        self.floats.evict(cutoff_ms) + histograms
     }
 
-    /// Drops the oldest chunk, or the older half of the head; returns how many samples went.
+    /// Drops the oldest block, or the older half of what is plain, of each kind; returns how much shorter the series is.
     pub(super) fn drop_oldest(&mut self) -> usize {
-        if let Some(chunk) = self.chunks.pop_front() {
-            return chunk.samples();
-        }
-        self.head.drain(..self.head.len().div_ceil(2)).count()
+        let histograms = self.histograms.as_mut().map_or(0, |histograms| histograms.drop_oldest());
+        self.floats.drop_oldest() + histograms
     }
 
+    /// How many samples there are; a histogram counts as one for each of its numbers.
     pub(super) fn samples(&self) -> usize {
-        self.head.len() + self.chunks.iter().map(Chunk::samples).sum::<usize>()
+        self.floats.weights() + self.histograms.as_ref().map_or(0, |histograms| histograms.weights())
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.head.is_empty() && self.chunks.is_empty()
+        self.floats.is_empty() && self.histograms.as_ref().is_none_or(|histograms| histograms.is_empty())
     }
 
     pub(super) fn heap_bytes(&self) -> usize {
-        let chunks: usize = self.chunks.iter().map(Chunk::heap_bytes).sum();
-        chunks + self.head.capacity() * size_of::<Sample>() + self.labels.heap_bytes() + size_of::<Series>()
+        let histograms = self
+            .histograms
+            .as_ref()
+            .map_or(0, |histograms| size_of::<Samples<HistogramChunk>>() + histograms.heap_bytes());
+        self.floats.heap_bytes() + histograms + self.labels.heap_bytes() + size_of::<Series>()
     }
-}
-
-/// How many samples are at or before a time. Looks from the end in growing steps: most windows are near it, and what
-/// the search reads is then read again.
-fn position_after(samples: &[Sample], time_ms: i64) -> usize {
-    let (mut end, mut step) = (samples.len(), 1);
-    while end > 0 {
-        let start = end.saturating_sub(step);
-        if samples[start].timestamp_ms <= time_ms {
-            return start + samples[start..end].partition_point(|s| s.timestamp_ms <= time_ms);
-        }
-        (end, step) = (start, step * 2);
-    }
-    0
 }

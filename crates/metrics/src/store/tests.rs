@@ -1,8 +1,10 @@
 //! Appending, finding, ending and evicting series.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::*;
+use crate::histogram::{Buckets, NativeHistogram, ResetHint, Schema, Span};
 use crate::matcher::MatchOp;
 
 fn labels(name: &str, pod: &str) -> Labels {
@@ -182,4 +184,49 @@ fn followers_are_told_what_happens_to_their_series() {
     assert_eq!(store.select_ids(&[Matcher::equal(METRIC_NAME, "load")]), [b]);
     store.unfollow(follower);
     assert!(!store.take_changes(follower, &mut Changes::default()));
+}
+
+fn histogram(count: f64) -> Arc<NativeHistogram> {
+    let positive = Buckets::from_spans(&[Span { offset: 1, length: 1 }], &[count]).expect("valid");
+    Arc::new(NativeHistogram {
+        count,
+        sum: count,
+        positive,
+        ..NativeHistogram::empty(Schema::Exponential(0))
+    })
+}
+
+#[test]
+fn histograms_are_samples_beside_floats() {
+    let mut store = Store::default();
+    let id = store.series_id(&labels("latency", "a")).expect("new");
+    let mut append = |timestamp_ms: i64, count: f64| {
+        store.append_histogram(id, HistogramSample { timestamp_ms, histogram: histogram(count) })
+    };
+    assert_eq!(append(1_000, 1.0), Ok(()));
+    assert_eq!(append(1_000, 1.0), Ok(()), "the same again");
+    assert_eq!(append(1_000, 2.0), Err(Rejected::DuplicateTimestamp));
+    assert_eq!(append(0, 2.0), Err(Rejected::OutOfOrder));
+    for second in 2..400 {
+        append(second * 1_000, if second == 200 { 0.0 } else { second as f64 }).expect("in order");
+    }
+    assert_eq!(store.append(id, Sample::new(399_000, 1.0)), Err(Rejected::DuplicateTimestamp));
+    assert_eq!(store.append(id, Sample::new(400_000, 1.0)), Ok(()));
+    assert_eq!(store.mark_stale([id], 401_000), 1);
+    store
+        .append_histogram(id, HistogramSample { timestamp_ms: 402_000, histogram: histogram(1.0) })
+        .expect("later");
+    let series = store.series(id).expect("there");
+    let (mut scratch, mut floats) = (Vec::new(), Vec::new());
+    let found = series.histograms(0, 500_000, &mut scratch);
+    assert_eq!((found.len(), series.samples(0, 500_000, &mut floats).len()), (400, 2));
+    let unknown = found.iter().filter(|sample| sample.histogram.reset_hint == ResetHint::Unknown);
+    let unknown: Vec<i64> = unknown.map(|sample| sample.timestamp_ms / 1_000).collect();
+    assert_eq!(unknown, [1, 200, 402], "the first, after a restart, after floats");
+    assert_eq!(
+        (series.alive_ms(), series.newest(), store.size().samples),
+        (Some(402_000), None, 400 * 4 + 2)
+    );
+    store.evict(402_000 + 3_600_000);
+    assert_eq!(store.size().samples, 4);
 }

@@ -70,11 +70,11 @@ fn newest_of_feeding(expr: &Expr, store: &Store) -> BTreeMap<Identity, i64> {
     let mut newest = BTreeMap::new();
     for (selector, _) in expr.selectors() {
         for series in store.select(&selector.matchers) {
-            let Some(sample) = series.newest().filter(|sample| !sample.is_stale_marker()) else { continue };
+            let Some(newest_ms) = series.alive_ms() else { continue };
             let labels = series.labels();
             let identity = (labels.get("job").to_owned(), labels.get("instance").to_owned());
             let known = newest.entry(identity).or_insert(i64::MIN);
-            *known = sample.timestamp_ms.max(*known);
+            *known = newest_ms.max(*known);
         }
     }
     newest

@@ -2,7 +2,8 @@
 //!
 //! A window is left-open: `(end - range, end]`. It has at least one sample and no stale marker.
 
-use crate::promql::numerics::{KahanSum, Mean, Variance, linear_regression, quantile as quantile_of};
+use crate::kahan::KahanSum;
+use crate::promql::numerics::{Mean, Variance, linear_regression, quantile as quantile_of};
 use crate::sample::Sample;
 
 /// The samples of one series that a function looks at.
