@@ -58,6 +58,7 @@ mod stabilize;
 mod target;
 mod time;
 mod turning_point;
+pub mod vertical;
 
 pub use behavior::{
     Behavior, PERIOD_MAX, PolicyKind, STABILIZATION_WINDOW_MAX, ScalingPolicy, ScalingRules, SelectPolicy,
