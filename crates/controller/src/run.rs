@@ -122,11 +122,8 @@ impl Autoscaler {
 
     /// The Prometheus HTTP API over everything that was scraped.
     pub fn prometheus(&self) -> Router {
-        prometheus::router(prometheus::Source {
-            store: Arc::clone(&self.shared.store),
-            targets: Arc::clone(&self.shared.targets),
-            started: Timestamp::now(),
-        })
+        let (store, targets) = (Arc::clone(&self.shared.store), Arc::clone(&self.shared.targets));
+        prometheus::router(prometheus::Source::new(store, targets))
     }
 
     /// The APIs to aggregate: resource metrics, external metrics, decisions.

@@ -63,6 +63,6 @@ pub use store::{
     Changes, FollowerId, Metadata, Rejected, Rejections, SeriesId, SeriesRef, Store, StoreOptions, StoreSize,
 };
 pub use text::{
-    TextError, format_duration_ms, format_value, parse_duration_ms, parse_step_ms, parse_time_ms,
-    parse_value, quote,
+    TextError, format_duration_ms, format_exposition, format_value, parse_duration_ms, parse_step_ms,
+    parse_time_ms, parse_value, quote,
 };

@@ -15,6 +15,20 @@ use crate::text::format_value;
 /// Warnings and infos that a body has at most, of each kind; then a line says how many more there are.
 const ANNOTATIONS_MAX: usize = 10;
 
+/// The warning of a body that holds less than there is, because the request sets a `limit`.
+const TRUNCATED: &str = "results truncated due to limit";
+
+/// What a query cost, as its body tells where the request asks for `stats`.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct QueryStats {
+    /// Waiting for other queries.
+    pub queue_seconds: f64,
+    /// The evaluation itself.
+    pub evaluation_seconds: f64,
+    /// Samples that it read or computed.
+    pub samples: usize,
+}
+
 /// The `errorType` of an error body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[allow(missing_docs, reason = "the names are the API's names")]
@@ -63,6 +77,8 @@ impl From<&QueryError> for ErrorKind {
         match error {
             QueryError::Parse(_) | QueryError::BadData(_) => ErrorKind::BadData,
             QueryError::Execution(_) => ErrorKind::Execution,
+            QueryError::Timeout => ErrorKind::Timeout,
+            QueryError::Canceled => ErrorKind::Canceled,
         }
     }
 }
@@ -87,6 +103,11 @@ pub fn error(kind: ErrorKind, message: &str) -> String {
 /// # Ok::<(), promql::QueryError>(())
 /// ```
 pub fn query(result: &QueryResult) -> String {
+    query_with(result, None)
+}
+
+/// The body of a query, with what it cost.
+pub fn query_with(result: &QueryResult, stats: Option<&QueryStats>) -> String {
     let mut out = String::from("{\"status\":\"success\",\"data\":{\"resultType\":");
     match &result.value {
         Value::Scalar(sample) => {
@@ -121,20 +142,58 @@ pub fn query(result: &QueryResult) -> String {
             });
         }
     }
+    if let Some(stats) = stats {
+        push_stats(&mut out, stats);
+    }
     out.push('}');
     push_annotations(&mut out, &result.annotations);
     out.push('}');
     out
 }
 
-/// The body of `/api/v1/series`.
-pub fn series<'a>(series: impl IntoIterator<Item = &'a Labels>) -> String {
-    success(|out| push_list(out, series, push_labels))
+/// Cuts a result to `limit` series, and warns where that takes some away.
+pub fn truncate(result: &mut QueryResult, limit: usize) {
+    let before = match &mut result.value {
+        Value::Vector(samples) => samples.drain(limit.min(samples.len())..).count(),
+        Value::Matrix(series) => series.drain(limit.min(series.len())..).count(),
+        Value::Scalar(_) | Value::String { .. } => 0,
+    };
+    if before > 0 {
+        result.annotations.warnings.push(TRUNCATED.to_owned());
+    }
 }
 
-/// The body of `/api/v1/labels`, `/api/v1/label/<name>/values` and every other list of texts.
-pub fn strings<'a>(texts: impl IntoIterator<Item = &'a str>) -> String {
-    success(|out| push_list(out, texts, push_string))
+fn push_stats(out: &mut String, stats: &QueryStats) {
+    let (queue, evaluation) = (stats.queue_seconds, stats.evaluation_seconds);
+    let total = queue + evaluation;
+    let _ = write!(
+        out,
+        ",\"stats\":{{\"timings\":{{\"evalTotalTime\":{evaluation:.6},\"resultSortTime\":0,\"queryPreparationTime\":0,\
+         \"innerEvalTime\":{evaluation:.6},\"execQueueTime\":{queue:.6},\"execTotalTime\":{total:.6}}},\
+         \"samples\":{{\"totalQueryableSamples\":{samples},\"peakSamples\":{samples}}}}}",
+        samples = stats.samples,
+    );
+}
+
+/// The body of `/api/v1/series`: at most `limit` of them.
+pub fn series<'a>(series: impl ExactSizeIterator<Item = &'a Labels>, limit: usize) -> String {
+    let truncated = series.len() > limit;
+    list(|out| push_list(out, series.take(limit), push_labels), truncated)
+}
+
+/// The body of `/api/v1/labels` and `/api/v1/label/<name>/values`: at most `limit` texts.
+pub fn strings<'a>(texts: impl ExactSizeIterator<Item = &'a str>, limit: usize) -> String {
+    let truncated = texts.len() > limit;
+    list(|out| push_list(out, texts.take(limit), push_string), truncated)
+}
+
+fn list(push_data: impl FnOnce(&mut String), truncated: bool) -> String {
+    let mut out = success(push_data);
+    if truncated {
+        out.pop();
+        let _ = write!(out, ",\"warnings\":[\"{TRUNCATED}\"]}}");
+    }
+    out
 }
 
 /// The body of `/api/v1/metadata`.
@@ -253,8 +312,13 @@ mod tests {
         for (text, data) in rows {
             assert_eq!(answer(&store, text), format!("{{\"status\":\"success\",\"data\":{data}}}"), "{text}");
         }
-        assert_eq!(series([&labels]), r#"{"status":"success","data":[{"__name__":"load","pod":"a\"b"}]}"#);
-        assert_eq!(strings(["a", "b"]), r#"{"status":"success","data":["a","b"]}"#);
+        assert_eq!(
+            series([&labels].into_iter(), 1),
+            r#"{"status":"success","data":[{"__name__":"load","pod":"a\"b"}]}"#
+        );
+        assert_eq!(strings(["a", "b"].into_iter(), 2), r#"{"status":"success","data":["a","b"]}"#);
+        let cut = r#"{"status":"success","data":["a"],"warnings":["results truncated due to limit"]}"#;
+        assert_eq!(strings(["a", "b"].into_iter(), 1), cut);
     }
 
     #[test]

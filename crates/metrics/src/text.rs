@@ -107,6 +107,17 @@ pub(crate) fn format_general(value: f64) -> String {
     }
 }
 
+/// A float as a text exposition writes it, which is Go's `FormatFloat(f, 'g', -1, 64)`: with an exponent below 1e-4 and
+/// from 1e6 on.
+pub fn format_exposition(value: f64) -> String {
+    let magnitude = value.abs();
+    if magnitude != 0.0 && magnitude.is_finite() && !(1e-4..1e6).contains(&magnitude) {
+        go_exponent(value)
+    } else {
+        format_plain(value)
+    }
+}
+
 /// A float as OpenMetrics writes the values of `le` and `quantile`: always with a point or an exponent.
 pub(crate) fn format_open_metrics(value: f64) -> String {
     match value {
@@ -319,6 +330,10 @@ mod tests {
         for (value, text) in rows {
             assert_eq!(format_value(value), text);
         }
+        assert_eq!(
+            (format_exposition(1e6), format_exposition(999_999.5)),
+            ("1e+06".into(), "999999.5".into())
+        );
         assert_eq!((format_open_metrics(1.0), format_open_metrics(0.25)), ("1.0".into(), "0.25".into()));
         assert_eq!((format_open_metrics(100.0), format_open_metrics(1e22)), ("100.0".into(), "1e+22".into()));
     }

@@ -1,24 +1,34 @@
 //! The Prometheus HTTP API, over what was scraped here, so that curl, promtool and Grafana find what they expect.
 //!
-//! Every endpoint takes its parameters from the URL and, as a POST, from a form. A query holds the store while it runs;
-//! its samples are limited by [`EngineOptions`], so it cannot hold it for long.
+//! Every endpoint takes its parameters from the URL and, as a POST, from a form. What Prometheus has and this store has not
+//! (rules, alerts, Alertmanagers) is answered with none. Nothing is sent for other origins (CORS): a page in a browser
+//! has no business with the metrics of this machine.
 
+mod compress;
+mod federate;
+mod metadata;
 mod parameters;
 mod query;
+mod run;
 mod series;
+mod status;
+mod syntax;
 mod targets;
+#[cfg(test)]
+mod tests;
 
 use std::sync::{Arc, Mutex};
 
 use axum::Router;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use axum::routing::get;
+use axum::routing::{MethodRouter, get};
+use flyball_metrics::Store;
 use flyball_metrics::promql::{ParseError, QueryError};
 use flyball_metrics::response::{self, ErrorKind};
-use flyball_metrics::{Store, promql::EngineOptions};
 use jiff::Timestamp;
-use serde_json::json;
+use serde_json::{Value, json};
+use tokio::sync::Semaphore;
 
 use crate::scrape::pool::Shown;
 
@@ -27,9 +37,18 @@ const NO_ENDPOINT: &str = "no such endpoint; see https://prometheus.io/docs/prom
 /// What the handlers read.
 #[derive(Clone)]
 pub(crate) struct Source {
-    pub(crate) store: Arc<Mutex<Store>>,
-    pub(crate) targets: Arc<Mutex<Vec<Shown>>>,
-    pub(crate) started: Timestamp,
+    store: Arc<Mutex<Store>>,
+    targets: Arc<Mutex<Vec<Shown>>>,
+    started: Timestamp,
+    /// A query runs while it holds one of these.
+    running: Arc<Semaphore>,
+}
+
+impl Source {
+    pub(crate) fn new(store: Arc<Mutex<Store>>, targets: Arc<Mutex<Vec<Shown>>>) -> Source {
+        let running = Arc::new(Semaphore::new(run::QUERIES_AT_ONCE_MAX));
+        Source { store, targets, started: Timestamp::now(), running }
+    }
 }
 
 /// The routes of the API.
@@ -37,29 +56,38 @@ pub(crate) fn router(source: Source) -> Router {
     Router::new()
         .route("/api/v1/query", get(query::instant).post(query::instant))
         .route("/api/v1/query_range", get(query::range).post(query::range))
-        .route("/api/v1/format_query", get(query::format).post(query::format))
+        .route("/api/v1/query_exemplars", get(query::exemplars).post(query::exemplars))
+        .route("/api/v1/format_query", get(syntax::format).post(syntax::format))
+        .route("/api/v1/parse_query", get(syntax::parse_query).post(syntax::parse_query))
         .route("/api/v1/series", get(series::series).post(series::series))
         .route("/api/v1/labels", get(series::label_names).post(series::label_names))
         .route("/api/v1/label/{name}/values", get(series::label_values))
-        .route("/api/v1/metadata", get(series::metadata))
+        .route("/api/v1/metadata", get(metadata::of_metrics))
         .route("/api/v1/targets", get(targets::list))
-        .route("/api/v1/rules", get(async || answer(response::data(&json!({ "groups": [] })))))
-        .route("/api/v1/alerts", get(async || answer(response::data(&json!({ "alerts": [] })))))
-        .route("/api/v1/status/buildinfo", get(build_info))
-        .route("/api/v1/status/runtimeinfo", get(series::runtime_info))
+        .route("/api/v1/targets/metadata", get(metadata::of_targets))
+        .route("/api/v1/scrape_pools", get(targets::pools))
+        .route("/api/v1/rules", none(json!({ "groups": [] })))
+        .route("/api/v1/alerts", none(json!({ "alerts": [] })))
+        .route(
+            "/api/v1/alertmanagers",
+            none(json!({ "activeAlertmanagers": [], "droppedAlertmanagers": [] })),
+        )
+        .route("/api/v1/status/buildinfo", get(status::build_info))
+        .route("/api/v1/status/config", get(status::config))
+        .route("/api/v1/status/flags", get(status::flags))
+        .route("/api/v1/status/runtimeinfo", get(status::runtime_info))
+        .route("/api/v1/status/tsdb", get(status::tsdb))
+        .route("/federate", get(federate::page))
         .route("/-/healthy", get(async || "Flyball is Healthy.\n"))
         .route("/-/ready", get(async || "Flyball is Ready.\n"))
         .fallback(async || Refused { kind: ErrorKind::NotFound, message: NO_ENDPOINT.to_owned() })
+        .layer(axum::middleware::from_fn(compress::compress))
         .with_state(source)
 }
 
-/// Clients look at the version to know what they may ask; this is the Prometheus whose rules are followed.
-async fn build_info() -> Response {
-    let version = concat!("3.14.0+flyball-", env!("CARGO_PKG_VERSION"));
-    let info = json!({
-        "version": version, "revision": "", "branch": "", "buildUser": "", "buildDate": "", "goVersion": "",
-    });
-    answer(response::data(&info))
+/// An endpoint for what there is none of here.
+fn none(data: Value) -> MethodRouter<Source> {
+    get(async move || answer(response::data(&data)))
 }
 
 fn answer(body: String) -> Response {
@@ -101,8 +129,4 @@ impl IntoResponse for Refused {
 /// The body that was worked out, or why there is none.
 fn respond(body: Result<String, Refused>) -> Response {
     body.map_or_else(Refused::into_response, answer)
-}
-
-fn options() -> EngineOptions {
-    EngineOptions::default()
 }

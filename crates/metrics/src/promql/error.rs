@@ -46,4 +46,10 @@ pub enum QueryError {
     /// The query can't be evaluated on this data (API: `execution`).
     #[error("{0}")]
     Execution(String),
+    /// The query took longer than it may (API: `timeout`).
+    #[error("query timed out in expression evaluation")]
+    Timeout,
+    /// Whoever asked has gone (API: `canceled`).
+    #[error("query was canceled in expression evaluation")]
+    Canceled,
 }

@@ -146,7 +146,8 @@ impl<'a> Evaluator<'a> {
             visits_left: Cell::new(self.options.visits_max),
         };
         let value = f(Evaluator { shared: Some(&shared), ..self })?;
-        Ok(QueryResult { value, annotations: shared.annotations.into_inner() })
+        let samples = self.options.samples_max - shared.samples_left.get();
+        Ok(QueryResult { value, annotations: shared.annotations.into_inner(), samples })
     }
 
     /// The samples of a row at this evaluator's times.
@@ -158,6 +159,7 @@ impl<'a> Evaluator<'a> {
     /// Takes samples from the query's budget.
     pub(super) fn charge(&self, samples: usize) -> Result<(), QueryError> {
         let Some(shared) = self.shared else { return Ok(()) };
+        self.options.stop.check()?;
         let left = shared.samples_left.get().checked_sub(samples);
         let message = "query processing would load too many samples into memory in query execution";
         shared.samples_left.set(left.ok_or_else(|| QueryError::Execution(message.into()))?);

@@ -22,10 +22,13 @@ mod lexer;
 mod modifiers;
 mod numerics;
 mod parser;
+mod prettify;
 mod print;
 mod select;
 mod selectors;
+mod stop;
 mod strings;
+mod tree;
 mod types;
 mod value;
 
@@ -37,6 +40,9 @@ pub use error::{ParseError, QueryError};
 pub use explain::{SelectorExplanation, explain};
 pub use functions::{Function, all as functions, find as find_function};
 pub use parser::{ParseOptions, QUERY_BYTES_MAX, QUERY_DEPTH_MAX, parse, parse_metric_selector, parse_with};
+pub use prettify::prettify;
+pub use stop::Stop;
+pub use tree::tree;
 pub use value::{QueryResult, Series, Value, VectorSample};
 
 use crate::store::Store;
@@ -46,7 +52,7 @@ use eval::{Evaluator, Times};
 pub const RANGE_STEPS_MAX: i64 = 11_000;
 
 /// How queries are evaluated. The defaults are a Prometheus server's.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug)]
 pub struct EngineOptions {
     /// How old a sample may be to count as a series' value. Default: five minutes.
     pub lookback_delta: Duration,
@@ -60,6 +66,8 @@ pub struct EngineOptions {
     /// Drop metric names when the query ends and not at each operator. Default: no, as on a server without
     /// `--enable-feature=promql-delayed-name-removal`.
     pub delayed_name_removal: bool,
+    /// Ends the query before it has a result. Default: nobody does.
+    pub stop: Stop,
 }
 
 impl Default for EngineOptions {
@@ -70,6 +78,7 @@ impl Default for EngineOptions {
             samples_max: 50_000_000,
             visits_max: 5_000_000_000,
             delayed_name_removal: false,
+            stop: Stop::default(),
         }
     }
 }

@@ -11,6 +11,8 @@ pub struct QueryResult {
     pub value: Value,
     /// Warnings and infos.
     pub annotations: Annotations,
+    /// Samples that the query read or computed on its way.
+    pub samples: usize,
 }
 
 /// The value of a query.

@@ -3,6 +3,7 @@
 use axum::body::Bytes;
 use axum::extract::{FromRequest, Request};
 use axum::http::header;
+use flyball_metrics::{Matcher, promql};
 use jiff::Timestamp;
 
 use crate::serve::prometheus::Refused;
@@ -14,13 +15,16 @@ impl<S: Send + Sync> FromRequest<S> for Parameters {
     type Rejection = Refused;
 
     async fn from_request(request: Request, state: &S) -> Result<Parameters, Refused> {
-        let mut pairs = decode(request.uri().query().unwrap_or_default());
+        let in_url = decode(request.uri().query().unwrap_or_default());
+        let mut pairs = Vec::new();
         let content_type = request.headers().get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
         if content_type.is_some_and(|text| text.starts_with("application/x-www-form-urlencoded")) {
             let body = Bytes::from_request(request, state).await;
             let body = body.map_err(|error| Refused::bad_data(error.to_string()))?;
             pairs.extend(decode(&String::from_utf8_lossy(&body)));
         }
+        // Of a name that stands in both, the form's comes first, as in Go.
+        pairs.extend(in_url);
         Ok(Parameters(pairs))
     }
 }
@@ -61,12 +65,29 @@ impl Parameters {
 
     /// The most results that are wanted; 0 and nothing are all.
     pub(super) fn limit(&self) -> Result<usize, Refused> {
-        let limit = self.optional("limit", str::parse::<usize>)?;
+        let limit = self.optional("limit", |text| match text.parse::<i64>() {
+            Ok(limit) => usize::try_from(limit).map_err(|_| "limit must be non-negative".to_owned()),
+            Err(_) => Err(format!("{text:?} is not a number")),
+        })?;
         Ok(limit.filter(|limit| *limit > 0).unwrap_or(usize::MAX))
+    }
+
+    /// The most results of an endpoint for which 0 is none, and nothing or a negative number are all.
+    pub(super) fn count(&self, name: &str) -> Result<usize, Refused> {
+        let Some(text) = self.get(name).filter(|text| !text.is_empty()) else { return Ok(usize::MAX) };
+        let count = text.parse::<i64>().map_err(|_| Refused::bad_data(format!("{name} must be a number")))?;
+        Ok(usize::try_from(count).unwrap_or(usize::MAX))
+    }
+
+    /// The selectors of `match[]`.
+    pub(super) fn selectors(&self) -> Result<Vec<Vec<Matcher>>, Refused> {
+        let parse =
+            |text: &str| promql::parse_metric_selector(text).map_err(|error| invalid("match[]", &error));
+        self.all("match[]").map(parse).collect()
     }
 }
 
-fn invalid(name: &str, error: &dyn std::fmt::Display) -> Refused {
+pub(super) fn invalid(name: &str, error: &dyn std::fmt::Display) -> Refused {
     Refused::bad_data(format!("invalid parameter \"{name}\": {error}"))
 }
 

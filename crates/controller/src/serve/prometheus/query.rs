@@ -1,39 +1,60 @@
-//! `/api/v1/query`, `/api/v1/query_range` and `/api/v1/format_query`.
+//! `/api/v1/query`, `/api/v1/query_range` and `/api/v1/query_exemplars`.
 
 use axum::extract::State;
 use axum::response::Response;
-use flyball_metrics::{parse_step_ms, parse_time_ms, promql, response};
+use flyball_metrics::promql::{self, Expr};
+use flyball_metrics::{parse_step_ms, parse_time_ms, response};
+use serde_json::Value;
 
-use crate::lock;
 use crate::serve::prometheus::parameters::Parameters;
-use crate::serve::prometheus::{Refused, Source, options, respond};
+use crate::serve::prometheus::run::{Settings, run};
+use crate::serve::prometheus::{Refused, Source, respond};
 
 pub(super) async fn instant(State(source): State<Source>, parameters: Parameters) -> Response {
-    respond(evaluate_instant(&source, &parameters))
+    respond(evaluate_instant(&source, &parameters).await)
 }
 
-fn evaluate_instant(source: &Source, parameters: &Parameters) -> Result<String, Refused> {
+async fn evaluate_instant(source: &Source, parameters: &Parameters) -> Result<String, Refused> {
     let time_ms = parameters.time_ms("time")?;
-    let query = parameters.get("query").unwrap_or_default();
-    let expr = promql::parse(query)?;
-    Ok(response::query(&promql::eval_instant(&lock(&source.store), query, &expr, time_ms, &options())?))
+    let settings = Settings::of(parameters)?;
+    let (query, expr) = parse(parameters)?;
+    run(source, settings, move |store, options| promql::eval_instant(store, &query, &expr, time_ms, options))
+        .await
 }
 
 pub(super) async fn range(State(source): State<Source>, parameters: Parameters) -> Response {
-    respond(evaluate_range(&source, &parameters))
+    respond(evaluate_range(&source, &parameters).await)
 }
 
-fn evaluate_range(source: &Source, parameters: &Parameters) -> Result<String, Refused> {
+async fn evaluate_range(source: &Source, parameters: &Parameters) -> Result<String, Refused> {
     let start_ms = parameters.required("start", parse_time_ms)?;
     let end_ms = parameters.required("end", parse_time_ms)?;
     let step_ms = parameters.required("step", parse_step_ms)?;
-    let query = parameters.get("query").unwrap_or_default();
-    let expr = promql::parse(query)?;
-    let range = (start_ms, end_ms, step_ms);
-    Ok(response::query(&promql::eval_range(&lock(&source.store), query, &expr, range, &options())?))
+    let settings = Settings::of(parameters)?;
+    let (query, expr) = parse(parameters)?;
+    run(source, settings, move |store, options| {
+        promql::eval_range(store, &query, &expr, (start_ms, end_ms, step_ms), options)
+    })
+    .await
 }
 
-pub(super) async fn format(parameters: Parameters) -> Response {
-    let expr = promql::parse(parameters.get("query").unwrap_or_default());
-    respond(expr.map(|expr| response::data(&expr.to_string())).map_err(Refused::from))
+/// Exemplars are not kept, so there are none of any query.
+pub(super) async fn exemplars(parameters: Parameters) -> Response {
+    respond(no_exemplars(&parameters))
+}
+
+fn no_exemplars(parameters: &Parameters) -> Result<String, Refused> {
+    let start_ms = parameters.optional("start", parse_time_ms)?.unwrap_or(i64::MIN);
+    let end_ms = parameters.optional("end", parse_time_ms)?.unwrap_or(i64::MAX);
+    if end_ms < start_ms {
+        return Err(Refused::bad_data("end timestamp must not be before start timestamp"));
+    }
+    parse(parameters)?;
+    Ok(response::data(&Value::Array(Vec::new())))
+}
+
+/// The query, as text and as tree.
+pub(super) fn parse(parameters: &Parameters) -> Result<(String, Expr), Refused> {
+    let query = parameters.get("query").unwrap_or_default();
+    Ok((query.to_owned(), promql::parse(query)?))
 }

@@ -1,15 +1,14 @@
-//! What is in the store: series, labels, metadata, sizes.
+//! `/api/v1/series`, `/api/v1/labels` and `/api/v1/label/<name>/values`.
 
 use std::collections::BTreeSet;
 
 use axum::extract::{Path, State};
 use axum::response::{IntoResponse, Response};
-use flyball_metrics::{Labels, Matcher, SeriesRef, Store, parse_time_ms, promql, response};
-use serde_json::json;
+use flyball_metrics::{Labels, Matcher, SeriesRef, Store, parse_time_ms, response};
 
 use crate::lock;
 use crate::serve::prometheus::parameters::Parameters;
-use crate::serve::prometheus::{Refused, Source, answer, respond};
+use crate::serve::prometheus::{Refused, Source, respond};
 
 pub(super) async fn series(State(source): State<Source>, parameters: Parameters) -> Response {
     if parameters.get("match[]").is_none() {
@@ -17,7 +16,7 @@ pub(super) async fn series(State(source): State<Source>, parameters: Parameters)
     }
     respond(from_selected(&source, &parameters, |selected, limit| {
         let labels: BTreeSet<&Labels> = selected.iter().map(SeriesRef::labels).collect();
-        response::series(labels.into_iter().take(limit))
+        response::series(labels.into_iter(), limit)
     }))
 }
 
@@ -25,7 +24,7 @@ pub(super) async fn label_names(State(source): State<Source>, parameters: Parame
     respond(from_selected(&source, &parameters, |selected, limit| {
         let names: BTreeSet<&str> =
             selected.iter().flat_map(|series| series.labels().iter().map(|(name, _)| name)).collect();
-        response::strings(names.into_iter().take(limit))
+        response::strings(names.into_iter(), limit)
     }))
 }
 
@@ -34,30 +33,12 @@ pub(super) async fn label_values(
     Path(name): Path<String>,
     parameters: Parameters,
 ) -> Response {
+    let name = unescape_name(&name).unwrap_or(name);
     respond(from_selected(&source, &parameters, |selected, limit| {
-        let values: BTreeSet<&str> = selected.iter().map(|series| series.labels().get(&name)).collect();
-        response::strings(values.into_iter().filter(|value| !value.is_empty()).take(limit))
+        let values = selected.iter().map(|series| series.labels().get(&name));
+        let values: BTreeSet<&str> = values.filter(|value| !value.is_empty()).collect();
+        response::strings(values.into_iter(), limit)
     }))
-}
-
-pub(super) async fn metadata(State(source): State<Source>, parameters: Parameters) -> Response {
-    respond(parameters.limit().map(|limit| {
-        let store = lock(&source.store);
-        let wanted = parameters.get("metric").filter(|metric| !metric.is_empty());
-        let found =
-            store.metadata().iter().filter(|(name, _)| wanted.is_none_or(|wanted| wanted == name.as_str()));
-        response::metadata(found.take(limit))
-    }))
-}
-
-pub(super) async fn runtime_info(State(source): State<Source>) -> Response {
-    let size = lock(&source.store).size();
-    answer(response::data(&json!({
-        "startTime": source.started.to_string(),
-        "timeSeriesCount": size.series,
-        "samplesCount": size.samples,
-        "storeBytes": size.bytes,
-    })))
 }
 
 /// A body made from the series that the request's `match[]`, `start` and `end` select; from all without them.
@@ -69,15 +50,63 @@ fn from_selected(
     let limit = parameters.limit()?;
     let from_ms = parameters.optional("start", parse_time_ms)?.unwrap_or(i64::MIN);
     let to_ms = parameters.optional("end", parse_time_ms)?.unwrap_or(i64::MAX);
-    let selectors: Vec<Vec<Matcher>> =
-        parameters.all("match[]").map(promql::parse_metric_selector).collect::<Result<_, _>>()?;
+    let selectors = parameters.selectors()?;
     let store = lock(&source.store);
     Ok(body(&select(&store, &selectors, from_ms, to_ms), limit))
 }
 
-fn select<'a>(store: &'a Store, selectors: &[Vec<Matcher>], from_ms: i64, to_ms: i64) -> Vec<SeriesRef<'a>> {
+/// The series that any of the selectors matches, in a stretch of time; some may be there twice.
+pub(super) fn select<'a>(
+    store: &'a Store,
+    selectors: &[Vec<Matcher>],
+    from_ms: i64,
+    to_ms: i64,
+) -> Vec<SeriesRef<'a>> {
     match selectors {
         [] => store.select_between(&[], from_ms, to_ms),
         some => some.iter().flat_map(|matchers| store.select_between(matchers, from_ms, to_ms)).collect(),
+    }
+}
+
+/// A label name that was escaped to fit into a path: `U__my_2e_label` is `my.label`. `None` if it is none.
+fn unescape_name(name: &str) -> Option<String> {
+    let mut rest = name.strip_prefix("U__")?;
+    let mut plain = String::with_capacity(rest.len());
+    while let Some(at) = rest.find('_') {
+        plain.push_str(&rest[..at]);
+        rest = &rest[at + 1..];
+        match rest.strip_prefix('_') {
+            Some(after) => {
+                plain.push('_');
+                rest = after;
+            }
+            None => {
+                let (code, after) = rest.split_once('_')?;
+                plain.push(u32::from_str_radix(code, 16).ok().and_then(char::from_u32)?);
+                rest = after;
+            }
+        }
+    }
+    plain.push_str(rest);
+    Some(plain)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::unescape_name;
+
+    #[test]
+    fn escaped_names_are_read() {
+        let rows = [
+            ("job", None),
+            ("U__my_2e_label", Some("my.label")),
+            ("U__a__b", Some("a_b")),
+            ("U___1f600___", Some("\u{1f600}_")),
+            ("U__a_zz_b", None),
+            ("U__a_2e", None),
+        ];
+        for (name, expected) in rows {
+            assert_eq!(unescape_name(name).as_deref(), expected, "{name}");
+        }
     }
 }

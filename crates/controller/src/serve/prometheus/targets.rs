@@ -1,32 +1,37 @@
-//! `/api/v1/targets`: what is scraped, and what came of it.
+//! `/api/v1/targets` and `/api/v1/scrape_pools`: what is scraped, and what came of it.
 
-use axum::Json;
-use axum::extract::{Query, State};
-use serde::Deserialize;
+use std::collections::BTreeSet;
+
+use axum::extract::State;
+use axum::response::Response;
+use flyball_metrics::response;
 use serde_json::{Value, json};
 
 use crate::lock;
 use crate::scrape::pool::Shown;
-use crate::serve::prometheus::Source;
+use crate::serve::prometheus::parameters::Parameters;
+use crate::serve::prometheus::{Source, answer};
 
-#[derive(Deserialize)]
-pub(super) struct Wanted {
-    state: Option<String>,
-    #[serde(rename = "scrapePool")]
-    scrape_pool: Option<String>,
+pub(super) async fn list(State(source): State<Source>, parameters: Parameters) -> Response {
+    let state = parameters.get("state").unwrap_or_default().to_ascii_lowercase();
+    let wants_active = matches!(state.as_str(), "" | "any" | "active");
+    let pool = parameters.get("scrapePool").filter(|pool| !pool.is_empty());
+    let targets = lock(&source.targets);
+    let active = targets
+        .iter()
+        .filter(|shown| wants_active && pool.is_none_or(|pool| pool == shown.target.pool))
+        .map(active_target);
+    answer(response::data(&json!({
+        "activeTargets": active.collect::<Vec<_>>(),
+        "droppedTargets": [],
+        "droppedTargetCounts": {},
+    })))
 }
 
-pub(super) async fn list(State(source): State<Source>, Query(wanted): Query<Wanted>) -> Json<Value> {
-    let wants_active = wanted.state.as_deref().is_none_or(|state| state != "dropped");
+pub(super) async fn pools(State(source): State<Source>) -> Response {
     let targets = lock(&source.targets);
-    let active = targets.iter().filter(|shown| {
-        wants_active && wanted.scrape_pool.as_ref().is_none_or(|pool| *pool == shown.target.pool)
-    });
-    let active: Vec<Value> = active.map(active_target).collect();
-    Json(json!({
-        "status": "success",
-        "data": { "activeTargets": active, "droppedTargets": [], "droppedTargetCounts": {} },
-    }))
+    let pools: BTreeSet<&str> = targets.iter().map(|shown| shown.target.pool.as_str()).collect();
+    answer(response::data(&json!({ "scrapePools": pools })))
 }
 
 fn active_target(shown: &Shown) -> Value {
@@ -46,7 +51,12 @@ fn active_target(shown: &Shown) -> Value {
         "lastScrape": status.last_scrape.map_or_else(|| "0001-01-01T00:00:00Z".to_owned(), |at| at.to_string()),
         "lastScrapeDuration": status.last_duration.as_secs_f64(),
         "health": health,
-        "scrapeInterval": format!("{}s", shown.interval.as_secs_f64()),
-        "scrapeTimeout": format!("{}s", target.timeout.as_secs_f64()),
+        "scrapeInterval": duration(shown.interval),
+        "scrapeTimeout": duration(target.timeout),
     })
+}
+
+/// A duration as Prometheus writes it.
+pub(super) fn duration(duration: std::time::Duration) -> String {
+    flyball_metrics::format_duration_ms(i64::try_from(duration.as_millis()).unwrap_or(i64::MAX))
 }

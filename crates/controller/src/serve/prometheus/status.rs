@@ -1,0 +1,156 @@
+//! `/api/v1/status/…`: what answers here, how it is set up, and what it holds.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+
+use axum::extract::State;
+use axum::response::Response;
+use flyball_metrics::promql::EngineOptions;
+use flyball_metrics::{METRIC_NAME, Store, StoreOptions, response};
+use http::Uri;
+use jiff::Timestamp;
+use serde_json::{Value, json};
+
+use crate::lock;
+use crate::scrape::pool::Shown;
+use crate::serve::prometheus::parameters::Parameters;
+use crate::serve::prometheus::run::{QUERIES_AT_ONCE_MAX, QUERY_TIMEOUT_MAX};
+use crate::serve::prometheus::targets::duration;
+use crate::serve::prometheus::{Refused, Source, answer, respond};
+
+/// Entries of each statistic, where the request names no limit, and at most (Prometheus' numbers).
+const STATISTICS_DEFAULT: usize = 10;
+/// See [`STATISTICS_DEFAULT`].
+const STATISTICS_MAX: usize = 10_000;
+
+/// Clients look at the version to know what they may ask; this is the Prometheus whose rules are followed.
+pub(super) async fn build_info() -> Response {
+    let version = concat!("3.14.0+flyball-", env!("CARGO_PKG_VERSION"));
+    let info = json!({
+        "version": version, "revision": "", "branch": "", "buildUser": "", "buildDate": "", "goVersion": "",
+    });
+    answer(response::data(&info))
+}
+
+pub(super) async fn runtime_info(State(source): State<Source>) -> Response {
+    let size = lock(&source.store).size();
+    let folder = std::env::current_dir().map(|folder| folder.display().to_string()).unwrap_or_default();
+    answer(response::data(&json!({
+        "startTime": source.started.to_string(),
+        "serverTime": Timestamp::now().to_string(),
+        "CWD": folder,
+        "reloadConfigSuccess": true,
+        "lastConfigTime": source.started.to_string(),
+        "corruptionCount": 0,
+        "storageRetention": duration(StoreOptions::default().retention),
+        "timeSeriesCount": size.series,
+        "samplesCount": size.samples,
+        "storeBytes": size.bytes,
+    })))
+}
+
+pub(super) async fn flags() -> Response {
+    let engine = EngineOptions::default();
+    answer(response::data(&json!({
+        "query.lookback-delta": duration(engine.lookback_delta),
+        "query.max-concurrency": QUERIES_AT_ONCE_MAX.to_string(),
+        "query.max-samples": engine.samples_max.to_string(),
+        "query.timeout": duration(QUERY_TIMEOUT_MAX),
+        "storage.tsdb.retention.time": duration(StoreOptions::default().retention),
+    })))
+}
+
+/// What is scraped, in the form of a Prometheus configuration: one job for each pool of targets.
+pub(super) async fn config(State(source): State<Source>) -> Response {
+    answer(response::data(&json!({ "yaml": config_yaml(&lock(&source.targets)) })))
+}
+
+fn config_yaml(targets: &[Shown]) -> String {
+    let mut jobs: BTreeMap<&str, Vec<&Shown>> = BTreeMap::new();
+    targets.iter().for_each(|shown| jobs.entry(&shown.target.pool).or_default().push(shown));
+    let mut yaml = String::from("scrape_configs:");
+    if jobs.is_empty() {
+        yaml.push_str(" []");
+    }
+    for (pool, targets) in jobs {
+        push_job(&mut yaml, pool, &targets);
+    }
+    yaml.push('\n');
+    yaml
+}
+
+fn push_job(yaml: &mut String, pool: &str, targets: &[&Shown]) {
+    let Some(first) = targets.first() else { return };
+    let (interval, timeout) = (duration(first.interval), duration(first.target.timeout));
+    let uri = first.target.url.parse::<Uri>().unwrap_or_default();
+    let (scheme, path) = (uri.scheme_str().unwrap_or("http"), uri.path());
+    let honor = first.target.honor_labels;
+    let _ = write!(
+        yaml,
+        "\n- job_name: {pool}\n  honor_labels: {honor}\n  scrape_interval: {interval}\n  scrape_timeout: {timeout}\
+         \n  metrics_path: {path}\n  scheme: {scheme}\n  static_configs:"
+    );
+    for shown in targets {
+        let uri = shown.target.url.parse::<Uri>().unwrap_or_default();
+        let address = uri.authority().map(|authority| authority.as_str()).unwrap_or_default();
+        let _ = write!(yaml, "\n  - targets:\n    - {address}\n    labels:");
+        for (name, value) in &shown.target.labels {
+            let _ = write!(yaml, "\n      {name}: {}", Value::from(value.as_str()));
+        }
+    }
+}
+
+pub(super) async fn tsdb(State(source): State<Source>, parameters: Parameters) -> Response {
+    respond(statistics_limit(&parameters).map(|limit| statistics(&lock(&source.store), limit)))
+}
+
+fn statistics_limit(parameters: &Parameters) -> Result<usize, Refused> {
+    let Some(text) = parameters.get("limit").filter(|text| !text.is_empty()) else {
+        return Ok(STATISTICS_DEFAULT);
+    };
+    match text.parse::<usize>() {
+        Ok(limit @ 1..=STATISTICS_MAX) => Ok(limit),
+        Ok(limit @ 1..) => {
+            Err(Refused::bad_data(format!("limit must not exceed {STATISTICS_MAX}, got {limit}")))
+        }
+        _ => Err(Refused::bad_data("limit must be a positive number")),
+    }
+}
+
+fn statistics(store: &Store, limit: usize) -> String {
+    let [mut by_metric, mut by_pair, mut bytes]: [BTreeMap<String, usize>; 3] = Default::default();
+    let (mut oldest, mut newest, mut series_count) = (i64::MAX, i64::MIN, 0_usize);
+    for series in store.select(&[]) {
+        series_count += 1;
+        oldest = oldest.min(series.oldest_ms().unwrap_or(i64::MAX));
+        newest = newest.max(series.newest().map_or(i64::MIN, |sample| sample.timestamp_ms));
+        for (name, value) in series.labels().iter() {
+            *by_pair.entry(format!("{name}={value}")).or_default() += 1;
+            *bytes.entry(name.to_owned()).or_default() += value.len();
+            if name == METRIC_NAME {
+                *by_metric.entry(value.to_owned()).or_default() += 1;
+            }
+        }
+    }
+    let values = store.label_names().into_iter();
+    let values = values.map(|name| (name.to_owned(), store.label_values(name).len())).collect();
+    response::data(&json!({
+        "headStats": {
+            "numSeries": series_count,
+            "numLabelPairs": by_pair.len(),
+            "minTime": oldest,
+            "maxTime": newest,
+        },
+        "seriesCountByMetricName": largest(by_metric, limit),
+        "labelValueCountByLabelName": largest(values, limit),
+        "memoryInBytesByLabelName": largest(bytes, limit),
+        "seriesCountByLabelValuePair": largest(by_pair, limit),
+    }))
+}
+
+/// The entries with the largest numbers, the largest first.
+fn largest(counts: BTreeMap<String, usize>, limit: usize) -> Vec<Value> {
+    let mut counts: Vec<(String, usize)> = counts.into_iter().collect();
+    counts.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
+    counts.into_iter().take(limit).map(|(name, value)| json!({ "name": name, "value": value })).collect()
+}
