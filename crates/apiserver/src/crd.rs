@@ -76,13 +76,22 @@ fn add(registry: &mut Registry, crd: &Value) {
 
 /// Brings the rows of one CRD up to date with the store. The store is read while the registry is held, so that of
 /// two writes at once the later one stays.
-fn reload(server: &Inner, name: &str) {
+pub(crate) fn reload(server: &Inner, name: &str) {
     server.change_registry(|registry| {
-        registry.kinds.retain(|row| row.custom.as_ref().is_none_or(|custom| custom.definition != name));
+        remove(registry, name);
         if let Some(stored) = server.store.get(&crate::store::Key::new(&STORAGE.into(), "", name)) {
             add(registry, &stored.value());
         }
     });
+}
+
+/// Takes the rows of one CRD off the table: the kind is no longer served.
+pub(crate) fn withdraw(server: &Inner, name: &str) {
+    server.change_registry(|registry| remove(registry, name));
+}
+
+fn remove(registry: &mut Registry, name: &str) {
+    registry.kinds.retain(|row| row.custom.as_ref().is_none_or(|custom| custom.definition != name));
 }
 
 fn is_established(crd: &Value) -> bool {

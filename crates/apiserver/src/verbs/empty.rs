@@ -19,19 +19,26 @@ pub(crate) fn namespace(server: &Arc<Inner>, kind: &Arc<Kind>, name: &str) {
     let (server, kind, name) = (server.clone(), kind.clone(), name.to_owned());
     tokio::spawn(async move {
         let contents = || server.registry().stored().into_iter().filter(|kind| kind.namespaced).collect();
-        until_empty(&server, &Key::new(&kind.storage, "", &name), &name, contents).await;
-        let mut call = Call::internal(&server, kind.clone(), "", &name);
-        report(release(&mut call, "spec.finalizers", "kubernetes").await, &name);
+        if until_empty(&server, &Key::new(&kind.storage, "", &name), &name, contents).await {
+            let mut call = Call::internal(&server, kind.clone(), "", &name);
+            report(release(&mut call, "spec.finalizers", "kubernetes").await, &name);
+        }
     });
 }
 
-/// Deletes all objects of a custom kind, then lets its CRD go.
+/// Deletes all objects of a custom kind, then lets its CRD go. The kind goes first: whoever no longer finds the
+/// definition finds no kind either.
 pub(crate) fn definition(server: &Arc<Inner>, crd: &Arc<Kind>, name: &str, custom: Vec<Arc<Kind>>) {
     let (server, crd, name) = (server.clone(), crd.clone(), name.to_owned());
     tokio::spawn(async move {
-        until_empty(&server, &Key::new(&crd.storage, "", &name), "", || custom.clone()).await;
+        if !until_empty(&server, &Key::new(&crd.storage, "", &name), "", || custom.clone()).await {
+            return;
+        }
+        crate::crd::withdraw(&server, &name);
         let mut call = Call::internal(&server, crd.clone(), "", &name);
         report(release(&mut call, "metadata.finalizers", crate::crd::CLEANUP).await, &name);
+        // Nothing to do unless the definition could not be let go.
+        crate::crd::reload(&server, &name);
     });
 }
 
@@ -43,13 +50,14 @@ fn report(result: Result<()>, name: &str) {
     }
 }
 
-/// Deletes what is in `contents` until nothing is left, waking up whenever something was written.
+/// Deletes what is in `contents` until nothing is left, waking up whenever something was written. False when the
+/// server stops before that.
 async fn until_empty(
     server: &Arc<Inner>,
     owner: &Key,
     namespace: &str,
     contents: impl Fn() -> Vec<Arc<Kind>>,
-) {
+) -> bool {
     let mut moved = server.store.subscribe();
     loop {
         moved.mark_unchanged();
@@ -66,11 +74,11 @@ async fn until_empty(
             left += server.store.list(&kind.storage, namespace, None).0.len();
         }
         if left == 0 || server.store.get(owner).is_none() {
-            return;
+            return true;
         }
         tokio::select! {
-            changed = moved.changed() => if changed.is_err() { return },
-            () = server.stopped() => return,
+            changed = moved.changed() => if changed.is_err() { return false },
+            () = server.stopped() => return false,
         }
     }
 }
