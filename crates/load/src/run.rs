@@ -111,8 +111,9 @@ async fn play(phase: Phase, run: &Arc<Run>) -> bool {
     let stopped = tokio::select! {
         biased;
         _ = stop.wait_for(|stop| *stop) => true,
-        () = course.deadline() => false,
+        // Before the deadline: what is due by then is started, even if we get to run late.
         () = course.send_all(&mut tasks) => false,
+        () = course.deadline() => false,
     };
     course.left.store(0, Ordering::Relaxed);
     let drain = run.client.target.timeout.map_or(DRAIN_MAX, |limit| limit.min(DRAIN_MAX));

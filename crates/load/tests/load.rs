@@ -229,14 +229,16 @@ async fn a_healthy_server_loses_no_request_at_the_end() {
 
 #[tokio::test]
 async fn a_rate_sends_what_is_due_and_no_more() {
+    // A worker drops the ticks that it is too late for, but the last; an open rate makes up for all.
     for (line, wanted) in [
-        (&["-z", "200ms", "-q", "20", "-c", "3"][..], 12),
-        (&["-z", "100ms", "-q", "5", "-c", "3"], 0),
-        (&["-z", "200ms", "--rate", "100"], 20),
+        (&["-z", "200ms", "-q", "20", "-c", "3"][..], 3..=12),
+        (&["-z", "100ms", "-q", "5", "-c", "3"], 0..=0),
+        (&["-z", "200ms", "--rate", "100"], 20..=20),
     ] {
         let (url, _) = serve(OK).await;
         let report = send(line, &url).await;
-        assert_eq!((report.answered, report.unfinished), (wanted, 0), "{line:?}");
+        assert!(wanted.contains(&report.answered), "{line:?}: {} answered", report.answered);
+        assert_eq!(report.unfinished, 0, "{line:?}");
     }
 }
 
