@@ -7,3 +7,4 @@ mod live;
 mod play;
 mod properties;
 mod sharing;
+mod vertical;
