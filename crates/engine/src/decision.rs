@@ -12,6 +12,7 @@ use crate::milli::Milli;
 use crate::name::{MetricName, TargetId};
 use crate::reason::Reason;
 use crate::time::Time;
+use crate::vertical::ContainerSize;
 
 /// What was decided for one target at one time.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -34,6 +35,9 @@ pub struct Decision {
     /// The nearest value at which a metric would ask for more, then the one at which the deciding metric would ask for
     /// fewer.
     pub turning_points: Vec<TurningPoint>,
+    /// What each container of a replica is to request; empty where nobody sizes them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub sizes: Vec<ContainerSize>,
 }
 
 impl Decision {
@@ -56,6 +60,11 @@ impl fmt::Display for Decision {
         write!(f, "{} {} {} → {}", self.at, self.target, self.current, self.desired)?;
         for step in &self.steps {
             write!(f, "\n  {step}")?;
+        }
+        for size in &self.sizes {
+            for step in &size.desired.steps {
+                write!(f, "\n  {:<9} {} {step}", "size", size.desired.container)?;
+            }
         }
         Ok(())
     }

@@ -64,6 +64,7 @@ impl Engine {
             Observation::Waiting { target, requests } => {
                 self.change(target, |known| known.set_waiting(requests))
             }
+            Observation::Sizing { target, sizing } => self.change(target, |known| known.set_sizing(sizing)),
             Observation::Rescaled { target, from, to, error: None } => {
                 self.change(target, |known| known.rescaled(now, from, to));
             }

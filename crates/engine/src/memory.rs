@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::behavior::ScalingRules;
 use crate::time::Time;
+use crate::vertical::WantedCpu;
 
 /// More recommendations than this are merged. Only those matter that no later one outdoes, so a target that was
 /// evaluated every second for an hour seldom has more than ten.
@@ -31,6 +32,9 @@ pub struct Memory {
     /// The autoscaler itself brought the target to zero (the condition `ScaledToZero`); none when that condition has
     /// never been set.
     pub scaled_to_zero: Option<bool>,
+    /// How much CPU each replica would have needed, for the stabilization of its size.
+    #[serde(default)]
+    pub wanted_cpu: WantedCpu,
 }
 
 /// One recommendation, before stabilization.

@@ -198,6 +198,15 @@ impl MetricSource {
         }
     }
 
+    /// The resource it is the use of, and the one container that counts, if it is one.
+    pub(crate) fn resource(&self) -> Option<(&Name, Option<&Name>)> {
+        match self {
+            Self::Resource { resource } => Some((resource, None)),
+            Self::ContainerResource { resource, container } => Some((resource, Some(container))),
+            _ => None,
+        }
+    }
+
     /// How a status writes its values: memory in powers of 1024, since v1.36.
     pub fn quantity_format(&self) -> QuantityFormat {
         match self {

@@ -10,6 +10,7 @@ use crate::name::{MetricName, PoolName, TargetId};
 use crate::pod::{Pod, PodValue};
 use crate::policy::Policy;
 use crate::time::Time;
+use crate::vertical::Sizing;
 
 /// A fact.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -69,6 +70,13 @@ pub enum Observation {
         target: TargetId,
         /// How many wait now; zero when none is left.
         requests: u32,
+    },
+    /// How large the target's replicas are and should be; none once it is sized by nobody.
+    Sizing {
+        /// The workload.
+        target: TargetId,
+        /// Each container.
+        sizing: Option<Box<Sizing>>,
     },
     /// A decision was carried out, or could not be.
     Rescaled {

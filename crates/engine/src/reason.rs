@@ -176,6 +176,9 @@ pub struct Measured {
     pub target: MetricTarget,
     /// Over what the value was measured, which is also what it is compared with.
     pub over: Over,
+    /// What each pod is to request, where its size changes too: a Utilization is measured against that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sized_request: Option<Milli>,
     /// The replicas it needs.
     pub replicas: u32,
 }

@@ -16,7 +16,7 @@ pub(crate) mod reading;
 pub(crate) mod total;
 
 use crate::decision::{CurrentMetric, Proposal};
-use crate::metric::MetricTarget;
+use crate::metric::{MetricSource, MetricTarget};
 use crate::milli::Milli;
 use crate::name::Name;
 use crate::pod::Pod;
@@ -24,7 +24,9 @@ use crate::policy::Policy;
 use crate::reason::{Measured, Over, Reason};
 use crate::rules::Tolerance;
 use crate::time::Time;
-use reading::Kept;
+use crate::vertical::ContainerSize;
+use crate::vertical::joint::CpuLoad;
+use reading::{Kept, Usable};
 use total::Counts;
 
 /// Everything the metrics are judged by.
@@ -36,9 +38,47 @@ pub(crate) struct View<'a> {
     pub(crate) pods: &'a [Pod],
     /// In the order of the policy's metrics.
     pub(crate) readings: &'a [Kept],
+    /// What each container of a replica is to request; empty where nobody sizes them.
+    pub(crate) sizes: Vec<ContainerSize>,
 }
 
 impl View<'_> {
+    /// What each pod is to request of a resource, in thousandths, where somebody sizes it. Only of CPU: memory that
+    /// replicas don't share says nothing of how many there should be.
+    pub(crate) fn sized_request(&self, source: &MetricSource) -> Option<Milli> {
+        let (resource, container) = source.resource().filter(|_| !self.sizes.is_empty())?;
+        let counted = |size: &&ContainerSize| container.is_none_or(|name| size.desired.container == *name);
+        let sized = self.sizes.iter().filter(counted);
+        let requests: Vec<i64> = sized.filter_map(|size| size.requests().cpu_millis).collect();
+        let total = requests.iter().copied().fold(0, i64::saturating_add);
+        (*resource == *"cpu" && total > 0).then_some(Milli::new(total))
+    }
+
+    /// What the pods use of the CPU that they are to use a share of.
+    pub(crate) fn cpu_load(&self) -> CpuLoad {
+        let metrics = self.policy.metrics.list().iter().zip(self.readings);
+        for (metric, kept) in metrics {
+            let (Some((resource, container)), MetricTarget::Utilization(percent)) =
+                (metric.source().resource(), metric.target())
+            else {
+                continue;
+            };
+            if *resource != *"cpu" {
+                continue;
+            }
+            let used = match kept.usable(self.now, metric) {
+                Ok(Usable::PerPod(table)) => per_pod::used(self, metric.source(), metric.target(), table),
+                _ => None,
+            };
+            return used.map_or(CpuLoad::Unmeasured, |used| CpuLoad::Measured {
+                total_millis: used.get(),
+                percent,
+                container: container.cloned(),
+            });
+        }
+        CpuLoad::NoTarget
+    }
+
     /// `behavior`'s tolerances, where given, before the controller's.
     pub(crate) fn tolerance(&self) -> Tolerance {
         let own = self.policy.behavior.as_ref();
@@ -106,6 +146,8 @@ pub(crate) struct Outcome {
     pub(crate) value: Milli,
     pub(crate) over: Over,
     pub(crate) current: CurrentMetric,
+    /// What each pod is to request, where that and not its request is what its use is compared with.
+    pub(crate) sized_request: Option<Milli>,
 }
 
 /// How it came to that.
@@ -146,7 +188,8 @@ impl Outcome {
         };
         let above = i128::from(self.value.get()) > i128::from(wanted) * i128::from(times);
         let (metric, replicas) = (metric.clone(), self.replicas);
-        let measured = Measured { metric, value: self.value, target, over: self.over, replicas };
+        let Self { value, over, sized_request, .. } = self;
+        let measured = Measured { metric, value, target, over, sized_request, replicas };
         let reason = match self.verdict {
             Verdict::Measured if above => Reason::AboveTarget(measured),
             Verdict::Measured => Reason::BelowTarget(measured),

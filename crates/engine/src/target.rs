@@ -18,6 +18,8 @@ use crate::recommend::total::Counts;
 use crate::recommend::{self, View};
 use crate::rules::ZeroRule;
 use crate::time::Time;
+use crate::vertical::joint::Replicas;
+use crate::vertical::{ContainerSize, Sizing, WantedCpu};
 use crate::{pace, stabilize, turning_point};
 
 /// More often would only turn noise into decisions.
@@ -38,6 +40,8 @@ pub(crate) struct Target {
     /// In the order of the policy's metrics.
     readings: Vec<Kept>,
     waiting: u32,
+    /// None where nobody sizes its replicas.
+    sizing: Option<Box<Sizing>>,
     evaluated_at: Option<Time>,
 }
 
@@ -53,6 +57,7 @@ impl Target {
             ready: 0,
             readings,
             waiting: 0,
+            sizing: None,
             evaluated_at: None,
         }
     }
@@ -133,6 +138,10 @@ impl Target {
         self.waiting = requests;
     }
 
+    pub(crate) fn set_sizing(&mut self, sizing: Option<Box<Sizing>>) {
+        self.sizing = sizing;
+    }
+
     /// A decision was carried out: the change counts for the pace.
     pub(crate) fn rescaled(&mut self, now: Time, from: u32, to: u32) {
         if let Some(scale) = &mut self.scale {
@@ -167,9 +176,20 @@ impl Target {
             return Some(self.keep(id, now, reason));
         }
 
-        let view = View { now, policy: &self.policy, counts, pods: &self.pods, readings: &self.readings };
+        let mut view = View {
+            now,
+            policy: &self.policy,
+            counts,
+            pods: &self.pods,
+            readings: &self.readings,
+            sizes: Vec::new(),
+        };
+        if let Some(sizing) = self.sizing.as_ref().filter(|_| current > 0) {
+            view.sizes = size(&view, sizing, &mut self.memory.wanted_cpu);
+        }
         let recommended = recommend::recommend(&view);
         let turning_points = turning_point::nearest(&view, &recommended);
+        let sizes = std::mem::take(&mut view.sizes);
         let mut chain = Chain::new(current);
         chain = chain.then(Stage::Recommend, recommended.replicas.unwrap_or(current), recommended.reason);
         let proposals = &recommended.proposals;
@@ -195,6 +215,7 @@ impl Target {
         decision.proposals = recommended.proposals;
         decision.activity = activated.map(|activated| activated.activity);
         decision.turning_points = turning_points;
+        decision.sizes = sizes;
         Some(decision)
     }
 
@@ -238,6 +259,12 @@ impl Target {
         let current = self.current();
         Chain::new(current).then(Stage::Recommend, current, reason).decide(id, now)
     }
+}
+
+/// The size of each replica, before replicas are counted: utilization is measured against what they will request.
+fn size(view: &View<'_>, sizing: &Sizing, wanted: &mut WantedCpu) -> Vec<ContainerSize> {
+    let replicas = Replicas { current: view.counts.spec, min: view.policy.min_active() };
+    sizing.decide(view.now, replicas, &view.cpu_load(), view.policy.rules.downscale_stabilization, wanted)
 }
 
 /// Why a selector is of no use.
@@ -338,6 +365,7 @@ impl Chain {
             proposals: Vec::new(),
             activity: None,
             turning_points: Vec::new(),
+            sizes: Vec::new(),
         }
     }
 }

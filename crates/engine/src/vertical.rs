@@ -1,6 +1,6 @@
 //! How much CPU and memory each container gets, and why: the rules of the VerticalPodAutoscaler as pure functions.
 //!
-//! Three questions, as VPA's three components ask them, and in which order to read the files:
+//! Three questions, as VPA's three components ask them, which is also the order in which to read the files:
 //!
 //! - **What should a container ask for?** [`Recommender`] is told what containers use and when they are killed for want
 //!   of memory (`recommend`), keeps it in histograms that forget (`history`, `peaks`, `decay`, `histogram`), and
@@ -9,6 +9,10 @@
 //!   whether it can be resized where it runs (`in_place`), and how many may be away at once (`budget`).
 //! - **What does a new pod get?** [`admission_patch`] (`admit`) fits the recommendation to the pod: LimitRanges
 //!   (`limit_range`), limits in their old proportion (`limits`), more CPU while it starts (`boost`).
+//!
+//! A fourth has no counterpart in VPA: **which axis takes a load** of a target that is also scaled horizontally (`joint`).
+//! The engine asks it in each decision about a target whose size it was told
+//! ([`Observation::Sizing`](crate::Observation::Sizing)).
 //!
 //! Amounts are whole: millicores, bytes ([`Resources`]). Every target carries the steps that led to it
 //! ([`VerticalStep`]), and every pod the reason why it is changed or not ([`UpdateReason`]). The numbers are VPA's to
@@ -42,6 +46,7 @@ mod format;
 mod histogram;
 mod history;
 mod in_place;
+pub(crate) mod joint;
 mod limit_range;
 mod limits;
 mod oom;
@@ -71,6 +76,7 @@ pub use format::{humanize_memory, integer_cpu, round_up, round_up_to_scale};
 pub use histogram::{Buckets, CheckpointError, Histogram, HistogramCheckpoint};
 pub use history::{Checkpoint, ContainerHistory, HalfLives};
 pub use in_place::{Attempts, InPlace, Resize, Resizing, Targets, decide, has_lower_target};
+pub use joint::{ContainerSize, ContainerSizing, Sizing, WantedCpu};
 pub use limit_range::{LimitRange, LimitRanges, PodShare, fit_pod};
 pub use limits::{LimitNote, proportional_limit, proportional_limits};
 pub use oom::{ContainerLook, ContainerState, EvictionEvent, oom_killed};

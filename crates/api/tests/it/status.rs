@@ -57,6 +57,7 @@ fn measured(metric: &str, replicas: u32) -> Measured {
         value: Milli::new(94),
         target: MetricTarget::AverageValue(Milli::new(500)),
         over: Over::Replicas(1),
+        sized_request: None,
         replicas,
     }
 }

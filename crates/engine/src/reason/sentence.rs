@@ -120,8 +120,15 @@ impl fmt::Display for Reason {
 
 impl fmt::Display for Measured {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { metric, value, target, over, .. } = self;
+        let Self { metric, value, target, over, sized_request, .. } = self;
         match (over, target) {
+            (Over::Pods { .. }, MetricTarget::Utilization(_)) if sized_request.is_some() => {
+                let request = sized_request.unwrap_or_default();
+                write!(
+                    f,
+                    "{metric} is at {value} % of the {request} that each pod is to request where {target} is wanted"
+                )?;
+            }
             (Over::Pods { .. }, MetricTarget::Utilization(_)) => {
                 write!(f, "{metric} is at {value} % of what the pods requested where {target} is wanted")?;
             }

@@ -146,7 +146,19 @@ pub(crate) fn replicas(
         MetricTarget::Utilization(_) => Milli::new(first.value.saturating_mul(1000)),
         _ => Milli::new(first.value),
     };
-    Ok(Outcome { replicas, verdict, value, over, current })
+    let sized_request = requests.and_then(|_| view.sized_request(source));
+    Ok(Outcome { replicas, verdict, value, over, current, sized_request })
+}
+
+/// What the pods that count use together; none if there are none.
+pub(crate) fn used(
+    view: &View<'_>,
+    source: &MetricSource,
+    target: MetricTarget,
+    table: &PodTable,
+) -> Option<Milli> {
+    let ready = group(view, source, target, table, None).ready;
+    (ready.pods > 0).then_some(Milli::new(ready.value))
 }
 
 /// Puts the pods into their groups, with what the unmeasured ones are assumed to use.
@@ -167,10 +179,11 @@ fn group(
         MetricTarget::Utilization(percent) => i64::from(percent.max(100)),
         _ => 0,
     };
+    let sized = view.sized_request(source);
     let mut groups = Groups::default();
     for (index, pod) in view.pods.iter().enumerate() {
         let sample = table.samples.get(index).copied().flatten();
-        let request = requests.map_or(Milli::default(), |requests| requests[index]);
+        let request = requests.map_or(Milli::default(), |requests| sized.unwrap_or(requests[index]));
         let value = sample.map_or(Milli::default(), |sample| sample.value);
         let sampled = sample.map(|sample| (sample.at, sample.window));
         let sums = match pod.group(view.now, is_cpu, sampled, &view.policy.rules) {

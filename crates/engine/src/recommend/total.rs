@@ -41,7 +41,14 @@ fn by_value(value: Milli, wanted: Milli, counts: Counts, tolerance: Tolerance) -
         (ceil(ratio * f64::from(counts.ready)), Verdict::Measured)
     };
     let base = if counts.spec == 0 { 1 } else { counts.ready };
-    Outcome { replicas, verdict, value, over: Over::Ready(base), current: CurrentMetric::Value(value) }
+    Outcome {
+        replicas,
+        verdict,
+        value,
+        over: Over::Ready(base),
+        current: CurrentMetric::Value(value),
+        sized_request: None,
+    }
 }
 
 fn by_average(value: Milli, wanted: Milli, counts: Counts, tolerance: Tolerance) -> Outcome {
@@ -52,7 +59,7 @@ fn by_average(value: Milli, wanted: Milli, counts: Counts, tolerance: Tolerance)
         (ceil(value.get() as f64 / wanted.get() as f64), Verdict::Measured)
     };
     let current = CurrentMetric::AverageValue(per_pod(value, counts.status));
-    Outcome { replicas, verdict, value, over: Over::Replicas(counts.status), current }
+    Outcome { replicas, verdict, value, over: Over::Replicas(counts.status), current, sized_request: None }
 }
 
 /// What the status shows: the value of one replica, rounded up, and zero when there is none.

@@ -9,7 +9,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::resources::Resource;
-use crate::time::seconds;
+use crate::time::{Time, seconds};
 
 /// One step of a target's chain; it starts where the last one of the same resource ended.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -67,6 +67,36 @@ pub enum VerticalReason {
     LimitRangeMax,
     /// `RequestsOnly`: a request does not exceed the limit, which stays.
     ContainerLimit,
+    /// So much brings so many replicas to their target utilization.
+    UtilizationTarget {
+        /// What all replicas use together.
+        total_millis: i64,
+        /// The target.
+        percent: u32,
+        /// The replicas there must be at least.
+        replicas: u32,
+    },
+    /// Replicas go in before their size goes down, and their size goes up only at the minimum of replicas.
+    NotAtMinimum {
+        /// How many there are.
+        replicas: u32,
+        /// How many there must be at least.
+        min: u32,
+    },
+    /// More was needed not long ago.
+    ShrinkStabilized {
+        /// When it last was.
+        seen_at: Time,
+        /// How long that counts.
+        #[serde(with = "seconds")]
+        window: Duration,
+    },
+    /// As far as `maxAllowed` and the room on the node go; the rest is for more replicas.
+    NoMoreRoom,
+    /// Close to what it has.
+    NearEnough,
+    /// What it uses can't be read.
+    Unmeasured,
 }
 
 impl VerticalReason {
@@ -86,6 +116,12 @@ impl VerticalReason {
             Self::LimitRangeMin => "LimitRangeMin",
             Self::LimitRangeMax => "LimitRangeMax",
             Self::ContainerLimit => "ContainerLimit",
+            Self::UtilizationTarget { .. } => "UtilizationTarget",
+            Self::NotAtMinimum { .. } => "NotAtMinimum",
+            Self::ShrinkStabilized { .. } => "ShrinkStabilized",
+            Self::NoMoreRoom => "NoMoreRoom",
+            Self::NearEnough => "NearEnough",
+            Self::Unmeasured => "Unmeasured",
         }
     }
 
@@ -149,6 +185,27 @@ impl fmt::Display for VerticalReason {
             Self::LimitRangeMin => f.write_str("the minimum of the container's LimitRange"),
             Self::LimitRangeMax => f.write_str("the maximum of the container's LimitRange"),
             Self::ContainerLimit => f.write_str("the container's limit, which the policy leaves alone"),
+            Self::UtilizationTarget { total_millis, percent, replicas } => {
+                let load = Resource::Cpu.readable(*total_millis);
+                let plural = if *replicas == 1 { "" } else { "s" };
+                write!(
+                    f,
+                    "a load of {load} takes so much of {replicas} replica{plural} at {percent} % utilization"
+                )
+            }
+            Self::NotAtMinimum { replicas, min } => write!(
+                f,
+                "there are {replicas} replicas where {min} must be: they go in before cpu goes down, and cpu goes up \
+                 only at the minimum"
+            ),
+            Self::ShrinkStabilized { seen_at, window } => {
+                write!(f, "so much was needed at {seen_at}, within the last {} s", window.as_secs())
+            }
+            Self::NoMoreRoom => {
+                f.write_str("as far as maxAllowed and the room on the node go; the rest is for more replicas")
+            }
+            Self::NearEnough => f.write_str("what it has is near enough"),
+            Self::Unmeasured => f.write_str("what it uses can't be read, so it stays"),
         }
     }
 }

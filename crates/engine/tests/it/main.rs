@@ -2,6 +2,7 @@
 
 mod explain;
 mod hpa;
+mod joint;
 mod keda;
 mod live;
 mod play;
