@@ -6,8 +6,9 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
+use crate::histogram::NativeHistogram;
 use crate::labels::Labels;
-use crate::promql::{Annotations, QueryError, QueryResult, Value};
+use crate::promql::{Annotations, QueryError, QueryResult, SampleValue, Value};
 use crate::sample::Sample;
 use crate::store::Metadata;
 use crate::text::format_value;
@@ -126,8 +127,16 @@ pub fn query_with(result: &QueryResult, stats: Option<&QueryStats>) -> String {
             push_list(&mut out, samples, |out, sample| {
                 out.push_str("{\"metric\":");
                 push_labels(out, &sample.labels);
-                out.push_str(",\"value\":");
-                push_sample(out, Sample::new(sample.timestamp_ms, sample.value));
+                match &sample.value {
+                    SampleValue::Float(value) => {
+                        out.push_str(",\"value\":");
+                        push_sample(out, Sample::new(sample.timestamp_ms, *value));
+                    }
+                    SampleValue::Histogram(histogram) => {
+                        out.push_str(",\"histogram\":");
+                        push_histogram(out, sample.timestamp_ms, histogram);
+                    }
+                }
                 out.push('}');
             });
         }
@@ -136,8 +145,16 @@ pub fn query_with(result: &QueryResult, stats: Option<&QueryStats>) -> String {
             push_list(&mut out, series, |out, series| {
                 out.push_str("{\"metric\":");
                 push_labels(out, &series.labels);
-                out.push_str(",\"values\":");
-                push_list(out, &series.samples, |out, sample| push_sample(out, *sample));
+                if !series.samples.is_empty() {
+                    out.push_str(",\"values\":");
+                    push_list(out, &series.samples, |out, sample| push_sample(out, *sample));
+                }
+                if !series.histograms.is_empty() {
+                    out.push_str(",\"histograms\":");
+                    push_list(out, &series.histograms, |out, sample| {
+                        push_histogram(out, sample.timestamp_ms, &sample.histogram);
+                    });
+                }
                 out.push('}');
             });
         }
@@ -253,6 +270,30 @@ fn push_sample(out: &mut String, sample: Sample) {
     out.push('[');
     push_time(out, sample.timestamp_ms);
     let _ = write!(out, ",\"{}\"]", format_value(sample.value));
+}
+
+/// `[1435781451.781,{"count":"3","sum":"7.5","buckets":[[0,"1","2","3"]]}]`; the first number of a bucket says which of its
+/// bounds belong to it: 0 the upper, 1 the lower, 2 none, 3 both.
+fn push_histogram(out: &mut String, timestamp_ms: i64, histogram: &NativeHistogram) {
+    out.push('[');
+    push_time(out, timestamp_ms);
+    let (count, sum) = (format_value(histogram.count), format_value(histogram.sum));
+    let _ = write!(out, ",{{\"count\":\"{count}\",\"sum\":\"{sum}\"");
+    let mut populated = histogram.buckets().filter(|bucket| bucket.count != 0.0).peekable();
+    if populated.peek().is_some() {
+        out.push_str(",\"buckets\":");
+        push_list(out, populated, |out, bucket| {
+            let bounds = match (bucket.lower_inclusive, bucket.upper_inclusive) {
+                (false, true) => 0,
+                (true, false) => 1,
+                (false, false) => 2,
+                (true, true) => 3,
+            };
+            let [lower, upper, count] = [bucket.lower, bucket.upper, bucket.count].map(format_value);
+            let _ = write!(out, "[{bounds},\"{lower}\",\"{upper}\",\"{count}\"]");
+        });
+    }
+    out.push_str("}]");
 }
 
 fn push_time(out: &mut String, timestamp_ms: i64) {

@@ -40,6 +40,9 @@ pub const STALE_NAN_BITS: u64 = 0x7ff0_0000_0000_0002;
 /// The stale marker: appended when a series is gone, so that queries stop to see it at once instead of after five minutes.
 pub const STALE_NAN: f64 = f64::from_bits(STALE_NAN_BITS);
 
+/// A bit pattern that no arithmetic produces and the store keeps as an ordinary NaN, so that it can mean "look elsewhere".
+pub(crate) const ELSEWHERE_NAN_BITS: u64 = 0x7ff0_0000_0000_0003;
+
 /// Whether a value is the stale marker (any other NaN is a value).
 pub fn is_stale_nan(value: f64) -> bool {
     value.to_bits() == STALE_NAN_BITS

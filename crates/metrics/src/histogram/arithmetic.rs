@@ -6,6 +6,10 @@
 use std::sync::Arc;
 
 use super::{Buckets, NativeHistogram, ResetHint, Schema, bounds};
+use crate::kahan::KahanSum;
+
+/// A sum of histograms that keeps what rounding loses.
+pub(crate) type HistogramSum = NativeHistogram<KahanSum>;
 
 /// A count or a sum of counts.
 pub(crate) trait Number: Copy {
@@ -25,6 +29,23 @@ impl Number for f64 {
 
     fn is_zero(self) -> bool {
         self == 0.0
+    }
+}
+
+impl Number for KahanSum {
+    fn of(value: f64) -> KahanSum {
+        KahanSum::starting_at(value)
+    }
+
+    fn add(&mut self, other: KahanSum) {
+        KahanSum::add(self, other.sum);
+        if other.compensation != 0.0 {
+            KahanSum::add(self, other.compensation);
+        }
+    }
+
+    fn is_zero(self) -> bool {
+        self.sum == 0.0 && self.compensation == 0.0
     }
 }
 
@@ -84,6 +105,31 @@ impl NativeHistogram {
             (self.positive, self.negative) = (Buckets::default(), Buckets::default());
         } else if divisor < 0.0 {
             self.reset_hint = ResetHint::Gauge;
+        }
+    }
+}
+
+impl HistogramSum {
+    /// Whether a sum is infinite.
+    pub(crate) fn overflows(&self) -> bool {
+        let infinite = |buckets: &Buckets<KahanSum>| buckets.iter().any(|(_, sum)| sum.sum.is_infinite());
+        [self.zero_count, self.count, self.sum].iter().any(|sum| sum.sum.is_infinite())
+            || infinite(&self.positive)
+            || infinite(&self.negative)
+    }
+
+    /// The sums, rounded.
+    pub(crate) fn total(&self) -> NativeHistogram {
+        let total = |sum: KahanSum| sum.sum + sum.compensation;
+        NativeHistogram {
+            reset_hint: self.reset_hint,
+            schema: self.schema.clone(),
+            zero_threshold: self.zero_threshold,
+            zero_count: total(self.zero_count),
+            count: total(self.count),
+            sum: total(self.sum),
+            positive: self.positive.map(total),
+            negative: self.negative.map(total),
         }
     }
 }

@@ -11,15 +11,18 @@ mod arithmetic;
 mod bounds;
 mod buckets;
 mod estimate;
+mod mean;
 mod reset;
 mod text;
 mod trim;
 
 use std::sync::Arc;
 
+pub(crate) use arithmetic::HistogramSum;
 pub use arithmetic::{Added, MixedSchemas};
 pub use buckets::{Bucket, Buckets, Span};
 pub use estimate::{NanObservations, fraction, quantile};
+pub(crate) use mean::HistogramMean;
 pub use trim::Side;
 
 /// The schema number of custom bounds.
@@ -122,6 +125,22 @@ impl NativeHistogram {
     /// Whether this sample says that its series ended.
     pub fn is_stale_marker(&self) -> bool {
         crate::sample::is_stale_nan(self.sum)
+    }
+
+    /// Whether all numbers are the same bit by bit, and the same buckets are there; the hint doesn't count.
+    pub fn same_data(&self, other: &NativeHistogram) -> bool {
+        let bits = |histogram: &NativeHistogram| {
+            [histogram.zero_threshold, histogram.zero_count, histogram.count, histogram.sum].map(f64::to_bits)
+        };
+        let same = |a: &Buckets, b: &Buckets| {
+            a.iter()
+                .map(|(i, count)| (i, count.to_bits()))
+                .eq(b.iter().map(|(i, count)| (i, count.to_bits())))
+        };
+        self.schema == other.schema
+            && bits(self) == bits(other)
+            && same(&self.positive, &other.positive)
+            && same(&self.negative, &other.negative)
     }
 
     /// Drops empty buckets.

@@ -204,6 +204,9 @@ proptest! {
         let inside: f64 = sum.positive.iter().chain(sum.negative.iter()).map(|(_, count)| count).sum();
         prop_assert_eq!(inside + sum.zero_count, a.zero_count + b.zero_count
             + [&a, &b].iter().flat_map(|h| h.positive.iter().chain(h.negative.iter())).map(|(_, count)| count).sum::<f64>());
+        let mut kahan: HistogramSum = a.lifted();
+        kahan.add(&b).expect("both exponential");
+        prop_assert_eq!(kahan.total(), sum.clone());
         let mut zero = sum.clone();
         zero.sub(&sum).expect("both exponential");
         prop_assert!(zero.count == 0.0 && zero.positive.iter().all(|(_, count)| count == 0.0));

@@ -4,12 +4,18 @@
 
 use std::collections::HashMap;
 
+use std::sync::Arc;
+
+use super::annotations::{Note, Operation};
 use super::ast::*;
 use super::error::QueryError;
 use super::eval::Evaluator;
 use super::functions::label::string_argument;
-use super::grid::{Grid, Name, Row, present};
+use super::functions::native::Noticed;
+use super::grid::{Grid, Name, Row, is_float, present};
 use super::numerics::{Mean, Variance, quantile};
+use super::value::SampleValue;
+use crate::histogram::{Added, HistogramMean, HistogramSum, MixedSchemas, NativeHistogram};
 use crate::kahan::KahanSum;
 use crate::labels::{Labels, METRIC_NAME};
 use crate::text::{format_plain, quote};
@@ -32,34 +38,130 @@ impl Evaluator<'_> {
             _ => {
                 let grid = self.vector(&aggregate.expr)?;
                 let groups = group(&grid, aggregate);
-                self.fold(&grid, groups, |values| reduce(aggregate.op, values))
+                if grid.has_histograms() {
+                    return self.reduce_with_histograms(&grid, groups, aggregate);
+                }
+                self.fold(&grid, groups, |_, values| reduce(aggregate.op, values))
             }
         }
     }
 
-    /// One value for each group and step, from the group's values in the order of the rows.
-    fn fold(&self, grid: &Grid, groups: Groups, f: impl Fn(&mut [f64]) -> f64) -> Result<Grid> {
-        self.fold_steps(grid, groups, |_, values| f(values))
+    /// One value for each group and step, from the group's floats in the order of the rows.
+    fn fold(&self, grid: &Grid, groups: Groups, f: impl Fn(usize, &mut [f64]) -> f64) -> Result<Grid> {
+        let mut values = Vec::new();
+        self.each_group(grid, groups, |step, members| {
+            values.clear();
+            values.extend(members.iter().map(|member| grid.value(*member, step)).filter(|v| is_float(*v)));
+            (!values.is_empty()).then(|| SampleValue::Float(f(step, &mut values)))
+        })
     }
 
-    fn fold_steps(&self, grid: &Grid, groups: Groups, f: impl Fn(usize, &mut [f64]) -> f64) -> Result<Grid> {
+    /// One sample for each group and step, from the group's rows.
+    fn each_group(
+        &self,
+        grid: &Grid,
+        groups: Groups,
+        mut f: impl FnMut(usize, &[usize]) -> Option<SampleValue>,
+    ) -> Result<Grid> {
         let mut members: Vec<Vec<usize>> = vec![Vec::new(); groups.rows.len()];
         for (row, group) in groups.of_row.iter().enumerate() {
             members[*group].push(row);
         }
         let mut result = self.grid(groups.rows.len())?;
-        let mut values = Vec::new();
         for (row, members) in groups.rows.into_iter().zip(&members) {
-            for (step, target) in result.push(row).iter_mut().enumerate() {
-                values.clear();
-                values.extend(members.iter().map(|member| grid.value(*member, step)).filter(|v| present(*v)));
-                if !values.is_empty() {
-                    *target = f(step, &mut values);
+            result.push(row);
+            for step in 0..grid.steps {
+                if let Some(cell) = f(step, members) {
+                    result.set_cell(result.rows.len() - 1, step, cell);
                 }
             }
             result.pop_if_empty();
         }
         Ok(result)
+    }
+
+    /// Native histograms are counted, added up, or ignored, which is told.
+    fn reduce_with_histograms(&self, grid: &Grid, groups: Groups, aggregate: &AggregateExpr) -> Result<Grid> {
+        let count = |step: usize, members: &[usize]| {
+            members.iter().filter(|row| present(grid.value(**row, step))).count() as f64
+        };
+        match aggregate.op {
+            AggregateOp::Count | AggregateOp::Group => self.each_group(grid, groups, |step, members| {
+                let count = count(step, members);
+                let value = if aggregate.op == AggregateOp::Group { 1.0 } else { count };
+                (count > 0.0).then_some(SampleValue::Float(value))
+            }),
+            AggregateOp::Sum | AggregateOp::Avg => {
+                self.each_group(grid, groups, |step, members| self.add_up(grid, step, members, aggregate))
+            }
+            _ => {
+                self.tell_ignored(grid, aggregate, aggregate.expr.span());
+                self.fold(grid, groups, |_, values| reduce(aggregate.op, values))
+            }
+        }
+    }
+
+    /// Tells of histograms that an aggregation ignores.
+    fn tell_ignored(&self, grid: &Grid, aggregate: &AggregateExpr, span: Span) {
+        if grid.values.iter().any(|value| present(*value) && !is_float(*value)) {
+            self.note(span, Note::HistogramIgnoredInAggregation { aggregation: aggregate.op.name() });
+        }
+    }
+
+    /// The sum or the mean of samples that are all floats or all histograms.
+    fn add_up(
+        &self,
+        grid: &Grid,
+        step: usize,
+        members: &[usize],
+        aggregate: &AggregateExpr,
+    ) -> Option<SampleValue> {
+        let (mut floats, mut total) = (Vec::new(), None::<Total>);
+        let (mut noticed, mut incompatible, mut any_histogram) = (Noticed::default(), false, false);
+        let span = aggregate.expr.span();
+        for row in members {
+            match grid.cell(*row, step) {
+                _ if incompatible => break,
+                None => {}
+                Some(SampleValue::Float(value)) => floats.push(value),
+                Some(SampleValue::Histogram(histogram)) => {
+                    any_histogram = true;
+                    let Some(total) = &mut total else {
+                        // After floats there is no result any more.
+                        if floats.is_empty() {
+                            noticed.hint(histogram.reset_hint);
+                            total = Some(Total::of_first(aggregate.op, &histogram));
+                        }
+                        continue;
+                    };
+                    noticed.hint(histogram.reset_hint);
+                    match total.add(&histogram) {
+                        Ok(added) if added.bounds_reconciled => {
+                            self.note(span, Note::BoundsReconciled(Operation::Aggregation));
+                        }
+                        Ok(_) => {}
+                        Err(MixedSchemas) => {
+                            let metric = grid.rows[*row].get(METRIC_NAME);
+                            self.note(span, Note::MixedSchemas { metric });
+                            incompatible = true;
+                        }
+                    }
+                }
+            }
+        }
+        if any_histogram && !floats.is_empty() {
+            self.note(span, Note::MixedFloatsAndHistogramsInAggregation);
+            return None;
+        }
+        if !floats.is_empty() {
+            return Some(SampleValue::Float(reduce(aggregate.op, &mut floats)));
+        }
+        let mut total = total.filter(|_| !incompatible)?.result();
+        if noticed.resets_collide() {
+            self.note(span, Note::ResetsCollide(Operation::Aggregation));
+        }
+        total.compact();
+        Some(SampleValue::Histogram(Arc::new(total)))
     }
 
     fn quantile(&self, aggregate: &AggregateExpr, parameter: &Expr) -> Result<Grid> {
@@ -69,10 +171,11 @@ impl Evaluator<'_> {
         let below = q.iter().copied().filter(|q| *q < 0.0).reduce(f64::min);
         let nan = q.iter().copied().find(|q| q.is_nan());
         for q in [nan, above, below].into_iter().flatten() {
-            self.annotate(|annotations, query| annotations.invalid_quantile(query, parameter.span(), q));
+            self.note(parameter.span(), Note::InvalidQuantile(q));
         }
+        self.tell_ignored(&grid, aggregate, aggregate.expr.span());
         let groups = group(&grid, aggregate);
-        self.fold_steps(&grid, groups, |step, values| quantile(q[step], values))
+        self.fold(&grid, groups, |step, values| quantile(q[step], values))
     }
 
     /// `topk` and `bottomk`: the rows themselves, all values but the extreme ones taken out.
@@ -93,6 +196,7 @@ impl Evaluator<'_> {
         if k.iter().all(|k| *k < 1.0) {
             return self.grid(0);
         }
+        self.tell_ignored(&grid, aggregate, aggregate.span);
         let groups = group(&grid, aggregate);
         let top = aggregate.op == AggregateOp::Topk;
         let mut chosen: Vec<Vec<usize>> = Vec::with_capacity(self.times.count);
@@ -131,8 +235,12 @@ impl Evaluator<'_> {
         let mut known: HashMap<Labels, usize> = HashMap::new();
         for (i, row) in grid.rows.iter().enumerate() {
             let group = group_labels(row, &aggregate.grouping, aggregate.without);
-            for (step, value) in grid.row(i).iter().enumerate().filter(|(_, value)| present(**value)) {
-                let labels = group.with(&label, &format_plain(*value));
+            for (step, cell) in grid.cells(i) {
+                let value = match cell {
+                    SampleValue::Float(value) => format_plain(value),
+                    SampleValue::Histogram(histogram) => histogram.to_string(),
+                };
+                let labels = group.with(&label, &value);
                 let target = match known.get(&labels) {
                     Some(target) => *target,
                     None => {
@@ -147,6 +255,35 @@ impl Evaluator<'_> {
             }
         }
         Ok(result)
+    }
+}
+
+/// Histograms that are added up, for their sum or for their mean.
+enum Total {
+    Sum(Box<HistogramSum>),
+    Mean(Box<HistogramMean>),
+}
+
+impl Total {
+    fn of_first(op: AggregateOp, histogram: &NativeHistogram) -> Total {
+        match op {
+            AggregateOp::Avg => Total::Mean(Box::new(HistogramMean::of_first(histogram))),
+            _ => Total::Sum(Box::new(histogram.lifted())),
+        }
+    }
+
+    fn add(&mut self, histogram: &NativeHistogram) -> std::result::Result<Added, MixedSchemas> {
+        match self {
+            Total::Sum(sum) => sum.add(histogram),
+            Total::Mean(mean) => mean.add(histogram),
+        }
+    }
+
+    fn result(self) -> NativeHistogram {
+        match self {
+            Total::Sum(sum) => sum.total(),
+            Total::Mean(mean) => mean.mean(),
+        }
     }
 }
 
@@ -242,7 +379,7 @@ fn variance(values: &[f64]) -> f64 {
 /// The rows of the `k` largest or smallest values of each group, best first; NaN is worst.
 fn choose(grid: &Grid, groups: &Groups, step: usize, k: usize, top: bool) -> Vec<usize> {
     let mut members: Vec<Vec<usize>> = vec![Vec::new(); groups.rows.len()];
-    for (row, group) in groups.of_row.iter().enumerate().filter(|(row, _)| present(grid.value(*row, step))) {
+    for (row, group) in groups.of_row.iter().enumerate().filter(|(row, _)| is_float(grid.value(*row, step))) {
         members[*group].push(row);
     }
     for rows in &mut members {

@@ -16,60 +16,160 @@ pub struct Annotations {
 /// Texts kept of each kind; a query over many metrics would repeat itself for each.
 const ANNOTATIONS_MAX: usize = 1_000;
 
-fn add(list: &mut Vec<String>, text: String) {
-    if list.len() < ANNOTATIONS_MAX && !list.contains(&text) {
-        list.push(text);
+/// What histograms were combined for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Operation {
+    Addition,
+    Subtraction,
+    Aggregation,
+}
+
+impl Operation {
+    fn name(self) -> &'static str {
+        match self {
+            Operation::Addition => "addition",
+            Operation::Subtraction => "subtraction",
+            Operation::Aggregation => "aggregation",
+        }
     }
 }
 
-fn for_metric(metric: &str) -> String {
-    if metric.is_empty() { String::new() } else { format!(" for metric name {}", quote(metric.as_bytes())) }
+/// Something to tell about a part of the query. `metric` is the name of the metric, or empty where it has none.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Note<'a> {
+    InvalidQuantile(f64),
+    BadBucketLabel { metric: &'a str, le: &'a str },
+    SortInRangeQuery,
+    MixedFloatsAndHistograms { metric: &'a str },
+    MixedFloatsAndHistogramsInAggregation,
+    MixedClassicAndNative { metric: &'a str },
+    MixedSchemas { metric: &'a str },
+    HistogramIsNoCounter { metric: &'a str },
+    HistogramIsNoGauge { metric: &'a str },
+    IncompatibleBuckets { operator: &'a str },
+    ResetsCollide(Operation),
+    PossibleNonCounter { metric: &'a str },
+    ForcedMonotonicity { metric: &'a str },
+    IncompatibleTypes { left: &'a str, operator: &'a str, right: &'a str },
+    HistogramIgnoredInAggregation { aggregation: &'a str },
+    HistogramIgnoredInRange { metric: &'a str },
+    NanObservationsAreResult { metric: &'a str },
+    NanObservationsSkewResult { metric: &'a str },
+    NanObservationsNotInFraction { metric: &'a str },
+    BoundsReconciled(Operation),
+}
+
+impl Note<'_> {
+    fn is_warning(self) -> bool {
+        use Note::*;
+        !matches!(
+            self,
+            PossibleNonCounter { .. }
+                | ForcedMonotonicity { .. }
+                | IncompatibleTypes { .. }
+                | HistogramIgnoredInAggregation { .. }
+                | HistogramIgnoredInRange { .. }
+                | NanObservationsAreResult { .. }
+                | NanObservationsSkewResult { .. }
+                | NanObservationsNotInFraction { .. }
+                | BoundsReconciled(_)
+        )
+    }
+
+    fn text(self) -> String {
+        let quoted = |text: &str| quote(text.as_bytes());
+        let with_metric = |text: &str, metric: &str| {
+            let metric = if metric.is_empty() {
+                String::new()
+            } else {
+                format!(" for metric name {}", quoted(metric))
+            };
+            format!("{text}{metric}")
+        };
+        match self {
+            Note::InvalidQuantile(q) => {
+                format!("quantile value should be between 0 and 1, got {}", format_general(q))
+            }
+            Note::BadBucketLabel { metric, le } => with_metric(
+                &format!("bucket label \"le\" is missing or has a malformed value of {}", quoted(le)),
+                metric,
+            ),
+            Note::SortInRangeQuery => {
+                "sort is ineffective for range queries since results are always ordered by labels".into()
+            }
+            Note::MixedFloatsAndHistograms { metric } => {
+                format!("encountered a mix of histograms and floats for metric name {}", quoted(metric))
+            }
+            Note::MixedFloatsAndHistogramsInAggregation => {
+                "encountered a mix of histograms and floats for aggregation".into()
+            }
+            Note::MixedClassicAndNative { metric } => {
+                with_metric("vector contains a mix of classic and native histograms", metric)
+            }
+            Note::MixedSchemas { metric } => format!(
+                "vector contains a mix of histograms with exponential and custom buckets schemas for metric name {}",
+                quoted(metric)
+            ),
+            Note::HistogramIsNoCounter { metric } => {
+                format!("this native histogram metric is not a counter: {}", quoted(metric))
+            }
+            Note::HistogramIsNoGauge { metric } => {
+                format!("this native histogram metric is not a gauge: {}", quoted(metric))
+            }
+            Note::IncompatibleBuckets { operator } => {
+                format!("incompatible bucket layout encountered for binary operator {operator}")
+            }
+            Note::ResetsCollide(operation) => {
+                format!("conflicting counter resets during histogram {}", operation.name())
+            }
+            Note::PossibleNonCounter { metric } => format!(
+                "metric might not be a counter, name does not end in _total/_sum/_count/_bucket: {}",
+                quoted(metric)
+            ),
+            Note::ForcedMonotonicity { metric } => with_metric(
+                "input to histogram_quantile needed to be fixed for monotonicity (see https://prometheus.io/docs/prometheus/latest/querying/functions/#histogram_quantile)",
+                metric,
+            ),
+            Note::IncompatibleTypes { left, operator, right } => format!(
+                "incompatible sample types encountered for binary operator {}: {left} {operator} {right}",
+                quoted(operator)
+            ),
+            Note::HistogramIgnoredInAggregation { aggregation } => {
+                format!("ignored histogram in {aggregation} aggregation")
+            }
+            Note::HistogramIgnoredInRange { metric } => format!(
+                "ignored histograms in a range containing both floats and histograms for metric name {}",
+                quoted(metric)
+            ),
+            Note::NanObservationsAreResult { metric } => {
+                with_metric("input to histogram_quantile has NaN observations, result is NaN", metric)
+            }
+            Note::NanObservationsSkewResult { metric } => with_metric(
+                "input to histogram_quantile has NaN observations, result is skewed higher",
+                metric,
+            ),
+            Note::NanObservationsNotInFraction { metric } => with_metric(
+                "input to histogram_fraction has NaN observations, which are excluded from all fractions",
+                metric,
+            ),
+            Note::BoundsReconciled(operation) => {
+                format!("mismatched custom buckets were reconciled during {}", operation.name())
+            }
+        }
+    }
 }
 
 impl Annotations {
-    fn warn(&mut self, query: &str, span: Span, text: &str) {
+    /// Adds what there is to tell about a part of the query.
+    pub(super) fn add(&mut self, query: &str, span: Span, note: Note<'_>) {
         let (line, column) = position(query, span.start);
-        add(&mut self.warnings, format!("PromQL warning: {text} ({line}:{column})"));
-    }
-
-    fn inform(&mut self, query: &str, span: Span, text: &str) {
-        let (line, column) = position(query, span.start);
-        add(&mut self.infos, format!("PromQL info: {text} ({line}:{column})"));
-    }
-
-    pub(super) fn invalid_quantile(&mut self, query: &str, span: Span, q: f64) {
-        let q = format_general(q);
-        self.warn(query, span, &format!("quantile value should be between 0 and 1, got {q}"));
-    }
-
-    pub(super) fn bad_bucket_label(&mut self, query: &str, span: Span, metric: &str, le: &str) {
-        let le = quote(le.as_bytes());
-        let metric = for_metric(metric);
-        self.warn(
-            query,
-            span,
-            &format!("bucket label \"le\" is missing or has a malformed value of {le}{metric}"),
-        );
-    }
-
-    pub(super) fn sort_in_range_query(&mut self, query: &str, span: Span) {
-        let text = "sort is ineffective for range queries since results are always ordered by labels";
-        self.warn(query, span, text);
-    }
-
-    pub(super) fn possible_non_counter(&mut self, query: &str, span: Span, metric: &str) {
-        let metric = quote(metric.as_bytes());
-        let text = format!(
-            "metric might not be a counter, name does not end in _total/_sum/_count/_bucket: {metric}"
-        );
-        self.inform(query, span, &text);
-    }
-
-    pub(super) fn forced_monotonicity(&mut self, query: &str, span: Span, metric: &str) {
-        let metric = for_metric(metric);
-        let text = format!(
-            "input to histogram_quantile needed to be fixed for monotonicity (see https://prometheus.io/docs/prometheus/latest/querying/functions/#histogram_quantile){metric}"
-        );
-        self.inform(query, span, &text);
+        let (kind, list) = match note.is_warning() {
+            true => ("warning", &mut self.warnings),
+            false => ("info", &mut self.infos),
+        };
+        let text = format!("PromQL {kind}: {} ({line}:{column})", note.text());
+        if list.len() < ANNOTATIONS_MAX && !list.contains(&text) {
+            list.push(text);
+        }
     }
 }

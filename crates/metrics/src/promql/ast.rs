@@ -129,6 +129,8 @@ pub enum BinaryOp {
     LessEqual,
     Greater,
     GreaterEqual,
+    TrimUpper,
+    TrimLower,
     And,
     Or,
     Unless,
@@ -151,6 +153,8 @@ impl BinaryOp {
             BinaryOp::LessEqual => "<=",
             BinaryOp::Greater => ">",
             BinaryOp::GreaterEqual => ">=",
+            BinaryOp::TrimUpper => "</",
+            BinaryOp::TrimLower => ">/",
             BinaryOp::And => "and",
             BinaryOp::Or => "or",
             BinaryOp::Unless => "unless",
@@ -168,13 +172,18 @@ impl BinaryOp {
         matches!(self, BinaryOp::And | BinaryOp::Or | BinaryOp::Unless)
     }
 
+    /// Whether it is one of `</ >/`, which cut histograms.
+    pub fn is_trim(self) -> bool {
+        matches!(self, BinaryOp::TrimUpper | BinaryOp::TrimLower)
+    }
+
     /// How strongly it binds; the higher, the stronger.
     pub(super) fn precedence(self) -> u8 {
         use BinaryOp::*;
         match self {
             Or => 1,
             And | Unless => 2,
-            Equal | NotEqual | Less | LessEqual | Greater | GreaterEqual => 3,
+            Equal | NotEqual | Less | LessEqual | Greater | GreaterEqual | TrimUpper | TrimLower => 3,
             Add | Sub => 4,
             Mul | Div | Mod | Atan2 => 5,
             Pow => 6,
@@ -195,6 +204,19 @@ pub struct BinaryExpr {
     pub return_bool: bool,
     /// How series of both sides find each other (vectors only).
     pub matching: VectorMatching,
+}
+
+impl BinaryExpr {
+    /// Where it stands.
+    pub fn span(&self) -> Span {
+        self.lhs.span().to(self.rhs.span())
+    }
+
+    /// Whether the result is another metric, and so has another name: after arithmetic and with `bool`.
+    pub(super) fn changes_metric(&self) -> bool {
+        let filters = self.op.is_comparison() || self.op.is_set_operator() || self.op.is_trim();
+        !filters || self.return_bool
+    }
 }
 
 /// How many series of each side may meet.
@@ -401,7 +423,7 @@ impl Expr {
             Expr::String(string) => string.span,
             Expr::Paren(_, span) => *span,
             Expr::Unary(unary) => unary.span,
-            Expr::Binary(binary) => binary.lhs.span().to(binary.rhs.span()),
+            Expr::Binary(binary) => binary.span(),
             Expr::Aggregate(aggregate) => aggregate.span,
             Expr::Call(call) => call.span,
             Expr::Vector(selector) => selector.span,

@@ -4,11 +4,15 @@
 //! step only looks at who of a group is there.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
+use super::annotations::{Note, Operation};
 use super::ast::*;
 use super::error::QueryError;
-use super::eval::{Evaluated, Evaluator};
+use super::eval::{Buckets, Evaluated, Evaluator};
 use super::grid::{Grid, Name, Row, present};
+use super::value::SampleValue;
+use crate::histogram::{NativeHistogram, ResetHint, Side};
 use crate::labels::{Labels, METRIC_NAME};
 
 type Result<T> = std::result::Result<T, QueryError>;
@@ -30,8 +34,8 @@ fn apply(op: BinaryOp, left: f64, right: f64) -> Option<f64> {
         BinaryOp::LessEqual => holds(left <= right),
         BinaryOp::Greater => holds(left > right),
         BinaryOp::GreaterEqual => holds(left >= right),
-        // Set operators work on rows.
-        BinaryOp::And | BinaryOp::Or | BinaryOp::Unless => None,
+        // Set operators work on rows, trims on histograms.
+        BinaryOp::And | BinaryOp::Or | BinaryOp::Unless | BinaryOp::TrimUpper | BinaryOp::TrimLower => None,
     }
 }
 
@@ -41,10 +45,106 @@ fn apply_bool(op: BinaryOp, left: f64, right: f64, return_bool: bool) -> Option<
     if return_bool { Some(f64::from(u8::from(value.is_some()))) } else { value }
 }
 
+/// What an operator makes of two samples of which at least one is a histogram, or of floats for an operator of histograms.
+enum Outcome {
+    Value(NativeHistogram),
+    /// A comparison: whether it holds.
+    Comparison(bool),
+    /// No result, and why.
+    Refused(Note<'static>),
+}
+
+/// The outcome for two samples, and what else there is to tell.
+fn combine(op: BinaryOp, left: &SampleValue, right: &SampleValue) -> (Outcome, Option<Note<'static>>) {
+    use SampleValue::{Float, Histogram};
+    let changed = |histogram: &NativeHistogram, change: &dyn Fn(&mut NativeHistogram)| {
+        let mut histogram = histogram.clone();
+        change(&mut histogram);
+        histogram.compact();
+        (Outcome::Value(histogram), None)
+    };
+    let trimmed = |histogram: &NativeHistogram, value: f64, side: Side| {
+        let mut histogram = histogram.clone();
+        histogram.trim(value, side);
+        (Outcome::Value(histogram), None)
+    };
+    match (left, op, right) {
+        (Float(factor), BinaryOp::Mul, Histogram(h)) | (Histogram(h), BinaryOp::Mul, Float(factor)) => {
+            changed(h, &|h| h.scale(*factor))
+        }
+        (Histogram(h), BinaryOp::Div, Float(divisor)) => changed(h, &|h| h.divide(*divisor)),
+        (Histogram(h), BinaryOp::TrimUpper, Float(value)) => trimmed(h, *value, Side::Below),
+        (Histogram(h), BinaryOp::TrimLower, Float(value)) => trimmed(h, *value, Side::Above),
+        (Histogram(a), BinaryOp::Add, Histogram(b)) => sum(op, a, b, Operation::Addition),
+        (Histogram(a), BinaryOp::Sub, Histogram(b)) => sum(op, a, b, Operation::Subtraction),
+        (Histogram(a), BinaryOp::Equal, Histogram(b)) => (Outcome::Comparison(a.same_data(b)), None),
+        (Histogram(a), BinaryOp::NotEqual, Histogram(b)) => (Outcome::Comparison(!a.same_data(b)), None),
+        _ => {
+            let kind = |value: &SampleValue| if value.float().is_some() { "float" } else { "histogram" };
+            let (left, right) = (kind(left), kind(right));
+            (Outcome::Refused(Note::IncompatibleTypes { left, operator: op.symbol(), right }), None)
+        }
+    }
+}
+
+/// The sum or the difference of histograms, and what was given up for it.
+fn sum(
+    op: BinaryOp,
+    left: &NativeHistogram,
+    right: &NativeHistogram,
+    operation: Operation,
+) -> (Outcome, Option<Note<'static>>) {
+    let mut result = left.clone();
+    let added = match operation {
+        Operation::Subtraction => result.sub(right),
+        _ => result.add(right),
+    };
+    let Ok(added) = added else {
+        return (Outcome::Refused(Note::IncompatibleBuckets { operator: op.symbol() }), None);
+    };
+    if added.hints_collide {
+        return (Outcome::Refused(Note::ResetsCollide(operation)), None);
+    }
+    if operation == Operation::Subtraction {
+        result.reset_hint = ResetHint::Gauge;
+    }
+    result.compact();
+    (Outcome::Value(result), added.bounds_reconciled.then_some(Note::BoundsReconciled(operation)))
+}
+
+/// The sample of the result, and what there is to tell. Floats and comparisons of floats are `apply`'s.
+fn apply_any(
+    op: BinaryOp,
+    left: &SampleValue,
+    right: &SampleValue,
+    return_bool: bool,
+) -> (Option<SampleValue>, Option<Note<'static>>) {
+    if let (SampleValue::Float(left), SampleValue::Float(right)) = (left, right)
+        && !op.is_trim()
+    {
+        return (apply_bool(op, *left, *right, return_bool).map(SampleValue::Float), None);
+    }
+    match combine(op, left, right) {
+        (Outcome::Value(histogram), note) => (Some(SampleValue::Histogram(Arc::new(histogram))), note),
+        (Outcome::Comparison(holds), note) if return_bool => {
+            (Some(SampleValue::Float(f64::from(u8::from(holds)))), note)
+        }
+        (Outcome::Comparison(holds), note) => (holds.then(|| left.clone()), note),
+        (Outcome::Refused(note), _) => (None, Some(note)),
+    }
+}
+
 impl Evaluator<'_> {
     pub(super) fn binary(&self, binary: &BinaryExpr) -> Result<Evaluated> {
-        let (lhs, rhs) = (self.eval(&binary.lhs)?, self.eval(&binary.rhs)?);
+        let inner = if binary.op.is_trim() { self.with_buckets(Buckets::Needed) } else { *self };
+        let (lhs, rhs) = (inner.eval(&binary.lhs)?, inner.eval(&binary.rhs)?);
         Ok(match (lhs, rhs) {
+            (Evaluated::Scalar(_), Evaluated::Scalar(_)) if binary.op.is_trim() => {
+                let op = crate::text::quote(binary.op.symbol().as_bytes());
+                return Err(QueryError::Execution(format!(
+                    "operator {op} not allowed for Scalar operations"
+                )));
+            }
             (Evaluated::Scalar(left), Evaluated::Scalar(right)) => {
                 // A comparison of scalars has `bool`; the parser sees to it.
                 let value =
@@ -72,22 +172,51 @@ impl Evaluator<'_> {
         scalar: &[f64],
         scalar_first: bool,
     ) -> Result<Grid> {
-        let count = self.times.count;
-        for (i, value) in grid.values.iter_mut().enumerate().filter(|(_, value)| present(**value)) {
-            let (left, right) =
-                if scalar_first { (scalar[i % count], *value) } else { (*value, scalar[i % count]) };
-            let result = apply_bool(binary.op, left, right, binary.return_bool);
-            *value = match result {
-                None => super::grid::ABSENT,
-                // A filter keeps the vector's value, on whichever side it stands.
-                Some(_) if binary.op.is_comparison() && !binary.return_bool => *value,
-                Some(result) => result,
-            };
+        if grid.has_histograms() || binary.op.is_trim() {
+            self.histograms_with_scalar(binary, &mut grid, scalar, scalar_first);
+        } else {
+            let filters = binary.op.is_comparison() && !binary.return_bool;
+            grid.map_at(|step, value| {
+                let (left, right) = if scalar_first { (scalar[step], value) } else { (value, scalar[step]) };
+                match apply_bool(binary.op, left, right, binary.return_bool) {
+                    None => super::grid::ABSENT,
+                    // A filter keeps the vector's value, on whichever side it stands.
+                    Some(_) if filters => value,
+                    Some(result) => result,
+                }
+            });
         }
-        if binary.op.is_comparison() && !binary.return_bool {
+        if !binary.changes_metric() {
             return Ok(grid);
         }
         grid.drop_names(self.options.delayed_name_removal)
+    }
+
+    fn histograms_with_scalar(
+        &self,
+        binary: &BinaryExpr,
+        grid: &mut Grid,
+        scalar: &[f64],
+        scalar_first: bool,
+    ) {
+        for (step, number) in scalar.iter().enumerate() {
+            let number = SampleValue::Float(*number);
+            // Prometheus tells the last one of a step.
+            let mut last_note = None;
+            for row in 0..grid.rows.len() {
+                let Some(sample) = grid.cell(row, step) else { continue };
+                let (left, right) = if scalar_first { (&number, &sample) } else { (&sample, &number) };
+                let (result, note) = apply_any(binary.op, left, right, binary.return_bool);
+                last_note = note.or(last_note);
+                let keeps = binary.op.is_comparison() && !binary.return_bool;
+                match result {
+                    None => grid.set(row, step, super::grid::ABSENT),
+                    Some(_) if keeps => {}
+                    Some(result) => grid.set_cell(row, step, result),
+                }
+            }
+            last_note.into_iter().for_each(|note| self.note(binary.span(), note));
+        }
     }
 
     fn set_operator(&self, binary: &BinaryExpr, mut left: Grid, right: &Grid) -> Result<Grid> {
@@ -112,7 +241,9 @@ impl Evaluator<'_> {
                 mark(&left, &left_groups, step, &mut there);
                 for (row, group) in right_groups.iter().enumerate().filter(|(_, group)| !there[**group]) {
                     debug_assert!(*group < count);
-                    left.set(kept + row, step, right.value(row, step));
+                    if let Some(cell) = right.cell(row, step) {
+                        left.set_cell(kept + row, step, cell);
+                    }
                 }
             }
             return Ok(left);
@@ -144,6 +275,7 @@ impl Evaluator<'_> {
             if !many.any_at(step) || !one.any_at(step) {
                 continue;
             }
+            let mut last_note = None;
             one_of.fill(None);
             taken.iter_mut().for_each(Vec::clear);
             for (row, group) in
@@ -166,15 +298,18 @@ impl Evaluator<'_> {
                     return Err(ambiguous_error(matching.cardinality));
                 }
                 taken[*group].push(target);
-                let (a, b) = (many.value(row, step), one.value(partner, step));
+                let (Some(a), Some(b)) = (many.cell(row, step), one.cell(partner, step)) else { continue };
                 let (a, b) = if swapped { (b, a) } else { (a, b) };
-                if let Some(value) = apply_bool(binary.op, a, b, binary.return_bool) {
+                let (result, note) = apply_any(binary.op, &a, &b, binary.return_bool);
+                last_note = note.or(last_note);
+                if let Some(result) = result {
                     if present(output.grid.value(target, step)) {
                         return Err(super::grid::same_labelset());
                     }
-                    output.grid.set(target, step, value);
+                    output.grid.set_cell(target, step, result);
                 }
             }
+            last_note.into_iter().for_each(|note| self.note(binary.span(), note));
         }
         Ok(output.grid)
     }
@@ -207,7 +342,7 @@ impl Evaluator<'_> {
 
     fn result_row(&self, binary: &BinaryExpr, many: &Row, one: &Row) -> Row {
         let matching = &binary.matching;
-        let drops_name = !binary.op.is_comparison() || binary.return_bool;
+        let drops_name = binary.changes_metric();
         let delayed = self.options.delayed_name_removal;
         let mut labels = many.visible();
         if drops_name && !delayed {

@@ -1,19 +1,19 @@
 //! Function calls.
 
-use std::collections::HashMap;
-
+use super::annotations::Note;
 use super::ast::*;
 use super::error::QueryError;
+use super::eval::Buckets;
 use super::eval::{Evaluated, Evaluator};
 use super::functions::calendar::Clock;
 use super::functions::label::{label_join, label_replace, labels_of_absent, string_argument};
 use super::functions::window::Window;
-use super::functions::{Body, Special, histogram};
-use super::grid::{Grid, Row, present};
+use super::functions::{Body, Special, WindowFunction};
+use super::grid::{Grid, Row, is_float, present};
 use super::numerics::{self, nan_first};
+use super::select::{Pick, Samples};
+use super::value::SampleValue;
 use crate::labels::{Labels, METRIC_NAME};
-use crate::sample::Sample;
-use crate::text::format_open_metrics;
 
 /// Names that counters end in.
 const COUNTER_SUFFIXES: [&str; 4] = ["_total", "_sum", "_count", "_bucket"];
@@ -29,8 +29,10 @@ impl Evaluator<'_> {
                 grid.map(f);
                 grid.drop_names(delayed)?
             }
-            Body::Window(f) => self.over_windows(call, f)?.drop_names(delayed)?,
-            Body::WindowKeepingName(f) => self.over_windows(call, f)?,
+            Body::Window(function) => {
+                let grid = self.over_windows(call, function)?;
+                if function.keeps_name { grid } else { grid.drop_names(delayed)? }
+            }
             Body::Calendar(f) => match call.args.first() {
                 Some(arg) => {
                     let mut grid = self.vector(arg)?;
@@ -42,9 +44,10 @@ impl Evaluator<'_> {
                     self.one_row(Labels::empty(), times.collect())?
                 }
             },
-            Body::NativeHistogram => {
-                self.vector(&call.args[0])?;
-                self.grid(0)?
+            Body::NativeHistogram(f) => {
+                let mut grid = self.with_buckets(buckets_of(call.function.name)).vector(&call.args[0])?;
+                grid.map_histograms(f);
+                grid.drop_names(delayed)?
             }
             Body::Special(special) => return self.special(special, call),
         };
@@ -58,7 +61,7 @@ impl Evaluator<'_> {
         Ok(grid)
     }
 
-    fn over_windows(&self, call: &Call, f: fn(&Window<'_>) -> Option<f64>) -> Result<Grid> {
+    fn over_windows(&self, call: &Call, function: WindowFunction) -> Result<Grid> {
         let is_range = |arg: &&Expr| arg.value_type() == ValueType::Matrix;
         let Some(range_vector) = call.args.iter().find(is_range) else {
             return Err(QueryError::Execution(format!("{} needs a range vector", call.function.name)));
@@ -67,13 +70,24 @@ impl Evaluator<'_> {
         let scalars: Vec<Vec<f64>> = scalars.map(|arg| self.scalar(arg)).collect::<Result<_>>()?;
         self.check_smoothing_factors(call, &scalars)?;
         let windows = self.windows(range_vector)?;
+        let span = call.args[0].span();
+        let tell = |note: Note<'_>| self.note(span, note);
         let mut parameters = vec![0.0; scalars.len()];
-        let grid = self.map_windows(range_vector, &windows, |step, samples| {
+        let grid = self.map_windows(range_vector, &windows, |step, row, samples| {
             for (parameter, values) in parameters.iter_mut().zip(&scalars) {
                 *parameter = values[step];
             }
-            let (end_ms, now_ms) = (windows.ends_ms[step], self.times.at(step));
-            f(&Window { samples, end_ms, range_ms: windows.range_ms, now_ms, parameters: &parameters })
+            let window = Window {
+                samples: samples.floats,
+                histograms: samples.histograms,
+                metric: row.get(METRIC_NAME),
+                tell: &tell,
+                end_ms: windows.ends_ms[step],
+                range_ms: windows.range_ms,
+                now_ms: self.times.at(step),
+                parameters: &parameters,
+            };
+            window.apply(function)
         })?;
         match call.function.name {
             "rate" | "increase" => self.warn_of_non_counters(&grid, range_vector),
@@ -100,20 +114,20 @@ impl Evaluator<'_> {
     }
 
     fn warn_of_non_counters(&self, grid: &Grid, arg: &Expr) {
-        let rows = if grid.one_metric { 1 } else { grid.rows.len() };
-        for row in grid.rows.iter().take(rows) {
+        // Floats of one metric need to be told of once.
+        let rows = if grid.one_metric && !grid.has_histograms() { 1 } else { grid.rows.len() };
+        for (i, row) in grid.rows.iter().enumerate().take(rows) {
             let metric = row.get(METRIC_NAME);
-            if !metric.is_empty() && !COUNTER_SUFFIXES.iter().any(|suffix| metric.ends_with(suffix)) {
-                self.annotate(|annotations, query| {
-                    annotations.possible_non_counter(query, arg.span(), metric)
-                });
+            let is_counter = COUNTER_SUFFIXES.iter().any(|suffix| metric.ends_with(suffix));
+            if !metric.is_empty() && !is_counter && grid.row(i).iter().any(|value| is_float(*value)) {
+                self.note(arg.span(), Note::PossibleNonCounter { metric });
             }
         }
     }
 
-    fn warn_of_quantiles(&self, quantiles: &[f64], arg: &Expr) {
+    pub(super) fn warn_of_quantiles(&self, quantiles: &[f64], arg: &Expr) {
         for q in quantiles.iter().filter(|q| !(0.0..=1.0).contains(*q)) {
-            self.annotate(|annotations, query| annotations.invalid_quantile(query, arg.span(), *q));
+            self.note(arg.span(), Note::InvalidQuantile(*q));
         }
     }
 
@@ -137,7 +151,8 @@ impl Evaluator<'_> {
             Special::Absent => self.absent(&self.vector(&args[0])?, &args[0])?,
             Special::AbsentOverTime => {
                 let windows = self.windows(&args[0])?;
-                self.absent(&self.map_windows(&args[0], &windows, |_, _| Some(1.0))?, &args[0])?
+                let one = |_, _: &Row, _: Samples<'_>| Some(SampleValue::Float(1.0));
+                self.absent(&self.map_windows(&args[0], &windows, one)?, &args[0])?
             }
             Special::Clamp | Special::ClampMin | Special::ClampMax | Special::Round => {
                 self.bounded(special, args)?
@@ -145,19 +160,14 @@ impl Evaluator<'_> {
             Special::LabelReplace => label_replace(args, self.vector(&args[0])?)?,
             Special::LabelJoin => label_join(args, self.vector(&args[0])?)?,
             Special::Sort | Special::SortDesc | Special::SortByLabel | Special::SortByLabelDesc => {
-                self.sort(special, args)?
+                self.sort(special, call)?
             }
             Special::HistogramQuantile => {
                 let q = self.scalar(&args[0])?;
                 self.warn_of_quantiles(&q, &args[0]);
                 self.histogram_quantile(&q, &args[1])?
             }
-            Special::HistogramFraction => {
-                let (lower, upper) = (self.scalar(&args[0])?, self.scalar(&args[1])?);
-                self.over_histograms(&args[2], |step, buckets, _| {
-                    histogram::fraction(lower[step], upper[step], buckets)
-                })?
-            }
+            Special::HistogramFraction => self.histogram_fraction(args)?,
             Special::HistogramQuantiles => self.histogram_quantiles(args)?,
         };
         Ok(Evaluated::Vector(grid))
@@ -168,11 +178,11 @@ impl Evaluator<'_> {
         Ok(Evaluated::Scalar(left.into_iter().zip(right).map(|(a, b)| f(a, b)).collect()))
     }
 
-    /// The value of the only sample of a vector; NaN when there are none or several.
+    /// The value of the only float of a vector; NaN when there are none or several.
     fn only_value(&self, arg: &Expr) -> Result<Evaluated> {
         let grid = self.vector(arg)?;
         let only = |step| {
-            let mut values = (0..grid.rows.len()).map(|row| grid.value(row, step)).filter(|v| present(*v));
+            let mut values = (0..grid.rows.len()).map(|row| grid.value(row, step)).filter(|v| is_float(*v));
             match (values.next(), values.next()) {
                 (Some(value), None) => value,
                 _ => f64::NAN,
@@ -183,9 +193,8 @@ impl Evaluator<'_> {
 
     /// When samples were taken; for anything but a selector, the time of evaluation.
     fn timestamp(&self, arg: &Expr) -> Result<Grid> {
-        let seconds = |sample: &Sample| sample.timestamp_ms as f64 / 1_000.0;
         let grid = match arg.unwrap_parens() {
-            Expr::Vector(selector) => self.select(selector, seconds)?,
+            Expr::Vector(selector) => self.select(selector, Pick::Timestamp)?,
             other => {
                 let mut grid = self.vector(other)?;
                 for (i, value) in grid.values.iter_mut().enumerate().filter(|(_, value)| present(**value)) {
@@ -208,31 +217,32 @@ impl Evaluator<'_> {
         let mut grid = self.vector(&args[0])?;
         let parameters: Vec<Vec<f64>> =
             args[1..].iter().map(|arg| self.scalar(arg)).collect::<Result<_>>()?;
-        let count = self.times.count;
-        for (i, value) in grid.values.iter_mut().enumerate().filter(|(_, value)| present(**value)) {
-            let parameter = |which: usize| parameters.get(which).map_or(1.0, |values| values[i % count]);
-            *value = match special {
+        grid.map_at(|step, value| {
+            let parameter = |which: usize| parameters.get(which).map_or(1.0, |values| values[step]);
+            match special {
                 // Bounds the wrong way round let nothing through.
                 Special::Clamp if parameter(1) < parameter(0) => super::grid::ABSENT,
-                Special::Clamp => numerics::max(parameter(0), numerics::min(parameter(1), *value)),
-                Special::ClampMin => numerics::max(parameter(0), *value),
-                Special::ClampMax => numerics::min(parameter(0), *value),
+                Special::Clamp => numerics::max(parameter(0), numerics::min(parameter(1), value)),
+                Special::ClampMin => numerics::max(parameter(0), value),
+                Special::ClampMax => numerics::min(parameter(0), value),
                 _ => {
                     let inverse = 1.0 / parameter(0);
-                    (*value * inverse + 0.5).floor() / inverse
+                    (value * inverse + 0.5).floor() / inverse
                 }
-            };
-        }
+            }
+        });
         grid.drop_names(self.options.delayed_name_removal)
     }
 
     /// Sorts an instant query's rows; a range query's result is sorted by labels at its end.
-    fn sort(&self, special: Special, args: &[Expr]) -> Result<Grid> {
-        let grid = self.vector(&args[0])?;
+    fn sort(&self, special: Special, call: &Call) -> Result<Grid> {
+        let args = &call.args;
+        let mut grid = self.vector(&args[0])?;
+        if matches!(special, Special::Sort | Special::SortDesc) {
+            grid.drop_histograms();
+        }
         if !self.times.is_instant() {
-            if matches!(special, Special::Sort | Special::SortDesc) {
-                self.annotate(|annotations, query| annotations.sort_in_range_query(query, args[0].span()));
-            }
+            self.note(call.span, Note::SortInRangeQuery);
             return Ok(grid);
         }
         let mut order: Vec<usize> = (0..grid.rows.len()).collect();
@@ -253,97 +263,20 @@ impl Evaluator<'_> {
         }
         let mut sorted = Grid::new(1);
         for row in order {
-            sorted.push(grid.rows[row].clone())[0] = grid.values[row];
+            sorted.push(grid.rows[row].clone());
+            if let Some(cell) = grid.cell(row, 0) {
+                sorted.set_cell(sorted.rows.len() - 1, 0, cell);
+            }
         }
         Ok(sorted)
     }
+}
 
-    fn histogram_quantile(&self, q: &[f64], arg: &Expr) -> Result<Grid> {
-        self.over_histograms(arg, |step, buckets, metric| {
-            let (value, forced) = histogram::quantile(q[step], buckets);
-            if forced {
-                self.annotate(|annotations, query| {
-                    annotations.forced_monotonicity(query, arg.span(), metric)
-                });
-            }
-            value
-        })
-    }
-
-    /// Applies a function to each classic histogram of a vector at each step.
-    fn over_histograms(
-        &self,
-        arg: &Expr,
-        f: impl FnMut(usize, &mut [histogram::Bucket], &str) -> f64,
-    ) -> Result<Grid> {
-        let grid = self.vector(arg)?;
-        self.over_histograms_of(&grid, arg, f)
-    }
-
-    fn over_histograms_of(
-        &self,
-        grid: &Grid,
-        arg: &Expr,
-        mut f: impl FnMut(usize, &mut [histogram::Bucket], &str) -> f64,
-    ) -> Result<Grid> {
-        let (histograms, bad) = histogram::group(grid);
-        for (row, le) in bad {
-            let metric = grid.rows[row].get(METRIC_NAME);
-            self.annotate(|annotations, query| annotations.bad_bucket_label(query, arg.span(), metric, &le));
-        }
-        let mut result = self.grid(histograms.len())?;
-        let mut buckets = Vec::new();
-        for histogram in histograms {
-            let metric = grid.rows[histogram.any_row()].get(METRIC_NAME);
-            for (step, target) in result.push(histogram.row.clone()).iter_mut().enumerate() {
-                histogram.at(grid, step, &mut buckets);
-                if !buckets.is_empty() {
-                    *target = f(step, &mut buckets, metric);
-                }
-            }
-            result.pop_if_empty();
-        }
-        result.drop_names(self.options.delayed_name_removal)
-    }
-
-    /// Several quantiles at once, each with its φ in a label.
-    fn histogram_quantiles(&self, args: &[Expr]) -> Result<Grid> {
-        let (label, valid) = string_argument(&args[1]);
-        if !valid || label.is_empty() {
-            return Err(QueryError::Execution(format!("invalid label name {label:?}")));
-        }
-        let input = self.vector(&args[0])?;
-        let mut rows: HashMap<Labels, usize> = HashMap::new();
-        let mut result = self.grid(0)?;
-        for arg in &args[2..] {
-            let q = self.scalar(arg)?;
-            self.warn_of_quantiles(&q, arg);
-            let quantiles = self.over_histograms_of(&input, &args[0], |step, buckets, metric| {
-                let (value, forced) = histogram::quantile(q[step], buckets);
-                if forced {
-                    self.annotate(|annotations, query| {
-                        annotations.forced_monotonicity(query, args[0].span(), metric)
-                    });
-                }
-                value
-            })?;
-            self.charge(quantiles.values.len())?;
-            for (i, row) in quantiles.rows.iter().enumerate() {
-                for (step, value) in quantiles.row(i).iter().enumerate().filter(|(_, value)| present(**value))
-                {
-                    let labels = row.labels.with(&label, &format_open_metrics(q[step]));
-                    let target = *rows.entry(labels.clone()).or_insert_with(|| {
-                        result.push(Row { labels, name: row.name });
-                        result.rows.len() - 1
-                    });
-                    if present(result.value(target, step)) {
-                        return Err(super::grid::same_labelset());
-                    }
-                    result.set(target, step, *value);
-                }
-            }
-        }
-        Ok(result)
+/// Whether a function of a histogram looks at its buckets.
+fn buckets_of(function: &str) -> Buckets {
+    match function {
+        "histogram_count" | "histogram_sum" | "histogram_avg" => Buckets::Ignored,
+        _ => Buckets::Needed,
     }
 }
 

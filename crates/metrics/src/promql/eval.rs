@@ -6,14 +6,15 @@
 use std::cell::{Cell, RefCell};
 
 use super::EngineOptions;
-use super::annotations::Annotations;
+use super::annotations::{Annotations, Note};
 use super::ast::*;
 use super::duration::DurationContext;
 use super::error::QueryError;
-use super::grid::{Grid, Row, present};
-use super::value::{QueryResult, Series, Value, VectorSample};
+use super::grid::{Grid, Row};
+use super::select::Pick;
+use super::value::{QueryResult, SampleValue, Series, Value, VectorSample};
 use crate::labels::Labels;
-use crate::sample::Sample;
+use crate::sample::{HistogramSample, Sample};
 use crate::store::Store;
 
 /// The times of evaluation.
@@ -52,6 +53,20 @@ pub(super) struct Shared {
     visits_left: Cell<u64>,
 }
 
+/// Whether the buckets of native histograms matter to what is evaluated.
+///
+/// Where they don't, Prometheus reads histograms without them and finds restarts while it reads. That shows in hints and
+/// annotations, so it is done here too.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Buckets {
+    /// Nothing is known.
+    Kept,
+    /// Only counts and sums are looked at.
+    Ignored,
+    /// Something around needs them, whatever is inside.
+    Needed,
+}
+
 /// Evaluates one query, or (with other times) one of its subqueries.
 #[derive(Clone, Copy)]
 pub(super) struct Evaluator<'a> {
@@ -60,6 +75,7 @@ pub(super) struct Evaluator<'a> {
     pub(super) options: &'a EngineOptions,
     pub(super) times: Times,
     pub(super) context: QueryContext<'a>,
+    pub(super) buckets: Buckets,
     shared: Option<&'a Shared>,
 }
 
@@ -85,7 +101,7 @@ impl<'a> Evaluator<'a> {
         let durations =
             DurationContext { query, step_seconds: seconds(step_ms), range_seconds: seconds(range_ms) };
         let context = QueryContext { start_ms: times.start_ms, end_ms: times.start_ms + range_ms, durations };
-        Evaluator { store, query, options, times, context, shared: None }
+        Evaluator { store, query, options, times, context, buckets: Buckets::Kept, shared: None }
     }
 
     /// Evaluates an instant query.
@@ -102,13 +118,11 @@ impl<'a> Evaluator<'a> {
                 }
                 Evaluated::Vector(grid) => {
                     let grid = grid.finish()?;
-                    let samples = grid.rows.iter().zip(&grid.values).filter(|(_, value)| present(**value));
-                    let sample = |(row, value): (&Row, &f64)| VectorSample {
-                        labels: row.labels.clone(),
-                        timestamp_ms,
-                        value: *value,
-                    };
-                    Value::Vector(samples.map(sample).collect())
+                    let samples = (0..grid.rows.len()).filter_map(|row| {
+                        let value = grid.cell(row, 0)?;
+                        Some(VectorSample { labels: grid.rows[row].labels.clone(), timestamp_ms, value })
+                    });
+                    Value::Vector(samples.collect())
                 }
             })
         })
@@ -120,16 +134,18 @@ impl<'a> Evaluator<'a> {
             let grid = match evaluator.eval(expr)? {
                 Evaluated::Vector(grid) => grid.finish()?,
                 Evaluated::Scalar(values) => {
-                    Grid { rows: vec![Row::new(Labels::empty())], values, ..Grid::new(evaluator.times.count) }
+                    let mut grid = Grid::new(evaluator.times.count);
+                    grid.push(Row::new(Labels::empty())).copy_from_slice(&values);
+                    grid
                 }
                 Evaluated::String(_) => Grid::new(evaluator.times.count),
             };
             let mut series: Vec<Series> = (0..grid.rows.len())
-                .map(|row| Series {
-                    labels: grid.rows[row].labels.clone(),
-                    samples: evaluator.samples_of(&grid, row),
+                .map(|row| {
+                    let (samples, histograms) = evaluator.samples_of(&grid, row);
+                    Series { labels: grid.rows[row].labels.clone(), samples, histograms }
                 })
-                .filter(|series| !series.samples.is_empty())
+                .filter(|series| !series.samples.is_empty() || !series.histograms.is_empty())
                 .collect();
             series.sort_by(|a, b| a.labels.cmp(&b.labels));
             Ok(Value::Matrix(series))
@@ -151,9 +167,18 @@ impl<'a> Evaluator<'a> {
     }
 
     /// The samples of a row at this evaluator's times.
-    pub(super) fn samples_of(&self, grid: &Grid, row: usize) -> Vec<Sample> {
-        let values = self.times.iter().zip(grid.row(row)).filter(|(_, value)| present(**value));
-        values.map(|(timestamp_ms, value)| Sample::new(timestamp_ms, *value)).collect()
+    pub(super) fn samples_of(&self, grid: &Grid, row: usize) -> (Vec<Sample>, Vec<HistogramSample>) {
+        let (mut floats, mut histograms) = (Vec::new(), Vec::new());
+        for (step, cell) in grid.cells(row) {
+            let timestamp_ms = self.times.at(step);
+            match cell {
+                SampleValue::Float(value) => floats.push(Sample::new(timestamp_ms, value)),
+                SampleValue::Histogram(histogram) => {
+                    histograms.push(HistogramSample { timestamp_ms, histogram })
+                }
+            }
+        }
+        (floats, histograms)
     }
 
     /// Takes samples from the query's budget.
@@ -187,15 +212,22 @@ impl<'a> Evaluator<'a> {
         Ok(grid)
     }
 
-    pub(super) fn annotate(&self, f: impl FnOnce(&mut Annotations, &str)) {
+    /// Tells of a part of the query.
+    pub(super) fn note(&self, span: Span, note: Note<'_>) {
         if let Some(shared) = self.shared {
-            f(&mut shared.annotations.borrow_mut(), self.query);
+            shared.annotations.borrow_mut().add(self.query, span, note);
         }
     }
 
     /// The same query at other times.
     pub(super) fn at(&self, times: Times) -> Evaluator<'a> {
         Evaluator { times, ..*self }
+    }
+
+    /// The same, but with something around that needs the buckets of histograms, or ignores them.
+    pub(super) fn with_buckets(&self, buckets: Buckets) -> Evaluator<'a> {
+        let buckets = if self.buckets == Buckets::Needed { Buckets::Needed } else { buckets };
+        Evaluator { buckets, ..*self }
     }
 
     pub(super) fn eval(&self, expr: &Expr) -> Result<Evaluated, QueryError> {
@@ -207,7 +239,7 @@ impl<'a> Evaluator<'a> {
             Expr::Binary(binary) => self.binary(binary)?,
             Expr::Aggregate(aggregate) => Evaluated::Vector(self.aggregate(aggregate)?),
             Expr::Call(call) => self.call(call)?,
-            Expr::Vector(selector) => Evaluated::Vector(self.select(selector, |sample| sample.value)?),
+            Expr::Vector(selector) => Evaluated::Vector(self.select(selector, Pick::Value)?),
             Expr::Matrix(_) | Expr::Subquery(_) => {
                 return Err(QueryError::Execution("range vector where an instant vector is expected".into()));
             }
@@ -237,7 +269,7 @@ impl<'a> Evaluator<'a> {
         }
         Ok(match operand {
             Evaluated::Vector(mut grid) => {
-                grid.map(|value| -value);
+                grid.negate();
                 Evaluated::Vector(grid.drop_names(self.options.delayed_name_removal)?)
             }
             Evaluated::Scalar(values) => Evaluated::Scalar(values.into_iter().map(|value| -value).collect()),

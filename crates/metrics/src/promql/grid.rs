@@ -1,20 +1,33 @@
 //! Intermediate results: series down, evaluation steps across.
 //!
-//! All values of a vector expression stand in one flat array, so a query allocates per expression and not per sample. Where a series has no
-//! sample at a step, the array holds [`ABSENT`]: the stale marker, which no arithmetic produces and no selector lets through.
+//! All values of a vector expression stand in one flat array, so a query allocates per expression and not per sample. Where
+//! a series has no sample at a step, the array holds [`ABSENT`]: the stale marker, which no arithmetic produces and no selector
+//! lets through. Where it has a native histogram, the array holds a marker too, and the histogram is in a second array
+//! that a grid of floats does not have.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use super::error::QueryError;
+use super::value::SampleValue;
+use crate::histogram::NativeHistogram;
 use crate::labels::{Labels, METRIC_NAME};
-use crate::sample::{STALE_NAN, is_stale_nan};
+use crate::sample::{ELSEWHERE_NAN_BITS, STALE_NAN, is_stale_nan};
 
 /// No sample here.
 pub(super) const ABSENT: f64 = STALE_NAN;
+/// A native histogram here.
+const HISTOGRAM: f64 = f64::from_bits(ELSEWHERE_NAN_BITS);
 
-/// Whether there is a sample.
+/// Whether there is a sample, of either kind.
 pub(super) fn present(value: f64) -> bool {
     !is_stale_nan(value)
+}
+
+/// Whether there is a sample that is a float.
+pub(super) fn is_float(value: f64) -> bool {
+    // The two markers differ in their last bit only.
+    value.to_bits() | 1 != ELSEWHERE_NAN_BITS
 }
 
 /// Whether the metric name still belongs to a series.
@@ -61,11 +74,13 @@ pub(super) struct Grid {
     pub(super) one_metric: bool,
     pub(super) rows: Vec<Row>,
     pub(super) values: Vec<f64>,
+    /// By the place of the marker; may end before `values` do.
+    histograms: Vec<Option<Arc<NativeHistogram>>>,
 }
 
 impl Grid {
     pub(super) fn new(steps: usize) -> Grid {
-        Grid { steps, one_metric: false, rows: Vec::new(), values: Vec::new() }
+        Grid { steps, one_metric: false, rows: Vec::new(), values: Vec::new(), histograms: Vec::new() }
     }
 
     /// A new row without samples; returns its values.
@@ -77,17 +92,13 @@ impl Grid {
         &mut self.values[start..]
     }
 
-    /// Takes the newest row back.
-    pub(super) fn pop(&mut self) {
-        self.rows.pop();
-        self.values.truncate(self.rows.len() * self.steps);
-    }
-
     /// Takes the newest row back if it has no sample.
     pub(super) fn pop_if_empty(&mut self) {
         let start = self.values.len().saturating_sub(self.steps);
         if !self.values[start..].iter().any(|v| present(*v)) {
-            self.pop();
+            self.rows.pop();
+            self.values.truncate(start);
+            self.histograms.truncate(start);
         }
     }
 
@@ -103,16 +114,89 @@ impl Grid {
         self.values[row * self.steps + step] = value;
     }
 
+    pub(super) fn set_histogram(&mut self, row: usize, step: usize, histogram: Arc<NativeHistogram>) {
+        let at = row * self.steps + step;
+        self.values[at] = HISTOGRAM;
+        if self.histograms.len() <= at {
+            self.histograms.resize(at + 1, None);
+        }
+        self.histograms[at] = Some(histogram);
+    }
+
+    /// Whether there may be histograms in this grid.
+    pub(super) fn has_histograms(&self) -> bool {
+        !self.histograms.is_empty()
+    }
+
+    /// The histogram at a place, if the sample there is one.
+    pub(super) fn histogram(&self, row: usize, step: usize) -> Option<&Arc<NativeHistogram>> {
+        self.histogram_at(row * self.steps + step)
+    }
+
+    fn histogram_at(&self, at: usize) -> Option<&Arc<NativeHistogram>> {
+        if self.values[at].to_bits() == ELSEWHERE_NAN_BITS { self.histograms.get(at)?.as_ref() } else { None }
+    }
+
+    /// The sample at a place.
+    pub(super) fn cell(&self, row: usize, step: usize) -> Option<SampleValue> {
+        let value = self.value(row, step);
+        match self.histogram(row, step) {
+            Some(histogram) => Some(SampleValue::Histogram(histogram.clone())),
+            None => present(value).then_some(SampleValue::Float(value)),
+        }
+    }
+
+    /// The samples of a row with their steps.
+    pub(super) fn cells(&self, row: usize) -> impl Iterator<Item = (usize, SampleValue)> {
+        (0..self.steps).filter_map(move |step| Some((step, self.cell(row, step)?)))
+    }
+
+    pub(super) fn set_cell(&mut self, row: usize, step: usize, cell: SampleValue) {
+        match cell {
+            SampleValue::Float(value) => self.set(row, step, value),
+            SampleValue::Histogram(histogram) => self.set_histogram(row, step, histogram),
+        }
+    }
+
     /// Whether any series has a sample at a step.
     pub(super) fn any_at(&self, step: usize) -> bool {
         (0..self.rows.len()).any(|row| present(self.value(row, step)))
     }
 
-    /// Applies `f` to each sample.
+    /// Applies `f` to each float and drops the histograms.
     pub(super) fn map(&mut self, f: impl Fn(f64) -> f64) {
-        for value in self.values.iter_mut().filter(|v| present(**v)) {
-            *value = f(*value);
+        self.map_at(|_, value| f(value));
+    }
+
+    /// Applies `f` to each float, with its step, and drops the histograms.
+    pub(super) fn map_at(&mut self, f: impl Fn(usize, f64) -> f64) {
+        self.drop_histograms();
+        let steps = self.steps.max(1);
+        for (i, value) in self.values.iter_mut().enumerate().filter(|(_, v)| present(**v)) {
+            *value = f(i % steps, *value);
         }
+    }
+
+    /// Leaves the floats only.
+    pub(super) fn drop_histograms(&mut self) {
+        if self.has_histograms() {
+            self.values.iter_mut().filter(|v| !is_float(**v)).for_each(|value| *value = ABSENT);
+            self.histograms.clear();
+        }
+    }
+
+    /// Applies `f` to each histogram and drops the floats.
+    pub(super) fn map_histograms(&mut self, f: impl Fn(&NativeHistogram) -> f64) {
+        for at in 0..self.values.len() {
+            self.values[at] = self.histogram_at(at).map_or(ABSENT, |histogram| f(histogram));
+        }
+        self.histograms.clear();
+    }
+
+    /// Changes the sign of each sample.
+    pub(super) fn negate(&mut self) {
+        self.values.iter_mut().filter(|v| is_float(**v)).for_each(|value| *value = -*value);
+        self.histograms.iter_mut().flatten().for_each(|histogram| Arc::make_mut(histogram).scale(-1.0));
     }
 
     /// Drops the metric names: at once, where series that become equal are joined, or when the query ends.
@@ -153,11 +237,11 @@ impl Grid {
                 joined.push(row.clone());
                 joined.rows.len() - 1
             });
-            for (step, value) in self.row(i).iter().enumerate().filter(|(_, v)| present(**v)) {
+            for (step, cell) in self.cells(i) {
                 if present(joined.value(target, step)) {
                     return Err(same_labelset());
                 }
-                joined.set(target, step, *value);
+                joined.set_cell(target, step, cell);
             }
         }
         Ok(joined)
@@ -167,4 +251,24 @@ impl Grid {
 /// Prometheus' error for two samples of one series at one time.
 pub(super) fn same_labelset() -> QueryError {
     QueryError::Execution("vector cannot contain metrics with the same labelset".into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn markers_are_told_apart() {
+        let quiet = (ABSENT + 0.0).to_bits();
+        assert!(quiet != ABSENT.to_bits(), "arithmetic makes no markers");
+        for (value, is_present, float) in [
+            (ABSENT, false, false),
+            (HISTOGRAM, true, false),
+            (f64::NAN, true, true),
+            (0.0, true, true),
+            (f64::INFINITY, true, true),
+        ] {
+            assert_eq!((present(value), is_float(value)), (is_present, float), "{value}");
+        }
+    }
 }

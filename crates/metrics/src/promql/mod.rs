@@ -18,6 +18,7 @@ mod eval;
 mod explain;
 mod functions;
 mod grid;
+mod histograms;
 mod lexer;
 mod modifiers;
 mod numerics;
@@ -43,7 +44,7 @@ pub use parser::{ParseOptions, QUERY_BYTES_MAX, QUERY_DEPTH_MAX, parse, parse_me
 pub use prettify::prettify;
 pub use stop::Stop;
 pub use tree::tree;
-pub use value::{QueryResult, Series, Value, VectorSample};
+pub use value::{QueryResult, SampleValue, Series, Value, VectorSample};
 
 use crate::store::Store;
 use eval::{Evaluator, Times};
@@ -97,7 +98,7 @@ impl Default for EngineOptions {
 /// let expr = promql::parse(query)?;
 /// let result = promql::eval_instant(&store, query, &expr, 59_000, &promql::EngineOptions::default())?;
 /// let promql::Value::Vector(samples) = &result.value else { panic!() };
-/// assert_eq!(samples[0].value, 5.0);
+/// assert_eq!(samples[0].value, promql::SampleValue::Float(5.0));
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub fn eval_instant(

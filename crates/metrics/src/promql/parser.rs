@@ -139,8 +139,10 @@ impl<'a> Parser<'a> {
             Token::Number(..) => format!("unexpected number {}", quote(text.as_bytes())),
             Token::String(value) => format!("unexpected string {}", quote(value)),
             Token::Sign(sign)
-                if ["+", "-", "*", "/", "%", "^", "==", "!=", "<", "<=", ">", ">=", "=~", "!~"]
-                    .contains(sign) =>
+                if [
+                    "+", "-", "*", "/", "%", "^", "==", "!=", "<", "<=", ">", ">=", "</", ">/", "=~", "!~",
+                ]
+                .contains(sign) =>
             {
                 format!("unexpected <op:{sign}>")
             }
@@ -212,6 +214,8 @@ impl<'a> Parser<'a> {
             Token::Sign("<=") => BinaryOp::LessEqual,
             Token::Sign(">") => BinaryOp::Greater,
             Token::Sign(">=") => BinaryOp::GreaterEqual,
+            Token::Sign("</") => BinaryOp::TrimUpper,
+            Token::Sign(">/") => BinaryOp::TrimLower,
             Token::Name => match self.text().to_ascii_lowercase().as_str() {
                 "and" => BinaryOp::And,
                 "or" => BinaryOp::Or,

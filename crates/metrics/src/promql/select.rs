@@ -5,12 +5,41 @@
 
 use super::ast::*;
 use super::error::QueryError;
-use super::eval::{Evaluator, Times};
+use super::eval::{Buckets, Evaluator, Times};
 use super::grid::{Grid, Name, Row};
-use super::value::Series;
-use crate::labels::Labels;
+use super::value::{SampleValue, Series};
+use crate::histogram::{NativeHistogram, ResetHint, Schema};
 use crate::matcher::Matcher;
-use crate::sample::Sample;
+use crate::sample::{HistogramSample, Sample};
+use crate::store::SeriesRef;
+
+/// What is wanted of a sample.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Pick {
+    Value,
+    /// When it was taken, in seconds.
+    Timestamp,
+}
+
+/// The samples of one series in a window: floats and histograms.
+#[derive(Clone, Copy)]
+pub(super) struct Samples<'a> {
+    pub(super) floats: &'a [Sample],
+    pub(super) histograms: &'a [HistogramSample],
+}
+
+impl Samples<'_> {
+    fn is_empty(&self) -> bool {
+        self.floats.is_empty() && self.histograms.is_empty()
+    }
+
+    /// What it costs to look at these samples: a histogram as much as its numbers.
+    fn weight(&self) -> usize {
+        let numbers =
+            |sample: &HistogramSample| 3 + sample.histogram.positive.len() + sample.histogram.negative.len();
+        self.floats.len() + self.histograms.iter().map(numbers).sum::<usize>()
+    }
+}
 
 /// The windows of a range vector, one for each step.
 pub(super) struct Windows {
@@ -43,38 +72,52 @@ impl Evaluator<'_> {
         Ok(self.times.iter().map(|time| fixed.unwrap_or(time).saturating_sub(offset_ms)).collect())
     }
 
-    /// The series of a selector; `value` takes what is wanted of a sample.
-    pub(super) fn select(
-        &self,
-        selector: &VectorSelector,
-        value: fn(&Sample) -> f64,
-    ) -> Result<Grid, QueryError> {
+    /// The series of a selector.
+    pub(super) fn select(&self, selector: &VectorSelector, pick: Pick) -> Result<Grid, QueryError> {
         let times = self.shifted(&selector.shift)?;
         let lookback_ms = i64::try_from(self.options.lookback_delta.as_millis()).unwrap_or(i64::MAX);
         let windows = Windows { range_ms: lookback_ms, ends_ms: times };
         let (after_ms, to_ms) = windows.bounds();
         let series = self.store.select(&selector.matchers);
         let mut grid = self.grid(series.len())?;
-        let mut scratch = Vec::new();
+        let (mut floats, mut histograms) = (Vec::new(), Vec::new());
         for series in series {
-            let samples = series.samples(after_ms, to_ms, &mut scratch);
+            let samples = Samples {
+                floats: series.samples(after_ms, to_ms, &mut floats),
+                histograms: self.histograms(series, after_ms, to_ms, &mut histograms),
+            };
             if samples.is_empty() {
                 continue;
             }
-            self.charge(samples.len())?;
+            self.charge(samples.weight())?;
             let values = grid.push(Row::new(series.labels().clone()));
-            let mut cursor = 0;
-            for (target, time) in values.iter_mut().zip(&windows.ends_ms) {
-                cursor = advance(samples, cursor, *time);
-                let Some(newest) = cursor.checked_sub(1).map(|newest| &samples[newest]) else { continue };
-                if newest.timestamp_ms > time.saturating_sub(lookback_ms) && !newest.is_stale_marker() {
-                    *target = value(newest);
-                }
+            take_newest(samples.floats, &windows, pick, values);
+            if !samples.histograms.is_empty() {
+                take_newest_histograms(samples, &windows, pick, &mut grid);
             }
             grid.pop_if_empty();
         }
         grid.one_metric = self.selects_one_metric(selector);
         Ok(grid)
+    }
+
+    /// The histograms of a series in `(after_ms, to_ms]`, without their buckets where those are ignored.
+    fn histograms<'s>(
+        &self,
+        series: SeriesRef<'s>,
+        after_ms: i64,
+        to_ms: i64,
+        scratch: &'s mut Vec<HistogramSample>,
+    ) -> &'s [HistogramSample] {
+        if self.buckets != Buckets::Ignored {
+            return series.histograms(after_ms, to_ms, scratch);
+        }
+        // Prometheus begins to read where the window begins; what is read there is not in the window, but before it.
+        let mut read = Vec::new();
+        let found = without_buckets(series.histograms(after_ms.saturating_sub(1), to_ms, &mut read));
+        scratch.clear();
+        scratch.extend(found.into_iter().filter(|sample| sample.timestamp_ms > after_ms));
+        scratch
     }
 
     /// Whether the series of a selector differ in more than what goes with the metric's name.
@@ -98,20 +141,22 @@ impl Evaluator<'_> {
         &self,
         expr: &Expr,
         windows: &Windows,
-        mut f: impl FnMut(Row, &[Sample]) -> Result<(), QueryError>,
+        mut f: impl FnMut(Row, Samples<'_>) -> Result<(), QueryError>,
     ) -> Result<(), QueryError> {
         let (after_ms, to_ms) = windows.bounds();
         match expr.unwrap_parens() {
             Expr::Matrix(matrix) => {
-                let (mut scratch, mut alive) = (Vec::new(), Vec::new());
+                let (mut scratch, mut alive, mut histograms) = (Vec::new(), Vec::new(), Vec::new());
                 for series in self.store.select(&matrix.vector.matchers) {
-                    let mut samples = series.samples(after_ms, to_ms, &mut scratch);
-                    self.charge(samples.len())?;
-                    if samples.iter().any(Sample::is_stale_marker) {
+                    let mut floats = series.samples(after_ms, to_ms, &mut scratch);
+                    if floats.iter().any(Sample::is_stale_marker) {
                         alive.clear();
-                        alive.extend(samples.iter().filter(|sample| !sample.is_stale_marker()));
-                        samples = &alive;
+                        alive.extend(floats.iter().filter(|sample| !sample.is_stale_marker()));
+                        floats = &alive;
                     }
+                    let histograms = self.histograms(series, after_ms, to_ms, &mut histograms);
+                    let samples = Samples { floats, histograms };
+                    self.charge(samples.weight())?;
                     if !samples.is_empty() {
                         f(Row::new(series.labels().clone()), samples)?;
                     }
@@ -122,10 +167,12 @@ impl Evaluator<'_> {
                 let (grid, times) = self.subquery(subquery, after_ms, to_ms)?;
                 let inner = self.at(times);
                 for (i, row) in grid.rows.iter().enumerate() {
-                    let samples = inner.samples_of(&grid, i);
-                    self.charge(samples.len())?;
+                    let (floats, mut histograms) = inner.samples_of(&grid, i);
+                    histograms.iter_mut().for_each(forget_resets);
+                    let samples = Samples { floats: &floats, histograms: &histograms };
+                    self.charge(samples.weight())?;
                     if !samples.is_empty() {
-                        f(row.clone(), &samples)?;
+                        f(row.clone(), samples)?;
                     }
                 }
                 Ok(())
@@ -153,23 +200,24 @@ impl Evaluator<'_> {
         if count == 0 {
             return Ok((Grid::new(0), times));
         }
-        Ok((self.at(times).vector(&subquery.expr)?, times))
+        Ok((self.at(times).with_buckets(Buckets::Needed).vector(&subquery.expr)?, times))
     }
 
     /// A range vector as the result of an instant query.
     pub(super) fn window_of_query(&self, expr: &Expr) -> Result<Vec<Series>, QueryError> {
         let windows = self.windows(expr)?;
-        let mut found: Vec<(Labels, Vec<Sample>)> = Vec::new();
+        let mut found: Vec<Series> = Vec::new();
         self.each_series(expr, &windows, |row, samples| {
             let labels = if row.name == Name::Kept { row.labels } else { row.labels.without_name() };
-            found.push((labels, samples.to_vec()));
+            let (samples, histograms) = (samples.floats.to_vec(), samples.histograms.to_vec());
+            found.push(Series { labels, samples, histograms });
             Ok(())
         })?;
-        found.sort_by(|a, b| a.0.cmp(&b.0));
-        if found.windows(2).any(|pair| pair[0].0 == pair[1].0) {
+        found.sort_by(|a, b| a.labels.cmp(&b.labels));
+        if found.windows(2).any(|pair| pair[0].labels == pair[1].labels) {
             return Err(super::grid::same_labelset());
         }
-        Ok(found.into_iter().map(|(labels, samples)| Series { labels, samples }).collect())
+        Ok(found)
     }
 
     /// Applies a function to each window of each series; rows without a result are left out.
@@ -177,23 +225,33 @@ impl Evaluator<'_> {
         &self,
         expr: &Expr,
         windows: &Windows,
-        mut f: impl FnMut(usize, &[Sample]) -> Option<f64>,
+        mut f: impl FnMut(usize, &Row, Samples<'_>) -> Option<SampleValue>,
     ) -> Result<Grid, QueryError> {
         let mut grid = self.grid(0)?;
+        let mut results: Vec<(usize, SampleValue)> = Vec::new();
         self.each_series(expr, windows, |row, samples| {
             self.charge(self.times.count)?;
-            let values = grid.push(row);
-            let (mut start, mut end, mut visits) = (0, 0, 0);
-            for (step, (target, window_end)) in values.iter_mut().zip(&windows.ends_ms).enumerate() {
-                end = advance(samples, end, *window_end);
-                start = advance(samples, start, window_end.saturating_sub(windows.range_ms)).min(end);
-                visits += end - start + 1;
-                if start < end
-                    && let Some(value) = f(step, &samples[start..end])
+            grid.push(row);
+            let at = grid.rows.len() - 1;
+            let mut floats = Cursor::default();
+            let mut histograms = Cursor::default();
+            let mut visits = 0;
+            let weight = samples.weight().saturating_sub(samples.floats.len());
+            let weight = weight.checked_div(samples.histograms.len()).unwrap_or(0);
+            for (step, end_ms) in windows.ends_ms.iter().enumerate() {
+                let after_ms = end_ms.saturating_sub(windows.range_ms);
+                let window = Samples {
+                    floats: floats.window(samples.floats, after_ms, *end_ms),
+                    histograms: histograms.window(samples.histograms, after_ms, *end_ms),
+                };
+                visits += window.floats.len() + window.histograms.len() * weight + 1;
+                if !window.is_empty()
+                    && let Some(cell) = f(step, &grid.rows[at], window)
                 {
-                    *target = value;
+                    results.push((step, cell));
                 }
             }
+            results.drain(..).for_each(|(step, cell)| grid.set_cell(at, step, cell));
             grid.pop_if_empty();
             self.charge_visits(visits)
         })?;
@@ -205,14 +263,111 @@ impl Evaluator<'_> {
     }
 }
 
+/// Takes, at each step, the newest of the floats in the window, unless it is a stale marker.
+fn take_newest(floats: &[Sample], windows: &Windows, pick: Pick, values: &mut [f64]) {
+    let mut cursor = 0;
+    for (target, time) in values.iter_mut().zip(&windows.ends_ms) {
+        cursor = advance(floats, cursor, *time);
+        let Some(newest) = cursor.checked_sub(1).map(|newest| &floats[newest]) else { continue };
+        if newest.timestamp_ms > time.saturating_sub(windows.range_ms) && !newest.is_stale_marker() {
+            *target = match pick {
+                Pick::Value => newest.value,
+                Pick::Timestamp => newest.timestamp_ms as f64 / 1_000.0,
+            };
+        }
+    }
+}
+
+/// Puts histograms into the newest row where they are newer than its floats.
+fn take_newest_histograms(samples: Samples<'_>, windows: &Windows, pick: Pick, grid: &mut Grid) {
+    let row = grid.rows.len() - 1;
+    let (mut float, mut histogram) = (0, 0);
+    for (step, time) in windows.ends_ms.iter().enumerate() {
+        float = advance(samples.floats, float, *time);
+        histogram = advance(samples.histograms, histogram, *time);
+        let Some(newest) = histogram.checked_sub(1).map(|newest| &samples.histograms[newest]) else {
+            continue;
+        };
+        let newer =
+            float.checked_sub(1).is_some_and(|at| samples.floats[at].timestamp_ms > newest.timestamp_ms);
+        if !newer && newest.timestamp_ms > time.saturating_sub(windows.range_ms) {
+            match pick {
+                Pick::Value => grid.set_histogram(row, step, newest.histogram.clone()),
+                Pick::Timestamp => grid.set(row, step, newest.timestamp_ms as f64 / 1_000.0),
+            }
+        }
+    }
+}
+
+/// Histograms with count and sum only, and with hints that tell what their buckets would.
+fn without_buckets(histograms: &[HistogramSample]) -> Vec<HistogramSample> {
+    let bare = |(i, sample): (usize, &HistogramSample)| {
+        let full = &sample.histogram;
+        let before = i.checked_sub(1).map(|before| &histograms[before].histogram);
+        let reset_hint = match (full.reset_hint, before) {
+            (ResetHint::Unknown, Some(before)) if full.detect_reset(before) => ResetHint::Reset,
+            (ResetHint::Unknown, Some(_)) => ResetHint::NotReset,
+            (hint, _) => hint,
+        };
+        let schema = if full.schema.is_custom() { Schema::Custom([].into()) } else { full.schema.clone() };
+        let bare = NativeHistogram {
+            reset_hint,
+            count: full.count,
+            sum: full.sum,
+            ..NativeHistogram::empty(schema)
+        };
+        HistogramSample { timestamp_ms: sample.timestamp_ms, histogram: bare.into() }
+    };
+    histograms.iter().enumerate().map(bare).collect()
+}
+
+/// Between the samples of a subquery others may be left out, so what a hint says about the one before does not hold.
+fn forget_resets(sample: &mut HistogramSample) {
+    if matches!(sample.histogram.reset_hint, ResetHint::Reset | ResetHint::NotReset) {
+        std::sync::Arc::make_mut(&mut sample.histogram).reset_hint = ResetHint::Unknown;
+    }
+}
+
+/// A sample that has a time.
+trait Timed {
+    fn time_ms(&self) -> i64;
+}
+
+impl Timed for Sample {
+    fn time_ms(&self) -> i64 {
+        self.timestamp_ms
+    }
+}
+
+impl Timed for HistogramSample {
+    fn time_ms(&self) -> i64 {
+        self.timestamp_ms
+    }
+}
+
+/// Where the last window was, as the next one is near.
+#[derive(Default)]
+struct Cursor {
+    start: usize,
+    end: usize,
+}
+
+impl Cursor {
+    fn window<'s, T: Timed>(&mut self, samples: &'s [T], after_ms: i64, to_ms: i64) -> &'s [T] {
+        self.end = advance(samples, self.end, to_ms);
+        self.start = advance(samples, self.start, after_ms).min(self.end);
+        &samples[self.start..self.end]
+    }
+}
+
 /// How many samples are at or before `time_ms`, knowing that `from` of them were at an earlier step.
-fn advance(samples: &[Sample], from: usize, time_ms: i64) -> usize {
+fn advance<T: Timed>(samples: &[T], from: usize, time_ms: i64) -> usize {
     let mut at = from;
     // The steps of a query move by little; but the first one may have to skip many.
-    if samples.get(at + 16).is_some_and(|sample| sample.timestamp_ms <= time_ms) {
-        return at + samples[at..].partition_point(|sample| sample.timestamp_ms <= time_ms);
+    if samples.get(at + 16).is_some_and(|sample| sample.time_ms() <= time_ms) {
+        return at + samples[at..].partition_point(|sample| sample.time_ms() <= time_ms);
     }
-    while samples.get(at).is_some_and(|sample| sample.timestamp_ms <= time_ms) {
+    while samples.get(at).is_some_and(|sample| sample.time_ms() <= time_ms) {
         at += 1;
     }
     at

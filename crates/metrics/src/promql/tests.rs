@@ -5,6 +5,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::labels::Labels;
 use crate::sample::Sample;
+use crate::text::format_value;
 
 #[test]
 fn queries_are_printed_as_prometheus_prints_them() {
@@ -298,11 +299,11 @@ proptest! {
             let Ok(QueryResult { value: Value::Matrix(series), .. }) = &range else { continue };
             let mut column: Vec<(String, String)> = series.iter().filter_map(|series| {
                 let sample = series.samples.iter().find(|sample| sample.timestamp_ms == time_ms)?;
-                Some((series.labels.to_string(), sample.value.to_string()))
+                Some((series.labels.to_string(), format_value(sample.value)))
             }).collect();
             let mut at_time: Vec<(String, String)> = match instant.value {
                 Value::Vector(samples) => samples.iter().map(|s| (s.labels.to_string(), s.value.to_string())).collect(),
-                Value::Scalar(sample) => vec![("{}".into(), sample.value.to_string())],
+                Value::Scalar(sample) => vec![("{}".into(), format_value(sample.value))],
                 _ => continue,
             };
             column.sort();

@@ -1,8 +1,13 @@
 //! Results of queries.
 
+use std::fmt;
+use std::sync::Arc;
+
 use super::annotations::Annotations;
+use crate::histogram::NativeHistogram;
 use crate::labels::Labels;
-use crate::sample::Sample;
+use crate::sample::{HistogramSample, Sample};
+use crate::text::format_value;
 
 /// What a query resulted in, and what to know about it.
 #[derive(Clone, Debug, PartialEq)]
@@ -16,8 +21,6 @@ pub struct QueryResult {
 }
 
 /// The value of a query.
-///
-/// Native histograms will be fields of [`VectorSample`] and [`Series`] beside the floats, as in Prometheus.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Value {
     /// A number without labels.
@@ -35,6 +38,35 @@ pub enum Value {
     Matrix(Vec<Series>),
 }
 
+/// The value of a series at a time.
+#[derive(Clone, Debug, PartialEq)]
+pub enum SampleValue {
+    /// A number.
+    Float(f64),
+    /// A distribution.
+    Histogram(Arc<NativeHistogram>),
+}
+
+impl SampleValue {
+    /// The number, if it is one.
+    pub fn float(&self) -> Option<f64> {
+        match self {
+            SampleValue::Float(value) => Some(*value),
+            SampleValue::Histogram(_) => None,
+        }
+    }
+}
+
+/// As Prometheus writes it: `1.5`, `+Inf`, `{count:3, sum:7.5, (1,2]:3}`.
+impl fmt::Display for SampleValue {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            SampleValue::Float(value) => f.write_str(&format_value(*value)),
+            SampleValue::Histogram(histogram) => histogram.fmt(f),
+        }
+    }
+}
+
 /// A series at a time.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
@@ -44,7 +76,7 @@ pub struct VectorSample {
     /// The time of evaluation.
     pub timestamp_ms: i64,
     /// The value.
-    pub value: f64,
+    pub value: SampleValue,
 }
 
 /// A series over a time.
@@ -53,6 +85,8 @@ pub struct VectorSample {
 pub struct Series {
     /// Its labels.
     pub labels: Labels,
-    /// Its samples, at least one, in the order of their times.
+    /// Its floats, in the order of their times.
     pub samples: Vec<Sample>,
+    /// Its histograms, in the order of their times. A series has at least one float or histogram, at each time only one.
+    pub histograms: Vec<HistogramSample>,
 }

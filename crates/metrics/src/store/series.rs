@@ -7,7 +7,7 @@ use super::chunk::Chunk;
 use super::histogram_chunk::HistogramChunk;
 use super::samples::{Block as _, Samples};
 use crate::labels::Labels;
-use crate::sample::{HistogramSample, STALE_NAN, Sample};
+use crate::sample::{ELSEWHERE_NAN_BITS, HistogramSample, STALE_NAN, Sample};
 
 /// Why a sample was not taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,7 +32,10 @@ impl Series {
 
     /// Appends by Prometheus' rule: later is taken, the same again is ignored, all else refused. Returns how much longer
     /// the series is.
-    pub(super) fn append(&mut self, sample: Sample) -> Result<usize, SampleRefused> {
+    pub(super) fn append(&mut self, mut sample: Sample) -> Result<usize, SampleRefused> {
+        if sample.value.to_bits() == ELSEWHERE_NAN_BITS {
+            sample.value = f64::NAN;
+        }
         let same = |last: Sample| last.value.to_bits() == sample.value.to_bits();
         if self.is_same(sample.timestamp_ms, |series| series.newest_float().is_some_and(same))? {
             return Ok(0);
@@ -51,11 +54,7 @@ impl Series {
         if sample.histogram.reset_hint != hint {
             std::sync::Arc::make_mut(&mut sample.histogram).reset_hint = hint;
         }
-        let same = |last: &HistogramSample| {
-            let mut last = (*last.histogram).clone();
-            last.reset_hint = hint;
-            last == *sample.histogram
-        };
+        let same = |last: &HistogramSample| last.histogram.same_data(&sample.histogram);
         if self.is_same(sample.timestamp_ms, |series| series.newest_histogram().is_some_and(same))? {
             return Ok(0);
         }

@@ -1,14 +1,18 @@
-//! Series lines: labels and a short form of many values.
+//! Series lines: a short form of many values.
+
+use std::sync::Arc;
+
+use flyball_metrics::histogram::{Buckets, NativeHistogram, ResetHint, Schema, Span};
 
 use super::case::parse_number;
 
 /// One value of a series line.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Item {
     Gap,
     Float(f64),
-    /// A native histogram, which the engine does not know yet.
-    Histogram,
+    /// A native histogram, and whether its hint is written out.
+    Histogram(Arc<NativeHistogram>, bool),
 }
 
 /// The values of a series line: `1 2 _ 0+10x5 stale {{…}}x3`.
@@ -43,10 +47,7 @@ fn words(text: &str) -> Vec<String> {
 fn parse_item(word: &str, items: &mut Vec<Item>) -> Result<(), String> {
     let count = |text: &str| text.parse::<usize>().map_err(|_| format!("bad count in {word}"));
     if word.starts_with('{') {
-        let after = word.rsplit("}}").next().unwrap_or("");
-        let repeats = after.strip_prefix('x').map(count).transpose()?.unwrap_or(0);
-        items.extend(std::iter::repeat_n(Item::Histogram, repeats + 1));
-        return Ok(());
+        return parse_histograms(word, items);
     }
     if let Some(rest) = word.strip_prefix('_') {
         let gaps = rest.strip_prefix('x').map(count).transpose()?.unwrap_or(1);
@@ -84,4 +85,92 @@ fn split_step(text: &str) -> Option<(f64, f64)> {
     }
     let signs = text.char_indices().skip(1).filter(|(_, c)| matches!(c, '+' | '-'));
     signs.into_iter().find_map(|(i, _)| Some((parse_number(&text[..i])?, parse_number(&text[i..])?)))
+}
+
+/// `{{…}}`, `{{…}}x3`, `{{…}}+{{…}}x3` or `{{…}}-{{…}}x3`.
+fn parse_histograms(word: &str, items: &mut Vec<Item>) -> Result<(), String> {
+    let (first, rest) = word[2..].split_once("}}").ok_or_else(|| format!("bad histogram {word}"))?;
+    let (first, hint_is_set) = parse_histogram(first)?;
+    let (step, rest) = match rest.strip_prefix("+{{").or(rest.strip_prefix("-{{")) {
+        Some(step) => {
+            let (step, after) = step.split_once("}}").ok_or_else(|| format!("bad histogram {word}"))?;
+            (Some((rest.starts_with('-'), parse_histogram(step)?.0)), after)
+        }
+        None => (None, rest),
+    };
+    let repeats = match rest.strip_prefix('x') {
+        Some(count) => count.parse::<usize>().map_err(|_| format!("bad count in {word}"))?,
+        None if rest.is_empty() => 0,
+        None => return Err(format!("bad histogram {word}")),
+    };
+    let mut current = first;
+    for i in 0..=repeats {
+        if let Some((subtract, step)) = step.as_ref().filter(|_| i > 0) {
+            let added = if *subtract { current.sub(step) } else { current.add(step) };
+            added.map_err(|error| error.to_string())?;
+        }
+        items.push(Item::Histogram(Arc::new(current.clone()), hint_is_set));
+    }
+    Ok(())
+}
+
+/// The inside of the braces: `schema:0 sum:5 count:4 buckets:[1 2 1]`.
+fn parse_histogram(text: &str) -> Result<(NativeHistogram, bool), String> {
+    let number = |text: &str| parse_number(text).ok_or_else(|| format!("bad number {text}"));
+    let mut schema = 0;
+    let mut bounds = Vec::new();
+    let mut hint_is_set = false;
+    let (mut positive, mut negative) = ((0, Vec::new()), (0, Vec::new()));
+    let mut histogram = NativeHistogram::empty(Schema::Exponential(0));
+    for (key, value) in pairs(text)? {
+        let list = || value.split_whitespace().map(number).collect::<Result<Vec<f64>, _>>();
+        let whole = || value.parse::<i32>().map_err(|_| format!("bad number {value}"));
+        match key {
+            "schema" => schema = whole()?,
+            "sum" => histogram.sum = number(value)?,
+            "count" => histogram.count = number(value)?,
+            "z_bucket" => histogram.zero_count = number(value)?,
+            "z_bucket_w" => histogram.zero_threshold = number(value)?,
+            "custom_values" => bounds = list()?,
+            "buckets" => positive.1 = list()?,
+            "offset" => positive.0 = whole()?,
+            "n_buckets" => negative.1 = list()?,
+            "n_offset" => negative.0 = whole()?,
+            "counter_reset_hint" => {
+                hint_is_set = true;
+                histogram.reset_hint = match value {
+                    "unknown" => ResetHint::Unknown,
+                    "reset" => ResetHint::Reset,
+                    "not_reset" => ResetHint::NotReset,
+                    "gauge" => ResetHint::Gauge,
+                    other => return Err(format!("unknown hint {other}")),
+                };
+            }
+            other => return Err(format!("unknown key {other}")),
+        }
+    }
+    let buckets = |(offset, counts): (i32, Vec<f64>)| {
+        let span = Span { offset, length: counts.len() as u32 };
+        Buckets::from_spans(&[span], &counts).map_err(|error| error.to_string())
+    };
+    histogram.schema = Schema::new(schema, &bounds).map_err(|error| error.to_string())?;
+    (histogram.positive, histogram.negative) = (buckets(positive)?, buckets(negative)?);
+    Ok((histogram, hint_is_set))
+}
+
+/// Splits `key:value key:[list]`.
+fn pairs(text: &str) -> Result<Vec<(&str, &str)>, String> {
+    let mut pairs = Vec::new();
+    let mut rest = text.trim();
+    while !rest.is_empty() {
+        let (key, after) = rest.split_once(':').ok_or_else(|| format!("bad histogram {text}"))?;
+        let after = after.trim_start();
+        let (value, tail) = match after.strip_prefix('[') {
+            Some(list) => list.split_once(']').ok_or_else(|| format!("bad list in {text}"))?,
+            None => after.split_once(char::is_whitespace).unwrap_or((after, "")),
+        };
+        pairs.push((key.trim(), value));
+        rest = tail.trim_start();
+    }
+    Ok(pairs)
 }

@@ -2,15 +2,17 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use flyball_metrics::promql::SampleValue;
 use flyball_metrics::promql::{
     self, Annotations, At, EngineOptions, Expr, ParseOptions, QueryError, QueryResult, Value, eval_instant,
     eval_range,
 };
-use flyball_metrics::{Labels, METRIC_NAME, Matcher, Sample, Store, StoreOptions};
+use flyball_metrics::{HistogramSample, Labels, Matcher, Sample, Store, StoreOptions};
 
 use super::case::{Command, Eval, EvalTimes, Expectation, Text, Tier, parse_series};
-use super::compare::{compare, compare_vector};
+use super::compare::{compare, compare_vector, points_of};
 use super::load::{Item, parse_items};
+use super::nhcb;
 
 const MINUTE_MS: i64 = 60_000;
 
@@ -40,14 +42,21 @@ const FLAGGED: [&str; 8] =
 
 #[derive(Default)]
 pub(crate) struct Runner {
-    floats: BTreeMap<Labels, BTreeMap<i64, f64>>,
+    samples: BTreeMap<Labels, BTreeMap<i64, Item>>,
     native: BTreeSet<Labels>,
     with_start_timestamps: BTreeSet<Labels>,
     store: Store,
 }
 
-/// Tier, line and outcome of a case.
-pub(crate) type Outcome = (Tier, usize, Result<(), String>);
+/// What became of a case.
+pub(crate) struct Outcome {
+    pub(crate) tier: Tier,
+    pub(crate) line: usize,
+    /// With the engine's options as the suite assumes them: names are dropped when a query ends.
+    pub(crate) as_suite: Result<(), String>,
+    /// With a server's defaults, where names are dropped at each operator. Some results differ by that.
+    pub(crate) as_server: Result<(), String>,
+}
 
 impl Runner {
     pub(crate) fn run(&mut self, command: &Command) -> Option<Outcome> {
@@ -56,7 +65,14 @@ impl Runner {
             Command::Load { step_ms, nhcb, lines } => {
                 self.load(*step_ms, *nhcb, lines).expect("a valid load block")
             }
-            Command::Eval(eval) => return Some((self.tier(eval), eval.line, self.judge(eval))),
+            Command::Eval(eval) => {
+                return Some(Outcome {
+                    tier: self.tier(eval),
+                    line: eval.line,
+                    as_suite: self.judge(eval, true),
+                    as_server: self.judge(eval, false),
+                });
+            }
         }
         None
     }
@@ -69,28 +85,35 @@ impl Runner {
                 self.with_start_timestamps.insert(labels);
                 continue;
             }
-            block.insert(labels, parse_items(rest)?);
+            let items = parse_items(rest)?.into_iter().enumerate().filter(|(_, item)| *item != Item::Gap);
+            let points: BTreeMap<i64, Item> = items.map(|(i, item)| (step_ms * i as i64, item)).collect();
+            block.insert(labels, points);
         }
-        for (labels, items) in block {
-            if items.contains(&Item::Histogram) {
+        if nhcb {
+            let converted = nhcb::convert(&block)?;
+            self.native.extend(converted.keys().cloned());
+            block.extend(converted);
+        }
+        for (labels, points) in block {
+            if points.values().any(|item| matches!(item, Item::Histogram(..))) {
                 self.native.insert(labels.clone());
             }
-            let base = labels.metric_name().strip_suffix("_bucket");
-            if let Some(base) = base.filter(|_| nhcb) {
-                self.native.insert(labels.with("le", "").with(METRIC_NAME, base));
-            }
-            let points = self.floats.entry(labels).or_default();
-            for (i, item) in items.into_iter().enumerate() {
-                if let Item::Float(value) = item {
-                    points.insert(step_ms * i as i64, value);
-                }
-            }
+            self.samples.entry(labels).or_default().extend(points);
         }
         self.store = Store::new(StoreOptions::default());
-        for (labels, points) in &self.floats {
-            for (timestamp_ms, value) in points {
-                let sample = Sample::new(*timestamp_ms, *value);
-                self.store.append_to(labels, sample).map_err(|error| error.to_string())?;
+        for (labels, points) in &self.samples {
+            let id = self.store.series_id(labels).map_err(|error| error.to_string())?;
+            for (timestamp_ms, item) in points {
+                let timestamp_ms = *timestamp_ms;
+                let appended = match item.clone() {
+                    Item::Gap => continue,
+                    Item::Float(value) => self.store.append(id, Sample { timestamp_ms, value }),
+                    Item::Histogram(histogram, _) => {
+                        histogram.validate().map_err(|error| error.to_string())?;
+                        self.store.append_histogram(id, HistogramSample { timestamp_ms, histogram })
+                    }
+                };
+                appended.map_err(|error| error.to_string())?;
             }
         }
         Ok(())
@@ -123,17 +146,8 @@ impl Runner {
         }
     }
 
-    /// As the suite assumes, and as a server does by default.
-    fn judge(&self, eval: &Eval) -> Result<(), String> {
-        self.judge_with(eval, &options(true))?;
-        // Where the labels __type__ and __unit__ exist, series with and without a name only match when names are dropped last.
-        if self.floats.keys().any(|labels| !labels.get("__type__").is_empty()) {
-            return Ok(());
-        }
-        self.judge_with(eval, &options(false)).map_err(|why| format!("names dropped at once: {why}"))
-    }
-
-    fn judge_with(&self, eval: &Eval, options: &EngineOptions) -> Result<(), String> {
+    fn judge(&self, eval: &Eval, names_dropped_last: bool) -> Result<(), String> {
+        let options = &options(names_dropped_last);
         let expr = match parse(&eval.query) {
             Ok(expr) => expr,
             Err(error) => return check_failure(eval, &error.to_string(), &error.message),
@@ -142,7 +156,8 @@ impl Runner {
             EvalTimes::Range { start_ms, end_ms, step_ms } => {
                 let result =
                     eval_range(&self.store, &eval.query, &expr, (start_ms, end_ms, step_ms), options);
-                check(eval, &result, |value| compare(eval, value))
+                let strictness = Strictness { positions: true, names: names_dropped_last };
+                check(eval, &result, strictness, |value| compare(eval, value))
             }
             EvalTimes::Instant(time_ms) => {
                 self.judge_instant(eval, &eval.query, time_ms, options)
@@ -172,8 +187,8 @@ impl Runner {
         let expr = parse(query).map_err(|error| format!("not parsed again: {error}"))?;
         let result = eval_instant(&self.store, query, &expr, time_ms, options);
         // Positions move when a query is printed anew.
-        let original = query == eval.query;
-        check_positions(eval, &result, original, |value| compare(eval, value))?;
+        let strictness = Strictness { positions: query == eval.query, names: options.delayed_name_removal };
+        check(eval, &result, strictness, |value| compare(eval, value))?;
         let whole = |e: &Expectation| {
             matches!(e, Expectation::Ordered | Expectation::RangeVector { .. } | Expectation::String(_))
         };
@@ -186,13 +201,12 @@ impl Runner {
         let range = eval_range(&self.store, query, &expr, times, options)
             .map_err(|error| format!("as range: {error}"))?;
         let Value::Matrix(series) = &range.value else { return Err("a range query gave no matrix".into()) };
-        let middle = series.iter().filter_map(|series| {
-            let sample = series.samples.iter().find(|sample| sample.timestamp_ms == time_ms)?;
-            Some((series.labels.clone(), sample.value))
-        });
-        let middle: Vec<(Labels, f64)> = middle.collect();
+        let middle = series
+            .iter()
+            .filter_map(|series| Some((series.labels.clone(), points_of(series).remove(&time_ms)?)));
+        let middle: Vec<(Labels, SampleValue)> = middle.collect();
         let judged = match (result.map(|result| result.value), &*middle) {
-            (Ok(Value::Scalar(_)), [(_, value)]) => {
+            (Ok(Value::Scalar(_)), [(_, SampleValue::Float(value))]) => {
                 compare(eval, &Value::Scalar(Sample::new(time_ms, *value)))
             }
             _ => compare_vector(eval, middle),
@@ -209,18 +223,19 @@ fn parse(query: &str) -> Result<Expr, promql::ParseError> {
     promql::parse_with(query, ParseOptions { experimental_functions: true })
 }
 
+/// What of an annotation is compared.
+#[derive(Clone, Copy)]
+struct Strictness {
+    /// Where in the query it is.
+    positions: bool,
+    /// The name of the metric; where names are dropped at once, most annotations have none.
+    names: bool,
+}
+
 fn check(
     eval: &Eval,
     result: &Result<QueryResult, QueryError>,
-    judge: impl Fn(&Value) -> Result<(), String>,
-) -> Result<(), String> {
-    check_positions(eval, result, true, judge)
-}
-
-fn check_positions(
-    eval: &Eval,
-    result: &Result<QueryResult, QueryError>,
-    positions: bool,
+    strictness: Strictness,
     judge: impl Fn(&Value) -> Result<(), String>,
 ) -> Result<(), String> {
     let fails = eval.expectations.iter().any(|e| matches!(e, Expectation::Message("fail", _)));
@@ -228,7 +243,7 @@ fn check_positions(
         Err(error) => check_failure(eval, &error.to_string(), &error.to_string()),
         Ok(_) if fails => Err("expected to fail".into()),
         Ok(result) => {
-            check_annotations(eval, &result.annotations, positions)?;
+            check_annotations(eval, &result.annotations, strictness)?;
             judge(&result.value)
         }
     }
@@ -247,7 +262,7 @@ fn check_failure(eval: &Eval, whole: &str, message: &str) -> Result<(), String> 
 }
 
 /// Each expectation must be met, and where there are any of a kind, each annotation of that kind must be expected.
-fn check_annotations(eval: &Eval, annotations: &Annotations, positions: bool) -> Result<(), String> {
+fn check_annotations(eval: &Eval, annotations: &Annotations, strictness: Strictness) -> Result<(), String> {
     let expected = |kind: &str| -> Vec<&Text> {
         let text = |e: &'_ Expectation| matches!(e, Expectation::Message(k, _) if *k == kind);
         let messages = eval.expectations.iter().filter(|e| text(e));
@@ -255,8 +270,7 @@ fn check_annotations(eval: &Eval, annotations: &Annotations, positions: bool) ->
             .filter_map(|e| if let Expectation::Message(_, text) = e { Some(text) } else { None })
             .collect()
     };
-    let matches =
-        |text: &Text, actual: &str| if positions { text.matches(actual) } else { loosely(text, actual) };
+    let matches = |text: &Text, actual: &str| strictness.matches(text, actual);
     for (kind, none, actual) in
         [("warn", "no_warn", &annotations.warnings), ("info", "no_info", &annotations.infos)]
     {
@@ -275,12 +289,22 @@ fn check_annotations(eval: &Eval, annotations: &Annotations, positions: bool) ->
     Ok(())
 }
 
-/// Compares without the position at the end.
-fn loosely(text: &Text, actual: &str) -> bool {
-    let cut = |text: &str| text.rsplit_once(" (").map_or(text.to_owned(), |(before, _)| before.to_owned());
-    match text {
-        Text::Exactly(wanted) => cut(wanted) == cut(actual),
-        Text::Any | Text::Regex(_) => true,
+impl Strictness {
+    fn matches(self, text: &Text, actual: &str) -> bool {
+        match text {
+            Text::Exactly(wanted) => self.cut(wanted) == self.cut(actual),
+            Text::Regex(regex) => !(self.positions && self.names) || regex.is_match(actual),
+            Text::Any => true,
+        }
+    }
+
+    /// What is compared of a text.
+    fn cut(self, text: &str) -> String {
+        let (mut text, position) = text.rsplit_once(" (").unwrap_or((text, ""));
+        if !self.names {
+            text = text.split_once(" for metric name").map_or(text, |(before, _)| before);
+        }
+        if self.positions { format!("{text} ({position}") } else { text.to_owned() }
     }
 }
 

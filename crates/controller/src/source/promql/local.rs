@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use flyball_engine::{Reading, Time};
 use flyball_metrics::Store;
-use flyball_metrics::promql::{self, EngineOptions, Expr, SelectorExplanation, Value};
+use flyball_metrics::promql::{self, EngineOptions, Expr, SampleValue, SelectorExplanation, Value};
 
 use crate::source::promql::{Answer, Down, Identity};
 
@@ -90,7 +90,14 @@ fn evaluate(text: &str, expr: &Expr, store: &Store, now_ms: i64, is_fresh: bool)
         Value::Scalar(sample) => sample.value,
         Value::Vector(samples) => match samples.as_slice() {
             [] => return Answer::Empty(why_empty(&promql::explain(store, expr, now_ms, &options), now_ms)),
-            [one] => one.value,
+            [one] => match one.value {
+                SampleValue::Float(value) => value,
+                SampleValue::Histogram(_) => {
+                    return Answer::Failed(format!(
+                        "prometheus query {text} returns a native histogram: take a number from it, as with histogram_quantile(0.95, …)"
+                    ));
+                }
+            },
             several => {
                 return Answer::Failed(format!(
                     "prometheus query {text} returned multiple elements ({}): aggregate them, as in sum(…)",

@@ -4,7 +4,7 @@ use std::cmp::Ordering;
 use std::collections::HashMap;
 
 use crate::labels::{BUCKET_LABEL, Labels};
-use crate::promql::grid::{Grid, Name, Row};
+use crate::promql::grid::{Grid, Name, Row, is_float};
 use crate::text::parse_value;
 
 /// Relative differences below this are rounding, not a broken histogram (Prometheus: `smallDeltaTolerance`).
@@ -18,7 +18,7 @@ pub(in crate::promql) struct Bucket {
 }
 
 /// The buckets of one histogram among the rows of a grid, sorted by bound.
-pub(in crate::promql) struct Histogram {
+pub(in crate::promql) struct ClassicHistogram {
     pub(in crate::promql) row: Row,
     /// Bounds and the rows that hold their counts.
     buckets: Vec<(f64, usize)>,
@@ -28,11 +28,14 @@ pub(in crate::promql) struct Histogram {
 pub(in crate::promql) type BadBucket = (usize, String);
 
 /// Sorts bucket rows by the histogram they belong to: all labels but `le`.
-pub(in crate::promql) fn group(grid: &Grid) -> (Vec<Histogram>, Vec<BadBucket>) {
-    let mut histograms: Vec<Histogram> = Vec::new();
+pub(in crate::promql) fn group(grid: &Grid) -> (Vec<ClassicHistogram>, Vec<BadBucket>) {
+    let mut histograms: Vec<ClassicHistogram> = Vec::new();
     let mut bad = Vec::new();
     let mut known: HashMap<(Labels, bool), usize> = HashMap::new();
     for (i, row) in grid.rows.iter().enumerate() {
+        if grid.has_histograms() && !grid.row(i).iter().any(|value| is_float(*value)) {
+            continue;
+        }
         let le = row.get(BUCKET_LABEL);
         let Some(bound) = parse_value(le) else {
             bad.push((i, le.to_owned()));
@@ -40,7 +43,7 @@ pub(in crate::promql) fn group(grid: &Grid) -> (Vec<Histogram>, Vec<BadBucket>) 
         };
         let labels = row.visible().without(&[BUCKET_LABEL]);
         let histogram = *known.entry((labels.clone(), row.name == Name::Kept)).or_insert_with(|| {
-            histograms.push(Histogram { row: Row { labels, name: row.name }, buckets: Vec::new() });
+            histograms.push(ClassicHistogram { row: Row { labels, name: row.name }, buckets: Vec::new() });
             histograms.len() - 1
         });
         histograms[histogram].buckets.push((bound, i));
@@ -51,10 +54,15 @@ pub(in crate::promql) fn group(grid: &Grid) -> (Vec<Histogram>, Vec<BadBucket>) 
     (histograms, bad)
 }
 
-impl Histogram {
+impl ClassicHistogram {
     /// The row of one of its buckets.
     pub(in crate::promql) fn any_row(&self) -> usize {
         self.buckets.first().map_or(0, |(_, row)| *row)
+    }
+
+    /// The rows of its buckets.
+    pub(in crate::promql) fn bucket_rows(&self) -> impl Iterator<Item = usize> {
+        self.buckets.iter().map(|(_, row)| *row)
     }
 
     /// The buckets at a step, sorted, those with equal bounds added up.
@@ -62,7 +70,7 @@ impl Histogram {
         buckets.clear();
         for (bound, row) in &self.buckets {
             let count = grid.value(*row, step);
-            if !crate::promql::grid::present(count) {
+            if !is_float(count) {
                 continue;
             }
             match buckets.last_mut().filter(|last| last.bound == *bound) {

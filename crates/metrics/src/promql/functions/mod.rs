@@ -6,11 +6,14 @@
 pub(super) mod calendar;
 pub(super) mod histogram;
 pub(super) mod label;
+pub(super) mod native;
 pub(super) mod window;
 
 use std::fmt;
 
 use super::ast::ValueType;
+use super::value::SampleValue;
+use crate::histogram::NativeHistogram;
 use calendar::{Clock, civil};
 use window::Window;
 
@@ -36,15 +39,24 @@ pub struct Function {
 pub(super) enum Body {
     /// Each value of a vector; drops the metric name.
     Math(fn(f64) -> f64),
-    /// Each window of a range vector; drops the metric name.
-    Window(fn(&Window<'_>) -> Option<f64>),
-    /// Each window of a range vector; keeps the metric name.
-    WindowKeepingName(fn(&Window<'_>) -> Option<f64>),
+    /// Each window of a range vector.
+    Window(WindowFunction),
     /// Each value as a time; without an argument, the time of evaluation.
     Calendar(fn(&Clock) -> i64),
-    /// Native histograms only; this store has none, and other samples have no result.
-    NativeHistogram,
+    /// Each native histogram of a vector; other samples have no result. Drops the metric name.
+    NativeHistogram(fn(&NativeHistogram) -> f64),
     Special(Special),
+}
+
+/// A function of the samples in a window.
+#[derive(Clone, Copy)]
+pub(super) struct WindowFunction {
+    /// Of a window with floats only; or, if native histograms are ignored, of its floats.
+    pub(super) floats: fn(&Window<'_>) -> Option<f64>,
+    /// Of a window with native histograms; without it they are ignored, which is told.
+    pub(super) histograms: Option<fn(&Window<'_>) -> Option<SampleValue>>,
+    /// Whether the result keeps the metric name.
+    pub(super) keeps_name: bool,
 }
 
 /// Functions that need more than a value or a window.
@@ -127,16 +139,27 @@ const fn math(name: &'static str, f: fn(f64) -> f64) -> Function {
     function(name, &[V], Body::Math(f))
 }
 
-const fn window(name: &'static str, f: fn(&Window<'_>) -> Option<f64>) -> Function {
-    function(name, &[M], Body::Window(f))
+type OfFloats = fn(&Window<'_>) -> Option<f64>;
+type OfHistograms = fn(&Window<'_>) -> Option<SampleValue>;
+
+/// A function of windows that ignores native histograms.
+const fn floats(name: &'static str, floats: OfFloats) -> Function {
+    let body = Body::Window(WindowFunction { floats, histograms: None, keeps_name: false });
+    function(name, &[M], body)
+}
+
+/// A function of windows, for those of floats and for those with native histograms.
+const fn window(name: &'static str, floats: OfFloats, histograms: OfHistograms) -> Function {
+    let body = Body::Window(WindowFunction { floats, histograms: Some(histograms), keeps_name: false });
+    function(name, &[M], body)
 }
 
 const fn calendar(name: &'static str, f: fn(&Clock) -> i64) -> Function {
     function(name, &[V], Body::Calendar(f)).optional(1)
 }
 
-const fn native(name: &'static str) -> Function {
-    function(name, &[V], Body::NativeHistogram)
+const fn native(name: &'static str, f: fn(&NativeHistogram) -> f64) -> Function {
+    function(name, &[V], Body::NativeHistogram(f))
 }
 
 const fn special(name: &'static str, arguments: &'static [ValueType], special: Special) -> Function {
@@ -159,6 +182,13 @@ impl Function {
         self
     }
 
+    const fn keeping_name(mut self) -> Function {
+        if let Body::Window(function) = &mut self.body {
+            function.keeps_name = true;
+        }
+        self
+    }
+
     const fn experimental(mut self) -> Function {
         self.experimental = true;
         self
@@ -176,61 +206,64 @@ static FUNCTIONS: &[Function] = &[
     math("asinh", f64::asinh),
     math("atan", f64::atan),
     math("atanh", f64::atanh),
-    window("avg_over_time", window::avg),
+    window("avg_over_time", window::avg, native::avg),
     math("ceil", f64::ceil),
-    window("changes", window::changes),
+    window("changes", window::changes, native::changes),
     special("clamp", &[V, S, S], Special::Clamp),
     special("clamp_max", &[V, S], Special::ClampMax),
     special("clamp_min", &[V, S], Special::ClampMin),
     math("cos", f64::cos),
     math("cosh", f64::cosh),
-    window("count_over_time", window::count),
+    window("count_over_time", window::count, native::count),
     calendar("day_of_month", |clock| clock.day),
     calendar("day_of_week", |clock| (clock.days + 4).rem_euclid(7)),
     calendar("day_of_year", |clock| clock.days - civil::days_from_civil(clock.year, 1, 1) + 1),
     calendar("days_in_month", |clock| civil::days_in_month(clock.year, clock.month)),
     math("deg", |v| v * 180.0 / std::f64::consts::PI),
-    window("delta", window::delta),
-    window("deriv", window::deriv),
-    function("double_exponential_smoothing", &[M, S, S], Body::Window(window::double_exponential_smoothing))
-        .experimental(),
+    window("delta", window::delta, native::delta),
+    floats("deriv", window::deriv),
+    Function {
+        arguments: &[M, S, S],
+        ..floats("double_exponential_smoothing", window::double_exponential_smoothing)
+    }
+    .experimental(),
     special("end", &[], Special::End).scalar().experimental(),
     math("exp", f64::exp),
-    function("first_over_time", &[M], Body::WindowKeepingName(window::first)),
+    window("first_over_time", window::first, native::first).keeping_name(),
     math("floor", f64::floor),
-    native("histogram_avg"),
-    native("histogram_count"),
+    native("histogram_avg", native::mean),
+    native("histogram_count", |histogram| histogram.count),
     special("histogram_fraction", &[S, S, V], Special::HistogramFraction),
     special("histogram_quantile", &[S, V], Special::HistogramQuantile),
     special("histogram_quantiles", &[V, T, S], Special::HistogramQuantiles).variadic().experimental(),
-    native("histogram_stddev"),
-    native("histogram_stdvar"),
-    native("histogram_sum"),
+    native("histogram_stddev", |histogram| native::variance(histogram).sqrt()),
+    native("histogram_stdvar", native::variance),
+    native("histogram_sum", |histogram| histogram.sum),
     calendar("hour", |clock| clock.hour),
-    window("idelta", window::idelta),
-    window("increase", window::increase),
-    window("irate", window::irate),
+    window("idelta", window::idelta, native::idelta),
+    window("increase", window::increase, native::increase),
+    window("irate", window::irate, native::irate),
     special("label_join", &[V, T, T, T], Special::LabelJoin).optional(1).variadic(),
     special("label_replace", &[V, T, T, T, T], Special::LabelReplace),
-    function("last_over_time", &[M], Body::WindowKeepingName(window::last)),
+    window("last_over_time", window::last, native::last).keeping_name(),
     math("ln", f64::ln),
     math("log10", f64::log10),
     math("log2", f64::log2),
-    window("mad_over_time", window::median_absolute_deviation).experimental(),
+    floats("mad_over_time", window::median_absolute_deviation).experimental(),
     special("max_of", &[S, S], Special::MaxOf).scalar().experimental(),
-    window("max_over_time", window::max),
+    floats("max_over_time", window::max),
     special("min_of", &[S, S], Special::MinOf).scalar().experimental(),
-    window("min_over_time", window::min),
+    floats("min_over_time", window::min),
     calendar("minute", |clock| clock.minute),
     calendar("month", |clock| clock.month),
     special("pi", &[], Special::Pi).scalar(),
-    function("predict_linear", &[M, S], Body::Window(window::predict_linear)),
-    window("present_over_time", window::present),
-    function("quantile_over_time", &[S, M], Body::Window(window::quantile)),
+    Function { arguments: &[M, S], ..floats("predict_linear", window::predict_linear) },
+    window("present_over_time", window::present, native::present),
+    Function { arguments: &[S, M], ..floats("quantile_over_time", window::quantile) },
     math("rad", |v| v * std::f64::consts::PI / 180.0),
     special("range", &[], Special::Range).scalar().experimental(),
-    window("rate", window::rate),
-    window("resets", window::resets),
+    window("rate", window::rate, native::rate),
+    window("resets", window::resets, native::resets),
     special("round", &[V, S], Special::Round).optional(1),
     special("scalar", &[V], Special::Scalar).scalar(),
     math("sgn", |v| if v == 0.0 || v.is_nan() { v } else { v.signum() }),
@@ -242,18 +275,18 @@ static FUNCTIONS: &[Function] = &[
     special("sort_desc", &[V], Special::SortDesc),
     math("sqrt", f64::sqrt),
     special("start", &[], Special::Start).scalar().experimental(),
-    window("stddev_over_time", window::stddev),
-    window("stdvar_over_time", window::stdvar),
+    floats("stddev_over_time", window::stddev),
+    floats("stdvar_over_time", window::stdvar),
     special("step", &[], Special::Step).scalar().experimental(),
-    window("sum_over_time", window::sum),
+    window("sum_over_time", window::sum, native::sum),
     math("tan", f64::tan),
     math("tanh", f64::tanh),
     special("time", &[], Special::Time).scalar(),
     special("timestamp", &[V], Special::Timestamp),
-    window("ts_of_first_over_time", window::time_of_first).experimental(),
-    window("ts_of_last_over_time", window::time_of_last).experimental(),
-    window("ts_of_max_over_time", window::time_of_max).experimental(),
-    window("ts_of_min_over_time", window::time_of_min).experimental(),
+    window("ts_of_first_over_time", window::time_of_first, native::time_of_first).experimental(),
+    window("ts_of_last_over_time", window::time_of_last, native::time_of_last).experimental(),
+    floats("ts_of_max_over_time", window::time_of_max).experimental(),
+    floats("ts_of_min_over_time", window::time_of_min).experimental(),
     special("vector", &[S], Special::Vector),
     calendar("year", |clock| clock.year),
 ];

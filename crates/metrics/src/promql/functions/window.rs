@@ -1,14 +1,23 @@
 //! Functions of a window of samples: `rate`, `increase`, `avg_over_time` and their like.
 //!
-//! A window is left-open: `(end - range, end]`. It has at least one sample and no stale marker.
+//! A window is left-open: `(end - range, end]`. It has at least one sample and no stale marker. The functions here look at
+//! its floats, of which there is at least one; what a window with native histograms results in is in `native`.
 
+use super::WindowFunction;
 use crate::kahan::KahanSum;
+use crate::promql::annotations::Note;
 use crate::promql::numerics::{Mean, Variance, linear_regression, quantile as quantile_of};
-use crate::sample::Sample;
+use crate::promql::value::SampleValue;
+use crate::sample::{HistogramSample, Sample};
 
 /// The samples of one series that a function looks at.
 pub(in crate::promql) struct Window<'a> {
     pub(in crate::promql) samples: &'a [Sample],
+    pub(in crate::promql) histograms: &'a [HistogramSample],
+    /// The name of the metric, or empty where it has none.
+    pub(in crate::promql) metric: &'a str,
+    /// Takes what there is to tell.
+    pub(in crate::promql) tell: &'a dyn Fn(Note<'_>),
     /// The window's end; `offset` and `@` move it away from the time of evaluation.
     pub(in crate::promql) end_ms: i64,
     pub(in crate::promql) range_ms: i64,
@@ -19,6 +28,19 @@ pub(in crate::promql) struct Window<'a> {
 }
 
 impl Window<'_> {
+    /// What a function makes of this window.
+    pub(in crate::promql) fn apply(&self, function: WindowFunction) -> Option<SampleValue> {
+        match function.histograms {
+            _ if self.histograms.is_empty() => (function.floats)(self).map(SampleValue::Float),
+            Some(of_histograms) => of_histograms(self),
+            None if self.samples.is_empty() => None,
+            None => {
+                (self.tell)(Note::HistogramIgnoredInRange { metric: self.metric });
+                (function.floats)(self).map(SampleValue::Float)
+            }
+        }
+    }
+
     fn first(&self) -> Sample {
         self.samples[0]
     }
@@ -38,8 +60,7 @@ impl Window<'_> {
 }
 
 pub(super) fn rate(window: &Window<'_>) -> Option<f64> {
-    extrapolated(window, true)
-        .map(|(increase, factor)| increase * (factor / (window.range_ms as f64 / 1_000.0)))
+    extrapolated(window, true).map(|(increase, factor)| increase * (factor / window.range_seconds()))
 }
 
 pub(super) fn increase(window: &Window<'_>) -> Option<f64> {
@@ -51,9 +72,6 @@ pub(super) fn delta(window: &Window<'_>) -> Option<f64> {
 }
 
 /// The increase between the first and the last sample, and the factor that stretches it to the whole window.
-///
-/// Towards an end of the window without samples for more than 1.1 average distances, only half a distance is added; a
-/// counter is never stretched to before it was zero. (Prometheus: `extrapolatedRate`.)
 fn extrapolated(window: &Window<'_>, is_counter: bool) -> Option<(f64, f64)> {
     if window.samples.len() < 2 {
         return None;
@@ -67,19 +85,49 @@ fn extrapolated(window: &Window<'_>, is_counter: bool) -> Option<(f64, f64)> {
             }
         }
     }
-    let seconds = |ms: i64| ms as f64 / 1_000.0;
-    let sampled = seconds(last.timestamp_ms - first.timestamp_ms);
-    let average = sampled / (window.samples.len() - 1) as f64;
-    let stretch = |gap: f64| if gap >= average * 1.1 { average / 2.0 } else { gap };
-    let mut to_start = stretch(seconds(first.timestamp_ms - (window.end_ms - window.range_ms)));
-    if is_counter && increase > 0.0 && first.value >= 0.0 {
-        let to_zero = sampled * (first.value / increase);
-        if to_zero < to_start {
+    let counts_from_zero = is_counter && increase > 0.0 && first.value >= 0.0;
+    let sampled = Sampled {
+        first_ms: first.timestamp_ms,
+        last_ms: last.timestamp_ms,
+        count: window.samples.len(),
+        zero_before: counts_from_zero.then(|| first.value / increase),
+    };
+    Some((increase, window.stretch(&sampled)))
+}
+
+/// When a window was sampled.
+pub(super) struct Sampled {
+    pub(super) first_ms: i64,
+    pub(super) last_ms: i64,
+    /// At least 2.
+    pub(super) count: usize,
+    /// How long before the first sample a counter was zero, as a share of the time between the first and the last sample.
+    pub(super) zero_before: Option<f64>,
+}
+
+impl Window<'_> {
+    /// The factor from the increase between the samples to that of the whole window.
+    ///
+    /// Towards an end of the window without samples for more than 1.1 average distances, only half a distance is added; a
+    /// counter is never stretched to before it was zero. (Prometheus: `extrapolatedRate`.)
+    pub(super) fn stretch(&self, sampled: &Sampled) -> f64 {
+        let seconds = |ms: i64| ms as f64 / 1_000.0;
+        let between = seconds(sampled.last_ms - sampled.first_ms);
+        let average = between / (sampled.count - 1) as f64;
+        let stretch = |gap: f64| if gap >= average * 1.1 { average / 2.0 } else { gap };
+        let mut to_start = stretch(seconds(sampled.first_ms - (self.end_ms - self.range_ms)));
+        if let Some(to_zero) = sampled.zero_before.map(|share| between * share)
+            && to_zero < to_start
+        {
             to_start = to_zero;
         }
+        let to_end = stretch(seconds(self.end_ms - sampled.last_ms));
+        (between + to_start + to_end) / between
     }
-    let to_end = stretch(seconds(window.end_ms - last.timestamp_ms));
-    Some((increase, (sampled + to_start + to_end) / sampled))
+
+    pub(super) fn range_seconds(&self) -> f64 {
+        self.range_ms as f64 / 1_000.0
+    }
 }
 
 pub(super) fn irate(window: &Window<'_>) -> Option<f64> {
