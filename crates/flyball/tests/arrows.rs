@@ -9,7 +9,11 @@ type Wall = (&'static str, &'static [&'static str], Option<&'static [&'static st
 /// Every crate of ours.
 const ALLOWED: &[Wall] = &[
     ("flyball-engine", &[], Some(&["serde", "thiserror"])),
-    ("flyball-metrics", &[], Some(&["serde", "serde_json", "thiserror", "regex"])),
+    (
+        "flyball-metrics",
+        &[],
+        Some(&["serde", "serde_json", "thiserror", "regex", "memchr", "md-5", "prost", "snap"]),
+    ),
     (
         "flyball-api",
         &["flyball-engine"],

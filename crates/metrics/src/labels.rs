@@ -28,6 +28,9 @@ const LENGTH_BYTES: usize = 4;
 /// The longest name or value that fits; parsers stop far below.
 const PART_BYTES_MAX: usize = (1 << (7 * LENGTH_BYTES)) - 1;
 
+/// What most label sets stay below, packed: room for them is taken at once.
+const PACKED_BYTES: usize = 256;
+
 /// Appends a part after its length. What is longer than can be told becomes empty.
 fn push_part(text: &mut String, part: &str) {
     let part = if part.len() > PART_BYTES_MAX { "" } else { part };
@@ -71,7 +74,7 @@ impl Labels {
                 _ => unique.push(pair),
             }
         }
-        Labels::from_sorted(unique.into_iter().filter(|(_, value)| !value.is_empty()))
+        Labels::from_sorted(unique.into_iter())
     }
 
     /// No labels at all: `{}`.
@@ -79,10 +82,10 @@ impl Labels {
         Labels("".into())
     }
 
-    /// Packs pairs that are sorted by name, unique and not empty.
-    fn from_sorted<'a>(pairs: impl Iterator<Item = (&'a str, &'a str)>) -> Labels {
-        let mut text = String::new();
-        for (name, value) in pairs {
+    /// Packs pairs that are sorted by name and unique; empty values are left out.
+    pub(crate) fn from_sorted<'a>(pairs: impl Iterator<Item = (&'a str, &'a str)>) -> Labels {
+        let mut text = String::with_capacity(PACKED_BYTES);
+        for (name, value) in pairs.filter(|(_, value)| !value.is_empty()) {
             push_part(&mut text, name);
             push_part(&mut text, value);
         }

@@ -49,6 +49,7 @@ mod kahan;
 mod labels;
 mod matcher;
 pub mod promql;
+pub mod relabel;
 pub mod response;
 mod sample;
 mod store;

@@ -13,7 +13,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use flyball_metrics::exposition::Format;
-use flyball_metrics::target::{ScrapeReport, Scraped, Target as Pages, TargetOptions};
+use flyball_metrics::target::{Limits, ScrapeReport, Scraped, Target as Pages, TargetOptions};
 use flyball_metrics::{Labels, Store};
 use http::Uri;
 use jiff::Timestamp;
@@ -138,7 +138,14 @@ impl Entry {
         let options = TargetOptions {
             honor_labels: target.honor_labels,
             honor_timestamps: target.honor_timestamps,
-            sample_limit: if target.sample_limit == 0 { SAMPLES_PER_PAGE_MAX } else { target.sample_limit },
+            limits: Limits {
+                sample_limit: if target.sample_limit == 0 {
+                    SAMPLES_PER_PAGE_MAX
+                } else {
+                    target.sample_limit
+                },
+                ..Limits::default()
+            },
             ..TargetOptions::default()
         };
         Entry {

@@ -1,17 +1,19 @@
 //! Exposition formats: the pages that targets answer to a scrape.
 //!
 //! One line-by-line reader for Prometheus text 0.0.4 and 1.0.0 and for OpenMetrics 1.0; the Content-Type decides which. It
-//! hands out slices of the page: nothing is allocated for a line, and labels are only taken apart when asked for
-//! ([`SeriesLine::labels`]), which a target that is scraped every second needs once per series, not once per scrape
+//! hands out slices of the page: nothing is allocated for a line, and labels are only put together when asked for
+//! ([`Parser::labels`]), which a target that is scraped every second needs once per series, not once per scrape
 //! (see [`crate::target`]).
 //!
 //! A page that breaks the grammar is refused at the first broken line, with line and column, as Prometheus does: half a
 //! page would look like vanished series.
 
+mod number;
 mod parser;
 mod series;
 
-pub use parser::Parser;
+pub use parser::{Exemplar, Parser};
+pub(crate) use series::FamilyKind;
 pub use series::SeriesLine;
 
 /// Bytes of a page after decompression. Prometheus has no limit; 64 MiB is ten times the largest page we know of.

@@ -64,6 +64,9 @@ pub enum Rejected {
     /// Older than the store keeps samples.
     #[error("out of bounds")]
     TooOld,
+    /// Too far in the future.
+    #[error("out of bounds")]
+    TooNew,
     /// The store holds as many series as it may.
     #[error("series limit reached")]
     TooManySeries,
@@ -81,6 +84,8 @@ pub struct Rejections {
     pub duplicate_timestamp: u64,
     /// See [`Rejected::TooOld`].
     pub too_old: u64,
+    /// See [`Rejected::TooNew`].
+    pub too_new: u64,
     /// See [`Rejected::TooManySeries`].
     pub too_many_series: u64,
     /// Samples that were taken and dropped again before their age, because there were more than `samples_max`.
@@ -278,11 +283,13 @@ impl Store {
         ended
     }
 
-    fn reject(&mut self, why: Rejected) -> Rejected {
+    /// Counts a refusal.
+    pub(crate) fn reject(&mut self, why: Rejected) -> Rejected {
         match why {
             Rejected::OutOfOrder => self.rejections.out_of_order += 1,
             Rejected::DuplicateTimestamp => self.rejections.duplicate_timestamp += 1,
             Rejected::TooOld => self.rejections.too_old += 1,
+            Rejected::TooNew => self.rejections.too_new += 1,
             Rejected::TooManySeries => self.rejections.too_many_series += 1,
             Rejected::UnknownSeries => {}
         }

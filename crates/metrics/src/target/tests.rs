@@ -1,11 +1,18 @@
 //! Scrape after scrape of one target.
 
+use proptest::prelude::*;
+
 use super::*;
 use crate::matcher::Matcher;
+use crate::relabel::RuleText;
 
 fn target(options: TargetOptions) -> (Store, Target) {
     let labels = Labels::new([("instance", "127.1.0.1:9100"), ("job", "model")]);
     (Store::default(), Target::new(labels, options))
+}
+
+fn limited(limits: Limits) -> TargetOptions {
+    TargetOptions { limits, ..TargetOptions::default() }
 }
 
 fn newest(store: &Store, name: &str) -> Vec<(String, i64, String)> {
@@ -40,7 +47,7 @@ fn a_broken_page_leaves_nothing_behind_and_ends_all() {
     let (mut store, mut target) = target(TargetOptions::default());
     target.ingest(&mut store, b"a 1\n", Format::Text, 1_000).expect("valid");
     let error = target.ingest(&mut store, b"a 2\nnew 1\nb{\n", Format::Text, 2_000).expect_err("broken");
-    assert_eq!(error.to_string(), "line 3, column 3: expected label name or right brace, got \"\"");
+    assert_eq!(error.to_string(), "line 3, column 3: expected label name, got \"\\n\"");
     assert_eq!(store.size().samples, 1);
     target.end(&mut store, 2_000);
     assert_eq!(newest(&store, "a")[0].2, "stale");
@@ -81,7 +88,7 @@ fn own_timestamps_are_kept_untracked_and_bounded() {
 
 #[test]
 fn limits_and_evictions_do_not_stop_a_target() {
-    let (mut store, mut target) = target(TargetOptions { sample_limit: 1, ..TargetOptions::default() });
+    let (mut store, mut target) = target(limited(Limits { sample_limit: 1, ..Limits::default() }));
     assert_eq!(target.ingest(&mut store, b"a 1\nb 1\n", Format::Text, 0), Err(ScrapeError::SampleLimit(1)));
     target.ingest(&mut store, b"a 1\n", Format::Text, 1_000).expect("valid");
     store.evict(10_000_000);
@@ -98,4 +105,99 @@ fn metadata_is_kept() {
         .expect("valid");
     let metadata = store.metadata().get("a").expect("described");
     assert_eq!((metadata.kind.as_str(), metadata.help.as_str()), ("gauge", "What it is."));
+}
+
+#[test]
+fn label_limits_fail_the_scrape_in_the_words_of_prometheus() {
+    let table = [
+        (
+            Limits { label_limit: 3, ..Limits::default() },
+            "label_limit exceeded (metric: a, number of labels: 4, limit: 3)",
+        ),
+        (
+            Limits { label_name_length_limit: 8, ..Limits::default() },
+            "label_name_length_limit exceeded (metric: a, label name: verylongname, length: 12, limit: 8)",
+        ),
+        (
+            Limits { label_value_length_limit: 15, ..Limits::default() },
+            "label_value_length_limit exceeded (metric: a, label name: verylongname, value: \"a long long value\", length: 17, limit: 15)",
+        ),
+    ];
+    for (limits, message) in table {
+        let (mut store, mut target) = target(limited(limits));
+        let page = b"b 1\na{verylongname=\"a long long value\"} 1\n";
+        let error = target.ingest(&mut store, page, Format::Text, 0).expect_err(message);
+        assert_eq!((error.to_string().as_str(), store.size().samples), (message, 0));
+    }
+}
+
+#[test]
+fn metric_relabelings_rename_and_drop() {
+    let rule = |text: RuleText| Rule::new(text).expect("valid");
+    let text = |text: &str| Some(text.to_owned());
+    let rules = [
+        rule(RuleText {
+            regex: text("go_.*"),
+            action: text("drop"),
+            source_labels: vec![METRIC_NAME.into()],
+            ..RuleText::default()
+        }),
+        rule(RuleText { regex: text("x"), action: text("labeldrop"), ..RuleText::default() }),
+    ];
+    let options = TargetOptions {
+        metric_relabelings: rules.into(),
+        ..limited(Limits { sample_limit: 2, ..Limits::default() })
+    };
+    let (mut store, mut target) = target(options);
+    for at_ms in [1_000, 2_000] {
+        let page = b"go_threads 1\na{x=\"1\"} 1\na{x=\"2\"} 2\n";
+        let scraped = target.ingest(&mut store, page, Format::Text, at_ms).expect("valid");
+        let counts = (scraped.samples, scraped.samples_post_relabeling, scraped.rejected);
+        assert_eq!(counts, (3, 2, 1), "the second `a` is a duplicate now");
+    }
+    assert_eq!((store.metric_names(), newest(&store, "a").len()), (vec!["a"], 1));
+    assert_eq!(store.rejections().duplicate_timestamp, 2);
+}
+
+/// What the store holds after pages, read one after the other by one target, or each by a target that knows no
+/// page before.
+fn stored(pages: &[String], remembers: bool) -> Vec<String> {
+    let (mut store, mut target) = target(TargetOptions::default());
+    for (at_ms, page) in (0..).step_by(1_000).zip(pages) {
+        if !remembers {
+            target.page = page::LastPage::default();
+        }
+        let result = target.ingest(&mut store, page.as_bytes(), Format::Text, at_ms);
+        if result.is_err() {
+            target.end(&mut store, at_ms);
+        }
+    }
+    let mut scratch = Vec::new();
+    let mut all: Vec<String> = Vec::new();
+    for series in store.select(&[]) {
+        let samples = series.samples(i64::MIN, i64::MAX, &mut scratch).to_vec();
+        let values = samples.iter().filter(|sample| !sample.is_stale_marker());
+        let values: Vec<String> = values.map(|s| format!("{}@{}", s.value, s.timestamp_ms)).collect();
+        all.push(format!("{} {}", series.labels(), values.join(" ")));
+    }
+    all.sort();
+    all
+}
+
+proptest! {
+    /// What a target remembers of the last page makes it quicker, and changes nothing.
+    #[test]
+    fn remembering_changes_nothing(
+        pages in prop::collection::vec(prop::collection::vec((0..6usize, 0..4u8, any::<bool>()), 0..12), 1..8),
+    ) {
+        let series = ["a", "a{x=\"1\"}", "a{x=\"12\"}", "b", "ab{le=\"1\"}", "# HELP ab What it is."];
+        let line = |(which, value, long): &(usize, u8, bool)| match (series[*which], long) {
+            (comment, _) if comment.starts_with('#') => format!("{comment}\n"),
+            (series, true) => format!("{series} {value}{value}\n"),
+            (series, false) => format!("{series} {value}\n"),
+        };
+        let page = |lines: &Vec<_>| ["# TYPE ab histogram\n".to_owned()].into_iter().chain(lines.iter().map(line)).collect();
+        let pages: Vec<String> = pages.iter().map(page).collect();
+        prop_assert_eq!(stored(&pages, true), stored(&pages, false));
+    }
 }

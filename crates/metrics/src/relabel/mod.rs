@@ -1,0 +1,278 @@
+//! Relabeling: rules that rewrite, keep or drop targets and series by their labels.
+//!
+//! Actions, defaults, messages and order are Prometheus' (`model/relabel`). Rules are checked and compiled once
+//! ([`Rule::new`]); whatever was accepted can be applied to any labels.
+
+use std::fmt;
+
+use md5::{Digest, Md5};
+use regex::Regex;
+
+use crate::exposition::VALUE_BYTES_MAX;
+use crate::labels::Labels;
+use crate::matcher::anchored_regex;
+use crate::text::quote;
+
+/// What Prometheus joins the values of source labels with unless told otherwise.
+const SEPARATOR_DEFAULT: &str = ";";
+/// Matches everything.
+const REGEX_DEFAULT: &str = "(.*)";
+/// All that was matched.
+const REPLACEMENT_DEFAULT: &str = "$1";
+/// Labels that a series may have after `labelmap`, which can double them with each rule.
+const LABELS_MAX: usize = 512;
+
+/// What a rule does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// Writes the replacement to the target label, if the expression matches.
+    Replace,
+    /// Drops what does not match.
+    Keep,
+    /// Drops what matches.
+    Drop,
+    /// Drops where the joined values are not the target label's.
+    KeepEqual,
+    /// Drops where the joined values are the target label's.
+    DropEqual,
+    /// Writes a hash of the joined values, modulo a number.
+    HashMod,
+    /// Copies labels whose names match to other names.
+    LabelMap,
+    /// Removes labels whose names match.
+    LabelDrop,
+    /// Removes labels whose names do not match.
+    LabelKeep,
+    /// Writes the joined values in lower case.
+    Lowercase,
+    /// Writes the joined values in upper case.
+    Uppercase,
+}
+
+const ACTIONS: [(&str, Action); 11] = [
+    ("replace", Action::Replace),
+    ("keep", Action::Keep),
+    ("drop", Action::Drop),
+    ("keepequal", Action::KeepEqual),
+    ("dropequal", Action::DropEqual),
+    ("hashmod", Action::HashMod),
+    ("labelmap", Action::LabelMap),
+    ("labeldrop", Action::LabelDrop),
+    ("labelkeep", Action::LabelKeep),
+    ("lowercase", Action::Lowercase),
+    ("uppercase", Action::Uppercase),
+];
+
+impl fmt::Display for Action {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let name = ACTIONS.iter().find(|(_, action)| action == self).map_or("", |(name, _)| name);
+        f.write_str(name)
+    }
+}
+
+/// A rule as it is written; what is `None` has Prometheus' default.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RuleText {
+    /// The labels whose values are joined and matched.
+    pub source_labels: Vec<String>,
+    /// What the values are joined with; `;` by default.
+    pub separator: Option<String>,
+    /// The label to write.
+    pub target_label: Option<String>,
+    /// The expression to match, always the whole text; `(.*)` by default.
+    pub regex: Option<String>,
+    /// The modulus of `hashmod`.
+    pub modulus: Option<u64>,
+    /// What to write; `$1` by default.
+    pub replacement: Option<String>,
+    /// The action, in any case; `replace` by default.
+    pub action: Option<String>,
+}
+
+/// Why a rule can't be used, in Prometheus' words.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct RuleError(String);
+
+/// A rule that was checked and compiled.
+#[derive(Clone, Debug)]
+pub struct Rule {
+    written: RuleText,
+    action: Action,
+    separator: String,
+    target_label: String,
+    regex: Regex,
+    replacement: String,
+    modulus: u64,
+}
+
+/// Rules are the same if they are written the same.
+impl PartialEq for Rule {
+    fn eq(&self, other: &Rule) -> bool {
+        self.written == other.written
+    }
+}
+
+impl Rule {
+    /// Checks and compiles a rule.
+    ///
+    /// # Errors
+    /// The action is unknown, the expression is wrong, or fields are missing or set that the action has no use for.
+    pub fn new(written: RuleText) -> Result<Rule, RuleError> {
+        let action = read_action(written.action.as_deref())?;
+        check(&written, action)?;
+        let regex = anchored_regex(written.regex.as_deref().unwrap_or(REGEX_DEFAULT))
+            .map_err(|error| RuleError(error.to_string()))?;
+        let text =
+            |field: &Option<String>, default: &str| field.clone().unwrap_or_else(|| default.to_owned());
+        Ok(Rule {
+            action,
+            separator: text(&written.separator, SEPARATOR_DEFAULT),
+            target_label: text(&written.target_label, ""),
+            regex,
+            replacement: text(&written.replacement, REPLACEMENT_DEFAULT),
+            modulus: written.modulus.unwrap_or(0),
+            written,
+        })
+    }
+
+    /// The rule as it was written.
+    pub fn written(&self) -> &RuleText {
+        &self.written
+    }
+
+    /// Applies the rule; false: the target or series is dropped.
+    fn apply(&self, labels: &mut Editor) -> bool {
+        let values: Vec<&str> = self.written.source_labels.iter().map(|name| labels.get(name)).collect();
+        let joined = values.join(&self.separator);
+        match self.action {
+            Action::Keep => return self.regex.is_match(&joined),
+            Action::Drop => return !self.regex.is_match(&joined),
+            Action::KeepEqual => return labels.get(&self.target_label) == joined,
+            Action::DropEqual => return labels.get(&self.target_label) != joined,
+            Action::Replace => self.replace(&joined, labels),
+            Action::Lowercase => labels.set(&self.target_label, joined.to_lowercase()),
+            Action::Uppercase => labels.set(&self.target_label, joined.to_uppercase()),
+            Action::HashMod => {
+                let value = last_half_of_md5(joined.as_bytes()) % self.modulus.max(1);
+                labels.set(&self.target_label, value.to_string());
+            }
+            Action::LabelMap => self.map(labels),
+            Action::LabelDrop => labels.0.retain(|(name, _)| !self.regex.is_match(name)),
+            Action::LabelKeep => labels.0.retain(|(name, _)| self.regex.is_match(name)),
+        }
+        true
+    }
+
+    fn replace(&self, joined: &str, labels: &mut Editor) {
+        let Some(found) = self.regex.captures(joined) else { return };
+        let mut target = String::new();
+        found.expand(&self.target_label, &mut target);
+        if target.is_empty() {
+            return;
+        }
+        let mut value = String::new();
+        found.expand(&self.replacement, &mut value);
+        labels.set(&target, value);
+    }
+
+    fn map(&self, labels: &mut Editor) {
+        let before = labels.0.clone();
+        for (name, value) in before {
+            if let Some(found) = self.regex.captures(&name) {
+                let mut target = String::new();
+                found.expand(&self.replacement, &mut target);
+                labels.set(&target, value);
+            }
+        }
+    }
+}
+
+/// Applies rules in their order; `None`: the target or series is dropped.
+pub fn apply(rules: &[Rule], labels: &Labels) -> Option<Labels> {
+    if rules.is_empty() {
+        return Some(labels.clone());
+    }
+    let pairs = labels.iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
+    let mut editor = Editor(pairs);
+    if !rules.iter().all(|rule| rule.apply(&mut editor)) {
+        return None;
+    }
+    Some(Labels::new(editor.0.iter().map(|(name, value)| (name.as_str(), value.as_str()))))
+}
+
+/// Labels that are being changed.
+struct Editor(Vec<(String, String)>);
+
+impl Editor {
+    fn get(&self, name: &str) -> &str {
+        self.0.iter().find(|(n, _)| n == name).map_or("", |(_, value)| value)
+    }
+
+    /// Sets a label, or removes it with an empty value. What would be too large is not set: a rule can double
+    /// its input, and so can the next.
+    fn set(&mut self, name: &str, value: String) {
+        match self.0.iter().position(|(n, _)| n == name) {
+            _ if value.len() > VALUE_BYTES_MAX => {}
+            Some(at) if value.is_empty() => drop(self.0.remove(at)),
+            Some(at) => self.0[at].1 = value,
+            None if value.is_empty() || name.is_empty() || self.0.len() >= LABELS_MAX => {}
+            None => self.0.push((name.to_owned(), value)),
+        }
+    }
+}
+
+/// The last eight bytes of the hash as a number, the highest byte first.
+fn last_half_of_md5(bytes: &[u8]) -> u64 {
+    let hash = Md5::digest(bytes);
+    hash[8..].iter().fold(0, |number, byte| number << 8 | u64::from(*byte))
+}
+
+fn read_action(action: Option<&str>) -> Result<Action, RuleError> {
+    let Some(action) = action.filter(|action| !action.is_empty()) else { return Ok(Action::Replace) };
+    let lower = action.to_ascii_lowercase();
+    let known = ACTIONS.iter().find(|(name, _)| *name == lower);
+    known
+        .map(|(_, action)| *action)
+        .ok_or_else(|| RuleError(format!("unknown relabel action {}", quote(action.as_bytes()))))
+}
+
+fn check(written: &RuleText, action: Action) -> Result<(), RuleError> {
+    use Action::*;
+    let refuse = |message: String| Err(RuleError(message));
+    let differs =
+        |field: &Option<String>, default: &str| field.as_deref().is_some_and(|text| text != default);
+    let modulus = written.modulus.unwrap_or(0);
+    let target = written.target_label.as_deref().unwrap_or("");
+    let other_separator = differs(&written.separator, SEPARATOR_DEFAULT);
+    let other_replacement = differs(&written.replacement, REPLACEMENT_DEFAULT);
+    if action == HashMod && modulus == 0 {
+        return refuse("relabel configuration for hashmod requires non-zero modulus".into());
+    }
+    let writes = matches!(action, Replace | HashMod | Lowercase | Uppercase | KeepEqual | DropEqual);
+    if writes && target.is_empty() {
+        return refuse(format!("relabel configuration for {action} action requires 'target_label' value"));
+    }
+    if matches!(action, Lowercase | Uppercase | KeepEqual | DropEqual) && other_replacement {
+        return refuse(format!("'replacement' can not be set for {action} action"));
+    }
+    if action == LabelMap && written.replacement.as_deref() == Some("") {
+        return refuse(format!("\"\" is invalid 'replacement' for {action} action"));
+    }
+    let other_regex = differs(&written.regex, REGEX_DEFAULT);
+    if matches!(action, KeepEqual | DropEqual) && (other_regex || modulus != 0 || other_separator) {
+        return refuse(format!(
+            "{action} action requires only 'source_labels' and `target_label`, and no other fields"
+        ));
+    }
+    let sources = !written.source_labels.is_empty() || !target.is_empty();
+    if matches!(action, LabelDrop | LabelKeep)
+        && (sources || modulus != 0 || other_separator || other_replacement)
+    {
+        return refuse(format!("{action} action requires only 'regex', and no other fields"));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests;

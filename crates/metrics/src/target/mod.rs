@@ -1,0 +1,260 @@
+//! One scraped target: its pages go into the store, its vanished series end.
+//!
+//! The rules are Prometheus': the target's labels are attached (`honor_labels` decides who wins a clash), metric relabelings
+//! applied, a series that is not on the page any more is marked stale at the scrape's time, a failed scrape is an empty
+//! page, samples with their own timestamps are not tracked, and samples more than ten minutes in the future are dropped. A
+//! page with an error leaves no sample behind.
+//!
+//! A target is asked again and again and answers nearly the same page, so it remembers the last one and reads
+//! only the lines that changed (`page`).
+
+mod attach;
+mod page;
+
+use std::sync::Arc;
+
+use crate::exposition::{ExpositionError, Format};
+use crate::labels::{Labels, METRIC_NAME};
+use crate::relabel::Rule;
+use crate::sample::Sample;
+use crate::store::{Rejected, SeriesId, Store};
+use page::{Found, LastPage};
+
+/// How far in the future a target's own timestamp may lie (Prometheus: `maxAheadTime`).
+const AHEAD_MAX_MS: i64 = 10 * 60 * 1_000;
+
+/// How a target's samples are treated; the fields of a ServiceMonitor endpoint.
+#[derive(Clone, Debug, PartialEq)]
+pub struct TargetOptions {
+    /// In a clash, keep the exposed label instead of renaming it to `exported_…`. Default: no.
+    pub honor_labels: bool,
+    /// Use timestamps of the page instead of the scrape's time. Default: yes.
+    pub honor_timestamps: bool,
+    /// Also end series that bring their own timestamps. Default: no.
+    pub track_timestamps_staleness: bool,
+    /// Applied to every series after the target's labels were attached. Default: none.
+    pub metric_relabelings: Arc<[Rule]>,
+    /// What a page may have; more fails the scrape.
+    pub limits: Limits,
+}
+
+impl Default for TargetOptions {
+    fn default() -> Self {
+        TargetOptions {
+            honor_labels: false,
+            honor_timestamps: true,
+            track_timestamps_staleness: false,
+            metric_relabelings: Arc::from([]),
+            limits: Limits::default(),
+        }
+    }
+}
+
+/// Prometheus' limits of a scrape, under its names; 0: no limit.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Limits {
+    /// Samples after relabeling.
+    pub sample_limit: usize,
+    /// Labels of a sample, those of the target and the name included.
+    pub label_limit: usize,
+    /// Bytes of a label's name.
+    pub label_name_length_limit: usize,
+    /// Bytes of a label's value.
+    pub label_value_length_limit: usize,
+}
+
+/// A target and what it remembers between scrapes.
+pub struct Target {
+    labels: Labels,
+    options: TargetOptions,
+    page: LastPage,
+    known: Vec<Known>,
+    scrape: u64,
+    reports: Vec<SeriesId>,
+}
+
+/// A series of the last page.
+struct Known {
+    labels: Labels,
+    place: Place,
+    last_scrape: u64,
+    tracked: bool,
+}
+
+/// Where a series is kept.
+#[derive(Clone, Copy, PartialEq)]
+enum Place {
+    /// In the store.
+    Stored(SeriesId),
+    /// Not in the store yet, or not any more.
+    Nowhere,
+    /// Metric relabelings dropped it.
+    Dropped,
+}
+
+/// What a scrape brought.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Scraped {
+    /// Samples on the page.
+    pub samples: usize,
+    /// Samples that metric relabelings left.
+    pub samples_post_relabeling: usize,
+    /// Series that the last page didn't have.
+    pub series_added: usize,
+    /// Series that ended with this page.
+    pub series_ended: usize,
+    /// Samples that the store refused.
+    pub rejected: usize,
+}
+
+/// Why a page was refused.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ScrapeError {
+    /// The page breaks the grammar.
+    #[error(transparent)]
+    Exposition(#[from] ExpositionError),
+    /// More samples than the target's `sample_limit`.
+    #[error("sample limit exceeded: more than {0} samples")]
+    SampleLimit(usize),
+    /// A label is over one of the limits of the target; the text is Prometheus'.
+    #[error("{0}")]
+    LabelLimit(String),
+    /// Metric relabelings took the name away.
+    #[error("missing metric name (__name__ label)")]
+    NoMetricName,
+}
+
+/// The samples that Prometheus writes about each scrape.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct ScrapeReport {
+    /// Whether the scrape succeeded: `up`.
+    pub up: bool,
+    /// `scrape_duration_seconds`.
+    pub duration_seconds: f64,
+    /// `scrape_samples_scraped`, `scrape_samples_post_metric_relabeling` and `scrape_series_added`.
+    pub scraped: Scraped,
+}
+
+impl Target {
+    /// A target whose samples get `labels` (`job`, `instance`, `namespace`, `pod`, …); those that start with `__` stay out.
+    pub fn new(labels: Labels, options: TargetOptions) -> Target {
+        let shown = labels.iter().filter(|(name, _)| !name.starts_with("__"));
+        let labels = Labels::from_sorted(shown);
+        let (page, known, reports) = Default::default();
+        Target { labels, options, page, known, scrape: 0, reports }
+    }
+
+    /// The labels that its samples get.
+    pub fn labels(&self) -> &Labels {
+        &self.labels
+    }
+
+    /// Stores a page that was scraped at `at_ms`. On an error no sample of it is stored; call [`Target::end`] then.
+    pub fn ingest(
+        &mut self,
+        store: &mut Store,
+        page: &[u8],
+        format: Format,
+        at_ms: i64,
+    ) -> Result<Scraped, ScrapeError> {
+        self.scrape += 1;
+        let mut scraped = Scraped::default();
+        let before = self.known.len();
+        let found = self.read(store, page, format, &mut scraped);
+        let found = found.inspect_err(|_| self.known.truncate(before))?;
+        for sample in found {
+            scraped.rejected += usize::from(self.store(store, sample, at_ms).is_err());
+        }
+        scraped.series_ended = self.end_vanished(store, at_ms);
+        Ok(scraped)
+    }
+
+    /// Ends all series at a time: the scrape failed, or the target is gone. A target that is gone also takes its
+    /// `up` and `scrape_…` series with it ([`Target::end_reports`]).
+    pub fn end(&mut self, store: &mut Store, at_ms: i64) -> usize {
+        self.scrape += 1;
+        self.page = LastPage::default();
+        self.end_vanished(store, at_ms)
+    }
+
+    /// Ends `up` and the `scrape_…` series.
+    pub fn end_reports(&mut self, store: &mut Store, at_ms: i64) {
+        store.mark_stale(self.reports.drain(..), at_ms);
+    }
+
+    /// Writes `up` and the `scrape_…` series.
+    pub fn report(&mut self, store: &mut Store, report: &ScrapeReport, at_ms: i64) {
+        let values = [
+            ("up", f64::from(u8::from(report.up))),
+            ("scrape_duration_seconds", report.duration_seconds),
+            ("scrape_samples_scraped", report.scraped.samples as f64),
+            ("scrape_samples_post_metric_relabeling", report.scraped.samples_post_relabeling as f64),
+            ("scrape_series_added", report.scraped.series_added as f64),
+        ];
+        let known = std::mem::take(&mut self.reports);
+        for (i, (name, value)) in values.into_iter().enumerate() {
+            let sample = Sample::new(at_ms, value);
+            let appended = known.get(i).map(|id| (*id, store.append(*id, sample)));
+            // A refusal is counted by the store; there is nobody else to tell.
+            self.reports.extend(match appended {
+                Some((id, Ok(()))) => Ok(id),
+                _ => store.append_to(&self.labels.with(METRIC_NAME, name), sample),
+            });
+        }
+    }
+
+    /// Stores one sample of the page, unless it lies too far in the future.
+    fn store(&mut self, store: &mut Store, found: Found, at_ms: i64) -> Result<(), Rejected> {
+        let known = &mut self.known[found.known as usize];
+        let again = std::mem::replace(&mut known.last_scrape, self.scrape) == self.scrape;
+        if known.place == Place::Dropped {
+            return Ok(());
+        }
+        let own_time = found.timestamp_ms.filter(|_| self.options.honor_timestamps);
+        if again && own_time.is_none() {
+            return Err(store.reject(Rejected::DuplicateTimestamp));
+        }
+        known.tracked = own_time.is_none() || self.options.track_timestamps_staleness;
+        let sample = Sample::new(own_time.unwrap_or(at_ms), found.value);
+        if sample.timestamp_ms > at_ms.saturating_add(AHEAD_MAX_MS) {
+            return Err(store.reject(Rejected::TooNew));
+        }
+        if let Place::Stored(id) = known.place {
+            match store.append(id, sample) {
+                // Evicted since the last scrape.
+                Err(Rejected::UnknownSeries) => {}
+                result => return result,
+            }
+        }
+        known.place = Place::Nowhere;
+        known.place = Place::Stored(store.append_to(&known.labels, sample)?);
+        Ok(())
+    }
+
+    /// Marks what the newest page lacks as stale, and forgets it.
+    fn end_vanished(&mut self, store: &mut Store, at_ms: i64) -> usize {
+        let scrape = self.scrape;
+        if self.known.iter().all(|known| known.last_scrape == scrape) {
+            return 0;
+        }
+        let mut places = Vec::with_capacity(self.known.len());
+        let mut kept = 0u32;
+        for known in &self.known {
+            let stays = known.last_scrape == scrape;
+            places.push(stays.then_some(kept));
+            kept += u32::from(stays);
+        }
+        self.page.renumber(&places);
+        let gone = |known: &&Known| known.last_scrape != scrape && known.tracked;
+        let ids = self.known.iter().filter(gone).filter_map(|known| match known.place {
+            Place::Stored(id) => Some(id),
+            _ => None,
+        });
+        let ended = store.mark_stale(ids, at_ms);
+        self.known.retain(|known| known.last_scrape == scrape);
+        ended
+    }
+}
+
+#[cfg(test)]
+mod tests;
