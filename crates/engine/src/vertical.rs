@@ -10,7 +10,10 @@
 //! - **What does a new pod get?** [`admission_patch`] (`admit`) fits the recommendation to the pod: LimitRanges
 //!   (`limit_range`), limits in their old proportion (`limits`), more CPU while it starts (`boost`).
 //!
-//! A fourth has no counterpart in VPA: **which axis takes a load** of a target that is also scaled horizontally (`joint`).
+//! Beside VPA's `default` recommender there is `flyball` (`recent`, [`RecommenderSettings::flyball`]), which reacts within
+//! minutes, for pods that are resized in place.
+//!
+//! A fourth question has no counterpart in VPA: **which axis takes a load** of a target that is also scaled horizontally (`joint`).
 //! The engine asks it in each decision about a target whose size it was told
 //! ([`Observation::Sizing`](crate::Observation::Sizing)).
 //!
@@ -54,6 +57,7 @@ mod peaks;
 mod policy;
 mod priority;
 mod reason;
+mod recent;
 mod recommend;
 mod resources;
 mod update;

@@ -148,20 +148,49 @@ impl EstimatorSettings {
         scale_amount(pod, 1.0 / f64::from(containers.max(1)))
     }
 
-    /// What a container with this history should get, one of so many.
+    /// What a container with this history should get, one of so many; by what it used lately if `recent`.
     pub fn estimate(
         &self,
         container: &Name,
         history: &ContainerHistory,
         containers: u32,
         controlled: &[Resource],
+        recent: bool,
     ) -> ContainerRecommendation {
         let mut estimate = ContainerRecommendation::new(container.clone());
         for &resource in controlled {
-            self.estimate_resource(&mut estimate, resource, history, containers);
+            match recent {
+                true => self.estimate_recent(&mut estimate, resource, history, containers),
+                false => self.estimate_resource(&mut estimate, resource, history, containers),
+            }
         }
         estimate.uncapped_target = estimate.target;
         estimate
+    }
+
+    fn percentiles(&self, resource: Resource) -> Percentiles {
+        match resource {
+            Resource::Cpu => self.cpu_percentiles,
+            Resource::Memory => self.memory_percentiles,
+        }
+    }
+
+    fn confidence_interval(&self, resource: Resource) -> Duration {
+        match resource {
+            Resource::Cpu => self.confidence_interval_cpu,
+            Resource::Memory => self.confidence_interval_memory,
+        }
+    }
+
+    /// What covers the target's share of the samples, and why.
+    pub(crate) fn percentile_step(
+        &self,
+        resource: Resource,
+        history: &ContainerHistory,
+    ) -> (i64, VerticalReason) {
+        let share = self.percentiles(resource).target;
+        let (samples, span) = (history.samples(), history.span());
+        (used(resource, history, share), VerticalReason::Percentile { share, samples, span })
     }
 
     fn estimate_resource(
@@ -171,20 +200,14 @@ impl EstimatorSettings {
         history: &ContainerHistory,
         containers: u32,
     ) {
-        let (shares, interval) = match resource {
-            Resource::Cpu => (self.cpu_percentiles, self.confidence_interval_cpu),
-            Resource::Memory => (self.memory_percentiles, self.confidence_interval_memory),
-        };
+        let (shares, interval) = (self.percentiles(resource), self.confidence_interval(resource));
         let confidence = confidence(history, interval);
         let minimum = self.container_minimum(resource, containers);
         let used = |share| used(resource, history, share);
         let padded = |share| with_margin(used(share), self.margin_fraction);
 
-        estimate.target.set(resource, Some(0));
-        let (samples, span) = (history.samples(), history.span());
-        let base = used(shares.target);
-        let percentile = VerticalReason::Percentile { share: shares.target, samples, span };
-        estimate.steps.push(VerticalStep { resource, from: 0, to: base, reason: percentile });
+        let (base, reason) = self.percentile_step(resource, history);
+        estimate.steps.push(VerticalStep { resource, from: 0, to: base, reason });
         estimate.target.set(resource, Some(base));
         let fraction = self.margin_fraction;
         estimate.step(resource, padded(shares.target), VerticalReason::Margin { fraction });

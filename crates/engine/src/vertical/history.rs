@@ -12,11 +12,16 @@ use serde::{Deserialize, Serialize};
 use super::decay::DecayingHistogram;
 use super::histogram::{Buckets, CheckpointError, HistogramCheckpoint};
 use super::peaks::PeakChange;
+use super::recent::RecentUse;
+use super::resources::clamp_amount;
 use crate::time::Time;
 
 /// The weight of a CPU sample. VPA's documentation says that it is the request; the code never had the request
 /// (kubernetes/autoscaler#7819).
 const CPU_SAMPLE_WEIGHT: f64 = 0.1;
+
+/// The share of the memory peaks in a checkpoint that stands for the hours before it was loaded.
+const RESTORED_PEAK: f64 = 0.95;
 
 /// The version of checkpoints that is written and read.
 const CHECKPOINT_VERSION: &str = "v3";
@@ -47,6 +52,7 @@ pub struct ContainerHistory {
     first_sample: Option<Time>,
     last_sample: Option<Time>,
     samples: u64,
+    recent: RecentUse,
 }
 
 /// A history as VPA keeps it: the `status` of a VerticalPodAutoscalerCheckpoint.
@@ -82,6 +88,7 @@ impl ContainerHistory {
             first_sample: None,
             last_sample: None,
             samples: 0,
+            recent: RecentUse::default(),
         }
     }
 
@@ -93,6 +100,11 @@ impl ContainerHistory {
     /// Memory peaks in bytes.
     pub fn memory(&self) -> &DecayingHistogram {
         &self.memory
+    }
+
+    /// What was used lately.
+    pub(crate) fn recent(&self) -> &RecentUse {
+        &self.recent
     }
 
     /// How many CPU samples it has.
@@ -116,6 +128,12 @@ impl ContainerHistory {
         self.first_sample = Some(self.first_sample.map_or(at, |first| first.min(at)));
         self.last_sample = Some(self.last_sample.map_or(at, |last| last.max(at)));
         self.samples = self.samples.saturating_add(1);
+        self.recent.add_cpu(at, millis);
+    }
+
+    /// A container used so much memory, or would have needed it: for the last hours, whatever the peaks are.
+    pub fn add_memory(&mut self, at: Time, bytes: i64) {
+        self.recent.add_memory(at, bytes);
     }
 
     /// Replaces or adds a memory peak.
@@ -172,6 +190,11 @@ impl ContainerHistory {
         history.first_sample = first.or(last);
         history.last_sample = last.or(first);
         history.samples = checkpoint.total_samples_count;
+        // A checkpoint knows no hours: what it recommends stands for them.
+        let peak = clamp_amount(history.memory.percentile(RESTORED_PEAK));
+        if peak > 0 {
+            history.add_memory(now, peak);
+        }
         Ok(history)
     }
 }

@@ -85,6 +85,11 @@ impl MemoryPeak {
         Some((self.used.max(self.oom), self.interval_end?)).filter(|(peak, _)| *peak != 0)
     }
 
+    /// The highest use of the interval, kills left out.
+    pub(crate) fn used_bytes(&self) -> i64 {
+        self.used
+    }
+
     /// A container used so much.
     pub(crate) fn used(
         &mut self,

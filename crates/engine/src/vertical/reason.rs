@@ -37,6 +37,12 @@ pub enum VerticalReason {
         #[serde(with = "seconds")]
         span: Duration,
     },
+    /// So much was used lately.
+    RecentlyUsed {
+        /// For how long that counts.
+        #[serde(with = "seconds")]
+        window: Duration,
+    },
     /// A safety margin.
     Margin {
         /// 0.15 is 15 %.
@@ -104,6 +110,7 @@ impl VerticalReason {
     pub fn code(&self) -> &'static str {
         match self {
             Self::Percentile { .. } => "Percentile",
+            Self::RecentlyUsed { .. } => "RecentlyUsed",
             Self::Margin { .. } => "SafetyMargin",
             Self::PodMinimum { .. } => "PodMinimum",
             Self::Rounded => "Rounded",
@@ -166,6 +173,9 @@ impl fmt::Display for VerticalReason {
                 percent(*share),
                 span.as_secs()
             ),
+            Self::RecentlyUsed { window } => {
+                write!(f, "so much was used by a replica within the last {} s with samples", window.as_secs())
+            }
             Self::Margin { fraction } => write!(f, "with a safety margin of {} %", percent(*fraction)),
             Self::PodMinimum { containers: 1 } => f.write_str("no pod is recommended less"),
             Self::PodMinimum { containers } => {

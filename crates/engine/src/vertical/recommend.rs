@@ -24,6 +24,8 @@ pub struct RecommenderSettings {
     pub half_lives: HalfLives,
     /// How memory is gathered.
     pub memory: MemorySettings,
+    /// By what was used lately: the recommender `flyball`.
+    pub recent: bool,
 }
 
 /// A container of a pod.
@@ -97,7 +99,7 @@ impl Recommender {
     ) -> Result<Option<PeakChange>, Rejected> {
         let settings = policy.container(&id.container).memory.over(self.settings.memory);
         let change = self.running.entry(id.clone()).or_default().memory.used(at, bytes, &settings)?;
-        Ok(self.change_peak(id, at, change))
+        Ok(self.add_memory(id, at, bytes, change))
     }
 
     /// A container that requested so much was killed for want of memory. Says how that changed its peak, if it did.
@@ -113,14 +115,23 @@ impl Recommender {
         policy: &VerticalPolicy,
     ) -> Result<Option<PeakChange>, Rejected> {
         let settings = policy.container(&id.container).memory.over(self.settings.memory);
-        let change =
-            self.running.entry(id.clone()).or_default().memory.killed(at, requested_bytes, &settings)?;
-        Ok(self.change_peak(id, at, change))
+        let memory = &mut self.running.entry(id.clone()).or_default().memory;
+        let needed = settings.needed_after_oom(requested_bytes, memory.used_bytes());
+        let change = memory.killed(at, requested_bytes, &settings)?;
+        Ok(self.add_memory(id, at, needed, change))
     }
 
-    fn change_peak(&mut self, id: &ContainerId, at: Time, change: Option<PeakChange>) -> Option<PeakChange> {
+    fn add_memory(
+        &mut self,
+        id: &ContainerId,
+        at: Time,
+        bytes: i64,
+        change: Option<PeakChange>,
+    ) -> Option<PeakChange> {
+        let history = self.history_of(id, at);
+        history.add_memory(at, bytes);
         if let Some(change) = &change {
-            self.history_of(id, at).add_peak(change);
+            history.add_peak(change);
         }
         change
     }
@@ -145,14 +156,16 @@ impl Recommender {
 
     /// What each container should ask for, by name; only of those that have samples and are not switched off.
     pub fn recommend(&self, policy: &VerticalPolicy, rules: &VerticalRules) -> Vec<ContainerRecommendation> {
+        let recent = self.settings.recent;
         let sized = |(container, history): &(&Name, &ContainerHistory)| {
-            history.samples() > 0 && !policy.container(container).off
+            let sampled = history.samples() > 0 || recent && !history.recent().is_empty();
+            sampled && !policy.container(container).off
         };
         let sized: Vec<_> = self.histories.iter().filter(sized).collect();
         let count = u32::try_from(sized.len()).unwrap_or(u32::MAX);
         let estimate = |(container, history): (&Name, &ContainerHistory)| {
             let controlled = &policy.container(container).controlled;
-            let estimate = self.settings.estimator.estimate(container, history, count, controlled);
+            let estimate = self.settings.estimator.estimate(container, history, count, controlled, recent);
             for_status(estimate, policy, rules)
         };
         sized.into_iter().map(estimate).collect()

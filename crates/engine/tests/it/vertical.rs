@@ -352,3 +352,77 @@ fn a_container_without_a_recommendation_takes_part_in_a_pods_limit_range() {
     assert_eq!(capped.iter().map(|one| one.target).collect::<Vec<_>>(), [cpu(800), cpu(200)]);
     assert_eq!(capped[1].upper_bound, Resources::default());
 }
+
+/// Minutes from a step until the CPU target has followed it.
+fn minutes_to_follow(settings: RecommenderSettings, from: i64, to: i64) -> u64 {
+    let (policy, rules) = (VerticalPolicy::default(), VerticalRules::default());
+    let mut recommender = Recommender::new(settings);
+    let steady = 8 * 24 * 60;
+    (0..steady).for_each(|minute| recommender.cpu_used(&id(0), at(minute), from).expect("in order"));
+    for minute in 0..10_000 {
+        recommender.cpu_used(&id(0), at(steady + minute), to).expect("in order");
+        let target = recommender.recommend(&policy, &rules)[0].target.cpu_millis.expect("controlled");
+        if if from < to { target >= to } else { target < 2 * to } {
+            return minute + 1;
+        }
+    }
+    10_000
+}
+
+#[test]
+fn the_recommender_flyball_follows_a_step_within_minutes() {
+    let table = [
+        // recommender, from, to → minutes until the target has followed
+        ("default", RecommenderSettings::default(), 100, 1000, 3 * 60..4 * 60),
+        ("flyball", RecommenderSettings::flyball(), 100, 1000, 1..4),
+        ("default", RecommenderSettings::default(), 1000, 100, 79 * 60..81 * 60),
+        ("flyball", RecommenderSettings::flyball(), 1000, 100, 3 * 60..4 * 60),
+    ];
+    for (name, settings, from, to, minutes) in table {
+        let found = minutes_to_follow(settings, from, to);
+        assert!(minutes.contains(&found), "{name} from {from}m to {to}m: {found} minutes");
+    }
+}
+
+/// One of twelve replicas is killed. VPA's target is the 90th percentile of all replicas, which does not move.
+#[test]
+fn a_kill_raises_memory_before_the_restarted_container_can_die_again() {
+    let mib = |mib: i64| mib << 20;
+    let policy = VerticalPolicy { mode: UpdateMode::InPlaceOrRecreate, ..VerticalPolicy::default() };
+    let rules = VerticalRules::default();
+    let request = mib(300);
+    let after_kill = |settings| {
+        let mut recommender = Recommender::new(settings);
+        for minute in 0..120 {
+            for pod in 0..12 {
+                recommender.cpu_used(&id(pod), at(minute), 50).expect("in order");
+                recommender.memory_used(&id(pod), at(minute), mib(200), &policy).expect("in order");
+            }
+        }
+        recommender.oom_killed(&id(7), at(120), request, &policy).expect("now");
+        recommender.recommend(&policy, &rules)
+    };
+    let memory = |recommended: &[ContainerRecommendation]| recommended[0].target.amount(Resource::Memory);
+    assert!(memory(&after_kill(RecommenderSettings::default())) < request);
+    let recommended = after_kill(RecommenderSettings::flyball());
+    assert!(memory(&recommended) >= mib(400) * 115 / 100, "{recommended:?}");
+
+    let requests = Resources::new(Some(50), Some(request));
+    let containers = || vec![ContainerFacts::new("model", ContainerResources { requests, limits: requests })];
+    let pods = (0..12).map(|pod| PodFacts::new(format!("model-{pod}"), containers())).collect();
+    let groups = [(Configured::Replicas(12), pods)];
+    let (ranges, infeasible) = (LimitRanges::default(), BTreeMap::new());
+    let round = Round {
+        policy: &policy,
+        recommended: &recommended,
+        ranges: &ranges,
+        rules: &rules,
+        groups: &groups,
+        infeasible: &infeasible,
+    };
+    for update in round.plan(at(120)) {
+        let Action::Resize(new) = &update.action else { panic!("{update:?}") };
+        assert_eq!(new[0].1.limits.memory_bytes, recommended[0].target.memory_bytes, "{update:?}");
+        assert!(matches!(update.reason, UpdateReason::OutsideBounds(_)), "{update:?}");
+    }
+}

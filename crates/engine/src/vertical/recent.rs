@@ -1,0 +1,146 @@
+//! The recommender `flyball`: VPA's, with eyes for the last minutes.
+//!
+//! VPA's default looks back a day: its CPU target follows a step up after 3.65 hours and a step down after 80, a burst of
+//! an hour a day never shows, and with six replicas or more the memory that killed one of them does not either. That is
+//! right where a change costs a restart. Where pods are resized in place it costs nothing, so this one
+//!
+//! - forgets CPU with a half-life of an hour, and never recommends less than was used in three of the last ten minutes:
+//!   a step up shows within three minutes, a step down is followed after 3.3 hours;
+//! - recommends the most memory that *any* replica used within a day, and after a kill, at once, what VPA would add to
+//!   the peak, so that the restarted container finds it there;
+//! - has no floor of 250 MiB;
+//! - bounds the target closely: 10 % less is too little; 25 % more is too much, once there is an hour of samples.
+//!
+//! All windows end with the last sample, not now: where no data comes in, nothing shrinks.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use super::estimate::{ContainerRecommendation, EstimatorSettings, confidence, stretch, with_margin};
+use super::history::{ContainerHistory, HalfLives};
+use super::reason::VerticalReason;
+use super::recommend::RecommenderSettings;
+use super::resources::{Resource, scale_amount};
+use crate::time::Time;
+
+/// CPU is looked at minute by minute, so far back.
+const CPU_SLOTS: usize = 10;
+const CPU_SLOT: Duration = Duration::from_secs(60);
+/// Of the last minutes, the highest fifth may be higher: a single burst is none.
+const CPU_BURSTS_PER: usize = 5;
+
+/// Memory is looked at hour by hour, so far back.
+const MEMORY_SLOTS: usize = 24;
+const MEMORY_SLOT: Duration = Duration::from_secs(3600);
+
+/// Below this share of the target a request is too small.
+const LOWER_SHARE: f64 = 0.9;
+/// Above this it is too large.
+const UPPER_SHARE: f64 = 1.25;
+
+impl RecommenderSettings {
+    /// Those of the recommender `flyball`.
+    pub fn flyball() -> Self {
+        let hour = Duration::from_secs(3600);
+        let estimator = EstimatorSettings {
+            pod_min_cpu_millis: 10.0,
+            pod_min_memory_mb: 16.0,
+            confidence_interval_cpu: hour,
+            confidence_interval_memory: hour,
+            ..EstimatorSettings::default()
+        };
+        let half_lives = HalfLives { cpu: hour, ..HalfLives::default() };
+        Self { estimator, half_lives, recent: true, ..Self::default() }
+    }
+}
+
+/// The highest value in each slot of time.
+#[derive(Clone, Debug, Default)]
+struct Slots(VecDeque<(u64, i64)>);
+
+impl Slots {
+    fn add(&mut self, at: Time, length: Duration, count: usize, amount: i64) {
+        let slot = u64::try_from(u128::from(at.as_millis()) / length.as_millis().max(1)).unwrap_or(u64::MAX);
+        if self.0.back().is_none_or(|(last, _)| *last < slot) {
+            self.0.push_back((slot, amount));
+        } else if let Some((_, highest)) = self.0.iter_mut().rev().find(|(known, _)| *known == slot) {
+            // Late samples of slots that had none say nothing new.
+            *highest = (*highest).max(amount);
+        }
+        let oldest = slot.saturating_sub(count as u64 - 1);
+        while self.0.front().is_some_and(|(first, _)| *first < oldest) {
+            self.0.pop_front();
+        }
+    }
+
+    fn highest(&self) -> Option<i64> {
+        self.0.iter().map(|(_, amount)| *amount).max()
+    }
+
+    /// The highest value but those of one slot in so many.
+    fn sustained(&self, one_in: usize) -> Option<i64> {
+        let mut amounts: Vec<i64> = self.0.iter().map(|(_, amount)| *amount).collect();
+        amounts.sort_unstable_by_key(|amount| std::cmp::Reverse(*amount));
+        amounts.get(amounts.len() / one_in).copied()
+    }
+}
+
+/// What the containers of one name used lately: of each slot the highest of all replicas.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct RecentUse {
+    cpu: Slots,
+    memory: Slots,
+}
+
+impl RecentUse {
+    pub(crate) fn add_cpu(&mut self, at: Time, millis: i64) {
+        self.cpu.add(at, CPU_SLOT, CPU_SLOTS, millis);
+    }
+
+    pub(crate) fn add_memory(&mut self, at: Time, bytes: i64) {
+        self.memory.add(at, MEMORY_SLOT, MEMORY_SLOTS, bytes);
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.cpu.0.is_empty() && self.memory.0.is_empty()
+    }
+
+    /// So much was used of a resource, and for how long that counts.
+    fn used(&self, resource: Resource) -> Option<(i64, Duration)> {
+        match resource {
+            Resource::Cpu => Some((self.cpu.sustained(CPU_BURSTS_PER)?, CPU_SLOT * CPU_SLOTS as u32)),
+            Resource::Memory => Some((self.memory.highest()?, MEMORY_SLOT * MEMORY_SLOTS as u32)),
+        }
+    }
+}
+
+impl EstimatorSettings {
+    /// The target of one resource and its bounds, by what was used lately. CPU may fall back to the percentile of all
+    /// samples; memory that nobody used for a day is not needed.
+    pub(crate) fn estimate_recent(
+        &self,
+        estimate: &mut ContainerRecommendation,
+        resource: Resource,
+        history: &ContainerHistory,
+        containers: u32,
+    ) {
+        // Nothing is known of what was never sampled, so nothing is recommended.
+        let Some((recent, window)) = history.recent().used(resource) else { return };
+        estimate.target.set(resource, Some(0));
+        if resource == Resource::Cpu {
+            let (to, reason) = self.percentile_step(resource, history);
+            estimate.step(resource, to, reason);
+        }
+        let base = estimate.target.amount(resource);
+        estimate.step(resource, base.max(recent), VerticalReason::RecentlyUsed { window });
+        let padded = with_margin(estimate.target.amount(resource), self.margin_fraction);
+        estimate.step(resource, padded, VerticalReason::Margin { fraction: self.margin_fraction });
+        let at_least = padded.max(self.container_minimum(resource, containers));
+        estimate.step(resource, at_least, VerticalReason::PodMinimum { containers });
+
+        let confidence = confidence(history, self.confidence_interval_cpu);
+        let upper = stretch(scale_amount(at_least, UPPER_SHARE), confidence, 1.0, 1);
+        estimate.lower_bound.set(resource, Some(scale_amount(at_least, LOWER_SHARE)));
+        estimate.upper_bound.set(resource, Some(upper));
+    }
+}
