@@ -12,7 +12,7 @@ const ALLOWED: &[Wall] = &[
     (
         "flyball-metrics",
         &[],
-        Some(&["serde", "serde_json", "thiserror", "regex", "memchr", "md-5", "prost", "snap"]),
+        Some(&["serde", "serde_json", "thiserror", "regex", "memchr", "md-5", "prost", "snap", "crc32fast"]),
     ),
     (
         "flyball-api",

@@ -44,7 +44,7 @@ fn push_part(text: &mut String, part: &str) {
 fn split_part(text: &str) -> Option<(&str, &str)> {
     let length = text.as_bytes().first_chunk::<LENGTH_BYTES>()?;
     let length = length.iter().rev().fold(0, |length, byte| length << 7 | usize::from(*byte));
-    text[LENGTH_BYTES..].split_at_checked(length)
+    text.get(LENGTH_BYTES..)?.split_at_checked(length)
 }
 
 /// The pairs of a label set.
@@ -75,6 +75,18 @@ impl Labels {
             }
         }
         Labels::from_sorted(unique.into_iter())
+    }
+
+    /// The labels as they are kept in memory.
+    pub(crate) fn packed(&self) -> &str {
+        &self.0
+    }
+
+    /// Labels from what [`Labels::packed`] gave; `None` for anything else.
+    pub(crate) fn from_packed(packed: &str) -> Option<Labels> {
+        let pairs = Pairs(packed);
+        let labels = Labels::new(pairs);
+        (labels.packed() == packed).then_some(labels)
     }
 
     /// No labels at all: `{}`.

@@ -49,19 +49,22 @@ mod kahan;
 mod labels;
 mod matcher;
 pub mod promql;
+pub mod push;
 pub mod relabel;
 pub mod response;
 mod sample;
 mod store;
 pub mod target;
 mod text;
+mod wire;
 
 pub use histogram::NativeHistogram;
 pub use labels::{BUCKET_LABEL, Labels, METRIC_NAME};
 pub use matcher::{MatchOp, Matcher, RegexError};
 pub use sample::{HistogramSample, STALE_NAN, STALE_NAN_BITS, Sample, is_stale_nan};
 pub use store::{
-    Changes, FollowerId, Metadata, Rejected, Rejections, SeriesId, SeriesRef, Store, StoreOptions, StoreSize,
+    Changes, DamagedFrame, Exemplar, FILE_HEADER, FRAME_HEADER_BYTES, FollowerId, Loading, Metadata,
+    Rejected, Rejections, Saving, SeriesId, SeriesRef, Store, StoreOptions, StoreSize, frame_length,
 };
 pub use text::{
     TextError, format_duration_ms, format_exposition, format_value, parse_duration_ms, parse_step_ms,

@@ -10,6 +10,7 @@
 
 mod number;
 mod parser;
+pub(crate) mod protobuf;
 mod series;
 
 pub use parser::{Exemplar, Parser};
@@ -34,6 +35,8 @@ pub enum Format {
     Text,
     /// `application/openmetrics-text`. Timestamps in seconds, ends with `# EOF`.
     OpenMetrics,
+    /// `application/vnd.google.protobuf`: messages, the only format with native histograms. [`Parser`] does not read it.
+    Protobuf,
 }
 
 impl Format {
@@ -44,6 +47,7 @@ impl Format {
         match media_type.to_ascii_lowercase().as_str() {
             "text/plain" => Ok(Format::Text),
             "application/openmetrics-text" => Ok(Format::OpenMetrics),
+            "application/vnd.google.protobuf" => Ok(Format::Protobuf),
             other => fallback.ok_or_else(|| match other {
                 "" => "non-compliant scrape target sending blank Content-Type and no fallback_scrape_protocol specified for target".into(),
                 _ => format!(

@@ -55,6 +55,9 @@ impl<'a> Parser<'a> {
         if page.len() > BODY_BYTES_MAX {
             return Err(whole(format!("page has {} bytes, more than {BODY_BYTES_MAX}", page.len())));
         }
+        if format == Format::Protobuf {
+            return Err(whole("protocol buffers are no lines of text".into()));
+        }
         let page = std::str::from_utf8(page)
             .map_err(|error| place(page, (error.valid_up_to(), "invalid UTF-8".into())))?;
         let (pairs, exemplar_pairs) = Default::default();

@@ -1,52 +1,87 @@
-//! Compressed runs of samples, after Facebook's Gorilla (Pelkonen et al., VLDB 2015).
+//! Compressed runs of floats, after Facebook's Gorilla (Pelkonen et al., VLDB 2015).
 //!
-//! Timestamps are stored as the change of their distance (a steady scrape costs one bit each). So are values where all
-//! of a chunk are whole numbers, which counters are; other values as the bits in which they differ from the one before. An
-//! unchanged value costs one bit either way. Chunks are written once and never changed.
+//! Timestamps are stored as the change of their distance (a steady scrape costs one bit each), and shared: the series of a
+//! target have the same ones. Values that never change are one number. Where all of a chunk are whole numbers, which counters are,
+//! the changes of their distance are stored too, in the number of bits that suits them (Rice, 1979); other values as the bits in which they
+//! differ from the one before. Chunks are written once and never changed.
 
-use super::samples::Block;
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use super::bits::{BitReader, BitWriter};
+use super::samples::{Block, Room};
+use super::save;
 use crate::sample::Sample;
 
 /// A run of samples in the order of their timestamps, compressed.
 pub(super) struct Chunk {
-    bytes: Box<[u8]>,
-    samples: u32,
-    /// Whether the values are stored as whole numbers.
-    whole: bool,
+    times: Arc<[u8]>,
+    values: Box<[u8]>,
     first_ms: i64,
     last_ms: i64,
+    samples: u32,
+    coding: Coding,
+}
+
+/// How the values of a chunk are stored.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Coding {
+    /// One value for all.
+    Same,
+    /// Whole numbers, whose changes mostly fit into so many bits.
+    Whole(u8),
+    Float,
+}
+
+/// Timestamps that were stored last: most likely the next series has them too.
+#[derive(Default)]
+pub(super) struct RecentTimes(VecDeque<Arc<[u8]>>);
+
+/// Two targets that are scraped at the same time, with series that began at different times, are still found.
+const RECENT_TIMES: usize = 8;
+
+impl RecentTimes {
+    fn share(&mut self, times: Box<[u8]>) -> Arc<[u8]> {
+        if let Some(known) = self.0.iter().find(|known| known[..] == times[..]) {
+            return Arc::clone(known);
+        }
+        let times: Arc<[u8]> = times.into();
+        self.0.truncate(RECENT_TIMES - 1);
+        self.0.push_front(Arc::clone(&times));
+        times
+    }
 }
 
 impl Block for Chunk {
     type Sample = Sample;
     /// Prometheus' size. Two minutes at a scrape each second stay plain.
     const SAMPLES: usize = 120;
+    /// Eight minutes at a scrape each second: long enough that what a chunk costs beside its bits does not matter.
+    const MERGED_SAMPLES: usize = 480;
 
-    fn compress(samples: &[Sample]) -> (Chunk, usize) {
-        let mut bits = BitWriter::default();
-        let mut times = DeltaCodec::default();
-        let mut values = ValueCodec::of(samples.iter().map(|sample| sample.value));
-        for sample in samples {
-            times.write(sample.timestamp_ms, &mut bits);
-            values.write(sample.value, &mut bits);
-        }
+    fn compress(samples: &[Sample], room: &mut Room) -> (Chunk, usize) {
+        let mut times = BitWriter::default();
+        let mut codec = DeltaCodec::default();
+        samples.iter().for_each(|sample| codec.write(sample.timestamp_ms, &mut times));
+        let coding = Coding::of(samples);
         let chunk = Chunk {
-            whole: values.is_whole(),
-            bytes: bits.into_bytes(),
-            samples: u32::try_from(samples.len()).unwrap_or(u32::MAX),
+            times: room.times.share(times.into_bytes()),
+            values: coding.write(samples),
             first_ms: samples.first().map_or(0, |s| s.timestamp_ms),
             last_ms: samples.last().map_or(0, |s| s.timestamp_ms),
+            samples: u32::try_from(samples.len()).unwrap_or(u32::MAX),
+            coding,
         };
         (chunk, samples.len())
     }
 
     fn decompress(&self, after_ms: i64, to_ms: i64, out: &mut Vec<Sample>) {
-        let mut bits = BitReader::new(&self.bytes);
+        let mut time_bits = BitReader::new(&self.times);
         let mut times = DeltaCodec::default();
-        let mut values = ValueCodec::new(self.whole);
+        let mut values = Values::new(self.coding, &self.values);
         for _ in 0..self.samples {
-            let timestamp_ms = times.read(&mut bits);
-            let value = values.read(&mut bits);
+            let timestamp_ms = times.read(&mut time_bits);
+            let value = values.next();
             if timestamp_ms > to_ms {
                 return;
             }
@@ -76,12 +111,171 @@ impl Block for Chunk {
         self.last_ms
     }
 
+    fn samples(&self) -> usize {
+        self.samples as usize
+    }
+
     fn weights(&self) -> usize {
         self.samples as usize
     }
 
     fn heap_bytes(&self) -> usize {
-        self.bytes.len() + size_of::<Chunk>()
+        // Shared timestamps are paid for by all who share them.
+        let times = self.times.len() / Arc::strong_count(&self.times).max(1);
+        times + self.values.len() + size_of::<Chunk>()
+    }
+
+    fn save(&self, out: &mut Vec<u8>) {
+        let (kind, bits) = match self.coding {
+            Coding::Same => (0, 0),
+            Coding::Whole(bits) => (1, bits),
+            Coding::Float => (2, 0),
+        };
+        out.extend([kind, bits]);
+        out.extend(self.samples.to_le_bytes());
+        out.extend(self.first_ms.to_le_bytes());
+        out.extend(self.last_ms.to_le_bytes());
+        save::put_bytes(out, &self.times);
+        save::put_bytes(out, &self.values);
+    }
+
+    fn load(from: &mut &[u8], room: &mut Room) -> Option<Chunk> {
+        let [kind, bits] = save::take(from)?;
+        let coding = match kind {
+            0 => Coding::Same,
+            1 => Coding::Whole(bits.min(RICE_BITS_MAX)),
+            2 => Coding::Float,
+            _ => return None,
+        };
+        let samples = u32::from_le_bytes(save::take(from)?);
+        let first_ms = i64::from_le_bytes(save::take(from)?);
+        let last_ms = i64::from_le_bytes(save::take(from)?);
+        let times = room.times.share(save::take_bytes(from)?.into());
+        let values = save::take_bytes(from)?.into();
+        let valid = (1..=Self::MERGED_SAMPLES).contains(&(samples as usize)) && first_ms <= last_ms;
+        valid.then_some(Chunk { times, values, first_ms, last_ms, samples, coding })
+    }
+}
+
+impl Coding {
+    fn of(samples: &[Sample]) -> Coding {
+        let same = samples.windows(2).all(|pair| pair[0].value.to_bits() == pair[1].value.to_bits());
+        if same {
+            return Coding::Same;
+        }
+        if samples.iter().any(|sample| as_whole(sample.value).is_none()) {
+            return Coding::Float;
+        }
+        let mut changes = Changes::default();
+        // The first two say where the values start, not how they change.
+        let sizes: Vec<u64> = samples.iter().map(|sample| changes.of(sample.value as i64)).skip(2).collect();
+        let mean = sizes.iter().fold(0u64, |sum, size| sum.saturating_add(*size)) / sizes.len().max(1) as u64;
+        let near = (u64::BITS - mean.leading_zeros()) as u8;
+        let cost = |bits: u8| sizes.iter().fold(0u64, |sum, size| sum + rice_cost(*size, bits));
+        let candidates = near.saturating_sub(2)..=(near + 1).min(RICE_BITS_MAX);
+        Coding::Whole(candidates.min_by_key(|bits| cost(*bits)).unwrap_or(RICE_BITS_MAX))
+    }
+
+    fn write(self, samples: &[Sample]) -> Box<[u8]> {
+        let mut out = BitWriter::default();
+        match self {
+            Coding::Same => out.push(samples.first().map_or(0, |sample| sample.value.to_bits()), u64::BITS),
+            Coding::Whole(bits) => {
+                let mut changes = Changes::default();
+                samples.iter().for_each(|s| rice_write(changes.of(s.value as i64), bits, &mut out));
+            }
+            Coding::Float => {
+                let mut codec = XorCodec::default();
+                samples.iter().for_each(|sample| codec.write(sample.value.to_bits(), &mut out));
+            }
+        }
+        out.into_bytes()
+    }
+}
+
+/// The values of a chunk, one after the other.
+struct Values<'a> {
+    bits: BitReader<'a>,
+    codec: Codec,
+}
+
+enum Codec {
+    Same(f64),
+    Whole(u8, Changes),
+    Float(XorCodec),
+}
+
+impl Values<'_> {
+    fn new(coding: Coding, bytes: &[u8]) -> Values<'_> {
+        let mut bits = BitReader::new(bytes);
+        let codec = match coding {
+            Coding::Same => Codec::Same(f64::from_bits(bits.pull(u64::BITS))),
+            Coding::Whole(width) => Codec::Whole(width, Changes::default()),
+            Coding::Float => Codec::Float(XorCodec::default()),
+        };
+        Values { bits, codec }
+    }
+
+    fn next(&mut self) -> f64 {
+        match &mut self.codec {
+            Codec::Same(value) => *value,
+            Codec::Whole(width, changes) => changes.apply(rice_read(*width, &mut self.bits)) as f64,
+            Codec::Float(codec) => f64::from_bits(codec.read(&mut self.bits)),
+        }
+    }
+}
+
+/// Changes of distances between whole numbers, small ones of either sign as small numbers.
+#[derive(Default)]
+struct Changes {
+    previous: i64,
+    delta: i64,
+}
+
+impl Changes {
+    fn of(&mut self, number: i64) -> u64 {
+        let delta = number.wrapping_sub(self.previous);
+        let change = delta.wrapping_sub(self.delta);
+        (self.previous, self.delta) = (number, delta);
+        ((change << 1) ^ (change >> 63)) as u64
+    }
+
+    fn apply(&mut self, change: u64) -> i64 {
+        let change = (change >> 1) as i64 ^ -((change & 1) as i64);
+        self.delta = self.delta.wrapping_add(change);
+        self.previous = self.previous.wrapping_add(self.delta);
+        self.previous
+    }
+}
+
+/// What does not fit into so many ones is written in full.
+const RICE_ONES_MAX: u32 = 20;
+/// Changes of a chunk that need more bits than this are mostly written in full.
+const RICE_BITS_MAX: u8 = 40;
+
+fn rice_cost(number: u64, bits: u8) -> u64 {
+    match number >> bits {
+        ones if ones < u64::from(RICE_ONES_MAX) => ones + 1 + u64::from(bits),
+        _ => u64::from(RICE_ONES_MAX + u64::BITS),
+    }
+}
+
+/// As many ones as `2^bits` fits into the number, a zero, and the rest.
+fn rice_write(number: u64, bits: u8, out: &mut BitWriter) {
+    let ones = number >> bits;
+    if ones < u64::from(RICE_ONES_MAX) {
+        out.push((1 << (ones + 1)) - 2, ones as u32 + 1);
+        out.push(number, u32::from(bits));
+    } else {
+        out.push(u64::MAX, RICE_ONES_MAX);
+        out.push(number, u64::BITS);
+    }
+}
+
+fn rice_read(bits: u8, from: &mut BitReader<'_>) -> u64 {
+    match from.pull_ones(RICE_ONES_MAX) {
+        RICE_ONES_MAX => from.pull(u64::BITS),
+        ones => u64::from(ones) << bits | from.pull(u32::from(bits)),
     }
 }
 
@@ -157,12 +351,12 @@ impl DeltaCodec {
     }
 
     pub(super) fn read(&mut self, bits: &mut BitReader) -> i64 {
-        let ones = (0..4).take_while(|_| bits.pull(1) == 1).count();
+        let ones = bits.pull_ones(4);
         let change = match ones {
             0 => 0,
             4 => bits.pull(64) as i64,
             class => {
-                let width = DELTA_CLASS_BITS[class - 1];
+                let width = DELTA_CLASS_BITS[class as usize - 1];
                 bits.pull(width) as i64 - (1i64 << (width - 1))
             }
         };
@@ -216,64 +410,6 @@ impl XorCodec {
     }
 }
 
-#[derive(Default)]
-pub(super) struct BitWriter {
-    bytes: Vec<u8>,
-    /// Bits that are free in the last byte.
-    free: u32,
-}
-
-impl BitWriter {
-    pub(super) fn into_bytes(self) -> Box<[u8]> {
-        self.bytes.into()
-    }
-
-    /// Appends the low `width` bits of `value`, the highest first.
-    pub(super) fn push(&mut self, value: u64, mut width: u32) {
-        while width > 0 {
-            if self.free == 0 {
-                self.bytes.push(0);
-                self.free = 8;
-            }
-            let count = width.min(self.free);
-            let part = (value >> (width - count)) & ((1 << count) - 1);
-            if let Some(last) = self.bytes.last_mut() {
-                *last |= (part << (self.free - count)) as u8;
-            }
-            self.free -= count;
-            width -= count;
-        }
-    }
-}
-
-pub(super) struct BitReader<'a> {
-    bytes: &'a [u8],
-    /// Position in bits.
-    at: usize,
-}
-
-impl<'a> BitReader<'a> {
-    pub(super) fn new(bytes: &'a [u8]) -> BitReader<'a> {
-        BitReader { bytes, at: 0 }
-    }
-
-    /// The next `width` bits; zeros after the end.
-    pub(super) fn pull(&mut self, width: u32) -> u64 {
-        let mut value = 0;
-        let mut left = width;
-        while left > 0 {
-            let byte = self.bytes.get(self.at / 8).copied().unwrap_or(0);
-            let available = 8 - (self.at % 8) as u32;
-            let count = left.min(available);
-            let part = (u64::from(byte) >> (available - count)) & ((1 << count) - 1);
-            value = (value << count) | part;
-            self.at += count as usize;
-            left -= count;
-        }
-        value
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -282,7 +418,7 @@ mod tests {
 
     fn restored(samples: &[Sample]) -> Vec<(i64, u64)> {
         let mut out = Vec::new();
-        Chunk::compress(samples).0.decompress(i64::MIN, i64::MAX, &mut out);
+        Chunk::compress(samples, &mut Room::default()).0.decompress(i64::MIN, i64::MAX, &mut out);
         out.iter().map(|s| (s.timestamp_ms, s.value.to_bits())).collect()
     }
 
@@ -312,10 +448,33 @@ mod tests {
         }
     }
 
+    proptest! {
+        #[test]
+        fn whole_numbers_come_back(steps in prop::collection::vec(-3_000i64..1_000_000, 1..480), scale in 0u32..24) {
+            let mut value = 0i64;
+            let samples: Vec<Sample> = (0i64..).zip(&steps).map(|(i, step)| {
+                value += step << scale;
+                Sample::new(i * 1_000, value as f64)
+            }).collect();
+            let expected: Vec<(i64, u64)> = samples.iter().map(|s| (s.timestamp_ms, s.value.to_bits())).collect();
+            prop_assert_eq!(restored(&samples), expected);
+        }
+
+        #[test]
+        fn saved_chunks_are_read_or_refused(bytes in prop::collection::vec(any::<u8>(), 0..80)) {
+            if let Some(chunk) = Chunk::load(&mut &bytes[..], &mut Room::default()) {
+                let mut out = Vec::new();
+                chunk.decompress(i64::MIN, i64::MAX, &mut out);
+                prop_assert!(out.len() <= Chunk::MERGED_SAMPLES);
+            }
+        }
+    }
+
     #[test]
     fn a_steady_counter_costs_little() {
         let samples: Vec<Sample> = (0..120).map(|i| Sample::new(i * 1_000, (1_000 + i * 3) as f64)).collect();
-        let bytes = Chunk::compress(&samples).0.bytes.len();
+        let chunk = Chunk::compress(&samples, &mut Room::default()).0;
+        let bytes = chunk.times.len() + chunk.values.len();
         assert!(bytes < 120 / 2, "{bytes} bytes for 120 samples");
     }
 }

@@ -5,8 +5,10 @@
 
 use std::sync::Arc;
 
-use super::chunk::{BitReader, BitWriter, DeltaCodec, ValueCodec};
-use super::samples::Block;
+use super::bits::{BitReader, BitWriter};
+use super::chunk::{DeltaCodec, ValueCodec};
+use super::samples::{Block, Room};
+use super::save;
 use crate::histogram::{Buckets, NativeHistogram, ResetHint, Schema};
 use crate::sample::HistogramSample;
 
@@ -79,8 +81,9 @@ impl Block for HistogramChunk {
     type Sample = HistogramSample;
     /// Half of a float chunk: a histogram that waits to be compressed is as large as many floats.
     const SAMPLES: usize = 60;
+    const MERGED_SAMPLES: usize = 60;
 
-    fn compress(samples: &[HistogramSample]) -> (HistogramChunk, usize) {
+    fn compress(samples: &[HistogramSample], _: &mut Room) -> (HistogramChunk, usize) {
         let layout = samples.first().map_or_else(
             || Layout::of(&NativeHistogram::empty(Schema::Exponential(0))),
             |sample| Layout::of(&sample.histogram),
@@ -155,6 +158,10 @@ impl Block for HistogramChunk {
         self.last_ms
     }
 
+    fn samples(&self) -> usize {
+        self.samples as usize
+    }
+
     fn weights(&self) -> usize {
         self.samples as usize * self.layout.numbers()
     }
@@ -162,6 +169,41 @@ impl Block for HistogramChunk {
     fn heap_bytes(&self) -> usize {
         let indices = (self.layout.positive.len() + self.layout.negative.len()) * size_of::<i32>();
         size_of::<HistogramChunk>() + self.bytes.len() + indices
+    }
+
+    fn save(&self, out: &mut Vec<u8>) {
+        out.extend(self.samples.to_le_bytes());
+        out.extend(self.first_ms.to_le_bytes());
+        out.extend(self.last_ms.to_le_bytes());
+        out.extend(self.layout.schema.number().to_le_bytes());
+        out.extend(self.layout.zero_threshold.to_le_bytes());
+        let bounds = self.layout.schema.custom_bounds().iter().flat_map(|bound| bound.to_le_bytes());
+        save::put_bytes(out, &bounds.collect::<Vec<_>>());
+        for indices in [&self.layout.positive, &self.layout.negative] {
+            let indices: Vec<u8> = indices.iter().flat_map(|index| index.to_le_bytes()).collect();
+            save::put_bytes(out, &indices);
+        }
+        save::put_bytes(out, &self.bytes);
+    }
+
+    fn load(from: &mut &[u8], _: &mut Room) -> Option<HistogramChunk> {
+        let samples = u32::from_le_bytes(save::take(from)?);
+        let first_ms = i64::from_le_bytes(save::take(from)?);
+        let last_ms = i64::from_le_bytes(save::take(from)?);
+        let schema = i32::from_le_bytes(save::take(from)?);
+        let zero_threshold = f64::from_le_bytes(save::take(from)?);
+        let bounds: Vec<f64> = save::numbers(save::take_bytes(from)?).map(f64::from_le_bytes).collect();
+        let mut indices = || -> Option<Box<[i32]>> {
+            let indices: Box<[i32]> =
+                save::numbers(save::take_bytes(from)?).map(i32::from_le_bytes).collect();
+            indices.is_sorted_by(|a, b| a < b).then_some(indices)
+        };
+        let (positive, negative) = (indices()?, indices()?);
+        let bytes = save::take_bytes(from)?.into();
+        let layout =
+            Layout { schema: Schema::new(schema, &bounds).ok()?, zero_threshold, positive, negative };
+        let valid = (1..=Self::SAMPLES).contains(&(samples as usize)) && first_ms <= last_ms;
+        valid.then_some(HistogramChunk { layout, bytes, samples, first_ms, last_ms })
     }
 }
 
@@ -182,7 +224,7 @@ mod tests {
     fn restored(samples: &[HistogramSample]) -> Vec<HistogramSample> {
         let (mut out, mut rest) = (Vec::new(), samples);
         while !rest.is_empty() {
-            let (chunk, taken) = HistogramChunk::compress(rest);
+            let (chunk, taken) = HistogramChunk::compress(rest, &mut Room::default());
             chunk.decompress(i64::MIN, i64::MAX, &mut out);
             rest = &rest[taken..];
         }
@@ -208,7 +250,7 @@ mod tests {
             |i: i64| -> Vec<(i32, f64)> { (0..50).map(|b| (b, (i * i64::from(b % 5)) as f64)).collect() };
         let samples: Vec<HistogramSample> =
             (0..60).map(|i| sample(i * 1_000, &counts(i), i as f64 * 0.5, usize::from(i > 0))).collect();
-        let (chunk, taken) = HistogramChunk::compress(&samples);
+        let (chunk, taken) = HistogramChunk::compress(&samples, &mut Room::default());
         assert_eq!(taken, 60);
         assert!(chunk.bytes.len() < 60 * 15, "{} bytes for 60 histograms of 50 buckets", chunk.bytes.len());
     }

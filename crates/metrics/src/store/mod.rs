@@ -7,11 +7,14 @@
 //!
 //! The store reads no clock. [`Store::evict`] is told the time; call it about once a minute.
 
+mod bits;
 mod chunk;
+mod exemplars;
 mod follow;
 mod histogram_chunk;
 mod index;
 mod samples;
+mod save;
 mod series;
 
 use std::collections::{BTreeMap, HashMap};
@@ -20,9 +23,13 @@ use std::time::Duration;
 use crate::labels::{Labels, METRIC_NAME};
 use crate::matcher::Matcher;
 use crate::sample::{HistogramSample, STALE_NAN, Sample};
+pub use exemplars::Exemplar;
+use exemplars::Exemplars;
 pub use follow::{Changes, FollowerId};
 use follow::{FollowedBy, Followers};
 use index::{Candidates, Index};
+use samples::Room;
+pub use save::{DamagedFrame, FILE_HEADER, FRAME_HEADER_BYTES, Loading, Saving, frame_length};
 use series::{SampleRefused, Series};
 
 /// Metrics whose help, type and unit are kept; a target that invents names can't grow the store by them.
@@ -35,13 +42,20 @@ pub struct StoreOptions {
     pub retention: Duration,
     /// Series that may exist at once; further new ones are refused. Default: 200,000, about 150 MB of labels and index.
     pub series_max: usize,
-    /// Samples that may exist at once, over all series (a histogram counts as one for each of its numbers); beyond it the oldest of the fullest series go. Default: 50 million, about 150 MB.
+    /// Samples that may exist at once, over all series (a histogram counts as one for each of its numbers); beyond it the oldest of the fullest series go. Default: 250 million.
     pub samples_max: usize,
+    /// Bytes of memory that series, samples and index may take; beyond it the oldest samples go. Default: 200 MB.
+    pub bytes_max: usize,
 }
 
 impl Default for StoreOptions {
     fn default() -> Self {
-        StoreOptions { retention: Duration::from_secs(3_600), series_max: 200_000, samples_max: 50_000_000 }
+        StoreOptions {
+            retention: Duration::from_secs(3_600),
+            series_max: 200_000,
+            samples_max: 250_000_000,
+            bytes_max: 200_000_000,
+        }
     }
 }
 
@@ -88,7 +102,7 @@ pub struct Rejections {
     pub too_new: u64,
     /// See [`Rejected::TooManySeries`].
     pub too_many_series: u64,
-    /// Samples that were taken and dropped again before their age, because there were more than `samples_max`.
+    /// Samples that were taken and dropped again before their age, because there were more than `samples_max` or `bytes_max`.
     pub dropped_over_samples_max: u64,
 }
 
@@ -134,6 +148,8 @@ pub struct Store {
     /// Samples before this are out of bounds; moves with `evict`.
     cutoff_ms: Option<i64>,
     followers: Followers,
+    exemplars: Exemplars,
+    room: Room,
 }
 
 /// A series to read from.
@@ -214,6 +230,7 @@ impl Store {
         let id = SeriesId { slot, generation: self.slots[slot as usize].generation };
         self.index.insert(labels, slot);
         self.ids.insert(labels.clone(), id);
+        self.room.set_series(self.ids.len());
         Ok(id)
     }
 
@@ -222,7 +239,7 @@ impl Store {
         self.append_with(
             id,
             sample.timestamp_ms,
-            |series| series.append(sample),
+            |series, room| series.append(sample, room),
             |followers, followed_by| followers.tell_appended(followed_by, id, sample),
         )
     }
@@ -233,7 +250,7 @@ impl Store {
         self.append_with(
             id,
             sample.timestamp_ms,
-            |series| series.append_histogram(sample),
+            |series, room| series.append_histogram(sample, room),
             |followers, followed_by| followers.tell_reread(followed_by),
         )
     }
@@ -242,7 +259,7 @@ impl Store {
         &mut self,
         id: SeriesId,
         timestamp_ms: i64,
-        append: impl FnOnce(&mut Series) -> Result<usize, SampleRefused>,
+        append: impl FnOnce(&mut Series, &mut Room) -> Result<usize, SampleRefused>,
         tell: impl FnOnce(&mut Followers, &FollowedBy),
     ) -> Result<(), Rejected> {
         if self.cutoff_ms.is_some_and(|cutoff| timestamp_ms < cutoff) {
@@ -252,7 +269,7 @@ impl Store {
         let Some(Slot { series: Some(series), followed_by, .. }) = slot else {
             return Err(Rejected::UnknownSeries);
         };
-        match append(series) {
+        match append(series, &mut self.room) {
             Ok(0) => Ok(()),
             Ok(new) => {
                 self.samples += new;
@@ -269,6 +286,25 @@ impl Store {
         let id = self.series_id(labels)?;
         self.append(id, sample)?;
         Ok(id)
+    }
+
+    /// Keeps an exemplar of a series if it is later than the last one and its labels are short enough; tells whether.
+    pub fn append_exemplar(&mut self, series: &Labels, exemplar: Exemplar) -> bool {
+        let old = self.cutoff_ms.is_some_and(|cutoff_ms| exemplar.timestamp_ms < cutoff_ms);
+        !old && self.exemplars.append(series, exemplar)
+    }
+
+    /// The exemplars in `[from_ms, to_ms]` of the series that satisfy all matchers of any of the selectors, by series.
+    pub fn exemplars(
+        &self,
+        selectors: &[Vec<Matcher>],
+        from_ms: i64,
+        to_ms: i64,
+    ) -> Vec<(&Labels, Vec<&Exemplar>)> {
+        let wanted = |labels: &Labels| {
+            selectors.iter().any(|matchers| matchers.iter().all(|matcher| matcher.matches_labels(labels)))
+        };
+        self.exemplars.select(wanted, from_ms, to_ms)
     }
 
     /// Ends series at a time: queries after it no longer see them. A series that has newer samples, or has
@@ -301,6 +337,7 @@ impl Store {
         let retention_ms = i64::try_from(self.options.retention.as_millis()).unwrap_or(i64::MAX);
         let cutoff_ms = now_ms.saturating_sub(retention_ms);
         self.cutoff_ms = Some(cutoff_ms);
+        self.exemplars.evict(cutoff_ms);
         for slot in &mut self.slots {
             let Some(series) = &mut slot.series else { continue };
             let dropped = series.evict(cutoff_ms);
@@ -310,11 +347,33 @@ impl Store {
             }
         }
         self.drop_over_samples_max();
+        self.drop_over_bytes_max();
         for slot in 0..self.slots.len() {
             if self.slots[slot].series.as_ref().is_some_and(Series::is_empty) {
                 self.remove(slot);
             }
         }
+    }
+
+    /// The same for bytes.
+    fn drop_over_bytes_max(&mut self) {
+        let before = self.samples;
+        let mut excess = self.size().bytes.saturating_sub(self.options.bytes_max);
+        while excess > 0 {
+            let excess_before = excess;
+            for slot in &mut self.slots {
+                let Some(series) = slot.series.as_mut().filter(|_| excess > 0) else { continue };
+                let bytes = series.heap_bytes();
+                self.samples -= series.drop_oldest();
+                excess = excess.saturating_sub(bytes.saturating_sub(series.heap_bytes()));
+                self.followers.tell_dropped(&slot.followed_by, series.oldest_ms());
+            }
+            // What is left is labels and index, which `series_max` bounds.
+            if excess == excess_before {
+                break;
+            }
+        }
+        self.rejections.dropped_over_samples_max += (before - self.samples) as u64;
     }
 
     /// Takes chunks from every series in turn until the samples fit: no target can push out another's history alone.
@@ -341,6 +400,7 @@ impl Store {
         self.slots[slot].generation = self.slots[slot].generation.wrapping_add(1);
         self.index.remove(&series.labels, number);
         self.ids.remove(&series.labels);
+        self.room.set_series(self.ids.len());
         self.free.push(number);
     }
 

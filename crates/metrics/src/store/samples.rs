@@ -5,14 +5,40 @@
 
 use std::collections::VecDeque;
 
+use super::chunk::RecentTimes;
+
+/// Plain samples that all series together may have, so that many series have few of them each: 40 MB.
+const PLAIN_SAMPLES_MAX: usize = 2_500_000;
+/// Plain samples that a series may have however many series there are: fewer, and compressing takes all the time.
+const HEAD_MIN: usize = 16;
+
+/// What the series of a store share.
+#[derive(Default)]
+pub(super) struct Room {
+    pub(super) times: RecentTimes,
+    series: usize,
+}
+
+impl Room {
+    pub(super) fn set_series(&mut self, series: usize) {
+        self.series = series;
+    }
+
+    fn head_max(&self) -> usize {
+        (PLAIN_SAMPLES_MAX / self.series.max(1)).max(HEAD_MIN)
+    }
+}
+
 /// A compressed run of samples.
 pub(super) trait Block: Sized {
     type Sample: Clone;
     /// Samples that are compressed together at most. Up to twice as many stay plain.
     const SAMPLES: usize;
+    /// Blocks that follow one another are merged up to so many samples.
+    const MERGED_SAMPLES: usize;
 
     /// Compresses samples whose timestamps rise strictly: the first, and those after it that fit; tells how many.
-    fn compress(samples: &[Self::Sample]) -> (Self, usize);
+    fn compress(samples: &[Self::Sample], room: &mut Room) -> (Self, usize);
     /// Appends the samples in `(after_ms, to_ms]` to `out`.
     fn decompress(&self, after_ms: i64, to_ms: i64, out: &mut Vec<Self::Sample>);
     fn time_ms(sample: &Self::Sample) -> i64;
@@ -22,9 +48,14 @@ pub(super) trait Block: Sized {
     fn sample_bytes(sample: &Self::Sample) -> usize;
     fn first_ms(&self) -> i64;
     fn last_ms(&self) -> i64;
+    fn samples(&self) -> usize;
     /// The weight of its samples.
     fn weights(&self) -> usize;
     fn heap_bytes(&self) -> usize;
+    /// Appends the block's bytes.
+    fn save(&self, out: &mut Vec<u8>);
+    /// Reads what `save` wrote.
+    fn load(from: &mut &[u8], room: &mut Room) -> Option<Self>;
 }
 
 /// See the module's documentation.
@@ -40,21 +71,42 @@ impl<B: Block> Default for Samples<B> {
 }
 
 impl<B: Block> Samples<B> {
-    const HEAD_MAX: usize = 2 * B::SAMPLES;
-
     /// Appends a sample that is later than all others.
-    pub(super) fn push(&mut self, sample: B::Sample) {
-        if self.head.len() >= Self::HEAD_MAX {
-            let (block, taken) = B::compress(&self.head[..B::SAMPLES]);
-            self.blocks.push_back(block);
-            self.head.drain(..taken);
+    pub(super) fn push(&mut self, sample: B::Sample, room: &mut Room) {
+        let head_max = room.head_max().min(2 * B::SAMPLES);
+        if self.head.len() >= head_max {
+            self.compress_oldest(self.head.len() - head_max / 2, room);
+            // Series have become many since the head has grown.
+            if self.head.capacity() > 2 * head_max {
+                self.head.shrink_to(head_max);
+            }
         }
         if self.head.len() == self.head.capacity() {
             // Doubling, but never past what is needed.
-            let more = self.head.len().max(4).min(Self::HEAD_MAX - self.head.len());
+            let more = self.head.len().max(4).min(head_max.saturating_sub(self.head.len())).max(1);
             self.head.reserve_exact(more);
         }
         self.head.push(sample);
+    }
+
+    /// Compresses the first `count` plain samples, or those of them that fit into one block.
+    fn compress_oldest(&mut self, count: usize, room: &mut Room) {
+        let count = count.min(B::SAMPLES);
+        if let Some(last) = self.blocks.back().filter(|last| last.samples() + count <= B::MERGED_SAMPLES) {
+            let mut samples = Vec::with_capacity(last.samples() + count);
+            last.decompress(i64::MIN, i64::MAX, &mut samples);
+            samples.extend_from_slice(&self.head[..count]);
+            let (merged, taken) = B::compress(&samples, room);
+            if taken == samples.len() {
+                self.blocks.pop_back();
+                self.blocks.push_back(merged);
+                self.head.drain(..count);
+                return;
+            }
+        }
+        let (block, taken) = B::compress(&self.head[..count], room);
+        self.blocks.push_back(block);
+        self.head.drain(..taken);
     }
 
     pub(super) fn newest(&self) -> Option<&B::Sample> {
@@ -127,6 +179,43 @@ impl<B: Block> Samples<B> {
         self.head.drain(..self.head.len().div_ceil(2)).map(|sample| B::weight(&sample)).sum()
     }
 
+    /// Appends the blocks' bytes, then the plain samples as blocks, each after what `each` writes.
+    pub(super) fn save(&self, room: &mut Room, out: &mut Vec<u8>, each: impl Fn(&mut Vec<u8>)) {
+        for block in &self.blocks {
+            each(out);
+            block.save(out);
+        }
+        save_samples::<B>(&self.head, room, out, each);
+    }
+
+    /// Takes a saved block if it is later than all that is there; returns the weight of its samples.
+    pub(super) fn take_block(&mut self, block: B) -> usize {
+        if !self.head.is_empty() || self.newest_block_ms() >= Some(block.first_ms()) {
+            return 0;
+        }
+        let weights = block.weights();
+        self.blocks.push_back(block);
+        weights
+    }
+
+    /// Keeps the newest sample plain, where it is looked for.
+    pub(super) fn settle(&mut self, room: &mut Room) {
+        if !self.head.is_empty() {
+            return;
+        }
+        let Some(last) = self.blocks.pop_back() else { return };
+        let mut samples = Vec::with_capacity(last.samples());
+        last.decompress(i64::MIN, i64::MAX, &mut samples);
+        self.head.extend(samples.pop());
+        if !samples.is_empty() {
+            self.blocks.push_back(B::compress(&samples, room).0);
+        }
+    }
+
+    fn newest_block_ms(&self) -> Option<i64> {
+        self.blocks.back().map(B::last_ms)
+    }
+
     pub(super) fn weights(&self) -> usize {
         let blocks: usize = self.blocks.iter().map(B::weights).sum();
         blocks + self.head.iter().map(B::weight).sum::<usize>()
@@ -140,5 +229,20 @@ impl<B: Block> Samples<B> {
         let spare = (self.head.capacity() - self.head.len()) * size_of::<B::Sample>();
         let blocks: usize = self.blocks.iter().map(B::heap_bytes).sum();
         blocks + spare + self.head.iter().map(B::sample_bytes).sum::<usize>()
+    }
+}
+
+/// Appends samples as blocks, each after what `each` writes.
+pub(super) fn save_samples<B: Block>(
+    mut samples: &[B::Sample],
+    room: &mut Room,
+    out: &mut Vec<u8>,
+    each: impl Fn(&mut Vec<u8>),
+) {
+    while !samples.is_empty() {
+        let (block, taken) = B::compress(&samples[..samples.len().min(B::SAMPLES)], room);
+        each(out);
+        block.save(out);
+        samples = &samples[taken..];
     }
 }

@@ -5,7 +5,8 @@
 
 use super::chunk::Chunk;
 use super::histogram_chunk::HistogramChunk;
-use super::samples::{Block as _, Samples};
+use super::samples::{Block as _, Room, Samples, save_samples};
+use super::save::Kind;
 use crate::labels::Labels;
 use crate::sample::{ELSEWHERE_NAN_BITS, HistogramSample, STALE_NAN, Sample};
 
@@ -23,16 +24,18 @@ pub(super) struct Series {
     pub(super) labels: Labels,
     pub(super) floats: Samples<Chunk>,
     histograms: Option<Box<Samples<HistogramChunk>>>,
+    /// Samples up to this time are in the file.
+    saved_ms: Option<i64>,
 }
 
 impl Series {
     pub(super) fn new(labels: Labels) -> Series {
-        Series { labels, floats: Samples::default(), histograms: None }
+        Series { labels, floats: Samples::default(), histograms: None, saved_ms: None }
     }
 
     /// Appends by Prometheus' rule: later is taken, the same again is ignored, all else refused. Returns how much longer
     /// the series is.
-    pub(super) fn append(&mut self, mut sample: Sample) -> Result<usize, SampleRefused> {
+    pub(super) fn append(&mut self, mut sample: Sample, room: &mut Room) -> Result<usize, SampleRefused> {
         if sample.value.to_bits() == ELSEWHERE_NAN_BITS {
             sample.value = f64::NAN;
         }
@@ -40,14 +43,18 @@ impl Series {
         if self.is_same(sample.timestamp_ms, |series| series.newest_float().is_some_and(same))? {
             return Ok(0);
         }
-        self.floats.push(sample);
+        self.floats.push(sample, room);
         Ok(1)
     }
 
     /// Appends a histogram by the same rule, with the hint that tells whether its counter went on.
-    pub(super) fn append_histogram(&mut self, mut sample: HistogramSample) -> Result<usize, SampleRefused> {
+    pub(super) fn append_histogram(
+        &mut self,
+        mut sample: HistogramSample,
+        room: &mut Room,
+    ) -> Result<usize, SampleRefused> {
         if sample.histogram.is_stale_marker() {
-            return self.append(Sample::new(sample.timestamp_ms, STALE_NAN));
+            return self.append(Sample::new(sample.timestamp_ms, STALE_NAN), room);
         }
         let last = self.newest_histogram().map(|last| last.histogram.clone());
         let hint = sample.histogram.stored_hint(last.as_deref());
@@ -59,7 +66,7 @@ impl Series {
             return Ok(0);
         }
         let weight = HistogramChunk::weight(&sample);
-        self.histograms.get_or_insert_default().push(sample);
+        self.histograms.get_or_insert_default().push(sample, room);
         Ok(weight)
     }
 
@@ -116,6 +123,63 @@ impl Series {
     pub(super) fn drop_oldest(&mut self) -> usize {
         let histograms = self.histograms.as_mut().map_or(0, |histograms| histograms.drop_oldest());
         self.floats.drop_oldest() + histograms
+    }
+
+    /// Appends what is not in the file yet, each block after what `before` writes; everything if `whole`. `false`: there is nothing.
+    pub(super) fn save(
+        &mut self,
+        whole: bool,
+        room: &mut Room,
+        out: &mut Vec<u8>,
+        before: impl Fn(Kind, &mut Vec<u8>),
+    ) -> bool {
+        let newest_ms = self.newest_ms();
+        let saved_ms = std::mem::replace(&mut self.saved_ms, newest_ms);
+        if self.saved_ms.is_none() || !whole && saved_ms == self.saved_ms {
+            return false;
+        }
+        let (each_float, each_histogram) = (
+            |out: &mut Vec<u8>| before(Kind::Floats, out),
+            |out: &mut Vec<u8>| before(Kind::Histograms, out),
+        );
+        if whole || saved_ms.is_none() {
+            before(Kind::Labels, out);
+        }
+        if whole {
+            self.floats.save(room, out, each_float);
+            if let Some(histograms) = &self.histograms {
+                histograms.save(room, out, each_histogram);
+            }
+            return true;
+        }
+        let after_ms = saved_ms.unwrap_or(i64::MIN);
+        let mut scratch = Vec::new();
+        let floats = self.floats.window(after_ms, i64::MAX, &mut scratch);
+        save_samples::<Chunk>(floats, room, out, each_float);
+        let mut scratch = Vec::new();
+        let histograms = self.histograms(after_ms, i64::MAX, &mut scratch);
+        save_samples::<HistogramChunk>(histograms, room, out, each_histogram);
+        true
+    }
+
+    /// Takes a saved block; returns how much longer the series is.
+    pub(super) fn load(&mut self, kind: Kind, from: &mut &[u8], room: &mut Room) -> Option<usize> {
+        Some(match kind {
+            Kind::Floats => self.floats.take_block(Chunk::load(from, room)?),
+            Kind::Histograms => {
+                let block = HistogramChunk::load(from, room)?;
+                self.histograms.get_or_insert_default().take_block(block)
+            }
+            Kind::Labels => 0,
+        })
+    }
+
+    /// Ends what `load` began.
+    pub(super) fn settle(&mut self, room: &mut Room) {
+        self.floats.settle(room);
+        if let Some(histograms) = &mut self.histograms {
+            histograms.settle(room);
+        }
     }
 
     /// How many samples there are; a histogram counts as one for each of its numbers.

@@ -9,16 +9,19 @@
 //! only the lines that changed (`page`).
 
 mod attach;
+mod messages;
 mod page;
 
 use std::sync::Arc;
 
+use crate::exposition::protobuf::{PageExemplar, Value};
 use crate::exposition::{ExpositionError, Format};
 use crate::labels::{Labels, METRIC_NAME};
 use crate::relabel::Rule;
-use crate::sample::Sample;
-use crate::store::{Rejected, SeriesId, Store};
-use page::{Found, LastPage};
+use crate::sample::{HistogramSample, Sample};
+use crate::store::{Exemplar, Rejected, SeriesId, Store};
+use messages::{ByLabels, ExemplarsOfKnown};
+use page::LastPage;
 
 /// How far in the future a target's own timestamp may lie (Prometheus: `maxAheadTime`).
 const AHEAD_MAX_MS: i64 = 10 * 60 * 1_000;
@@ -34,6 +37,12 @@ pub struct TargetOptions {
     pub track_timestamps_staleness: bool,
     /// Applied to every series after the target's labels were attached. Default: none.
     pub metric_relabelings: Arc<[Rule]>,
+    /// Read native histograms where a page has them. Default: no, as in Prometheus.
+    pub native_histograms: bool,
+    /// Read the classic form too where a histogram has both. Default: no.
+    pub classic_histograms_too: bool,
+    /// Merge buckets of native histograms until each is at least this many times as wide as the one before. Default: no merging.
+    pub native_histogram_min_bucket_factor: f64,
     /// What a page may have; more fails the scrape.
     pub limits: Limits,
 }
@@ -45,6 +54,9 @@ impl Default for TargetOptions {
             honor_timestamps: true,
             track_timestamps_staleness: false,
             metric_relabelings: Arc::from([]),
+            native_histograms: false,
+            classic_histograms_too: false,
+            native_histogram_min_bucket_factor: 0.0,
             limits: Limits::default(),
         }
     }
@@ -61,6 +73,8 @@ pub struct Limits {
     pub label_name_length_limit: usize,
     /// Bytes of a label's value.
     pub label_value_length_limit: usize,
+    /// Buckets of a native histogram; they are merged until they keep to it.
+    pub native_histogram_bucket_limit: usize,
 }
 
 /// A target and what it remembers between scrapes.
@@ -69,6 +83,7 @@ pub struct Target {
     options: TargetOptions,
     page: LastPage,
     known: Vec<Known>,
+    by_labels: ByLabels,
     scrape: u64,
     reports: Vec<SeriesId>,
 }
@@ -119,6 +134,12 @@ pub enum ScrapeError {
     /// A label is over one of the limits of the target; the text is Prometheus'.
     #[error("{0}")]
     LabelLimit(String),
+    /// A native histogram has too many buckets, however they are merged.
+    #[error("histogram bucket limit exceeded")]
+    BucketLimit,
+    /// A message can't be read.
+    #[error("protobuf: {0}")]
+    Protobuf(String),
     /// Metric relabelings took the name away.
     #[error("missing metric name (__name__ label)")]
     NoMetricName,
@@ -140,8 +161,8 @@ impl Target {
     pub fn new(labels: Labels, options: TargetOptions) -> Target {
         let shown = labels.iter().filter(|(name, _)| !name.starts_with("__"));
         let labels = Labels::from_sorted(shown);
-        let (page, known, reports) = Default::default();
-        Target { labels, options, page, known, scrape: 0, reports }
+        let (page, known, by_labels, reports) = Default::default();
+        Target { labels, options, page, known, by_labels, scrape: 0, reports }
     }
 
     /// The labels that its samples get.
@@ -160,13 +181,62 @@ impl Target {
         self.scrape += 1;
         let mut scraped = Scraped::default();
         let before = self.known.len();
-        let found = self.read(store, page, format, &mut scraped);
-        let found = found.inspect_err(|_| self.known.truncate(before))?;
-        for sample in found {
-            scraped.rejected += usize::from(self.store(store, sample, at_ms).is_err());
-        }
+        let stored = match format {
+            Format::Protobuf => self.take_messages(store, page, at_ms, &mut scraped),
+            _ => self.take_lines(store, page, format, at_ms, &mut scraped),
+        };
+        stored.inspect_err(|_| {
+            self.known.truncate(before);
+            self.by_labels.clear();
+        })?;
         scraped.series_ended = self.end_vanished(store, at_ms);
         Ok(scraped)
+    }
+
+    fn take_lines(
+        &mut self,
+        store: &mut Store,
+        page: &[u8],
+        format: Format,
+        at_ms: i64,
+        scraped: &mut Scraped,
+    ) -> Result<(), ScrapeError> {
+        let (found, exemplars) = self.read(store, page, format, scraped)?;
+        for sample in found {
+            let value = Value::Float(sample.value);
+            let stored = self.store(store, sample.known, sample.timestamp_ms, value, at_ms);
+            scraped.rejected += usize::from(stored.is_err());
+        }
+        self.store_exemplars(store, exemplars, at_ms);
+        Ok(())
+    }
+
+    fn take_messages(
+        &mut self,
+        store: &mut Store,
+        page: &[u8],
+        at_ms: i64,
+        scraped: &mut Scraped,
+    ) -> Result<(), ScrapeError> {
+        let (messages, exemplars) = self.read_messages(store, page, scraped)?;
+        self.page = LastPage::default();
+        for (known, timestamp_ms, value) in messages {
+            let stored = self.store(store, known, timestamp_ms, value, at_ms);
+            scraped.rejected += usize::from(stored.is_err());
+        }
+        self.store_exemplars(store, exemplars, at_ms);
+        Ok(())
+    }
+
+    fn store_exemplars(&self, store: &mut Store, exemplars: ExemplarsOfKnown, at_ms: i64) {
+        for (known, exemplar) in exemplars {
+            let known = &self.known[known as usize];
+            if known.place != Place::Dropped {
+                let PageExemplar { labels, value, timestamp_ms } = exemplar;
+                let timestamp_ms = timestamp_ms.unwrap_or(at_ms);
+                store.append_exemplar(&known.labels, Exemplar { labels, value, timestamp_ms });
+            }
+        }
     }
 
     /// Ends all series at a time: the scrape failed, or the target is gone. A target that is gone also takes its
@@ -204,31 +274,39 @@ impl Target {
     }
 
     /// Stores one sample of the page, unless it lies too far in the future.
-    fn store(&mut self, store: &mut Store, found: Found, at_ms: i64) -> Result<(), Rejected> {
-        let known = &mut self.known[found.known as usize];
+    fn store(
+        &mut self,
+        store: &mut Store,
+        known: u32,
+        own_time_ms: Option<i64>,
+        value: Value,
+        at_ms: i64,
+    ) -> Result<(), Rejected> {
+        let known = &mut self.known[known as usize];
         let again = std::mem::replace(&mut known.last_scrape, self.scrape) == self.scrape;
         if known.place == Place::Dropped {
             return Ok(());
         }
-        let own_time = found.timestamp_ms.filter(|_| self.options.honor_timestamps);
+        let own_time = own_time_ms.filter(|_| self.options.honor_timestamps);
         if again && own_time.is_none() {
             return Err(store.reject(Rejected::DuplicateTimestamp));
         }
         known.tracked = own_time.is_none() || self.options.track_timestamps_staleness;
-        let sample = Sample::new(own_time.unwrap_or(at_ms), found.value);
-        if sample.timestamp_ms > at_ms.saturating_add(AHEAD_MAX_MS) {
+        let timestamp_ms = own_time.unwrap_or(at_ms);
+        if timestamp_ms > at_ms.saturating_add(AHEAD_MAX_MS) {
             return Err(store.reject(Rejected::TooNew));
         }
         if let Place::Stored(id) = known.place {
-            match store.append(id, sample) {
+            match append(store, id, timestamp_ms, &value) {
                 // Evicted since the last scrape.
                 Err(Rejected::UnknownSeries) => {}
                 result => return result,
             }
         }
         known.place = Place::Nowhere;
-        known.place = Place::Stored(store.append_to(&known.labels, sample)?);
-        Ok(())
+        let id = store.series_id(&known.labels)?;
+        known.place = Place::Stored(id);
+        append(store, id, timestamp_ms, &value)
     }
 
     /// Marks what the newest page lacks as stale, and forgets it.
@@ -245,6 +323,11 @@ impl Target {
             kept += u32::from(stays);
         }
         self.page.renumber(&places);
+        self.by_labels.retain(|_, known| {
+            let number = places.get(*known as usize).copied().flatten();
+            *known = number.unwrap_or(*known);
+            number.is_some()
+        });
         let gone = |known: &&Known| known.last_scrape != scrape && known.tracked;
         let ids = self.known.iter().filter(gone).filter_map(|known| match known.place {
             Place::Stored(id) => Some(id),
@@ -253,6 +336,15 @@ impl Target {
         let ended = store.mark_stale(ids, at_ms);
         self.known.retain(|known| known.last_scrape == scrape);
         ended
+    }
+}
+
+fn append(store: &mut Store, id: SeriesId, timestamp_ms: i64, value: &Value) -> Result<(), Rejected> {
+    match value {
+        Value::Float(value) => store.append(id, Sample::new(timestamp_ms, *value)),
+        Value::Histogram(histogram) => {
+            store.append_histogram(id, HistogramSample { timestamp_ms, histogram: histogram.clone() })
+        }
     }
 }
 

@@ -7,9 +7,10 @@
 use std::collections::HashMap;
 use std::ops::Range;
 
-use super::attach::labels_of;
-use super::{Known, Place, ScrapeError, Scraped, Target};
-use crate::exposition::{Entry, FamilyKind, Format, PAGE_SAMPLES_MAX, Parser, SeriesLine};
+use super::messages::ExemplarsOfKnown;
+use super::{ScrapeError, Scraped, Target};
+use crate::exposition::protobuf::PageExemplar;
+use crate::exposition::{Entry, FamilyKind, Format, Parser, SeriesLine};
 use crate::store::Store;
 
 /// The last page and what its lines said.
@@ -87,27 +88,33 @@ impl Target {
         page: &[u8],
         format: Format,
         scraped: &mut Scraped,
-    ) -> Result<Vec<Found>, ScrapeError> {
+    ) -> Result<(Vec<Found>, ExemplarsOfKnown), ScrapeError> {
         let last = std::mem::take(&mut self.page);
-        let mut reading =
-            Reading { target: self, last: &last, lines: Vec::new(), found: Vec::new(), scraped };
+        let mut reading = Reading {
+            target: self,
+            last: &last,
+            lines: Vec::new(),
+            found: Vec::new(),
+            exemplars: Vec::new(),
+            scraped,
+        };
         reading.found.reserve(reading.target.known.len());
         reading.lines.reserve(last.lines.len());
         if last.format == Some(format) && last.bytes == page {
             reading.repeat()?;
             let found = reading.found;
             self.page = last;
-            return Ok(found);
+            return Ok((found, Vec::new()));
         }
         if !page.is_empty() {
             reading.page(store, Parser::new(page, format)?)?;
         }
-        let (lines, found) = (reading.lines, reading.found);
+        let Reading { lines, found, exemplars, .. } = reading;
         let mut bytes = last.bytes;
         bytes.clear();
         bytes.extend_from_slice(page);
         self.page = LastPage { bytes, format: Some(format), lines };
-        Ok(found)
+        Ok((found, exemplars))
     }
 }
 
@@ -117,6 +124,7 @@ struct Reading<'t> {
     last: &'t LastPage,
     lines: Vec<Line>,
     found: Vec<Found>,
+    exemplars: ExemplarsOfKnown,
     scraped: &'t mut Scraped,
 }
 
@@ -152,7 +160,7 @@ impl<'t> Reading<'t> {
                     expected = at.map_or(expected, |at| at + 1);
                     let known = match at.and_then(|at| last.lines.get(at)).map(|line| &line.what) {
                         Some(What::Series { found, .. }) => found.known,
-                        _ => self.remember(&parser)?,
+                        _ => self.target.remember(&parser.labels()?, self.scraped)?,
                     };
                     self.sample(&parser, start, known, series)?;
                 }
@@ -203,6 +211,11 @@ impl<'t> Reading<'t> {
         series: SeriesLine<'_>,
     ) -> Result<(), ScrapeError> {
         let text = range_in(parser.page(), series.text);
+        if let Some(exemplar) = series.exemplar {
+            let labels = parser.exemplar_labels()?;
+            let (value, timestamp_ms) = (exemplar.value, exemplar.timestamp_ms);
+            self.exemplars.push((known, PageExemplar { labels, value, timestamp_ms }));
+        }
         let found = Found { known, value: series.value, timestamp_ms: series.timestamp_ms };
         self.lines.push(Line {
             start: start as u32,
@@ -213,28 +226,9 @@ impl<'t> Reading<'t> {
     }
 
     fn count(&mut self, found: Found) -> Result<(), ScrapeError> {
-        self.scraped.samples += 1;
-        self.scraped.samples_post_relabeling +=
-            usize::from(self.target.known[found.known as usize].place != Place::Dropped);
-        let limit = match self.target.options.limits.sample_limit {
-            0 => PAGE_SAMPLES_MAX,
-            limit => limit,
-        };
-        if self.scraped.samples_post_relabeling > limit || self.scraped.samples > PAGE_SAMPLES_MAX {
-            return Err(ScrapeError::SampleLimit(limit));
-        }
+        self.target.count(found.known, self.scraped)?;
         self.found.push(found);
         Ok(())
-    }
-
-    /// A series that the last page didn't have.
-    fn remember(&mut self, parser: &Parser<'_>) -> Result<u32, ScrapeError> {
-        let labels = labels_of(&parser.labels()?, &self.target.labels, &self.target.options)?;
-        let place = if labels.is_some() { Place::Nowhere } else { Place::Dropped };
-        self.scraped.series_added += usize::from(labels.is_some());
-        let labels = labels.unwrap_or_default();
-        self.target.known.push(Known { labels, place, last_scrape: 0, tracked: false });
-        Ok((self.target.known.len() - 1) as u32)
     }
 
     fn comment(&mut self, store: &mut Store, parser: &Parser<'_>, start: usize, comment: &Entry<'_>) {
