@@ -164,6 +164,7 @@ mod tests {
             proposals: Vec::new(),
             activity: None,
             turning_points: Vec::new(),
+            sizes: Vec::new(),
         }
     }
 
