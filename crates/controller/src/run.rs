@@ -32,7 +32,7 @@ use crate::scrape::node::{self, NodeReader};
 use crate::scrape::pool::{Pool, Shown};
 use crate::selector;
 use crate::serve::external_metrics::Values;
-use crate::serve::{decisions, external_metrics, prometheus, resource_metrics};
+use crate::serve::{decisions, external_metrics, live_facts, prometheus, resource_metrics};
 use crate::source::Sources;
 use crate::source::promql::{Down, PromqlReader};
 use crate::usage::UsageLog;
@@ -78,6 +78,7 @@ pub struct AggregatedApi {
 pub struct Autoscaler {
     shared: Shared,
     cluster: Cluster,
+    workloads: Workloads,
     stop: CancellationToken,
     tasks: JoinSet<()>,
 }
@@ -115,9 +116,10 @@ impl Autoscaler {
         let changed = Arc::new(Notify::new());
         let cluster = Cluster::watch(&client, &changed, &mut tasks).await;
         let stop = CancellationToken::new();
+        let workloads = Workloads::new(client.clone(), cluster.clone());
         let rounds = Rounds::new(client, cluster.clone(), shared.clone(), journal, &options);
         tasks.spawn(rounds.run(changed, stop.clone()));
-        Ok(Autoscaler { shared, cluster, stop, tasks })
+        Ok(Autoscaler { shared, cluster, workloads, stop, tasks })
     }
 
     /// The Prometheus HTTP API over everything that was scraped.
@@ -126,12 +128,19 @@ impl Autoscaler {
         prometheus::router(prometheus::Source::new(store, targets))
     }
 
-    /// The APIs to aggregate: resource metrics, external metrics, decisions.
+    /// The APIs to aggregate: resource metrics, external metrics, decisions and live facts.
     pub fn apis(&self) -> Vec<AggregatedApi> {
         let usage = resource_metrics::Source {
             usage: Arc::clone(&self.shared.usage),
             pods: self.cluster.pods.clone(),
             nodes: self.cluster.nodes.clone(),
+        };
+        let live = live_facts::Source {
+            store: Arc::clone(&self.shared.store),
+            targets: Arc::clone(&self.shared.targets),
+            history: Arc::clone(&self.shared.history),
+            cluster: self.cluster.clone(),
+            workloads: self.workloads.clone(),
         };
         vec![
             AggregatedApi {
@@ -152,8 +161,11 @@ impl Autoscaler {
             AggregatedApi {
                 group: decisions::GROUP,
                 version: decisions::VERSION,
-                resources: vec![("decisions", "Decision", true, &["list"])],
-                router: decisions::router(Arc::clone(&self.shared.history)),
+                resources: vec![
+                    ("decisions", "Decision", true, &["list"]),
+                    ("livefacts", "LiveFacts", true, &["get"]),
+                ],
+                router: decisions::router(Arc::clone(&self.shared.history)).merge(live_facts::router(live)),
             },
         ]
     }
