@@ -88,6 +88,31 @@ fn turning_points_are_where_the_recommendation_turns() {
 }
 
 #[test]
+fn turning_points_keep_to_the_bounds_and_the_activation_threshold() {
+    let texts = |policy: Policy, facts: &[&str]| -> Vec<String> {
+        decided(policy, facts).turning_points.iter().map(ToString::to_string).collect()
+    };
+    let mut busy = external("rate", 20);
+    busy.activation_threshold = 30.0;
+    let scaled = |min, idle| scaled_object(min, 5, idle, vec![busy.clone()]);
+    // At the maximum nothing leads to more, at the minimum nothing to fewer.
+    let plain = || autoscaler(2, 5, vec![external("rate", 20)]);
+    assert_eq!(texts(plain(), &["scale 5", "rate 200"]), ["with rate at most 80 it goes to 4"]);
+    assert_eq!(texts(plain(), &["scale 2", "rate 20"]), ["with rate above 44 it goes to 3"]);
+    assert_eq!(
+        texts(plain(), &["scale 4", "rate 70"]),
+        ["with rate above 88 it goes to 5", "with rate at most 60 it goes to 3"]
+    );
+    // From zero it takes more than the threshold; back to zero, no more than that.
+    assert_eq!(texts(scaled(0, None), &["scale 0", "rate 25"]), ["with rate above 30 it goes to 2"]);
+    assert_eq!(texts(scaled(0, None), &["scale 0", "rate 5"]), ["with rate above 30 it goes to 2"]);
+    assert_eq!(
+        texts(scaled(2, Some(0)), &["scale 2", "rate 35"]),
+        ["with rate above 44 it goes to 3", "with rate at most 30 it goes to 0"]
+    );
+}
+
+#[test]
 fn it_says_when_it_wants_to_be_asked() {
     let mut play = Play::new(scaled_object(0, 5, None, vec![external("rate", 20)]));
     assert_eq!(play.engine.next_evaluation(), None, "the scale is not known");
