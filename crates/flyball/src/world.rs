@@ -140,6 +140,7 @@ fn autoscaler_options(
     flyball_controller::Options {
         keep_scrape_intervals: options.keep_scrape_intervals,
         history: persistent.then(|| place.folder().join("decisions.jsonl")),
+        memories: persistent.then(|| place.folder().join("memories.jsonl")),
     }
 }
 

@@ -5,7 +5,7 @@
 //! an empty result is *missing*, NaN over fresh series is *idle*, and a value whose target cannot be scraped is
 //! *stale*. `ignoreNullValues` written out brings KEDA's rules back: `"true"` reads zero, `"false"` fails.
 
-mod local;
+pub(crate) mod local;
 mod remote;
 
 use std::collections::{BTreeMap, BTreeSet};
