@@ -18,13 +18,13 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt;
 
+use crate::cluster::Cluster;
 use crate::facts::time_from_ms;
 use crate::history::{History, Record};
 use crate::lock;
 use crate::scrape::pool::Shown;
 use crate::source::promql::service_address;
 use crate::workload::{WorkloadRef, Workloads};
-use crate::{cluster::Cluster, selector};
 
 /// More queries than an object can have triggers.
 const QUERIES_MAX: usize = 100;
@@ -110,10 +110,7 @@ impl Source {
         };
         let Some((_, workload)) = self.workloads.watched(&reference) else { return Vec::new() };
         let mut pods = self.cluster.pods.state();
-        pods.retain(|pod| {
-            pod.namespace().as_deref() == Some(namespace)
-                && selector::matches(&workload.selector, pod.labels())
-        });
+        pods.retain(|pod| pod.namespace().as_deref() == Some(namespace) && workload.selects(pod.labels()));
         pods
     }
 }
