@@ -257,6 +257,7 @@ mod tests {
             proposals: Vec::new(),
             activity: None,
             turning_points: Vec::new(),
+            sizes: Vec::new(),
         };
         Record { since: Time::from_seconds(at), times: 1, decision }
     }
