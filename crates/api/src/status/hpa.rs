@@ -69,6 +69,18 @@ pub fn hpa_status(
     }
 }
 
+/// The status of an object that another one keeps from deciding, with why: as on a cluster, it is not active.
+pub fn hpa_refused(
+    previous: Option<&HorizontalPodAutoscalerStatus>,
+    why: &str,
+    now: Time,
+) -> HorizontalPodAutoscalerStatus {
+    let mut status = previous.cloned().unwrap_or_default();
+    let conditions = status.conditions.get_or_insert_default();
+    set_condition(conditions, "ScalingActive", false, "AmbiguousSelector", why.to_owned(), &now);
+    status
+}
+
 fn replicas(count: u32) -> i32 {
     i32::try_from(count).unwrap_or(i32::MAX)
 }

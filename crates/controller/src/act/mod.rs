@@ -97,11 +97,33 @@ impl Actor {
     /// Tells of an object that could not be planned.
     pub(crate) async fn tell_broken(&mut self, broken: &Broken) {
         let error = broken.problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ");
-        let Owner::ScaledObject(object) = &broken.owner else { return };
+        let object = match &broken.owner {
+            Owner::ScaledObject(object) => object,
+            Owner::Autoscaler(object) => return self.tell_refused(object, &error).await,
+        };
         let before = self.scaled_object_status(&broken.owner.key(), object);
         let what = "ScaledObject doesn't have correct triggers specification";
         let after = status::checked_failed(before.clone(), what, &error);
         self.write_scaled_object(&broken.owner.key(), object, &before, after, None).await;
+    }
+
+    /// Tells of a HorizontalPodAutoscaler whose target another object scales.
+    async fn tell_refused(&mut self, object: &HorizontalPodAutoscaler, why: &str) {
+        let before = object.status.as_ref();
+        let after = status::hpa_refused(before, why, MetaTime(Timestamp::now()));
+        if before == Some(&after) {
+            return;
+        }
+        let api: Api<HorizontalPodAutoscaler> =
+            Api::namespaced(self.client.clone(), &object.namespace().unwrap_or_default());
+        match write_status(&api, &object.name_any(), &after).await {
+            Ok(()) => {
+                let (reason, message) = ("AmbiguousSelector".to_owned(), why.to_owned());
+                let event = status::Event { warning: true, reason, message };
+                self.publish(events::about(object), HPA_COMPONENT, event).await;
+            }
+            Err(error) => tracing::warn!(hpa = object.name_any(), %error, "cannot write a status"),
+        }
     }
 
     /// Forgets what is not among `owners`.

@@ -1,7 +1,7 @@
 //! Pods, Object and External metrics of a plain HorizontalPodAutoscaler.
 //!
 //! An adapter that is registered for `custom.metrics.k8s.io` or `external.metrics.k8s.io` is asked, as
-//! kube-controller-manager asks it. Where there is none, or it has no such external metric, the store answers by the
+//! kube-controller-manager asks it. Where there is none, or it does not know the metric, the store answers by the
 //! conventions of prometheus-adapter (`queries`).
 
 mod adapter;

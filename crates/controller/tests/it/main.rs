@@ -250,5 +250,13 @@ async fn targets_that_share_pods_stop_and_are_told() {
         world.wait_for_reason(name, "ScalingActive", "AmbiguousSelector").await;
         assert_eq!(world.replicas(name).await, Some(2));
     }
+    // Of two autoscalers with one target the older one has it, and the other says so.
+    world.deploy("single", 2).await;
+    world.create::<HorizontalPodAutoscaler>(hpa("single", cpu.clone(), 1)).await;
+    world.wait_for_reason("single", "AbleToScale", "SucceededGetScale").await;
+    let mut second = hpa("single", cpu, 1);
+    second["metadata"]["name"] = "younger".into();
+    world.create::<HorizontalPodAutoscaler>(second).await;
+    world.wait_for_reason("younger", "ScalingActive", "AmbiguousSelector").await;
     world.autoscaler.stop().await;
 }

@@ -34,7 +34,16 @@ fn a_decision_reads_as_sentences() {
         decided(autoscaler(1, 90, vec![external("request_rate", 20)]), &["scale 9", "request_rate 900"]);
     assert_eq!(
         decision.steps[1].to_string(),
-        "pace      45 → 18  ScaleUpLimit: no more than 18 now: 100 % in 15 s, of which 0 are used"
+        "pace      45 → 18  ScaleUpLimit: no more than 18 now: 100 % in 15 s, of which 0 are used and 9 left"
+    );
+    let mut play = Play::new(autoscaler(1, 90, vec![external("request_rate", 20)]));
+    ["scale 9", "request_rate 300"].iter().for_each(|fact| play.fact(at(10), fact));
+    play.decide(at(10));
+    play.fact(at(12), "request_rate 900");
+    let decision = play.decide(at(12)).expect("a decision");
+    assert_eq!(
+        decision.steps[1].reason.to_string(),
+        "no more than 18 now: 100 % in 15 s, of which 6 are used and 3 left; more from 2027-01-15T08:00:25Z on"
     );
     let decision = decided(autoscaler(1, 50, vec![external("rate", 20)]), &["scale 3", "rate missing"]);
     assert_eq!(
