@@ -118,6 +118,31 @@ pub fn format_exposition(value: f64) -> String {
     }
 }
 
+/// A float with this many significant digits at most, as Go's `%.2g` writes it.
+pub(crate) fn format_digits(value: f64, digits: usize) -> String {
+    if value == 0.0 || !value.is_finite() {
+        return format_plain(value);
+    }
+    let text = format!("{value:.*e}", digits - 1);
+    let (mantissa, exponent) = text.split_once('e').unwrap_or((&text, "0"));
+    let mantissa =
+        if mantissa.contains('.') { mantissa.trim_end_matches('0').trim_end_matches('.') } else { mantissa };
+    let power: i32 = exponent.parse().unwrap_or(0);
+    let rounded: f64 = format!("{mantissa}e{exponent}").parse().unwrap_or(value);
+    let plain = -4 <= power && (power as i64) < digits as i64;
+    if plain { format_plain(rounded) } else { go_exponent(rounded) }
+}
+
+/// Milliseconds since the epoch as `2026-01-02T03:04:05Z`; the fraction of a second is cut off.
+pub(crate) fn format_rfc3339(time_ms: i64) -> String {
+    // Go divides towards zero.
+    let seconds = time_ms / 1_000;
+    let (year, month, day) = civil_from_days(seconds.div_euclid(86_400));
+    let of_day = seconds.rem_euclid(86_400);
+    let (hour, minute, second) = (of_day / 3_600, of_day % 3_600 / 60, of_day % 60);
+    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}Z")
+}
+
 /// A float as OpenMetrics writes the values of `le` and `quantile`: always with a point or an exponent.
 pub(crate) fn format_open_metrics(value: f64) -> String {
     match value {

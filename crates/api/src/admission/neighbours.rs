@@ -81,7 +81,8 @@ fn other_hpa(object: &ScaledObject, hpa: &HorizontalPodAutoscaler) -> Option<Pro
     if own || skipped || their_kind != kind || theirs.name != *workload {
         return None;
     }
-    if !object.transfers_hpa() {
+    let transfer = object.annotations().get(TRANSFER_HPA_OWNERSHIP).is_some_and(|text| text == "true");
+    if !transfer {
         let message =
             format!("the workload '{workload}' of type '{kind}' is already managed by the hpa '{name}'");
         return Some(

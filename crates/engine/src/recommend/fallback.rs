@@ -42,7 +42,7 @@ pub(super) fn outcome(view: &View<'_>, fallback: &Fallback, target: MetricTarget
         }
         MetricTarget::Utilization(_) => return None,
     };
-    total::replicas(Milli::new(value), target, view.counts, view.tolerance()).ok()
+    Some(total::replicas(Milli::new(value), target, view.counts, view.tolerance()))
 }
 
 impl Fallback {

@@ -127,16 +127,16 @@ impl NativeHistogram {
         crate::sample::is_stale_nan(self.sum)
     }
 
-    /// Whether all numbers are the same bit by bit, and the same buckets are there; the hint doesn't count.
+    /// Whether all numbers are the same bit by bit. Empty buckets and the hint don't count.
     pub fn same_data(&self, other: &NativeHistogram) -> bool {
         let bits = |histogram: &NativeHistogram| {
             [histogram.zero_threshold, histogram.zero_count, histogram.count, histogram.sum].map(f64::to_bits)
         };
-        let same = |a: &Buckets, b: &Buckets| {
-            a.iter()
-                .map(|(i, count)| (i, count.to_bits()))
-                .eq(b.iter().map(|(i, count)| (i, count.to_bits())))
+        let populated = |buckets: &Buckets| -> Vec<(i32, u64)> {
+            let populated = buckets.iter().filter(|(_, count)| *count != 0.0);
+            populated.map(|(index, count)| (index, count.to_bits())).collect()
         };
+        let same = |a: &Buckets, b: &Buckets| populated(a) == populated(b);
         self.schema == other.schema
             && bits(self) == bits(other)
             && same(&self.positive, &other.positive)

@@ -95,7 +95,7 @@ impl Evaluator<'_> {
                 self.each_group(grid, groups, |step, members| self.add_up(grid, step, members, aggregate))
             }
             _ => {
-                self.tell_ignored(grid, aggregate, aggregate.expr.span());
+                self.tell_ignored(grid, aggregate, aggregate.expr.told_at());
                 self.fold(grid, groups, |_, values| reduce(aggregate.op, values))
             }
         }
@@ -118,7 +118,7 @@ impl Evaluator<'_> {
     ) -> Option<SampleValue> {
         let (mut floats, mut total) = (Vec::new(), None::<Total>);
         let (mut noticed, mut incompatible, mut any_histogram) = (Noticed::default(), false, false);
-        let span = aggregate.expr.span();
+        let span = aggregate.expr.told_at();
         for row in members {
             match grid.cell(*row, step) {
                 _ if incompatible => break,
@@ -167,13 +167,15 @@ impl Evaluator<'_> {
     fn quantile(&self, aggregate: &AggregateExpr, parameter: &Expr) -> Result<Grid> {
         let q = self.scalar(parameter)?;
         let grid = self.vector(&aggregate.expr)?;
-        let above = q.iter().copied().filter(|q| *q > 1.0).reduce(f64::max);
-        let below = q.iter().copied().filter(|q| *q < 0.0).reduce(f64::min);
         let nan = q.iter().copied().find(|q| q.is_nan());
+        // Among numbers that are none, nothing is the largest or the smallest.
+        let numbers = || q.iter().copied().filter(|_| nan.is_none());
+        let above = numbers().filter(|q| *q > 1.0).reduce(f64::max);
+        let below = numbers().filter(|q| *q < 0.0).reduce(f64::min);
         for q in [nan, above, below].into_iter().flatten() {
-            self.note(parameter.span(), Note::InvalidQuantile(q));
+            self.note(parameter.told_at(), Note::InvalidQuantile(q));
         }
-        self.tell_ignored(&grid, aggregate, aggregate.expr.span());
+        self.tell_ignored(&grid, aggregate, aggregate.expr.told_at());
         let groups = group(&grid, aggregate);
         self.fold(&grid, groups, |step, values| quantile(q[step], values))
     }

@@ -1,10 +1,12 @@
 //! Warnings and infos: what a user should know about a result, in Prometheus' words (util/annotations).
 
+use std::fmt;
+
 use super::ast::Span;
 use super::error::position;
-use crate::text::{format_general, quote};
+use crate::text::{format_digits, format_general, format_rfc3339, quote};
 
-/// What was noticed while a query ran. Each text once, in the order of the first time.
+/// What was noticed while a query ran. Each text once, with the place of the last time, in the order of the first time.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Annotations {
     /// `PromQL warning: …`: the result is likely not what was meant.
@@ -13,7 +15,7 @@ pub struct Annotations {
     pub infos: Vec<String>,
 }
 
-/// Texts kept of each kind; a query over many metrics would repeat itself for each.
+/// Texts that are kept; a query over many metrics would repeat itself for each.
 const ANNOTATIONS_MAX: usize = 1_000;
 
 /// What histograms were combined for.
@@ -49,7 +51,7 @@ pub(super) enum Note<'a> {
     IncompatibleBuckets { operator: &'a str },
     ResetsCollide(Operation),
     PossibleNonCounter { metric: &'a str },
-    ForcedMonotonicity { metric: &'a str },
+    ForcedMonotonicity { metric: &'a str, forced: Forced },
     IncompatibleTypes { left: &'a str, operator: &'a str, right: &'a str },
     HistogramIgnoredInAggregation { aggregation: &'a str },
     HistogramIgnoredInRange { metric: &'a str },
@@ -126,7 +128,7 @@ impl Note<'_> {
                 "metric might not be a counter, name does not end in _total/_sum/_count/_bucket: {}",
                 quoted(metric)
             ),
-            Note::ForcedMonotonicity { metric } => with_metric(
+            Note::ForcedMonotonicity { metric, .. } => with_metric(
                 "input to histogram_quantile needed to be fixed for monotonicity (see https://prometheus.io/docs/prometheus/latest/querying/functions/#histogram_quantile)",
                 metric,
             ),
@@ -159,17 +161,84 @@ impl Note<'_> {
     }
 }
 
-impl Annotations {
+/// What was done to the buckets of classic histograms to make their counts rise.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Forced {
+    /// The lowest and the highest bound of a changed bucket.
+    pub(super) bounds: (f64, f64),
+    /// The largest change of a count.
+    pub(super) difference: f64,
+    /// The times of evaluation, first and last, and how many.
+    pub(super) times_ms: (i64, i64),
+    pub(super) count: usize,
+}
+
+impl Forced {
+    fn join(&mut self, other: Forced) {
+        self.bounds = (self.bounds.0.min(other.bounds.0), self.bounds.1.max(other.bounds.1));
+        self.difference = self.difference.max(other.difference);
+        let (first, last) = other.times_ms;
+        self.times_ms = (self.times_ms.0.min(first), self.times_ms.1.max(last));
+        self.count += other.count;
+    }
+}
+
+impl fmt::Display for Forced {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let [from, to] = [self.bounds.0, self.bounds.1].map(format_general);
+        let difference = format_digits(self.difference, 2);
+        let [first, last] = [self.times_ms.0, self.times_ms.1].map(format_rfc3339);
+        let count = self.count;
+        write!(
+            f,
+            ", from buckets {from} to {to}, with a max diff of {difference}, over {count} samples from {first} to {last}"
+        )
+    }
+}
+
+/// What was noticed so far.
+#[derive(Debug, Default)]
+pub(super) struct Notes(Vec<Noted>);
+
+#[derive(Debug)]
+struct Noted {
+    is_warning: bool,
+    text: String,
+    span: Span,
+    forced: Option<Forced>,
+}
+
+impl Notes {
     /// Adds what there is to tell about a part of the query.
-    pub(super) fn add(&mut self, query: &str, span: Span, note: Note<'_>) {
-        let (line, column) = position(query, span.start);
-        let (kind, list) = match note.is_warning() {
-            true => ("warning", &mut self.warnings),
-            false => ("info", &mut self.infos),
+    pub(super) fn add(&mut self, span: Span, note: Note<'_>) {
+        let text = note.text();
+        let forced = match note {
+            Note::ForcedMonotonicity { forced, .. } => Some(forced),
+            _ => None,
         };
-        let text = format!("PromQL {kind}: {} ({line}:{column})", note.text());
-        if list.len() < ANNOTATIONS_MAX && !list.contains(&text) {
-            list.push(text);
+        let is_full = self.0.len() >= ANNOTATIONS_MAX;
+        match self.0.iter_mut().find(|noted| noted.text == text) {
+            Some(noted) => match (&mut noted.forced, forced) {
+                (Some(all), Some(one)) => all.join(one),
+                _ => noted.span = span,
+            },
+            None if is_full => {}
+            None => self.0.push(Noted { is_warning: note.is_warning(), text, span, forced }),
         }
+    }
+
+    /// The texts, with their places in the query.
+    pub(super) fn told(self, query: &str) -> Annotations {
+        let mut annotations = Annotations::default();
+        for Noted { is_warning, text, span, forced } in self.0 {
+            let (line, column) = position(query, span.start);
+            let detail = forced.map(|forced| forced.to_string()).unwrap_or_default();
+            let (kind, list) = match is_warning {
+                true => ("warning", &mut annotations.warnings),
+                false => ("info", &mut annotations.infos),
+            };
+            list.push(format!("PromQL {kind}: {text}{detail} ({line}:{column})"));
+        }
+        annotations
     }
 }

@@ -432,6 +432,15 @@ impl Expr {
         }
     }
 
+    /// The place that annotations tell for an argument: without parentheses around it; for a subquery, that of the whole
+    /// query, as Prometheus has lost it by then.
+    pub(super) fn told_at(&self) -> Span {
+        match self.unwrap_parens() {
+            Expr::Subquery(_) => Span::default(),
+            other => other.span(),
+        }
+    }
+
     /// What it results in.
     pub fn value_type(&self) -> ValueType {
         match self {
@@ -456,6 +465,25 @@ impl Expr {
             expr = inner;
         }
         expr
+    }
+
+    /// Whether the value is the same at each step of a range query, because all that it looks at is pinned by `@`.
+    pub(super) fn is_step_invariant(&self) -> bool {
+        match self {
+            Expr::Number(_) | Expr::String(_) => true,
+            Expr::Vector(selector) => selector.shift.at.is_some(),
+            Expr::Matrix(matrix) => matrix.vector.shift.at.is_some(),
+            Expr::Subquery(subquery) => subquery.shift.at.is_some(),
+            Expr::Aggregate(aggregate) => aggregate.expr.is_step_invariant(),
+            Expr::Call(call) => {
+                let pinned = call.args.iter().all(Expr::is_step_invariant);
+                let of_selector = call.args.first().is_some_and(|arg| matches!(arg, Expr::Vector(_)));
+                pinned
+                    && (!call.function.depends_on_time()
+                        || (call.function.name == "timestamp" && of_selector))
+            }
+            other => other.children().into_iter().all(Expr::is_step_invariant),
+        }
     }
 
     /// The expressions directly inside this one.

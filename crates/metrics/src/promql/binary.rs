@@ -289,6 +289,14 @@ impl Evaluator<'_> {
                 many_groups.iter().enumerate().filter(|(row, _)| present(many.value(*row, step)))
             {
                 let Some(partner) = one_of[*group] else { continue };
+                let (Some(a), Some(b)) = (many.cell(row, step), one.cell(partner, step)) else { continue };
+                let (a, b) = if swapped { (b, a) } else { (a, b) };
+                let (result, note) = apply_any(binary.op, &a, &b, binary.return_bool);
+                let refused = result.is_none() && note.is_some();
+                last_note = note.or(last_note);
+                if refused {
+                    continue;
+                }
                 let target = self.output_row(&mut output, binary, (many, row), (one, partner))?;
                 let again = match matching.cardinality {
                     Cardinality::OneToOne => !taken[*group].is_empty(),
@@ -298,10 +306,6 @@ impl Evaluator<'_> {
                     return Err(ambiguous_error(matching.cardinality));
                 }
                 taken[*group].push(target);
-                let (Some(a), Some(b)) = (many.cell(row, step), one.cell(partner, step)) else { continue };
-                let (a, b) = if swapped { (b, a) } else { (a, b) };
-                let (result, note) = apply_any(binary.op, &a, &b, binary.return_bool);
-                last_note = note.or(last_note);
                 if let Some(result) = result {
                     if present(output.grid.value(target, step)) {
                         return Err(super::grid::same_labelset());
@@ -342,10 +346,9 @@ impl Evaluator<'_> {
 
     fn result_row(&self, binary: &BinaryExpr, many: &Row, one: &Row) -> Row {
         let matching = &binary.matching;
-        let drops_name = binary.changes_metric();
-        let delayed = self.options.delayed_name_removal;
+        let dropped_last = binary.return_bool && self.options.delayed_name_removal;
         let mut labels = many.visible();
-        if drops_name && !delayed {
+        if binary.changes_metric() && !dropped_last {
             labels = labels.without_name();
         }
         if matching.cardinality == Cardinality::OneToOne {
@@ -358,11 +361,7 @@ impl Evaluator<'_> {
         for label in &matching.include {
             labels = labels.with(label, one.get(label));
         }
-        let name = match many.name {
-            Name::DropsLast => Name::DropsLast,
-            _ if drops_name && delayed => Name::DropsLast,
-            _ => Name::Kept,
-        };
+        let name = if dropped_last { Name::DropsLast } else { Name::Kept };
         Row { labels, name }
     }
 }
@@ -421,7 +420,7 @@ fn duplicate_error(matching: &VectorMatching, swapped: bool, a: &Row, b: &Row) -
 fn ambiguous_error(cardinality: Cardinality) -> QueryError {
     QueryError::Execution(match cardinality {
         Cardinality::OneToOne => {
-            "multiple matches for labels: many-to-one matching must be explicit (use group_left/group_right)"
+            "multiple matches for labels: many-to-one matching must be explicit (group_left/group_right)"
                 .into()
         }
         _ => "multiple matches for labels: grouping labels must ensure unique matches".into(),

@@ -31,7 +31,8 @@ impl Evaluator<'_> {
             }
             Body::Window(function) => {
                 let grid = self.over_windows(call, function)?;
-                if function.keeps_name { grid } else { grid.drop_names(delayed)? }
+                let grid = if function.keeps_name { grid } else { grid.without_names(delayed) };
+                if delayed { grid } else { grid.all_different()? }
             }
             Body::Calendar(f) => match call.args.first() {
                 Some(arg) => {
@@ -70,7 +71,7 @@ impl Evaluator<'_> {
         let scalars: Vec<Vec<f64>> = scalars.map(|arg| self.scalar(arg)).collect::<Result<_>>()?;
         self.check_smoothing_factors(call, &scalars)?;
         let windows = self.windows(range_vector)?;
-        let span = call.args[0].span();
+        let span = call.args[0].told_at();
         let tell = |note: Note<'_>| self.note(span, note);
         let mut parameters = vec![0.0; scalars.len()];
         let grid = self.map_windows(range_vector, &windows, |step, row, samples| {
@@ -89,12 +90,8 @@ impl Evaluator<'_> {
             };
             window.apply(function)
         })?;
-        match call.function.name {
-            "rate" | "increase" => self.warn_of_non_counters(&grid, range_vector),
-            "quantile_over_time" if !grid.rows.is_empty() => {
-                self.warn_of_quantiles(&scalars[0], &call.args[0])
-            }
-            _ => {}
+        if matches!(call.function.name, "rate" | "increase") {
+            self.warn_of_non_counters(&grid, range_vector);
         }
         Ok(grid)
     }
@@ -120,14 +117,14 @@ impl Evaluator<'_> {
             let metric = row.get(METRIC_NAME);
             let is_counter = COUNTER_SUFFIXES.iter().any(|suffix| metric.ends_with(suffix));
             if !metric.is_empty() && !is_counter && grid.row(i).iter().any(|value| is_float(*value)) {
-                self.note(arg.span(), Note::PossibleNonCounter { metric });
+                self.note(arg.told_at(), Note::PossibleNonCounter { metric });
             }
         }
     }
 
     pub(super) fn warn_of_quantiles(&self, quantiles: &[f64], arg: &Expr) {
         for q in quantiles.iter().filter(|q| !(0.0..=1.0).contains(*q)) {
-            self.note(arg.span(), Note::InvalidQuantile(*q));
+            self.note(arg.told_at(), Note::InvalidQuantile(*q));
         }
     }
 
@@ -162,11 +159,7 @@ impl Evaluator<'_> {
             Special::Sort | Special::SortDesc | Special::SortByLabel | Special::SortByLabelDesc => {
                 self.sort(special, call)?
             }
-            Special::HistogramQuantile => {
-                let q = self.scalar(&args[0])?;
-                self.warn_of_quantiles(&q, &args[0]);
-                self.histogram_quantile(&q, &args[1])?
-            }
+            Special::HistogramQuantile => self.histogram_quantile(args)?,
             Special::HistogramFraction => self.histogram_fraction(args)?,
             Special::HistogramQuantiles => self.histogram_quantiles(args)?,
         };
@@ -242,7 +235,10 @@ impl Evaluator<'_> {
             grid.drop_histograms();
         }
         if !self.times.is_instant() {
-            self.note(call.span, Note::SortInRangeQuery);
+            // What is the same at each step is evaluated, and could be sorted, once.
+            if !args[0].is_step_invariant() {
+                self.note(call.span, Note::SortInRangeQuery);
+            }
             return Ok(grid);
         }
         let mut order: Vec<usize> = (0..grid.rows.len()).collect();

@@ -6,7 +6,7 @@
 use std::cell::{Cell, RefCell};
 
 use super::EngineOptions;
-use super::annotations::{Annotations, Note};
+use super::annotations::{Note, Notes};
 use super::ast::*;
 use super::duration::DurationContext;
 use super::error::QueryError;
@@ -48,7 +48,7 @@ pub(super) enum Evaluated {
 
 /// What all evaluators of one query share: annotations and what is left of its budget.
 pub(super) struct Shared {
-    pub(super) annotations: RefCell<Annotations>,
+    notes: RefCell<Notes>,
     samples_left: Cell<usize>,
     visits_left: Cell<u64>,
 }
@@ -157,13 +157,13 @@ impl<'a> Evaluator<'a> {
         f: impl FnOnce(Evaluator<'_>) -> Result<Value, QueryError>,
     ) -> Result<QueryResult, QueryError> {
         let shared = Shared {
-            annotations: RefCell::default(),
+            notes: RefCell::default(),
             samples_left: Cell::new(self.options.samples_max),
             visits_left: Cell::new(self.options.visits_max),
         };
         let value = f(Evaluator { shared: Some(&shared), ..self })?;
         let samples = self.options.samples_max - shared.samples_left.get();
-        Ok(QueryResult { value, annotations: shared.annotations.into_inner(), samples })
+        Ok(QueryResult { value, annotations: shared.notes.into_inner().told(self.query), samples })
     }
 
     /// The samples of a row at this evaluator's times.
@@ -215,7 +215,7 @@ impl<'a> Evaluator<'a> {
     /// Tells of a part of the query.
     pub(super) fn note(&self, span: Span, note: Note<'_>) {
         if let Some(shared) = self.shared {
-            shared.annotations.borrow_mut().add(self.query, span, note);
+            shared.notes.borrow_mut().add(span, note);
         }
     }
 

@@ -5,7 +5,7 @@
 //! lets through. Where it has a native histogram, the array holds a marker too, and the histogram is in a second array
 //! that a grid of floats does not have.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use super::error::QueryError;
@@ -200,14 +200,27 @@ impl Grid {
     }
 
     /// Drops the metric names: at once, where series that become equal are joined, or when the query ends.
-    pub(super) fn drop_names(mut self, delayed: bool) -> Result<Grid, QueryError> {
-        if delayed {
-            self.rows.iter_mut().for_each(|row| row.name = Name::DropsLast);
+    pub(super) fn drop_names(self, delayed: bool) -> Result<Grid, QueryError> {
+        let grid = self.without_names(delayed);
+        // Series of one metric stay different without its name.
+        if delayed || grid.one_metric { Ok(grid) } else { grid.settle_names()?.join_equal() }
+    }
+
+    /// Drops the metric names, and leaves series as they are that become equal.
+    pub(super) fn without_names(mut self, delayed: bool) -> Grid {
+        let name = if delayed { Name::DropsLast } else { Name::Dropped };
+        self.rows.iter_mut().for_each(|row| row.name = name);
+        self
+    }
+
+    /// An error if two series are equal, whether or not they have samples at the same steps.
+    pub(super) fn all_different(self) -> Result<Grid, QueryError> {
+        if self.one_metric {
             return Ok(self);
         }
-        self.rows.iter_mut().for_each(|row| row.name = Name::Dropped);
-        // Series of one metric stay different without its name.
-        if self.one_metric { Ok(self) } else { self.settle_names()?.join_equal() }
+        let mut seen = HashSet::with_capacity(self.rows.len());
+        let different = self.rows.iter().all(|row| seen.insert(row.visible()));
+        if different { Ok(self) } else { Err(same_labelset()) }
     }
 
     /// Takes the names out of the labels where they are dropped.

@@ -4,10 +4,10 @@
 
 use std::collections::HashMap;
 
-use super::annotations::Note;
+use super::annotations::{Forced, Note};
 use super::ast::Expr;
 use super::error::QueryError;
-use super::eval::{Buckets, Evaluator};
+use super::eval::{Buckets, Evaluator, Times};
 use super::functions::histogram::{self, Bucket, ClassicHistogram};
 use super::functions::label::string_argument;
 use super::grid::{Grid, Name, Row, is_float, present, same_labelset};
@@ -29,12 +29,20 @@ trait Estimate {
 }
 
 /// `histogram_quantile`: φ at each step.
-struct Quantile<'q>(&'q [f64]);
+struct Quantile<'q> {
+    q: &'q [f64],
+    times: Times,
+}
 
 impl Estimate for Quantile<'_> {
     fn classic<'a>(&self, step: usize, buckets: &mut [Bucket], metric: &'a str) -> (f64, Option<Note<'a>>) {
-        let (value, forced) = histogram::quantile(self.0[step], buckets);
-        (value, forced.then_some(Note::ForcedMonotonicity { metric }))
+        let (value, changed) = histogram::quantile(self.q[step], buckets);
+        let at_ms = self.times.at(step);
+        let note = changed.map(|histogram::Changed { bounds, difference }| Note::ForcedMonotonicity {
+            metric,
+            forced: Forced { bounds, difference, times_ms: (at_ms, at_ms), count: 1 },
+        });
+        (value, note)
     }
 
     fn native<'a>(
@@ -43,7 +51,7 @@ impl Estimate for Quantile<'_> {
         histogram: &NativeHistogram,
         metric: &'a str,
     ) -> (f64, Option<Note<'a>>) {
-        let (value, nan) = native::quantile(self.0[step], histogram);
+        let (value, nan) = native::quantile(self.q[step], histogram);
         let note = nan.map(|nan| match nan {
             NanObservations::IsResult => Note::NanObservationsAreResult { metric },
             NanObservations::SkewResult => Note::NanObservationsSkewResult { metric },
@@ -75,8 +83,10 @@ impl Estimate for Fraction {
 }
 
 impl Evaluator<'_> {
-    pub(super) fn histogram_quantile(&self, q: &[f64], arg: &Expr) -> Result<Grid> {
-        self.over_histograms(&self.histograms_of(arg)?, arg, &Quantile(q))
+    pub(super) fn histogram_quantile(&self, args: &[Expr]) -> Result<Grid> {
+        let (q, grid) = (self.scalar(&args[0])?, self.histograms_of(&args[1])?);
+        self.warn_of_quantiles(&q, &args[0]);
+        self.over_histograms(&grid, &args[1], &Quantile { q: &q, times: self.times })
     }
 
     pub(super) fn histogram_fraction(&self, args: &[Expr]) -> Result<Grid> {
@@ -100,8 +110,12 @@ impl Evaluator<'_> {
         for arg in &args[2..] {
             let q = self.scalar(arg)?;
             self.warn_of_quantiles(&q, arg);
-            let quantiles = self.over_histograms(&input, &args[0], &Quantile(&q))?;
+            let quantiles = self.over_histograms(&input, &args[0], &Quantile { q: &q, times: self.times })?;
             self.charge(quantiles.values.len())?;
+            if self.options.delayed_name_removal {
+                // Series may be equal until the query ends.
+                rows.clear();
+            }
             for (i, row) in quantiles.rows.iter().enumerate() {
                 for (step, value) in quantiles.row(i).iter().enumerate().filter(|(_, value)| present(**value))
                 {
@@ -125,7 +139,7 @@ impl Evaluator<'_> {
         let (classic, bad) = histogram::group(grid);
         for (row, le) in bad {
             let metric = self.metric_of(&grid.rows[row]);
-            self.note(arg.span(), Note::BadBucketLabel { metric, le: &le });
+            self.note(arg.told_at(), Note::BadBucketLabel { metric, le: &le });
         }
         let mut result = self.grid(classic.len())?;
         let conflicts = self.native_rows(grid, &classic, arg, estimate, &mut result)?;
@@ -138,7 +152,7 @@ impl Evaluator<'_> {
                     continue;
                 }
                 let (value, note) = estimate.classic(step, &mut buckets, metric);
-                note.into_iter().for_each(|note| self.note(arg.span(), note));
+                note.into_iter().for_each(|note| self.note(arg.told_at(), note));
                 *target = value;
             }
             result.pop_if_empty();
@@ -171,12 +185,12 @@ impl Evaluator<'_> {
             for step in 0..self.times.count {
                 let Some(histogram) = grid.histogram(i, step) else { continue };
                 if let Some(twin) = twin.filter(|twin| classic[*twin].is_at(grid, step)) {
-                    self.note(arg.span(), Note::MixedClassicAndNative { metric });
+                    self.note(arg.told_at(), Note::MixedClassicAndNative { metric });
                     conflicts.push((twin, step));
                     continue;
                 }
                 let (value, note) = estimate.native(step, histogram, metric);
-                note.into_iter().for_each(|note| self.note(arg.span(), note));
+                note.into_iter().for_each(|note| self.note(arg.told_at(), note));
                 result.set(at, step, value);
             }
             result.pop_if_empty();

@@ -33,12 +33,11 @@ pub(in crate::promql) fn group(grid: &Grid) -> (Vec<ClassicHistogram>, Vec<BadBu
     let mut bad = Vec::new();
     let mut known: HashMap<(Labels, bool), usize> = HashMap::new();
     for (i, row) in grid.rows.iter().enumerate() {
-        if grid.has_histograms() && !grid.row(i).iter().any(|value| is_float(*value)) {
-            continue;
-        }
         let le = row.get(BUCKET_LABEL);
         let Some(bound) = parse_value(le) else {
-            bad.push((i, le.to_owned()));
+            if grid.row(i).iter().any(|value| is_float(*value)) {
+                bad.push((i, le.to_owned()));
+            }
             continue;
         };
         let labels = row.visible().without(&[BUCKET_LABEL]);
@@ -85,19 +84,26 @@ fn ends_in_infinity(buckets: &[Bucket]) -> bool {
     buckets.last().is_some_and(|last| last.bound == f64::INFINITY)
 }
 
-/// The φ-quantile, and whether the counts had to be made monotonic for it.
-pub(in crate::promql) fn quantile(q: f64, buckets: &mut [Bucket]) -> (f64, bool) {
+/// What was done to counts to make them rise: the lowest and the highest bound of a changed bucket, and the largest change.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(in crate::promql) struct Changed {
+    pub(in crate::promql) bounds: (f64, f64),
+    pub(in crate::promql) difference: f64,
+}
+
+/// The φ-quantile, and what had to be done to the counts for it.
+pub(in crate::promql) fn quantile(q: f64, buckets: &mut [Bucket]) -> (f64, Option<Changed>) {
     if q.is_nan() {
-        return (f64::NAN, false);
+        return (f64::NAN, None);
     }
     if !(0.0..=1.0).contains(&q) {
-        return (if q < 0.0 { f64::NEG_INFINITY } else { f64::INFINITY }, false);
+        return (if q < 0.0 { f64::NEG_INFINITY } else { f64::INFINITY }, None);
     }
     if !ends_in_infinity(buckets) {
-        return (f64::NAN, false);
+        return (f64::NAN, None);
     }
-    let forced = force_monotonic(buckets);
-    (monotonic_quantile(q, buckets), forced)
+    let changed = force_monotonic(buckets);
+    (monotonic_quantile(q, buckets), changed)
 }
 
 fn monotonic_quantile(q: f64, buckets: &[Bucket]) -> f64 {
@@ -121,10 +127,10 @@ fn monotonic_quantile(q: f64, buckets: &[Bucket]) -> f64 {
     below.bound + (bucket.bound - below.bound) * ((rank - below.count) / (bucket.count - below.count))
 }
 
-/// Removes decreases; tells whether one was more than rounding.
-fn force_monotonic(buckets: &mut [Bucket]) -> bool {
-    let mut forced = false;
-    let Some(mut previous) = buckets.first().map(|bucket| bucket.count) else { return false };
+/// Removes decreases; tells of those that were more than rounding.
+fn force_monotonic(buckets: &mut [Bucket]) -> Option<Changed> {
+    let mut changed: Option<Changed> = None;
+    let mut previous = buckets.first()?.count;
     for bucket in &mut buckets[1..] {
         let current = bucket.count;
         if current == previous {
@@ -132,14 +138,20 @@ fn force_monotonic(buckets: &mut [Bucket]) -> bool {
         }
         let rounding =
             (previous - current).abs() / (previous.abs() + current.abs()).min(f64::MAX) < SMALL_DELTA;
+        if !rounding && current < previous {
+            let known =
+                changed.get_or_insert(Changed { bounds: (bucket.bound, bucket.bound), difference: 0.0 });
+            // Bounds rise.
+            known.bounds.1 = bucket.bound;
+            known.difference = known.difference.max(previous - current);
+        }
         if rounding || current < previous {
             bucket.count = previous;
-            forced |= !rounding;
         } else {
             previous = current;
         }
     }
-    forced
+    changed
 }
 
 /// The share of observations between two bounds.
@@ -153,11 +165,12 @@ pub(in crate::promql) fn fraction(lower: f64, upper: f64, buckets: &[Bucket]) ->
     if lower >= upper {
         return 0.0;
     }
-    (rank_of(upper, buckets, total) - rank_of(lower, buckets, total)) / total
+    let rank = |value: f64| rank_of(value, buckets).unwrap_or(total).min(total);
+    (rank(upper) - rank(lower)) / total
 }
 
-/// How many observations are at most `value`, interpolated inside its bucket.
-fn rank_of(value: f64, buckets: &[Bucket], total: f64) -> f64 {
+/// How many observations are at most `value`, interpolated inside its bucket; `None` above all buckets.
+fn rank_of(value: f64, buckets: &[Bucket]) -> Option<f64> {
     let mut rank = 0.0;
     for (i, bucket) in buckets.iter().enumerate() {
         let lower = match i {
@@ -166,16 +179,16 @@ fn rank_of(value: f64, buckets: &[Bucket], total: f64) -> f64 {
             _ => buckets[i - 1].bound,
         };
         if lower >= value {
-            return rank;
+            return Some(rank);
         }
         if bucket.bound > value {
             // Nothing can be said about where in an endless bucket the observations are.
             let inside = if lower.is_infinite() { 1.0 } else { (value - lower) / (bucket.bound - lower) };
-            return (rank + (bucket.count - rank) * inside).min(total);
+            return Some(rank + (bucket.count - rank) * inside);
         }
         rank = bucket.count;
     }
-    total
+    None
 }
 
 #[cfg(test)]
@@ -198,11 +211,12 @@ mod tests {
             (0.25, &[(1.0, 10.0), (inf, 20.0)], 0.5),
         ];
         for (q, input, expected) in rows {
-            assert_eq!(quantile(q, &mut buckets(input)), (expected, false), "{q} of {input:?}");
+            assert_eq!(quantile(q, &mut buckets(input)), (expected, None), "{q} of {input:?}");
         }
         assert!(quantile(0.5, &mut buckets(&[(1.0, 1.0)])).0.is_nan(), "no +Inf bucket");
         assert!(quantile(0.5, &mut buckets(&[(inf, 1.0)])).0.is_nan(), "one bucket");
         assert!(quantile(0.5, &mut buckets(&[(1.0, 0.0), (inf, 0.0)])).0.is_nan(), "no observations");
-        assert!(quantile(0.5, &mut buckets(&[(1.0, 3.0), (2.0, 2.0), (inf, 3.0)])).1, "not monotonic");
+        let changed = quantile(0.5, &mut buckets(&[(1.0, 3.0), (2.0, 2.0), (inf, 3.0)])).1;
+        assert_eq!(changed, Some(Changed { bounds: (2.0, 2.0), difference: 1.0 }), "not monotonic");
     }
 }

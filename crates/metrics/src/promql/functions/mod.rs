@@ -104,6 +104,27 @@ impl Function {
     }
 }
 
+/// Functions whose value depends on the time of evaluation even when their selectors are pinned by `@`.
+const TIME_DEPENDENT: [&str; 11] = [
+    "day_of_month",
+    "day_of_week",
+    "day_of_year",
+    "days_in_month",
+    "hour",
+    "minute",
+    "month",
+    "predict_linear",
+    "time",
+    "timestamp",
+    "year",
+];
+
+impl Function {
+    pub(super) fn depends_on_time(&self) -> bool {
+        TIME_DEPENDENT.contains(&self.name)
+    }
+}
+
 impl PartialEq for Function {
     fn eq(&self, other: &Self) -> bool {
         self.name == other.name

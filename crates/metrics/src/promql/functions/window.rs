@@ -245,7 +245,11 @@ pub(super) fn time_of_last(window: &Window<'_>) -> Option<f64> {
 }
 
 pub(super) fn quantile(window: &Window<'_>) -> Option<f64> {
-    Some(quantile_of(window.parameters[0], &mut window.values().collect::<Vec<_>>()))
+    let q = window.parameters[0];
+    if !(0.0..=1.0).contains(&q) {
+        (window.tell)(Note::InvalidQuantile(q));
+    }
+    Some(quantile_of(q, &mut window.values().collect::<Vec<_>>()))
 }
 
 pub(super) fn median_absolute_deviation(window: &Window<'_>) -> Option<f64> {
