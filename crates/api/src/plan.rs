@@ -9,6 +9,7 @@ mod hpa;
 mod scaled_object;
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use flyball_engine::{MetricName, Policy, TargetId};
 use kube::core::Selector;
@@ -38,6 +39,8 @@ pub struct Query {
     pub metric: MetricName,
     /// What to ask, and whom.
     pub ask: Ask,
+    /// How long an answer holds: a polling interval with `useCachedMetrics`. None is asked anew each time.
+    pub keep_for: Option<Duration>,
 }
 
 /// What to ask, and whom.

@@ -65,6 +65,11 @@ impl ScaledObject {
         self.flag(PAUSED_SCALE_OUT)
     }
 
+    /// Whether a HorizontalPodAutoscaler of the name that is asked for is taken over.
+    pub fn transfers_hpa(&self) -> bool {
+        self.annotations().get(TRANSFER_HPA_OWNERSHIP).is_some_and(|text| text == "true")
+    }
+
     /// Whether the triggers count as active whatever they read.
     pub fn force_activation(&self) -> bool {
         self.flag(FORCE_ACTIVATION)

@@ -11,6 +11,6 @@ mod hpa;
 mod metric_name;
 mod scaled_object;
 
-pub use events::{Event, hpa_events, scaled_object_events};
-pub use hpa::{Outcome, hpa_status};
+pub use events::{Decided, Event, hpa_events, scaled_object_events};
+pub use hpa::{Outcome, hpa_refused, hpa_status};
 pub use scaled_object::{checked_failed, decided, defined};

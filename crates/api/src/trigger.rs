@@ -14,6 +14,7 @@ pub mod resource;
 pub mod schedule;
 pub mod workload;
 
+pub(crate) use known::edits;
 pub use parameters::Resolved;
 
 use crate::kinds::scaled_object::ScaleTrigger;

@@ -11,6 +11,13 @@ use serde::{Deserialize, Serialize};
 
 /// Records kept for each target: with the page's manifests some hours, and under 1 MB.
 pub(crate) const RECORDS_MAX: usize = 300;
+/// Records kept in all, some 100 MB: with more targets than 200, each has fewer.
+const RECORDS_ALL_MAX: usize = 60_000;
+/// As few records as a target has however many others there are: the last minutes of change.
+const RECORDS_MIN: usize = 20;
+/// Targets whose decisions are kept, those that are gone included; beyond this, the one that was decided about the
+/// longest ago is forgotten.
+const TARGETS_MAX: usize = 10_000;
 
 /// One decision, or several that kept the replicas for the same reasons.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -48,19 +55,43 @@ pub(crate) struct History {
 impl History {
     /// Takes in a decision. Gives the record before it when that one is complete, to be written down.
     pub(crate) fn push(&mut self, decision: Decision) -> Option<&Record> {
-        let records = self.targets.entry(decision.target.clone()).or_default();
-        if let Some(last) = records.back_mut().filter(|last| last.repeats(&decision)) {
+        if let Some(last) = self.last_mut(&decision.target).filter(|last| last.repeats(&decision)) {
             last.times += 1;
             last.decision = decision;
             return None;
         }
-        append(records, Record::of(decision));
+        let records = self.append(Record::of(decision));
         records.len().checked_sub(2).and_then(|before| records.get(before))
     }
 
     /// Takes in a record from before a restart.
     pub(crate) fn restore(&mut self, record: Record) {
-        append(self.targets.entry(record.decision.target.clone()).or_default(), record);
+        self.append(record);
+    }
+
+    fn last_mut(&mut self, target: &TargetId) -> Option<&mut Record> {
+        self.targets.get_mut(target)?.back_mut()
+    }
+
+    /// Adds a record, and lets go of the oldest ones where there are too many.
+    fn append(&mut self, record: Record) -> &VecDeque<Record> {
+        if self.targets.len() == TARGETS_MAX && !self.targets.contains_key(&record.decision.target) {
+            self.forget_one();
+        }
+        let records_max = (RECORDS_ALL_MAX / self.targets.len().max(1)).clamp(RECORDS_MIN, RECORDS_MAX);
+        let records = self.targets.entry(record.decision.target.clone()).or_default();
+        let too_many = (records.len() + 1).saturating_sub(records_max);
+        records.drain(..too_many);
+        records.push_back(record);
+        records
+    }
+
+    fn forget_one(&mut self) {
+        let newest = |records: &VecDeque<Record>| records.back().map(|record| record.decision.at);
+        let oldest = self.targets.iter().min_by_key(|(_, records)| newest(records));
+        if let Some(target) = oldest.map(|(target, _)| target.clone()) {
+            self.targets.remove(&target);
+        }
     }
 
     /// Every record.
@@ -72,13 +103,6 @@ impl History {
     pub(crate) fn newest(&self) -> impl Iterator<Item = &Record> {
         self.targets.values().filter_map(VecDeque::back)
     }
-}
-
-fn append(records: &mut VecDeque<Record>, record: Record) {
-    if records.len() == RECORDS_MAX {
-        records.pop_front();
-    }
-    records.push_back(record);
 }
 
 /// The records in a file, one JSON object a line, so that a torn last line costs one record.
@@ -201,6 +225,25 @@ mod tests {
             history.push(decision(at, current, desired, Reason::ScalingDisabled));
         }
         assert_eq!(history.all().count(), RECORDS_MAX);
+    }
+
+    #[test]
+    fn many_targets_share_the_room_and_the_oldest_is_forgotten() {
+        let mut history = History::default();
+        let named = |index: usize| TargetId::new("Deployment", "default", format!("model-{index}"));
+        for index in 0..=TARGETS_MAX {
+            for at in 0..2 {
+                let made = decision(index as u64 * 2 + at, 1, 2, Reason::ScalingDisabled);
+                history.push(Decision { target: named(index), ..made });
+            }
+        }
+        assert_eq!(history.targets.len(), TARGETS_MAX);
+        assert!(!history.targets.contains_key(&named(0)));
+        for at in 0..100 {
+            let made = decision(1_000_000 + at, 1, 2, Reason::ScalingDisabled);
+            history.push(Decision { target: named(1), ..made });
+        }
+        assert_eq!(history.targets[&named(1)].len(), RECORDS_MIN);
     }
 
     #[test]

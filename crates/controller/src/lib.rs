@@ -6,8 +6,10 @@
 //! - `cluster`, `workload`: what is watched, and the replicas of what is scaled.
 //! - `scrape`, `usage`: pages of metrics into the store; CPU and memory of pods.
 //! - `scalers`, `source`: what each autoscaler object asks for, and the readings of its triggers.
+//! - `claims`, `polled`, `memories`: pods that two autoscalers select, readings that are kept for a polling interval, and
+//!   what the engine remembers over a restart.
 //! - `act`, `history`: scale, statuses, events, and the decisions of the recent past.
-//! - `serve`: the Prometheus API, the metrics APIs, and the decisions.
+//! - `serve`, `telemetry`: the Prometheus API, the metrics APIs, the decisions, and the autoscaler's own metrics.
 #![allow(
     clippy::disallowed_methods,
     reason = "this crate connects the pure ones to clocks, sockets and files"
@@ -16,15 +18,19 @@
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 mod act;
+mod claims;
 mod cluster;
 mod facts;
 mod history;
+mod memories;
+mod polled;
 mod run;
 mod scalers;
 mod scrape;
 mod selector;
 mod serve;
 mod source;
+mod telemetry;
 mod usage;
 mod workload;
 
@@ -36,12 +42,14 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// Text as a part of a URL.
+fn encode(text: &str) -> String {
+    let keep = |byte: &u8| byte.is_ascii_alphanumeric() || b"-._~".contains(byte);
+    text.bytes().map(|b| if keep(&b) { char::from(b).to_string() } else { format!("%{b:02X}") }).collect()
+}
+
 /// Name and value pairs as the query of a URL.
 fn encode_query(pairs: &[(&str, &str)]) -> String {
-    let encode = |text: &str| -> String {
-        let keep = |byte: &u8| byte.is_ascii_alphanumeric() || b"-._~".contains(byte);
-        text.bytes().map(|b| if keep(&b) { char::from(b).to_string() } else { format!("%{b:02X}") }).collect()
-    };
     let pairs: Vec<String> =
         pairs.iter().map(|(name, value)| format!("{}={}", encode(name), encode(value))).collect();
     pairs.join("&")

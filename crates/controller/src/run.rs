@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use axum::Router;
-use flyball_engine::{Decision, Engine, Memory, Observation, Reading, Scale, Selector, TargetId, Time};
+use flyball_engine::{Decision, Engine, Observation, Reading, Scale, Selector, Time};
 use flyball_metrics::{Store, StoreOptions};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
@@ -21,20 +21,25 @@ use tokio::time::{Instant, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 
 use crate::act::{Actor, Made};
+use crate::claims::Claims;
 use crate::cluster::Cluster;
 use crate::facts;
 use crate::history::{History, file::Journal};
 use crate::lock;
-use crate::scalers::{self, Owner, Scaler, Scalers};
+use crate::memories::Memories;
+use crate::polled::Polled;
+use crate::scalers::{self, Scaler, Scalers};
 use crate::scrape::discover::{self, Objects};
 use crate::scrape::fetch::Fetcher;
 use crate::scrape::node::{self, NodeReader};
 use crate::scrape::pool::{Pool, Shown};
 use crate::selector;
 use crate::serve::external_metrics::Values;
-use crate::serve::{decisions, external_metrics, prometheus, resource_metrics};
+use crate::serve::{decisions, external_metrics, live_facts, prometheus, resource_metrics};
 use crate::source::Sources;
+use crate::source::custom::CustomReader;
 use crate::source::promql::{Down, PromqlReader};
+use crate::telemetry::{self, OwnSeries};
 use crate::usage::UsageLog;
 use crate::workload::{Workload, Workloads};
 
@@ -48,6 +53,8 @@ const SCRAPES_WAIT: Duration = Duration::from_millis(300);
 const SETTLE: Duration = Duration::from_millis(20);
 /// How often old samples are dropped, in rounds.
 const EVICT_EVERY_ROUNDS: u64 = 60;
+/// How often the autoscaler's own metrics are kept, in rounds.
+const TELL_EVERY_ROUNDS: u64 = 5;
 /// Samples that are kept: with a hundred pods scraped every second, about 100 MB.
 const SAMPLES_MAX: usize = 40_000_000;
 /// Series that are kept: what two hundred pods with a thousand series each have.
@@ -60,6 +67,9 @@ pub struct Options {
     pub keep_scrape_intervals: bool,
     /// The file in which decisions are kept over restarts; in memory only if there is none.
     pub history: Option<PathBuf>,
+    /// The file in which the engine's memory of each target is kept over restarts: what was recommended and changed
+    /// lately. It is forgotten at a restart if there is none.
+    pub memories: Option<PathBuf>,
 }
 
 /// An API for the API server to aggregate.
@@ -78,6 +88,7 @@ pub struct AggregatedApi {
 pub struct Autoscaler {
     shared: Shared,
     cluster: Cluster,
+    workloads: Workloads,
     stop: CancellationToken,
     tasks: JoinSet<()>,
 }
@@ -90,6 +101,7 @@ struct Shared {
     history: Arc<Mutex<History>>,
     values: Values,
     targets: Arc<Mutex<Vec<Shown>>>,
+    telemetry: telemetry::Shared,
 }
 
 impl Autoscaler {
@@ -110,28 +122,38 @@ impl Autoscaler {
             history: Arc::new(Mutex::new(history)),
             values: Values::default(),
             targets: Arc::default(),
+            telemetry: Arc::default(),
         };
         let mut tasks = JoinSet::new();
         let changed = Arc::new(Notify::new());
         let cluster = Cluster::watch(&client, &changed, &mut tasks).await;
         let stop = CancellationToken::new();
+        let workloads = Workloads::new(client.clone(), cluster.clone());
         let rounds = Rounds::new(client, cluster.clone(), shared.clone(), journal, &options);
         tasks.spawn(rounds.run(changed, stop.clone()));
-        Ok(Autoscaler { shared, cluster, stop, tasks })
+        Ok(Autoscaler { shared, cluster, workloads, stop, tasks })
     }
 
     /// The Prometheus HTTP API over everything that was scraped.
     pub fn prometheus(&self) -> Router {
         let (store, targets) = (Arc::clone(&self.shared.store), Arc::clone(&self.shared.targets));
-        prometheus::router(prometheus::Source::new(store, targets))
+        let own = telemetry::router(Arc::clone(&self.shared.telemetry));
+        prometheus::router(prometheus::Source::new(store, targets)).merge(own)
     }
 
-    /// The APIs to aggregate: resource metrics, external metrics, decisions.
+    /// The APIs to aggregate: resource metrics, external metrics, decisions and live facts.
     pub fn apis(&self) -> Vec<AggregatedApi> {
         let usage = resource_metrics::Source {
             usage: Arc::clone(&self.shared.usage),
             pods: self.cluster.pods.clone(),
             nodes: self.cluster.nodes.clone(),
+        };
+        let live = live_facts::Source {
+            store: Arc::clone(&self.shared.store),
+            targets: Arc::clone(&self.shared.targets),
+            history: Arc::clone(&self.shared.history),
+            cluster: self.cluster.clone(),
+            workloads: self.workloads.clone(),
         };
         vec![
             AggregatedApi {
@@ -152,8 +174,11 @@ impl Autoscaler {
             AggregatedApi {
                 group: decisions::GROUP,
                 version: decisions::VERSION,
-                resources: vec![("decisions", "Decision", true, &["list"])],
-                router: decisions::router(Arc::clone(&self.shared.history)),
+                resources: vec![
+                    ("decisions", "Decision", true, &["list"]),
+                    ("livefacts", "LiveFacts", true, &["get"]),
+                ],
+                router: decisions::router(Arc::clone(&self.shared.history)).merge(live_facts::router(live)),
             },
         ]
     }
@@ -178,6 +203,9 @@ struct Rounds {
     scalers: Scalers,
     shared: Shared,
     journal: Option<Journal>,
+    memories: Memories,
+    polled: Polled,
+    own_series: OwnSeries,
     count: u64,
 }
 
@@ -198,6 +226,7 @@ impl Rounds {
                 cluster: cluster.clone(),
                 usage: Arc::clone(&shared.usage),
                 promql: PromqlReader::new(Arc::clone(&shared.store), fetcher.clone(), cluster.clone()),
+                custom: CustomReader::new(client.clone(), Arc::clone(&shared.store)),
             },
             pool: Pool::new(Arc::clone(&shared.store), fetcher, options.keep_scrape_intervals),
             nodes: NodeReader::new(client, Arc::clone(&shared.store), Arc::clone(&shared.usage)),
@@ -206,6 +235,9 @@ impl Rounds {
             cluster,
             shared,
             journal,
+            memories: Memories::open(options.memories.clone()),
+            polled: Polled::default(),
+            own_series: OwnSeries::new(),
             count: 0,
         }
     }
@@ -228,6 +260,7 @@ impl Rounds {
     /// One round: gather, decide, act.
     async fn round(&mut self) {
         self.count += 1;
+        let started = Instant::now();
         self.take_in_scalers();
         self.gather().await;
         self.observe().await;
@@ -235,11 +268,25 @@ impl Rounds {
         for decision in self.engine.evaluate(now) {
             self.carry_out(decision, now).await;
         }
+        self.memories.keep(&self.engine, self.scalers.by_target.keys(), now);
+        self.actor.finish_deleted(&self.cluster).await;
         for broken in std::mem::take(&mut self.scalers.broken) {
             self.actor.tell_broken(&broken).await;
         }
+        self.tell_of_itself(started.elapsed());
         if self.count.is_multiple_of(EVICT_EVERY_ROUNDS) {
             lock(&self.shared.store).evict(Timestamp::now().as_millisecond());
+        }
+    }
+
+    /// Counts the round, and keeps the autoscaler's own metrics every few rounds.
+    fn tell_of_itself(&mut self, took: Duration) {
+        let mut telemetry = lock(&self.shared.telemetry);
+        telemetry.round(took);
+        if self.count.is_multiple_of(TELL_EVERY_ROUNDS) {
+            let page = telemetry.page();
+            drop(telemetry);
+            self.own_series.store(&self.shared.store, &page, Timestamp::now().as_millisecond());
         }
     }
 
@@ -257,12 +304,14 @@ impl Rounds {
                 self.engine.observe(now, Observation::Policy { target: target.clone(), policy });
             }
             if known.is_none() {
-                let memory = Box::new(remembered(scaler));
+                let memory = Box::new(self.memories.recall(scaler));
                 self.engine.observe(now, Observation::Memory { target: target.clone(), memory });
             }
         }
         let owners: Vec<_> = scalers.by_target.values().map(|scaler| scaler.owner.key()).collect();
         self.actor.keep_only(&owners);
+        lock(&self.shared.telemetry).keep_only(|target| scalers.by_target.contains_key(target));
+        self.polled.keep_only(|target| scalers.by_target.contains_key(target));
         self.sources.promql.keep_only(scalers.by_target.values().flat_map(|scaler| &scaler.plan.queries));
         self.scalers = scalers;
     }
@@ -295,7 +344,8 @@ impl Rounds {
     /// A target feeds a trigger if a query selects its series, or if it is a pod that an autoscaler is about: its
     /// series may be born with the first request.
     fn mark_feeding(&mut self) {
-        let fed = self.sources.promql.feeding();
+        let mut fed = self.sources.promql.feeding();
+        fed.extend(self.sources.custom.feeding().cloned());
         let workloads: Vec<_> =
             self.scalers.by_target.values().map(|scaler| scaler.workload.clone()).collect();
         let scaled: Vec<(String, String)> = workloads
@@ -316,19 +366,30 @@ impl Rounds {
         let down: Vec<Down> = self.pool.down().map(|(target, status)| Down::of(target, &status)).collect();
         let waiting = node::waiting(&lock(&self.shared.store));
         let scalers: Vec<Scaler> = self.scalers.by_target.values().cloned().collect();
+        let mut scaled = Vec::with_capacity(scalers.len());
         for scaler in &scalers {
-            let target = &scaler.plan.target;
-            let workload = match self.workloads.read(&scaler.workload).await {
-                Ok(workload) => workload,
+            match self.workloads.read(&scaler.workload).await {
+                Ok(workload) => {
+                    let pods = pods_of(&self.cluster, &scaler.workload.namespace, &workload);
+                    scaled.push((scaler, workload, pods));
+                }
                 Err(error) => {
-                    self.engine.observe(now(), Observation::ScaleFailed { target: target.clone(), error });
+                    let target = scaler.plan.target.clone();
+                    self.engine.observe(now(), Observation::ScaleFailed { target, error });
+                }
+            }
+        }
+        let claims = Claims::of(scaled.iter().map(|(scaler, _, pods)| (&scaler.autoscaler, pods.as_slice())));
+        for (scaler, workload, pods) in &scaled {
+            let target = &scaler.plan.target;
+            let selector = claims.judge(workload, pods);
+            self.observe_workload(scaler, workload, selector, pods, &waiting);
+            for query in &scaler.plan.queries {
+                if self.polled.is_recent(target, query, now()) {
                     continue;
                 }
-            };
-            let pods = pods_of(&self.cluster, &scaler.workload.namespace, &workload);
-            self.observe_workload(target, &scaler.workload.namespace, &workload, &pods, &waiting);
-            for query in &scaler.plan.queries {
-                let reading = self.sources.read(query, &scaler.workload.namespace, &pods, &down, now()).await;
+                let reading =
+                    self.sources.read(query, &scaler.workload.namespace, workload, pods, &down, now()).await;
                 self.remember_value(scaler, query.metric.as_str(), &reading);
                 let metric = query.metric.clone();
                 self.engine.observe(now(), Observation::Metric { target: target.clone(), metric, reading });
@@ -338,19 +399,18 @@ impl Rounds {
 
     fn observe_workload(
         &mut self,
-        target: &TargetId,
-        namespace: &str,
+        scaler: &Scaler,
         workload: &Workload,
+        selector: Selector,
         pods: &[Arc<Pod>],
         waiting: &std::collections::BTreeMap<(String, String), u32>,
     ) {
         let now = now();
-        let has_selector = workload.selector.match_labels.as_ref().is_some_and(|labels| !labels.is_empty())
-            || workload.selector.match_expressions.as_ref().is_some_and(|list| !list.is_empty());
+        let (target, namespace) = (&scaler.plan.target, &scaler.workload.namespace);
         let scale = Scale {
             spec_replicas: u32::try_from(workload.desired).unwrap_or(0),
             status_replicas: u32::try_from(workload.current).unwrap_or(0),
-            selector: if has_selector { Selector::Valid } else { Selector::Missing },
+            selector,
         };
         let requests = waiting
             .iter()
@@ -406,6 +466,7 @@ impl Rounds {
         let memory = self.engine.memory(&decision.target);
         let made = Made { decision: &decision, outcome: &outcome, memory };
         self.actor.tell(&scaler, workload.as_ref(), made).await;
+        lock(&self.shared.telemetry).record(&scaler, &decision, &outcome);
         self.write_down(decision);
     }
 
@@ -423,6 +484,7 @@ impl Rounds {
 
     /// What is still open when the loop ends.
     fn write_down_rest(&mut self) {
+        self.memories.write(&self.engine, self.scalers.by_target.keys(), now());
         let history = lock(&self.shared.history);
         if let Some(journal) = &mut self.journal {
             let written: std::io::Result<()> = history.newest().try_for_each(|record| journal.append(record));
@@ -458,21 +520,8 @@ impl Rounds {
 
 fn pods_of(cluster: &Cluster, namespace: &str, workload: &Workload) -> Vec<Arc<Pod>> {
     let mut pods = cluster.pods.state();
-    pods.retain(|pod| {
-        pod.namespace().as_deref() == Some(namespace) && selector::matches(&workload.selector, pod.labels())
-    });
+    pods.retain(|pod| pod.namespace().as_deref() == Some(namespace) && workload.selects(pod.labels()));
     pods
-}
-
-/// What the cluster itself keeps of a target's past: a cooldown goes on over a restart.
-fn remembered(scaler: &Scaler) -> Memory {
-    let last_active = match &scaler.owner {
-        Owner::ScaledObject(object) => {
-            object.status.as_ref().and_then(|status| status.last_active_time.clone())
-        }
-        Owner::Autoscaler(_) => None,
-    };
-    Memory { last_active: last_active.map(|time| facts::engine_time(time.0)), ..Memory::default() }
 }
 
 fn log_rescale(decision: &Decision, error: Option<&str>) {

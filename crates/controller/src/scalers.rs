@@ -11,7 +11,7 @@ use flyball_api::kinds::scaled_object::ScaledObject;
 use flyball_api::plan::{Plan, plan_hpa, plan_scaled_object, scaled_object_owner};
 use flyball_api::problem::{Checked, Problem};
 use flyball_api::trigger::{Resolved, Trigger};
-use flyball_engine::{Rules, TargetId};
+use flyball_engine::{Rules, TargetId, ZeroRule};
 use k8s_openapi::api::autoscaling::v2::HorizontalPodAutoscaler;
 use kube::ResourceExt;
 
@@ -92,9 +92,11 @@ pub(crate) struct Scalers {
 pub(crate) fn read(cluster: &Cluster) -> Scalers {
     let mut owners: Vec<Owner> =
         cluster.scaled_objects.state().into_iter().map(Owner::ScaledObject).collect();
-    let plain =
-        cluster.autoscalers.state().into_iter().filter(|object| scaled_object_owner(object).is_none());
-    owners.extend(plain.map(Owner::Autoscaler));
+    let mut plain = cluster.autoscalers.state();
+    plain.retain(|hpa| {
+        scaled_object_owner(hpa).is_none() && !owners.iter().any(|owner| takes_over(owner, hpa))
+    });
+    owners.extend(plain.into_iter().map(Owner::Autoscaler));
     owners.retain(|owner| !is_going(owner));
     owners.sort_by_key(|owner| (owner.created(), owner.key()));
     let mut scalers = Scalers::default();
@@ -111,6 +113,17 @@ pub(crate) fn read(cluster: &Cluster) -> Scalers {
         }
     }
     scalers
+}
+
+/// Whether a ScaledObject makes this HorizontalPodAutoscaler its own, which it then overwrites.
+fn takes_over(owner: &Owner, hpa: &HorizontalPodAutoscaler) -> bool {
+    let Owner::ScaledObject(object) = owner else { return false };
+    object.namespace() == hpa.namespace() && object.transfers_hpa() && object.hpa_name() == hpa.name_any()
+}
+
+/// Zero replicas set by hand switch a HorizontalPodAutoscaler off, as on a cluster.
+fn hpa_rules() -> Rules {
+    Rules { zero: ZeroRule::Hpa { scale_to_zero: true }, ..Rules::default() }
 }
 
 fn is_going(owner: &Owner) -> bool {
@@ -134,9 +147,9 @@ fn taken(owner: &Owner, target: &TargetId, first: &Owner) -> Problem {
     ))
 }
 
-fn scaler(owner: &Owner) -> Checked<Scaler> {
+pub(crate) fn scaler(owner: &Owner) -> Checked<Scaler> {
     let (plan, triggers, autoscaler) = match owner {
-        Owner::Autoscaler(object) => (plan_hpa(object, Rules::default())?, Vec::new(), (**object).clone()),
+        Owner::Autoscaler(object) => (plan_hpa(object, hpa_rules())?, Vec::new(), (**object).clone()),
         Owner::ScaledObject(object) => scaled_object(object)?,
     };
     Ok(Scaler { owner: owner.clone(), workload: owner.workload(), plan, triggers, autoscaler })

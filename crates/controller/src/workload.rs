@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 
 use flyball_api::kinds::scaled_object::ScaledObject;
+use flyball_api::selector;
 use k8s_openapi::api::autoscaling::v1::Scale;
 use k8s_openapi::api::autoscaling::v2::HorizontalPodAutoscaler;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
@@ -67,8 +68,8 @@ pub(crate) struct Workload {
     pub(crate) desired: i32,
     /// `status.replicas`: what there is, ready or not.
     pub(crate) current: i32,
-    /// Which pods are its own.
-    pub(crate) selector: LabelSelector,
+    /// Which pods are its own, or why that cannot be read.
+    pub(crate) selector: Result<LabelSelector, String>,
     /// The plural, for status fields that name it.
     pub(crate) plural: String,
     /// The labels that its pods will have: how a Service is known to be its own while there are no pods.
@@ -133,11 +134,12 @@ impl Workloads {
         let (resource, api) = self.scale_api(reference).await?;
         let scale = api.get_scale(&reference.name).await.map_err(|error| error.to_string())?;
         let status = scale.status.unwrap_or_default();
-        let selector = parse_selector(status.selector.as_deref().unwrap_or_default());
+        let selector = selector::parse(status.selector.as_deref().unwrap_or_default());
+        let selector = selector.map(LabelSelector::from).map_err(|error| error.to_string());
         Ok(Workload {
             desired: scale.spec.and_then(|spec| spec.replicas).unwrap_or(0),
             current: status.replicas,
-            template_labels: selector.match_labels.clone().unwrap_or_default(),
+            template_labels: selector.clone().ok().and_then(|own| own.match_labels).unwrap_or_default(),
             selector,
             plural: resource.plural,
             template: None,
@@ -185,17 +187,36 @@ fn watched(
     Workload {
         desired: desired.unwrap_or(1),
         current: current.unwrap_or(0),
-        selector,
+        selector: Ok(selector),
         plural: plural.to_owned(),
         template_labels: labels.unwrap_or_default(),
         template,
     }
 }
 
-/// The `key=value,…` text of a scale's `status.selector`; other requirements do not occur in practice.
-fn parse_selector(text: &str) -> LabelSelector {
-    let pairs = text.split(',').filter_map(|pair| pair.split_once('='));
-    let labels =
-        pairs.map(|(name, value)| (name.trim().to_owned(), value.trim_start_matches('=').trim().to_owned()));
-    LabelSelector { match_labels: Some(labels.collect()), match_expressions: None }
+impl Workload {
+    /// Whether a pod with these labels is its own. A selector that says nothing, or can't be read, selects nothing.
+    pub(crate) fn selects(&self, labels: &BTreeMap<String, String>) -> bool {
+        self.selector.as_ref().is_ok_and(|own| !is_empty(own) && crate::selector::matches(own, labels))
+    }
+
+    /// Its selector as text.
+    pub(crate) fn selector_text(&self) -> String {
+        let selector = self.selector.clone().ok().and_then(|own| kube::core::Selector::try_from(own).ok());
+        selector.map(|own| own.to_string()).unwrap_or_default()
+    }
+
+    /// Whether its pods can be told apart, by its own account.
+    pub(crate) fn selector_state(&self) -> flyball_engine::Selector {
+        match &self.selector {
+            Ok(own) if is_empty(own) => flyball_engine::Selector::Missing,
+            Ok(_) => flyball_engine::Selector::Valid,
+            Err(error) => flyball_engine::Selector::Invalid { error: error.clone() },
+        }
+    }
+}
+
+fn is_empty(selector: &LabelSelector) -> bool {
+    selector.match_labels.as_ref().is_none_or(BTreeMap::is_empty)
+        && selector.match_expressions.as_ref().is_none_or(Vec::is_empty)
 }

@@ -151,6 +151,12 @@ impl Events {
         self.0.iter().filter(|event| event.at > cutoff).map(|event| i64::from(event.change)).sum()
     }
 
+    /// The time of the oldest change in the `period` before `now`.
+    pub fn oldest_in(&self, now: Time, period: Duration) -> Option<Time> {
+        let cutoff = now - period;
+        self.0.iter().map(|event| event.at).filter(|at| *at > cutoff).min()
+    }
+
     /// Keeps a change (`storeScaleEvent`): over the last entry that no policy of `rules` looks back to, or at the end.
     pub fn store(&mut self, now: Time, change: u32, rules: &ScalingRules) {
         let cutoff = now - rules.period_max();

@@ -4,17 +4,21 @@
 use std::fmt;
 use std::iter::Sum;
 
+use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// An amount in thousandths: 1500 is 1.5 CPUs, 83.2 requests are 83200.
 ///
-/// Written and read as a number of wholes, so that nobody outside has to know the unit: 1.5, 83.2.
+/// Written and read as a number of wholes, so that nobody outside has to know the unit: 1.5, 83.2. One with more digits
+/// than a float holds is written as text: "1024819115206086.077".
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Milli(i64);
 
 impl Serialize for Milli {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        if self.0 % 1000 == 0 {
+        if Self::from_f64(self.as_f64()) != *self {
+            serializer.collect_str(self)
+        } else if self.0 % 1000 == 0 {
             serializer.serialize_i64(self.0 / 1000)
         } else {
             serializer.serialize_f64(self.as_f64())
@@ -24,8 +28,20 @@ impl Serialize for Milli {
 
 impl<'de> Deserialize<'de> for Milli {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        f64::deserialize(deserializer).map(Self::from_f64)
+        match NumberOrText::deserialize(deserializer)? {
+            NumberOrText::Number(value) => Ok(Self::from_f64(value)),
+            NumberOrText::Text(text) => {
+                Self::from_text(&text).ok_or_else(|| D::Error::custom(format!("{text:?} is no amount")))
+            }
+        }
     }
+}
+
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum NumberOrText {
+    Number(f64),
+    Text(String),
 }
 
 impl Milli {
@@ -44,6 +60,17 @@ impl Milli {
     pub fn from_f64(value: f64) -> Self {
         #[expect(clippy::cast_possible_truncation, reason = "float to integer casts saturate")]
         Self((value * 1000.0).round_ties_even() as i64)
+    }
+
+    /// What `Display` writes; none for anything else.
+    fn from_text(text: &str) -> Option<Self> {
+        let (whole, rest) = text.split_once('.').unwrap_or((text, ""));
+        let is_number = |digits: &str| digits.bytes().all(|byte| byte.is_ascii_digit());
+        let unsigned = whole.strip_prefix('-').unwrap_or(whole);
+        if rest.len() > 3 || !is_number(rest) || unsigned.is_empty() || !is_number(unsigned) {
+            return None;
+        }
+        format!("{whole}{rest:0<3}").parse().ok().map(Self)
     }
 
     /// In thousandths.
@@ -98,5 +125,24 @@ mod tests {
         }
         assert_eq!(Milli::from_f64(-1.5).to_string(), "-1.5");
         assert_eq!(Milli::new(i64::MIN).to_string(), "-9223372036854775.808");
+    }
+
+    #[test]
+    fn every_amount_is_read_back_as_it_was_written() {
+        for (thousandths, json) in [
+            (83_200, "83.2"),
+            (-1500, "-1.5"),
+            (2000, "2"),
+            (i64::MAX, "9223372036854776.0"), // reading saturates
+            (i64::MIN, "-9223372036854776.0"),
+            (1_024_819_115_206_086_077, "\"1024819115206086.077\""),
+        ] {
+            let milli = Milli::new(thousandths);
+            assert_eq!(serde_json::to_string(&milli).expect("an amount can be written"), json);
+            assert_eq!(serde_json::from_str::<Milli>(json).expect("and read"), milli);
+        }
+        for wrong in ["\"\"", "\"1.2345\"", "\"1.-2\"", "\"many\"", "\"99999999999999999999\""] {
+            assert!(serde_json::from_str::<Milli>(wrong).is_err(), "{wrong}");
+        }
     }
 }

@@ -88,8 +88,17 @@ fn allowed_by(now: Time, current: u32, policy: ScalingPolicy, direction: Directi
         (PolicyKind::Percent, Direction::Up) => start * (1.0 + value / 100.0),
         (PolicyKind::Percent, Direction::Down) => (start * (1.0 - value / 100.0)).trunc(),
     };
-    let used = if direction == Direction::Up { added } else { -added };
-    Pace { allowed: ceil(allowed), rule: PaceRule::Policy { policy, used } }
+    let (used, changes) = match direction {
+        Direction::Up => (added, &memory.scale_ups),
+        Direction::Down => (-added, &memory.scale_downs),
+    };
+    let allowed = ceil(allowed);
+    let left = match direction {
+        Direction::Up => allowed.saturating_sub(current),
+        Direction::Down => current.saturating_sub(allowed),
+    };
+    let more_at = changes.oldest_in(now, policy.period).map(|oldest| oldest + policy.period);
+    Pace { allowed, rule: PaceRule::Policy { policy, used, left, more_at } }
 }
 
 /// Replicas added in the period, less those taken away.

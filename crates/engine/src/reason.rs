@@ -252,6 +252,12 @@ pub enum PaceRule {
         policy: ScalingPolicy,
         /// How many of its replicas the changes in its period have used; below zero when they went the other way.
         used: i64,
+        /// How many are left.
+        #[serde(default)]
+        left: u32,
+        /// When the oldest of these changes is over, and more are left; none if there is none.
+        #[serde(default)]
+        more_at: Option<Time>,
     },
     /// No `behavior`: at each evaluation at most so many times as many.
     Legacy,

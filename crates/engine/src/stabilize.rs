@@ -9,7 +9,7 @@ use std::time::Duration;
 use crate::memory::{Memory, Recommendation};
 use crate::policy::Policy;
 use crate::reason::Reason;
-use crate::rules::{NoBehavior, ZeroRule};
+use crate::rules::NoBehavior;
 use crate::time::Time;
 
 /// The replicas that may be wanted now, and why if they are not `desired`. Remembers `wish`.
@@ -31,9 +31,9 @@ pub(crate) fn step(
     let lowest = log.lowest(|at| at > up_cutoff);
     let new = Recommendation { replicas: wish, at: now };
     let obsolete = |at: Time| at < down_cutoff && (windows.legacy || at < up_cutoff);
-    match policy.rules.zero {
-        ZeroRule::Hpa { .. } => log.store(new, obsolete),
-        ZeroRule::OneLoop | ZeroRule::OneStep => log.store_extremes(new, obsolete, !windows.up.is_zero()),
+    match policy.rules.no_behavior {
+        NoBehavior::Legacy { .. } => log.store(new, obsolete),
+        NoBehavior::Defaults => log.store_extremes(new, obsolete, !windows.up.is_zero()),
     }
     let down = highest.map_or(desired, |highest| highest.replicas.max(desired));
     let up = lowest.map_or(desired, |lowest| lowest.replicas.min(desired));

@@ -165,7 +165,12 @@ impl Target {
             return Some(self.keep(id, now, Reason::FailedGetScale { error: error.clone() }));
         }
         let scale = self.scale.as_ref()?;
-        let counts = Counts { spec: scale.spec_replicas, status: scale.status_replicas, ready: self.ready };
+        let counts = Counts {
+            spec: scale.spec_replicas,
+            status: scale.status_replicas,
+            pods: u32::try_from(self.pods.len()).unwrap_or(u32::MAX),
+            ready: self.ready,
+        };
         let current = counts.spec;
         let initial = || Recommendations::new(vec![Recommendation { replicas: current, at: now }]);
         self.memory.recommendations.get_or_insert_with(initial);

@@ -20,7 +20,8 @@ Examples:
   flyball up                        start a Kubernetes API on this machine, and an autoscaler
   export KUBECONFIG=$(flyball kubeconfig)
   kubectl apply -f model.yaml       the same manifests as on a cluster
-  flyball why deploy/model          the last decisions, and their reasons")]
+  flyball why deploy/model          the last decisions, and their reasons
+  flyball check model.yaml          what will go wrong, before it does")]
 pub(crate) struct Cli {
     #[command(subcommand)]
     pub(crate) command: Command,
@@ -48,6 +49,19 @@ Examples:
   flyball why deploy/model --since 10m
   flyball why scaledobject/model-latency -n default --output yaml")]
     Why(Why),
+    /// Find what will go wrong, in manifests or in a running world, before production does.
+    #[command(after_help = "\
+Examples:
+  flyball check model.yaml                   the manifests alone
+  flyball check -R manifests/ --fail-on warning
+  helm template . | flyball check -
+  flyball check model.yaml --output sarif    for code scanning
+  flyball check model.yaml --live            also what the running world's metrics and pods show
+  flyball check deploy/model                 what runs, with everything that belongs to it
+
+Exit codes: 0 nothing as bad as --fail-on, 1 findings, 2 something could not be read.
+Each finding is explained in docs/check.md.")]
+    Check(Check),
     /// Send load to a URL, with hey's flags.
     Load(Box<flyball_load::Args>),
     /// Run a built-in model server alone.
@@ -163,6 +177,51 @@ pub(crate) enum WhyOutput {
     Text,
     Json,
     Yaml,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Check {
+    /// Files, folders, - for standard input, or one target such as deploy/model.
+    #[arg(value_name = "FILE|TARGET", required = true)]
+    pub(crate) inputs: Vec<String>,
+    /// Also look into the folders of folders.
+    #[arg(long, short = 'R')]
+    pub(crate) recursive: bool,
+    /// Also look at the running world: series, targets, thresholds against history, pods and decisions.
+    #[arg(long)]
+    pub(crate) live: bool,
+    /// The namespace of a target [default: the kubeconfig's].
+    #[arg(long, short)]
+    pub(crate) namespace: Option<String>,
+    /// How the findings are printed.
+    #[arg(long, short, value_enum, default_value_t = CheckOutput::Text)]
+    pub(crate) output: CheckOutput,
+    /// The least severity that makes the exit code 1.
+    #[arg(long, value_enum, value_name = "SEVERITY", default_value_t = FailOn::Error)]
+    pub(crate) fail_on: FailOn,
+    /// The kubeconfig of the world [default: that of the running one].
+    #[arg(long, value_name = "FILE")]
+    pub(crate) kubeconfig: Option<PathBuf>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum CheckOutput {
+    /// Each finding with its reason and what to write instead.
+    Text,
+    /// A line for each finding.
+    Table,
+    Json,
+    Yaml,
+    /// SARIF 2.1.0, for code scanning.
+    Sarif,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum FailOn {
+    Error,
+    Warning,
+    Info,
+    Never,
 }
 
 #[derive(Debug, Args)]

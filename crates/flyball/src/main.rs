@@ -63,6 +63,7 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Serve(options) => cmd::serve::run(options).map(|()| ExitCode::SUCCESS),
         Command::Up(options) => world_runtime()?.block_on(cmd::up::run(options)).map(|()| ExitCode::SUCCESS),
         Command::Demo(options) => world_runtime()?.block_on(cmd::demo::run(options)),
+        Command::Check(options) => Ok(runtime()?.block_on(cmd::check::run(options))),
         Command::Why(options) => runtime()?.block_on(cmd::why::run(options)).map(|()| ExitCode::SUCCESS),
     }
 }

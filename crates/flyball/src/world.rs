@@ -140,6 +140,7 @@ fn autoscaler_options(
     flyball_controller::Options {
         keep_scrape_intervals: options.keep_scrape_intervals,
         history: persistent.then(|| place.folder().join("decisions.jsonl")),
+        memories: persistent.then(|| place.folder().join("memories.jsonl")),
     }
 }
 
@@ -186,7 +187,7 @@ async fn listen(wanted: Option<u16>, default: u16, flag: &str) -> Result<(TcpLis
 
 /// Installs the definitions of KEDA's, VPA's and prometheus-operator's kinds, or brings them up to date; one after the
 /// other, since their schemas are large and the memory of one serves the next.
-async fn install_kinds(client: &Client) -> Result<()> {
+pub(crate) async fn install_kinds(client: &Client) -> Result<()> {
     let definitions: Api<CustomResourceDefinition> = Api::all(client.clone());
     let parameters = PatchParams::apply(FIELD_MANAGER).force();
     for definition in flyball_api::kinds::crds() {

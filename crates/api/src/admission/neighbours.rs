@@ -81,8 +81,7 @@ fn other_hpa(object: &ScaledObject, hpa: &HorizontalPodAutoscaler) -> Option<Pro
     if own || skipped || their_kind != kind || theirs.name != *workload {
         return None;
     }
-    let transfer = object.annotations().get(TRANSFER_HPA_OWNERSHIP).is_some_and(|text| text == "true");
-    if !transfer {
+    if !object.transfers_hpa() {
         let message =
             format!("the workload '{workload}' of type '{kind}' is already managed by the hpa '{name}'");
         return Some(

@@ -3,16 +3,15 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::{Service, ServicePort};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use kube::ResourceExt;
 use kube::core::{Selector, SelectorExt};
 
-use super::{Facts, Manifests, Place, namespace, queries};
+use super::{Facts, Manifests, Place, Sourced, Workload, near, queries};
 use crate::duration;
-use crate::kinds::monitor::{Endpoint, NamespaceSelector, ServiceMonitor};
+use crate::kinds::monitor::{Endpoint, NamespaceSelector, PodMonitor, ServiceMonitor};
 use crate::kinds::scaled_object::ScaledObject;
 
 /// Asks for a scrape without a monitor.
@@ -37,57 +36,71 @@ fn looks_into(selector: Option<&NamespaceSelector>, own: &str, namespace: &str) 
 }
 
 /// The Services that a monitor selects.
-fn selected<'a>(manifests: &'a Manifests, monitor: &'a ServiceMonitor) -> impl Iterator<Item = &'a Service> {
-    let own = namespace(monitor);
+fn selected<'a>(
+    manifests: &'a Manifests,
+    monitor: &'a Sourced<ServiceMonitor>,
+) -> impl Iterator<Item = &'a Sourced<Service>> {
     manifests.services.iter().filter(move |service| {
-        looks_into(monitor.spec.namespace_selector.as_ref(), &own, &namespace(*service))
+        let namespaces = monitor.spec.namespace_selector.as_ref();
+        looks_into(namespaces, &monitor.origin.namespace, &service.origin.namespace)
             && selects(&monitor.spec.selector, service.labels())
     })
 }
 
-fn pod_labels(deployment: &Deployment) -> BTreeMap<String, String> {
-    let template = deployment.spec.template.metadata.as_ref();
-    template.and_then(|metadata| metadata.labels.clone()).unwrap_or_default()
+fn pod_labels(workload: &Workload) -> BTreeMap<String, String> {
+    let metadata = workload.template.metadata.as_ref();
+    metadata.and_then(|metadata| metadata.labels.clone()).unwrap_or_default()
 }
 
-/// Whether a Service leads to the pods of a Deployment.
-fn leads_to(service: &Service, deployment: &Deployment) -> bool {
+/// Whether a Service leads to the pods of a workload.
+fn leads_to(service: &Sourced<Service>, workload: &Sourced<Workload>) -> bool {
     let selector = service.spec.as_ref().and_then(|spec| spec.selector.as_ref());
-    let labels = pod_labels(deployment);
-    namespace(service) == namespace(deployment)
+    let labels = pod_labels(workload);
+    service.origin.namespace == workload.origin.namespace
         && selector.is_some_and(|selector| {
             !selector.is_empty() && selector.iter().all(|(key, value)| labels.get(key) == Some(value))
         })
 }
 
-fn target<'a>(manifests: &'a Manifests, object: &ScaledObject) -> Option<&'a Deployment> {
-    let reference = &object.spec.scale_target_ref;
-    manifests.deployments.iter().find(|deployment| {
-        reference.kind_or_default() == "Deployment"
-            && deployment.name_any() == reference.name
-            && namespace(*deployment) == namespace(object)
-    })
-}
-
-/// The monitors that scrape the pods of a Deployment.
+/// The ServiceMonitors that scrape the pods of a workload.
 fn scraping<'a>(
     manifests: &'a Manifests,
-    deployment: &'a Deployment,
-) -> impl Iterator<Item = &'a ServiceMonitor> {
+    workload: &'a Sourced<Workload>,
+) -> impl Iterator<Item = &'a Sourced<ServiceMonitor>> {
     manifests
         .service_monitors
         .iter()
-        .filter(move |monitor| selected(manifests, monitor).any(|service| leads_to(service, deployment)))
+        .filter(move |monitor| selected(manifests, monitor).any(|service| leads_to(service, workload)))
+}
+
+/// The PodMonitors that scrape the pods of a workload.
+fn scraping_pods<'a>(
+    manifests: &'a Manifests,
+    workload: &'a Sourced<Workload>,
+) -> impl Iterator<Item = &'a Sourced<PodMonitor>> {
+    manifests.pod_monitors.iter().filter(move |monitor| {
+        let namespaces = monitor.spec.namespace_selector.as_ref();
+        looks_into(namespaces, &monitor.origin.namespace, &workload.origin.namespace)
+            && selects(&monitor.spec.selector, &pod_labels(workload))
+    })
 }
 
 /// How often the pods of an object's workload are scraped, at the slowest; nothing where no monitor is known
 /// to.
-pub(super) fn interval(manifests: &Manifests, object: &ScaledObject) -> Option<Duration> {
-    let deployment = target(manifests, object)?;
-    let endpoints = scraping(manifests, deployment).flat_map(|monitor| &monitor.spec.endpoints);
-    let written = endpoints
-        .map(|endpoint| endpoint.scrape.interval.as_deref().and_then(|text| duration::parse(text).ok()));
+pub(super) fn interval(manifests: &Manifests, object: &Sourced<ScaledObject>) -> Option<Duration> {
+    let workload = manifests.target(object)?;
+    let by_service = scraping(manifests, workload).flat_map(|monitor| &monitor.spec.endpoints);
+    let by_pod = scraping_pods(manifests, workload).flat_map(|monitor| &monitor.spec.pod_metrics_endpoints);
+    let settings = by_service.map(|endpoint| &endpoint.scrape).chain(by_pod.map(|endpoint| &endpoint.scrape));
+    let written =
+        settings.map(|settings| settings.interval.as_deref().and_then(|text| duration::parse(text).ok()));
     written.map(|interval| interval.unwrap_or(SCRAPE_INTERVAL_DEFAULT)).max()
+}
+
+/// Whether the pods of a workload ask to be scraped without a monitor.
+fn is_annotated(workload: &Workload) -> bool {
+    let annotations = workload.template.metadata.as_ref().and_then(|metadata| metadata.annotations.as_ref());
+    annotations.and_then(|all| all.get(SCRAPE_ANNOTATION)).is_some_and(|text| text == "true")
 }
 
 /// A query for metrics of pods that nothing scrapes. The metrics may come from elsewhere, so only workloads
@@ -96,29 +109,18 @@ pub(super) fn nothing_scraped(manifests: &Manifests, facts: Facts<'_>) -> Vec<Pl
     let objects = manifests.scaled_objects.iter();
     objects
         .filter_map(|object| {
-            let deployment = target(manifests, object)?;
-            let metrics = queries::selected_metrics(object, facts);
+            let workload = manifests.target(object)?;
+            let metrics = queries::selected_metrics(&object.spec.triggers, facts);
             let first = metrics.into_iter().find(|metric| metric.starts_with("http_"))?;
-            let annotated = |annotations: Option<&BTreeMap<String, String>>| {
-                annotations.and_then(|all| all.get(SCRAPE_ANNOTATION)).is_some_and(|text| text == "true")
-            };
-            let template = deployment.spec.template.metadata.as_ref();
-            let by_pod = manifests.pod_monitors.iter().any(|monitor| {
-                looks_into(
-                    monitor.spec.namespace_selector.as_ref(),
-                    &namespace(monitor),
-                    &namespace(deployment),
-                ) && selects(&monitor.spec.selector, &pod_labels(deployment))
-            });
-            let scraped = by_pod
-                || annotated(template.and_then(|metadata| metadata.annotations.as_ref()))
-                || scraping(manifests, deployment).next().is_some();
+            let scraped = is_annotated(workload)
+                || scraping(manifests, workload).next().is_some()
+                || scraping_pods(manifests, workload).next().is_some();
             let message = format!(
                 "{first} is queried, but no ServiceMonitor or PodMonitor here scrapes the pods of {}",
-                deployment.name_any()
+                workload.origin.name()
             );
             let help = "add a Service with a metrics port and a ServiceMonitor that selects it";
-            (!scraped).then(|| Place::new(object, "spec.triggers", message, help))
+            (!scraped).then(|| Place::new(&object.origin, "spec.triggers", message, help))
         })
         .collect()
 }
@@ -130,35 +132,52 @@ pub(super) fn selects_nothing(manifests: &Manifests, _: Facts<'_>) -> Vec<Place>
     let lost =
         manifests.service_monitors.iter().filter(|monitor| selected(manifests, monitor).next().is_none());
     lost.map(|monitor| {
-        let own = namespace(monitor);
         let elsewhere =
             manifests.services.iter().find(|service| selects(&monitor.spec.selector, service.labels()));
         let (field, help) = match elsewhere {
             Some(service) => {
                 let help = format!(
                     "add {} to namespaceSelector.matchNames, where the Service {} is",
-                    namespace(service),
-                    service.name_any()
+                    service.origin.namespace,
+                    service.origin.name()
                 );
                 ("spec.namespaceSelector", help)
             }
             None => ("spec.selector", format!("select by {}", labels_of(&manifests.services[0]))),
         };
-        Place::new(monitor, field, format!("selects no Service here (it is in namespace {own})"), help)
+        let message = format!("selects no Service here (it is in namespace {})", monitor.origin.namespace);
+        Place::new(&monitor.origin, field, message, help)
     })
     .collect()
 }
 
-fn labels_of(service: &Service) -> String {
+fn labels_of(service: &Sourced<Service>) -> String {
     let labels: Vec<String> = service.labels().iter().map(|(key, value)| format!("{key}: {value}")).collect();
     if labels.is_empty() {
-        return format!("a label of the Service {}, which has none yet", service.name_any());
+        return format!("a label of the Service {}, which has none yet", service.origin.name());
     }
-    format!("the labels of the Service {}: {}", service.name_any(), labels.join(", "))
+    format!("the labels of the Service {}: {}", service.origin.name(), labels.join(", "))
+}
+
+/// PodMonitors that select the pods of no workload here.
+pub(super) fn selects_no_pods(manifests: &Manifests, _: Facts<'_>) -> Vec<Place> {
+    let workloads = &manifests.workloads;
+    let lost = manifests.pod_monitors.iter().filter(|monitor| {
+        !workloads.iter().any(|workload| {
+            scraping_pods(manifests, workload).any(|scraping| scraping.origin == monitor.origin)
+        })
+    });
+    lost.filter_map(|monitor| {
+        let labels: Vec<String> =
+            pod_labels(workloads.first()?).iter().map(|(key, value)| format!("{key}: {value}")).collect();
+        let help = format!("select by labels of the pods, such as {}", labels.join(", "));
+        Some(Place::new(&monitor.origin, "spec.selector", "selects the pods of no workload here", help))
+    })
+    .collect()
 }
 
 /// The ports of the Services that a monitor selects.
-fn ports<'a>(manifests: &'a Manifests, monitor: &'a ServiceMonitor) -> Vec<&'a ServicePort> {
+fn ports<'a>(manifests: &'a Manifests, monitor: &'a Sourced<ServiceMonitor>) -> Vec<&'a ServicePort> {
     let specs = selected(manifests, monitor).filter_map(|service| service.spec.as_ref());
     specs.flat_map(|spec| spec.ports.iter().flatten()).collect()
 }
@@ -179,40 +198,63 @@ pub(super) fn port_unknown(manifests: &Manifests, _: Facts<'_>) -> Vec<Place> {
                 [] => "give the Service's port a name".to_owned(),
                 names => format!("write one of {}", names.join(", ")),
             };
-            places.push(Place::new(monitor, format!("spec.endpoints[{index}].port"), message, help));
+            places.push(Place::new(&monitor.origin, format!("spec.endpoints[{index}].port"), message, help));
+        }
+    }
+    for monitor in &manifests.pod_monitors {
+        for (index, endpoint) in monitor.spec.pod_metrics_endpoints.iter().enumerate() {
+            let Some(port) = endpoint.port.as_deref() else { continue };
+            let names = container_port_names(manifests, monitor);
+            if !names.is_empty() && !names.contains(&port) {
+                let message = format!("no container of the selected pods has a port of the name {port:?}");
+                let help = format!("write one of {}", names.join(", "));
+                let field = format!("spec.podMetricsEndpoints[{index}].port");
+                places.push(Place::new(&monitor.origin, field, message, help));
+            }
         }
     }
     places
 }
 
+/// The names of the ports of the pods that a monitor selects.
+fn container_port_names<'a>(manifests: &'a Manifests, monitor: &Sourced<PodMonitor>) -> Vec<&'a str> {
+    let behind = manifests.workloads.iter().filter(|workload| {
+        scraping_pods(manifests, workload).any(|scraping| scraping.origin == monitor.origin)
+    });
+    let containers = behind.flat_map(|workload| workload.containers());
+    let ports = containers.flat_map(|(_, container)| container.ports.iter().flatten());
+    ports.filter_map(|port| port.name.as_deref()).collect()
+}
+
+/// Services that lead to no pods here: those that are scraped, and those that nearly select a workload.
 pub(super) fn service_selects_nothing(manifests: &Manifests, _: Facts<'_>) -> Vec<Place> {
-    if manifests.deployments.is_empty() {
-        return Vec::new();
-    }
-    let scraped = |service: &&Service| {
-        manifests
+    let lost = manifests.services.iter().filter(|service| {
+        let selector = service.spec.as_ref().and_then(|spec| spec.selector.as_ref());
+        selector.is_some_and(|selector| !selector.is_empty())
+            && !manifests.workloads.iter().any(|workload| leads_to(service, workload))
+    });
+    lost.filter_map(|service| {
+        let scraped = manifests
             .service_monitors
             .iter()
-            .any(|monitor| selected(manifests, monitor).any(|selected| std::ptr::eq(selected, *service)))
-    };
-    let lost = manifests
-        .services
-        .iter()
-        .filter(scraped)
-        .filter(|service| !manifests.deployments.iter().any(|deployment| leads_to(service, deployment)));
-    lost.map(|service| {
-        let message = "is scraped, but selects the pods of no Deployment here";
-        Place::new(
-            service,
-            "spec.selector",
-            message,
-            "write the labels of spec.template.metadata of the Deployment",
-        )
+            .any(|monitor| selected(manifests, monitor).any(|selected| selected.origin == service.origin));
+        let names = manifests.workloads.iter().map(|workload| workload.origin.name());
+        let nearest = near(service.origin.name(), names);
+        let message = match (scraped, nearest) {
+            (true, _) => "is scraped, but selects the pods of no workload here".to_owned(),
+            (false, Some(name)) => format!("selects the pods of no workload here, not of {name} either"),
+            (false, None) => return None,
+        };
+        if manifests.workloads.is_empty() {
+            return None;
+        }
+        let help = "write the labels of the workload's spec.template.metadata";
+        Some(Place::new(&service.origin, "spec.selector", message, help))
     })
     .collect()
 }
 
-/// Scraped ports that no container of the Deployment behind them declares.
+/// Scraped ports that no container of the workload behind them declares.
 pub(super) fn port_undeclared(manifests: &Manifests, _: Facts<'_>) -> Vec<Place> {
     let mut places = Vec::new();
     for monitor in &manifests.service_monitors {
@@ -220,21 +262,17 @@ pub(super) fn port_undeclared(manifests: &Manifests, _: Facts<'_>) -> Vec<Place>
             let scraped =
                 monitor.spec.endpoints.iter().filter_map(|endpoint| service_port(service, endpoint));
             for (index, port) in scraped {
-                let behind = manifests.deployments.iter().filter(|deployment| leads_to(service, deployment));
-                for deployment in behind.filter(|deployment| !declares(deployment, port)) {
+                let behind = manifests.workloads.iter().filter(|workload| leads_to(service, workload));
+                for workload in behind.filter(|workload| !declares(workload, port)) {
                     let shown = match port.target_port.as_ref() {
                         Some(IntOrString::Int(number)) => number.to_string(),
                         Some(IntOrString::String(name)) => format!("{name:?}"),
                         None => port.port.to_string(),
                     };
-                    let message = format!("no container of {} declares port {shown}", deployment.name_any());
+                    let message = format!("no container of {} declares port {shown}", workload.origin.name());
                     let help = "declare it in the container's ports, and see that the program listens there";
-                    places.push(Place::new(
-                        service,
-                        format!("spec.ports[{index}].targetPort"),
-                        message,
-                        help,
-                    ));
+                    let field = format!("spec.ports[{index}].targetPort");
+                    places.push(Place::new(&service.origin, field, message, help));
                 }
             }
         }
@@ -248,13 +286,9 @@ fn service_port<'a>(service: &'a Service, endpoint: &Endpoint) -> Option<(usize,
     ports.iter().enumerate().find(|(_, port)| port.name.is_some() && port.name == endpoint.port)
 }
 
-fn declares(deployment: &Deployment, port: &ServicePort) -> bool {
-    let pod = deployment.spec.template.spec.as_ref();
-    let declared = pod
-        .into_iter()
-        .flat_map(|pod| &pod.containers)
-        .flat_map(|container| container.ports.iter().flatten());
-    declared.into_iter().any(|container| match &port.target_port {
+fn declares(workload: &Workload, port: &ServicePort) -> bool {
+    let mut declared = workload.containers().flat_map(|(_, container)| container.ports.iter().flatten());
+    declared.any(|container| match &port.target_port {
         Some(IntOrString::Int(number)) => container.container_port == *number,
         Some(IntOrString::String(name)) => container.name.as_ref() == Some(name),
         None => container.container_port == port.port,
@@ -262,12 +296,38 @@ fn declares(deployment: &Deployment, port: &ServicePort) -> bool {
 }
 
 pub(super) fn release_label(manifests: &Manifests, _: Facts<'_>) -> Vec<Place> {
-    let unlabelled =
-        manifests.service_monitors.iter().filter(|monitor| !monitor.labels().contains_key("release"));
+    let services = manifests.service_monitors.iter().map(|monitor| (&monitor.origin, monitor.labels()));
+    let pods = manifests.pod_monitors.iter().map(|monitor| (&monitor.origin, monitor.labels()));
+    let unlabelled = services.chain(pods).filter(|(_, labels)| !labels.contains_key("release"));
     unlabelled
-        .map(|monitor| {
-            let message = "has no label release";
-            Place::new(monitor, "metadata.labels", message, "add release: <the Helm release>, such as prom")
+        .map(|(origin, _)| {
+            let help = "add release: <the Helm release>, such as prom";
+            Place::new(origin, "metadata.labels", "has no label release", help)
+        })
+        .collect()
+}
+
+/// Paths that no usual server has its metrics under.
+pub(super) fn metrics_path(manifests: &Manifests, _: Facts<'_>) -> Vec<Place> {
+    let by_service = manifests.service_monitors.iter().flat_map(|monitor| {
+        let endpoints = monitor.spec.endpoints.iter().enumerate();
+        endpoints.map(|(index, endpoint)| {
+            (&monitor.origin, format!("spec.endpoints[{index}].path"), &endpoint.scrape.path)
+        })
+    });
+    let by_pod = manifests.pod_monitors.iter().flat_map(|monitor| {
+        let endpoints = monitor.spec.pod_metrics_endpoints.iter().enumerate();
+        endpoints.map(|(index, endpoint)| {
+            (&monitor.origin, format!("spec.podMetricsEndpoints[{index}].path"), &endpoint.scrape.path)
+        })
+    });
+    by_service
+        .chain(by_pod)
+        .filter_map(|(origin, field, path)| {
+            let path = path.as_deref().filter(|path| !path.contains("metrics"))?;
+            let message = format!("the path {path:?} is not where servers usually have their metrics");
+            let help = "see that the server answers metrics there; most do under /metrics, the default";
+            Some(Place::new(origin, field, message, help))
         })
         .collect()
 }

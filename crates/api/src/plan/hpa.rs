@@ -125,7 +125,7 @@ fn metrics(spec: &HorizontalPodAutoscalerSpec) -> Checked<(Metrics, Vec<Query>)>
         let path = format!("spec.metrics[{index}]");
         match planned(&path, metric, name) {
             Ok((metric, ask)) => {
-                queries.extend(ask.map(|ask| Query { metric: metric.name().clone(), ask }));
+                queries.extend(ask.map(|ask| Query { metric: metric.name().clone(), ask, keep_for: None }));
                 list.push(metric);
             }
             Err(problem) => problems.push(problem),

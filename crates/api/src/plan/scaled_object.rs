@@ -140,7 +140,8 @@ fn metrics(
         for (metric, ask) in trigger_metrics(object, trigger, asked, &mut names) {
             match metric {
                 Ok(metric) => {
-                    queries.push(Query { metric: metric.name().clone(), ask });
+                    let keep_for = trigger.use_cached_metrics.then(|| object.spec.polling_interval());
+                    queries.push(Query { metric: metric.name().clone(), ask, keep_for });
                     list.push(metric);
                 }
                 Err(error) => {

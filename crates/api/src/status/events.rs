@@ -1,15 +1,13 @@
 //! Events as data: what `kubectl describe` and `kubectl get events` show of a decision.
 //!
 //! kube-controller-manager repeats the events of a metric that fails at every evaluation and lets the API
-//! server count them. Here they are made when the condition they belong to changes.
+//! server count them. Here they are made when something begins to fail, by a look at the decision before.
 
-use flyball_engine::{Cause, Decision, Reason, Stage};
-use k8s_openapi::api::autoscaling::v2::{
-    HorizontalPodAutoscalerCondition, HorizontalPodAutoscalerSpec, HorizontalPodAutoscalerStatus,
-};
+use flyball_engine::{Cause, Decision, MetricName, Proposal, Reason, Stage, Unavailable};
+use k8s_openapi::api::autoscaling::v2::HorizontalPodAutoscalerSpec;
 use kube::ResourceExt;
 
-use super::hpa::{Outcome, find, followed_metric, recommendation, unavailable_words};
+use super::hpa::{Outcome, find, followed_metric, recommendation, selector_words, unavailable_words};
 use crate::kinds::condition::PlainCondition;
 use crate::kinds::scaled_object::{ScaledObject, ScaledObjectStatus};
 
@@ -34,9 +32,9 @@ impl Event {
     }
 }
 
-/// The events about a HorizontalPodAutoscaler, given its status before the decision.
+/// The events about a HorizontalPodAutoscaler, given the decision before this one.
 pub fn hpa_events(
-    previous: Option<&HorizontalPodAutoscalerStatus>,
+    previous: Option<&Decision>,
     spec: &HorizontalPodAutoscalerSpec,
     decision: &Decision,
     outcome: &Outcome,
@@ -81,34 +79,82 @@ fn rescale_reason(spec: &HorizontalPodAutoscalerSpec, decision: &Decision) -> St
     }
 }
 
-/// The metrics that can't be used, when that is news.
+/// What keeps the autoscaler from deciding, or a metric from having a say, when that is news.
 fn failures(
-    previous: Option<&HorizontalPodAutoscalerStatus>,
+    previous: Option<&Decision>,
     spec: &HorizontalPodAutoscalerSpec,
     decision: &Decision,
 ) -> Vec<Event> {
-    let Some(Reason::MetricUnavailable(first)) = recommendation(decision) else { return Vec::new() };
-    let known = previous.and_then(|status| status.conditions.as_deref()).unwrap_or_default();
-    if first.cause == Cause::NotRead || known.iter().any(|condition| is_about(condition, first.hpa_reason()))
+    let mut events: Vec<Event> = began_to_fail(previous, decision)
+        .filter_map(|unavailable| {
+            let metric = find(spec, unavailable.metric.as_str())?;
+            Some(Event::warning(unavailable.hpa_reason(), unavailable_words(unavailable, Some(metric))))
+        })
+        .collect();
+    let Some(reason) = recommendation(decision) else { return events };
+    if let Some((code, why)) = undecided(spec, decision, reason)
+        && previous.and_then(recommendation).is_none_or(|before| before.code() != reason.code())
     {
-        return Vec::new();
+        events.extend(code.map(|code| Event::warning(code, why.clone())));
+        if code != Some("FailedGetScale") {
+            events.push(Event::warning("FailedComputeMetricsReplicas", why));
+        }
     }
-    let error = unavailable_words(first, find(spec, first.metric.as_str()));
-    let failed = decision.proposals.iter().filter(|proposal| proposal.is_unavailable()).count();
-    let all = decision.proposals.len();
-    vec![
-        Event::warning(first.hpa_reason(), error.clone()),
-        Event::warning(
-            "FailedComputeMetricsReplicas",
-            format!("invalid metrics ({failed} invalid out of {all}), first error is: {error}"),
-        ),
-    ]
+    events
 }
 
-fn is_about(condition: &HorizontalPodAutoscalerCondition, reason: &str) -> bool {
-    condition.type_ == "ScalingActive"
-        && condition.status == "False"
-        && condition.reason.as_deref() == Some(reason)
+/// What keeps the autoscaler from deciding at all: the event's reason, if it is not a metric's own, and the words.
+fn undecided(
+    spec: &HorizontalPodAutoscalerSpec,
+    decision: &Decision,
+    reason: &Reason,
+) -> Option<(Option<&'static str>, String)> {
+    Some(match reason {
+        Reason::FailedGetScale { error } => (Some("FailedGetScale"), error.clone()),
+        Reason::SelectorRequired => (Some("SelectorRequired"), "selector is required".to_owned()),
+        Reason::InvalidSelector { .. } | Reason::AmbiguousSelector { .. } => {
+            (Some(reason.code()), selector_words(reason))
+        }
+        Reason::MetricUnavailable(first) if first.cause != Cause::NotRead => {
+            let error = unavailable_words(first, find(spec, first.metric.as_str()));
+            let failed = decision.proposals.iter().filter(|proposal| proposal.is_unavailable()).count();
+            let all = decision.proposals.len();
+            (None, format!("invalid metrics ({failed} invalid out of {all}), first error is: {error}"))
+        }
+        _ => return None,
+    })
+}
+
+/// The metrics that can't be used and could be before, or had not been read.
+fn began_to_fail<'a>(
+    previous: Option<&'a Decision>,
+    decision: &'a Decision,
+) -> impl Iterator<Item = &'a Unavailable> {
+    let failed_before = move |metric: &MetricName| {
+        let proposals = previous.into_iter().flat_map(|decision| &decision.proposals);
+        proposals.filter(|before| before.metric == *metric).any(|before| failure_of(before).is_some())
+    };
+    let failing = decision.proposals.iter().filter_map(failure_of);
+    failing.filter(move |unavailable| !failed_before(&unavailable.metric))
+}
+
+/// Why a metric can't be used; nothing as long as it has not been read.
+fn failure_of(proposal: &Proposal) -> Option<&Unavailable> {
+    match &proposal.reason {
+        Reason::MetricUnavailable(unavailable) if unavailable.cause != Cause::NotRead => Some(unavailable),
+        _ => None,
+    }
+}
+
+/// A decision about a ScaledObject, the one before it, and what came of it.
+#[derive(Clone, Copy, Debug)]
+pub struct Decided<'a> {
+    /// The decision before; none after a start.
+    pub previous: Option<&'a Decision>,
+    /// The decision.
+    pub decision: &'a Decision,
+    /// What came of it.
+    pub outcome: &'a Outcome,
 }
 
 /// The events about a ScaledObject, given its status before and after the decision.
@@ -116,20 +162,65 @@ pub fn scaled_object_events(
     object: &ScaledObject,
     before: &ScaledObjectStatus,
     after: &ScaledObjectStatus,
-    decision: Option<&Decision>,
-    outcome: &Outcome,
+    decided: Option<Decided<'_>>,
 ) -> Vec<Event> {
-    let mut events: Vec<_> = CONDITION_EVENTS
+    let mut events = scalers_watched(object, before, after);
+    let turned = CONDITION_EVENTS
         .iter()
         .filter(|(kind, status, ..)| became(before, after, kind, status))
         .map(|&(kind, _, warning, reason, message)| Event {
             warning,
             reason: reason.unwrap_or_else(|| word(after, kind)).to_owned(),
             message: message.unwrap_or_else(|| sentence(after, kind)).to_owned(),
-        })
-        .collect();
-    events.extend(decision.and_then(|decision| between_zero_and_one(object, after, decision, outcome)));
+        });
+    events.extend(turned);
+    if let Some(Decided { previous, decision, outcome }) = decided {
+        events.extend(scalers_failed(object, after, previous, decision));
+        events.extend(between_zero_and_one(object, after, decision, outcome));
+    }
     events
+}
+
+/// Triggers are read from when the workload is first found until a pause, and again after it.
+fn scalers_watched(
+    object: &ScaledObject,
+    before: &ScaledObjectStatus,
+    after: &ScaledObjectStatus,
+) -> Vec<Event> {
+    let stops = !matches!(object.paused(), Ok(None));
+    let first = before.scale_target_kind.is_none() && after.scale_target_kind.is_some();
+    if stops {
+        return match became(before, after, "Paused", "True") && !first {
+            true => vec![Event::normal("KEDAScalersStopped", "Stopped scalers watch")],
+            false => Vec::new(),
+        };
+    }
+    if !first && !became(before, after, "Paused", "False") {
+        return Vec::new();
+    }
+    let built = |kind: &str| Event::normal("KEDAScalersStarted", format!("Scaler {kind} is built"));
+    let mut events: Vec<Event> = object.spec.triggers.iter().map(|trigger| built(&trigger.kind)).collect();
+    events.push(Event::normal("KEDAScalersStarted", "Started scalers watch"));
+    events
+}
+
+/// The triggers that began to fail.
+fn scalers_failed(
+    object: &ScaledObject,
+    after: &ScaledObjectStatus,
+    previous: Option<&Decision>,
+    decision: &Decision,
+) -> Vec<Event> {
+    let reason = match object.spec.scaling_modifiers() {
+        Some(_) => "KEDAMetricSourceFailed",
+        None => "KEDAScalerFailed",
+    };
+    let is_trigger =
+        |metric: &MetricName| after.external_metric_names.iter().any(|name| name == metric.as_str());
+    began_to_fail(previous, decision)
+        .filter(|unavailable| is_trigger(&unavailable.metric))
+        .map(|unavailable| Event::warning(reason, format!("{}: {}", unavailable.metric, unavailable.cause)))
+        .collect()
 }
 
 /// Type and status of a condition that turned; then whether that is a warning, its reason and its message.

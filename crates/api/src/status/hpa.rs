@@ -69,6 +69,18 @@ pub fn hpa_status(
     }
 }
 
+/// The status of an object that another one keeps from deciding, with why: as on a cluster, it is not active.
+pub fn hpa_refused(
+    previous: Option<&HorizontalPodAutoscalerStatus>,
+    why: &str,
+    now: Time,
+) -> HorizontalPodAutoscalerStatus {
+    let mut status = previous.cloned().unwrap_or_default();
+    let conditions = status.conditions.get_or_insert_default();
+    set_condition(conditions, "ScalingActive", false, "AmbiguousSelector", why.to_owned(), &now);
+    status
+}
+
 fn replicas(count: u32) -> i32 {
     i32::try_from(count).unwrap_or(i32::MAX)
 }
@@ -169,14 +181,8 @@ fn message_with_names(
             format!("the HPA controller was unable to get the target's current scale: {error}")
         }
         (_, _, Some(Reason::SelectorRequired)) => "the HPA target's scale is missing a selector".to_owned(),
-        (_, _, Some(Reason::InvalidSelector { error })) => {
-            format!("couldn't convert selector into a corresponding internal selector object: {error}")
-        }
-        (_, _, Some(Reason::AmbiguousSelector { selector, autoscalers })) => {
-            format!(
-                "pods by selector {selector} are controlled by multiple HPAs: [{}]",
-                autoscalers.join(" ")
-            )
+        (_, _, Some(reason @ (Reason::InvalidSelector { .. } | Reason::AmbiguousSelector { .. }))) => {
+            selector_words(reason)
         }
         (_, _, Some(Reason::MetricUnavailable(unavailable))) => {
             let metric = find(spec, unavailable.metric.as_str());
@@ -184,6 +190,20 @@ fn message_with_names(
             format!("the HPA was unable to compute the replica count: {error}")
         }
         (_, _, reason) => reason.map(ToString::to_string).unwrap_or_default(),
+    }
+}
+
+/// Why a selector is of no use, in the words of kube-controller-manager.
+pub(super) fn selector_words(reason: &Reason) -> String {
+    match reason {
+        Reason::InvalidSelector { error } => {
+            format!("couldn't convert selector into a corresponding internal selector object: {error}")
+        }
+        Reason::AmbiguousSelector { selector, autoscalers } => format!(
+            "pods by selector {selector} are controlled by multiple HPAs: [{}]",
+            autoscalers.join(" ")
+        ),
+        other => other.to_string(),
     }
 }
 

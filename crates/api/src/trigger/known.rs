@@ -99,7 +99,7 @@ pub(super) fn nearest(kind: &str) -> Option<&'static str> {
 }
 
 /// How many letters must be added, removed or changed to make one word of the other.
-fn edits(left: &str, right: &str) -> usize {
+pub(crate) fn edits(left: &str, right: &str) -> usize {
     let right: Vec<char> = right.chars().collect();
     let mut row: Vec<usize> = (0..=right.len()).collect();
     for (i, a) in left.chars().take(64).enumerate() {

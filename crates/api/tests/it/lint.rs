@@ -1,240 +1,205 @@
-//! Mistakes in manifests: each rule on an object that breaks it, none on objects that are well, and the real
-//! causes on the course page's own.
+//! What a running world shows of an autoscaler: each rule on facts that break it, none on facts that are well. The
+//! rules about manifests are tested by files, with `flyball check`.
 
-use std::time::Duration;
+use flyball_api::lint::live::{
+    LiveDecisions, LiveFacts, LiveHistory, LiveQuery, LiveSelector, PodWithoutRoom, ScrapedTarget, asked,
+    check,
+};
+use flyball_api::lint::{Manifests, NotAdditive, QueryFacts, RULES};
+use serde_json::json;
 
-use flyball_api::lint::{Finding, Manifests, QueryFacts, RULES, check};
-use serde::de::DeserializeOwned;
-use serde_json::{Value, json};
-
-use crate::seed;
-
-/// What the queries of these tests do, as a parser would tell it.
 fn facts(query: &str) -> Option<QueryFacts> {
-    let metrics = ["http_request_duration_seconds_bucket", "http_requests_total"];
-    let metrics = metrics.into_iter().filter(|metric| query.contains(metric)).map(str::to_owned).collect();
-    let seconds = if query.contains("[1m]") { 60 } else { 120 };
-    Some(QueryFacts {
-        metrics,
-        range_windows: vec![Duration::from_secs(seconds)],
-        is_not_additive: query.contains("quantile"),
-        loses_le: query.contains("quantile") && !query.contains("le)"),
-        may_return_many_series: !query.contains("sum"),
-    })
+    let not_additive = query.contains("quantile").then_some(NotAdditive::Quantile);
+    Some(QueryFacts { not_additive, ..QueryFacts::default() })
 }
 
-fn read<T: DeserializeOwned>(value: Value) -> T {
-    serde_json::from_value(value).unwrap()
-}
-
-fn sort(objects: Vec<Value>) -> Manifests {
+/// A ScaledObject with one query, whose threshold is 0.3 for at most four replicas.
+fn manifests(metric_type: &str) -> Manifests {
+    let object = json!({
+        "apiVersion": "keda.sh/v1alpha1", "kind": "ScaledObject", "metadata": {"name": "model"},
+        "spec": {"scaleTargetRef": {"name": "model"}, "maxReplicaCount": 4, "triggers": [{
+            "type": "prometheus", "metricType": metric_type, "metadata":
+                {"serverAddress": "http://p:9090", "query": "histogram_quantile(0.95, x)", "threshold": "0.3"},
+        }]},
+    });
     let mut manifests = Manifests::default();
-    for object in objects {
-        match object["kind"].as_str().unwrap() {
-            "ScaledObject" => manifests.scaled_objects.push(read(object)),
-            "VerticalPodAutoscaler" => manifests.vertical_pod_autoscalers.push(read(object)),
-            "Deployment" => manifests.deployments.push(read(object)),
-            "Service" => manifests.services.push(read(object)),
-            "ServiceMonitor" => manifests.service_monitors.push(read(object)),
-            "PodMonitor" => manifests.pod_monitors.push(read(object)),
-            kind => panic!("{kind}"),
-        }
-    }
+    manifests.add(7, &object).unwrap();
     manifests
 }
 
-fn codes(findings: &[Finding]) -> Vec<&'static str> {
-    findings.iter().map(|finding| finding.code).collect()
-}
-
-fn scaled_object(query: &str, threshold: &str) -> Value {
-    json!({
-        "apiVersion": "keda.sh/v1alpha1", "kind": "ScaledObject", "metadata": {"name": "model"},
-        "spec": {"scaleTargetRef": {"name": "model"}, "triggers": [{
-            "type": "prometheus", "metricType": "Value",
-            "metadata": {"serverAddress": "http://prometheus:9090", "query": query, "threshold": threshold},
-        }]},
-    })
-}
-
-fn deployment() -> Value {
-    json!({
-        "apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "model"},
-        "spec": {
-            "replicas": 2,
-            "selector": {"matchLabels": {"app": "model"}},
-            "template": {
-                "metadata": {"labels": {"app": "model"}},
-                "spec": {"containers": [{
-                    "name": "model",
-                    "ports": [{"containerPort": 9100}],
-                    "readinessProbe": {"httpGet": {"path": "/ready", "port": 8000}},
-                }]},
-            },
-        },
-    })
-}
-
-fn service() -> Value {
-    json!({
-        "apiVersion": "v1", "kind": "Service", "metadata": {"name": "model", "labels": {"app": "model"}},
-        "spec": {"selector": {"app": "model"}, "ports": [{"name": "metrics", "port": 9100, "targetPort": 9100}]},
-    })
-}
-
-fn monitor() -> Value {
-    json!({
-        "apiVersion": "monitoring.coreos.com/v1", "kind": "ServiceMonitor",
-        "metadata": {"name": "model", "labels": {"release": "prom"}},
-        "spec": {
-            "selector": {"matchLabels": {"app": "model"}},
-            "endpoints": [{"port": "metrics", "interval": "15s"}],
-        },
-    })
-}
-
-fn vpa() -> Value {
-    json!({
-        "apiVersion": "autoscaling.k8s.io/v1", "kind": "VerticalPodAutoscaler", "metadata": {"name": "model"},
-        "spec": {
-            "targetRef": {"apiVersion": "apps/v1", "kind": "Deployment", "name": "model"},
-            "resourcePolicy": {"containerPolicies": [{"containerName": "*", "controlledResources": ["memory"]}]},
-        },
-    })
-}
-
-const LATENCY: &str = "histogram_quantile(0.95, sum(rate(http_request_duration_seconds_bucket[1m])) by (le))";
-
-/// Objects that are well together, with one of them changed.
-fn with(kind: &str, pointer: &str, value: Value) -> Vec<Value> {
-    let mut objects = vec![scaled_object(LATENCY, "0.5"), deployment(), service(), monitor(), vpa()];
-    let object = objects.iter_mut().find(|object| object["kind"] == kind).unwrap();
-    let (parent, last) = pointer.rsplit_once('/').unwrap();
-    match object.pointer_mut(parent).unwrap() {
-        Value::Array(items) => items[last.parse::<usize>().unwrap()] = value,
-        fields => fields[last] = value,
+/// Facts of a world where all is well.
+fn well() -> LiveFacts {
+    LiveFacts {
+        queries: vec![LiveQuery {
+            selectors: vec![LiveSelector {
+                selector: "x[1m]".to_owned(),
+                series: 3,
+                samples: 12,
+                newest_age_seconds: Some(1.0),
+                ..LiveSelector::default()
+            }],
+            history: Some(LiveHistory { seconds: 3600.0, min: 0.01, max: 0.4 }),
+            bucket_bounds: vec![0.1, 0.2, 0.3, 0.5],
+            ..LiveQuery::default()
+        }],
+        scraped: vec![ScrapedTarget {
+            url: "http://10.0.0.1:9100/metrics".to_owned(),
+            up: Some(true),
+            ..Default::default()
+        }],
+        pods_running: 1,
+        ..LiveFacts::default()
     }
-    objects
 }
+
+/// The codes and messages of what is found once the facts are changed.
+fn found(metric_type: &str, change: impl Fn(&mut LiveFacts)) -> Vec<(&'static str, String)> {
+    let mut live = well();
+    change(&mut live);
+    let asked = asked(&manifests(metric_type), &facts);
+    let findings = check(&asked[0], &live);
+    assert!(findings.iter().all(|finding| finding.origin.document == 7));
+    findings
+        .into_iter()
+        .map(|finding| (finding.code, format!("{}; {}", finding.message, finding.help)))
+        .collect()
+}
+
+type Change = fn(&mut LiveFacts);
 
 #[test]
-fn each_rule_is_found_where_it_is_broken_and_nowhere_else() {
-    let trigger = "/spec/triggers/0/metadata";
-    let utilization = json!({"type": "memory", "metricType": "Utilization", "metadata": {"value": "50"}});
-    let cases = [
-        ("", with("ScaledObject", &format!("{trigger}/threshold"), json!("0.5"))),
-        ("average-of-quantile", with("ScaledObject", "/spec/triggers/0/metricType", json!("AverageValue"))),
-        ("average-of-quantile", with("ScaledObject", "/spec/triggers/0/metricType", Value::Null)),
+fn each_live_rule_is_found_where_it_is_broken_and_nowhere_else() {
+    let table: [(&str, &str, Change, &str); 20] = [
+        ("", "Value", |_| {}, ""),
         (
-            "quantile-without-le",
-            with(
-                "ScaledObject",
-                &format!("{trigger}/query"),
-                json!("histogram_quantile(0.95, sum(rate(http_request_duration_seconds_bucket[1m])))"),
-            ),
+            "query-fails",
+            "Value",
+            |live| live.queries[0].error = Some("parse error".to_owned()),
+            "parse error",
         ),
         (
-            "several-series",
-            with("ScaledObject", &format!("{trigger}/query"), json!("rate(http_requests_total[1m])")),
+            "series-missing",
+            "Value",
+            |live| {
+                live.queries[0].selectors[0] = LiveSelector {
+                    selector: "y".to_owned(),
+                    nearest: vec!["x".to_owned()],
+                    ..Default::default()
+                }
+            },
+            "no series matches y; did you mean x?",
         ),
-        ("threshold-unit", with("ScaledObject", &format!("{trigger}/threshold"), json!("500"))),
-        ("ignored-parameter", with("ScaledObject", &format!("{trigger}/metricName"), json!("latency"))),
-        ("short-window", with("ServiceMonitor", "/spec/endpoints/0/interval", json!("16s"))),
         (
-            "nothing-scraped monitor-selects-nothing",
-            with("ServiceMonitor", "/spec/selector/matchLabels", json!({"app": "modle"})),
+            "samples-old",
+            "Value",
+            |live| {
+                live.queries[0].selectors[0].samples = 0;
+                live.queries[0].selectors[0].newest_age_seconds = Some(300.0);
+            },
+            "no sample of x[1m] is in the window: the newest is 5 min old",
         ),
         (
-            "nothing-scraped monitor-selects-nothing",
-            with("ServiceMonitor", "/spec/namespaceSelector", json!({"matchNames": ["shop"]})),
+            "target-down",
+            "Value",
+            |live| {
+                live.scraped[0] = ScrapedTarget {
+                    url: "http://a/".to_owned(),
+                    up: Some(false),
+                    error: "connection refused".to_owned(),
+                }
+            },
+            "http://a/ cannot be scraped: connection refused",
         ),
-        ("", with("ServiceMonitor", "/spec/namespaceSelector", json!({"any": true}))),
-        ("monitor-port-unknown", with("ServiceMonitor", "/spec/endpoints/0/port", json!("9100"))),
-        ("monitor-release-label", with("ServiceMonitor", "/metadata/labels", json!({}))),
+        ("", "Value", |live| live.scraped[0].up = None, ""),
         (
-            "nothing-scraped service-selects-nothing",
-            with("Service", "/spec/selector", json!({"app": "modle"})),
+            "pods-not-scraped",
+            "Value",
+            |live| live.scraped.clear(),
+            "1 pods of Deployment model run, and none is scraped",
         ),
-        ("metrics-port-undeclared", with("Service", "/spec/ports/0/targetPort", json!(9101))),
-        ("metrics-port-undeclared", with("Service", "/spec/ports/0/targetPort", json!("metrics"))),
+        ("", "Value", |live| (live.pods_running, live.scraped) = (0, Vec::new()), ""),
         (
-            "no-readiness-probe",
-            with("Deployment", "/spec/template/spec/containers/0/readinessProbe", Value::Null),
+            "threshold-never-near",
+            "Value",
+            |live| live.queries[0].history = Some(LiveHistory { seconds: 3600.0, min: 0.0, max: 0.1 }),
+            "in the last 60 min the value never rose above 0.1; the threshold is 0.3",
         ),
-        ("vpa-single-replica", with("Deployment", "/spec/replicas", json!(1))),
-        ("", {
-            let mut objects = with("Deployment", "/spec/replicas", json!(1));
-            objects[4]["spec"]["updatePolicy"] = json!({"updateMode": "Off"});
-            objects
-        }),
-        ("two-axes-one-resource", with("ScaledObject", "/spec/triggers/0", utilization.clone())),
-        ("", {
-            let mut objects = with("ScaledObject", "/spec/triggers/0", utilization);
-            objects[4]["spec"]["resourcePolicy"]["containerPolicies"][0]["controlledResources"] =
-                json!(["cpu"]);
-            objects
-        }),
+        (
+            "",
+            "Value",
+            |live| live.queries[0].history = Some(LiveHistory { seconds: 60.0, min: 0.0, max: 0.1 }),
+            "",
+        ),
+        (
+            "threshold-never-left",
+            "Value",
+            |live| live.queries[0].history = Some(LiveHistory { seconds: 1200.0, min: 0.31, max: 0.5 }),
+            "in the last 20 min the value never fell below 0.31; the threshold is 0.3",
+        ),
+        (
+            "",
+            "AverageValue",
+            |live| live.queries[0].history = Some(LiveHistory { seconds: 1200.0, min: 0.31, max: 0.5 }),
+            "",
+        ),
+        (
+            "threshold-never-left",
+            "AverageValue",
+            |live| live.queries[0].history = Some(LiveHistory { seconds: 1200.0, min: 1.3, max: 2.5 }),
+            "the threshold is 0.3 for each of 4 replicas",
+        ),
+        (
+            "coarse-buckets",
+            "Value",
+            |live| live.queries[0].bucket_bounds = vec![0.1, 0.5, 1.0],
+            "the threshold 0.3 lies in the bucket from 0.1 to 0.5",
+        ),
+        (
+            "coarse-buckets",
+            "Value",
+            |live| live.queries[0].bucket_bounds = vec![0.1],
+            "lies above the last bucket",
+        ),
+        (
+            "pinned-at-max",
+            "Value",
+            |live| live.decisions = LiveDecisions { pinned_seconds: Some(1800.0), wanted: Some(9), turns: 0 },
+            "held at the maximum of 4 for 30 min; the metrics ask for 9",
+        ),
+        ("", "Value", |live| live.decisions.pinned_seconds = Some(30.0), ""),
+        (
+            "pods-without-room",
+            "Value",
+            |live| {
+                live.pods_without_room = vec![PodWithoutRoom {
+                    name: "model-1".to_owned(),
+                    message: "Insufficient cpu.".to_owned(),
+                }]
+            },
+            "no node has room for pod model-1: Insufficient cpu.",
+        ),
+        ("flapping", "Value", |live| live.decisions.turns = 6, "the replicas turned 6 times"),
+        // What another server answers is not ours to judge.
+        (
+            "",
+            "Value",
+            |live| {
+                live.queries[0] = LiveQuery {
+                    server: Some("http://p:9090".to_owned()),
+                    error: Some("x".to_owned()),
+                    ..Default::default()
+                }
+            },
+            "",
+        ),
     ];
-    let mut unseen: Vec<&str> = RULES.iter().map(|rule| rule.code).collect();
-    for (expected, objects) in cases {
-        let findings = check(&sort(objects.clone()), &facts);
-        assert_eq!(codes(&findings).join(" "), expected, "{objects:#?}");
-        unseen.retain(|code| !expected.contains(code));
+    let mut unseen: Vec<&str> = RULES.iter().filter(|rule| rule.is_live()).map(|rule| rule.code).collect();
+    for (index, (code, metric_type, change, message)) in table.into_iter().enumerate() {
+        let found = found(metric_type, change);
+        let codes: Vec<&str> = found.iter().map(|(code, _)| *code).collect();
+        assert_eq!(codes.join(" "), code, "row {index}: {found:?}");
+        assert!(found.iter().all(|(_, said)| said.contains(message)), "row {index}: {found:?}");
+        unseen.retain(|rule| *rule != code);
     }
     assert_eq!(unseen, Vec::<&str>::new(), "rules without a row");
-}
-
-#[test]
-fn the_pages_own_failure_is_explained() {
-    let manifests = seed::manifests();
-    if manifests.is_empty() {
-        return;
-    }
-    let pick = |names: &[&str]| -> Vec<Value> {
-        let chosen = manifests.iter().filter(|(file, _)| names.contains(&file.as_str()));
-        chosen.map(|(_, manifest)| manifest.clone()).collect()
-    };
-    for (files, expected) in [
-        (
-            vec!["deployment.yaml", "scaledobject-latency-rate.yaml"],
-            "average-of-quantile nothing-scraped no-readiness-probe ignored-parameter ignored-parameter",
-        ),
-        (
-            vec![
-                "deployment.yaml",
-                "scaledobject-low-thresholds.yaml",
-                "service.yaml",
-                "servicemonitor.yaml",
-            ],
-            "average-of-quantile metrics-port-undeclared no-readiness-probe ignored-parameter \
-            ignored-parameter",
-        ),
-        (
-            vec![
-                "deployment.yaml",
-                "scaledobject-cpu.yaml",
-                "service.yaml",
-                "servicemonitor.yaml",
-                "vpa.yaml",
-            ],
-            "average-of-quantile metrics-port-undeclared two-axes-one-resource vpa-single-replica no-readiness-probe \
-             ignored-parameter",
-        ),
-    ] {
-        let findings = check(&sort(pick(&files)), &facts);
-        assert_eq!(codes(&findings).join(" "), expected, "{files:?}");
-    }
-}
-
-#[test]
-fn a_finding_says_where_and_what_to_do() {
-    let objects = with("ScaledObject", "/spec/triggers/0/metricType", Value::Null);
-    let findings = check(&sort(objects), &facts);
-    assert_eq!(
-        findings[0].to_string(),
-        "error[average-of-quantile] scaledobject/model spec.triggers[0].metricType: metricType AverageValue, the default, \
-         is used for a quantile, average or ratio, which replicas do not add up to"
-    );
-    assert_eq!(findings[0].help, "write metricType: Value");
-    assert_eq!(findings[0].namespace, "default");
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use flyball_api::keda_hpa::{AskedMetrics, keda_hpa};
 use flyball_api::kinds::scaled_object::{GroupVersionKindResource, ScaledObject, ScaledObjectStatus};
 use flyball_api::status::{
-    Outcome, checked_failed, decided, defined, hpa_events, hpa_status, scaled_object_events,
+    Decided, Outcome, checked_failed, decided, defined, hpa_events, hpa_status, scaled_object_events,
 };
 use flyball_api::trigger::{Resolved, Trigger};
 use flyball_engine::{
@@ -121,6 +121,7 @@ fn decision(current: u32, desired: u32, proposals: Vec<Proposal>, steps: Vec<(St
         proposals,
         activity: None,
         turning_points: Vec::new(),
+        sizes: Vec::new(),
     }
 }
 
@@ -480,9 +481,23 @@ fn pausing_and_failing_checks_are_told() {
     );
     let resumed = decided(status.clone(), &object(), &keep, None);
     assert!(conditions(&resumed).contains(&"Paused=False/ScaledObjectUnpaused".to_owned()));
-    let events = scaled_object_events(&object(), &status, &resumed, Some(&keep), &Outcome::Kept);
-    assert_eq!(events.len(), 1);
-    assert_eq!(events[0].message, "pause annotation removed for ScaledObject");
+    let events = scaled_object_events(&object(), &status, &resumed, Some(first(&keep, &Outcome::Kept)));
+    let reasons: Vec<&str> = events.iter().map(|event| event.reason.as_str()).collect();
+    let started = "KEDAScalersStarted";
+    assert_eq!(reasons, [started, started, started, "ScaledObjectUnpaused"]);
+    let messages: Vec<&str> = events.iter().map(|event| event.message.as_str()).collect();
+    assert_eq!(
+        messages,
+        [
+            "Scaler prometheus is built",
+            "Scaler cpu is built",
+            "Started scalers watch",
+            "pause annotation removed for ScaledObject",
+        ]
+    );
+    let stopped = scaled_object_events(&paused, &resumed, &status, Some(first(&keep, &Outcome::Kept)));
+    let reasons: Vec<&str> = stopped.iter().map(|event| event.reason.as_str()).collect();
+    assert_eq!(reasons, ["KEDAScalersStopped", "ScaledObjectPaused"]);
 
     let failed =
         checked_failed(ScaledObjectStatus::default(), "failed to ensure HPA is correctly created", "why");
@@ -490,14 +505,77 @@ fn pausing_and_failing_checks_are_told() {
         conditions(&failed).join(" "),
         "Ready=False/ScaledObjectCheckFailed Active=Unknown/UnknownState Fallback=Unknown/- Paused=False/-"
     );
-    let events =
-        scaled_object_events(&object(), &ScaledObjectStatus::default(), &failed, None, &Outcome::Kept);
+    let events = scaled_object_events(&object(), &ScaledObjectStatus::default(), &failed, None);
     assert_eq!(events.len(), 1);
     assert!(events[0].warning);
     assert_eq!(
         (events[0].reason.as_str(), events[0].message.as_str()),
         ("ScaledObjectCheckFailed", "failed to ensure HPA is correctly created: why")
     );
+}
+
+/// The first decision after a start.
+fn first<'a>(decision: &'a Decision, outcome: &'a Outcome) -> Decided<'a> {
+    Decided { previous: None, decision, outcome }
+}
+
+#[test]
+fn events_say_what_keeps_the_autoscaler_from_deciding() {
+    let hpa = hpa();
+    let keep = |reason| decision(2, 2, vec![], vec![(Stage::Recommend, reason)]);
+    let ambiguous = Reason::AmbiguousSelector {
+        selector: "app=model".to_owned(),
+        autoscalers: vec!["shop/a".to_owned(), "shop/b".to_owned()],
+    };
+    let many = "pods by selector app=model are controlled by multiple HPAs: [shop/a shop/b]";
+    let unparsable = "couldn't convert selector into a corresponding internal selector object: no";
+    for (reason, expected) in [
+        (Reason::FailedGetScale { error: "gone".to_owned() }, vec![("FailedGetScale", "gone")]),
+        (
+            Reason::SelectorRequired,
+            vec![
+                ("SelectorRequired", "selector is required"),
+                ("FailedComputeMetricsReplicas", "selector is required"),
+            ],
+        ),
+        (
+            Reason::InvalidSelector { error: "no".to_owned() },
+            vec![("InvalidSelector", unparsable), ("FailedComputeMetricsReplicas", unparsable)],
+        ),
+        (ambiguous, vec![("AmbiguousSelector", many), ("FailedComputeMetricsReplicas", many)]),
+        (Reason::ScalingDisabled, vec![]),
+    ] {
+        let made = keep(reason);
+        let events = hpa_events(None, &hpa.spec, &made, &Outcome::Kept);
+        let found: Vec<(&str, &str)> =
+            events.iter().map(|event| (event.reason.as_str(), event.message.as_str())).collect();
+        assert_eq!(found, expected);
+        assert!(events.iter().all(|event| event.warning));
+        assert_eq!(hpa_events(Some(&made), &hpa.spec, &made, &Outcome::Kept), [], "it is told once");
+    }
+}
+
+/// One metric of several that fails keeps nothing from scaling out, and still is told.
+#[test]
+fn a_metric_that_fails_beside_others_has_its_event() {
+    let hpa = hpa();
+    let failed = || broken("s0-prometheus", "External", Cause::Failed("refused".to_owned()));
+    let made = decision(1, 3, vec![cpu(3), failed()], vec![]);
+    let events = hpa_events(None, &hpa.spec, &made, &Outcome::Rescaled);
+    let reasons: Vec<&str> = events.iter().map(|event| event.reason.as_str()).collect();
+    assert_eq!(reasons, ["FailedGetExternalMetric", "SuccessfulRescale"]);
+    let status = ScaledObjectStatus {
+        external_metric_names: vec!["s0-prometheus".to_owned()],
+        ..ScaledObjectStatus::default()
+    };
+    let told = scaled_object_events(&object(), &status, &status, Some(first(&made, &Outcome::Kept)));
+    assert_eq!(told.len(), 1);
+    assert_eq!(
+        (told[0].reason.as_str(), told[0].message.as_str()),
+        ("KEDAScalerFailed", "s0-prometheus: refused")
+    );
+    let again = Decided { previous: Some(&made), ..first(&made, &Outcome::Kept) };
+    assert_eq!(scaled_object_events(&object(), &status, &status, Some(again)), []);
 }
 
 #[test]
@@ -532,8 +610,10 @@ fn events_say_what_happened_once() {
              resource metric value: timeout",
         ]
     );
-    let known = hpa_status(None, &hpa, &failing, None, &Outcome::Kept, at(100));
-    assert_eq!(describe(hpa_events(Some(&known), &hpa.spec, &failing, &Outcome::Kept)), Vec::<String>::new());
+    assert_eq!(
+        describe(hpa_events(Some(&failing), &hpa.spec, &failing, &Outcome::Kept)),
+        Vec::<String>::new()
+    );
 
     let active = Reason::ScalerActive {
         metric: "s0-prometheus".into(),
@@ -561,7 +641,7 @@ fn events_say_what_happened_once() {
             from 3 to 0",
         ),
     ] {
-        let events = scaled_object_events(&object(), &status, &status, Some(&decision), &outcome);
+        let events = scaled_object_events(&object(), &status, &status, Some(first(&decision, &outcome)));
         assert_eq!(describe(events), [expected]);
     }
 }

@@ -50,7 +50,7 @@ impl Kubectl {
     }
 }
 
-async fn installed() -> bool {
+pub(crate) async fn installed() -> bool {
     let output = Command::new("kubectl").args(["version", "--client"]).output().await;
     let found = output.is_ok_and(|output| output.status.success());
     if !found {

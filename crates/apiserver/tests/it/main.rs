@@ -2,10 +2,12 @@
 #![allow(clippy::disallowed_methods, reason = "tests use files and the environment")]
 
 mod apply;
+mod autoscalers;
 mod crd;
 mod crud;
 mod errors;
 mod kubectl;
 mod lifecycle;
+mod printing;
 mod support;
 mod watch;

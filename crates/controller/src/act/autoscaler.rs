@@ -3,8 +3,9 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use flyball_api::plan::scaled_object_owner;
 use k8s_openapi::api::autoscaling::v2::HorizontalPodAutoscaler;
-use kube::api::{DeleteParams, Patch, PatchParams};
+use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
 use kube::runtime::reflector::ObjectRef;
 use kube::{Api, Client, ResourceExt};
 
@@ -38,10 +39,11 @@ impl Autoscalers {
         &mut self,
         key: &OwnerKey,
         wanted: &HorizontalPodAutoscaler,
+        named_before: Option<&str>,
         stopped: bool,
     ) -> Option<Arc<HorizontalPodAutoscaler>> {
         let name = wanted.name_any();
-        self.remove_renamed(key, &name).await;
+        self.remove_renamed(key, named_before, &name).await;
         let watched = self.cluster.autoscalers.get(&ObjectRef::new(&name).within(&key.1));
         if stopped {
             self.applied.remove(key);
@@ -58,8 +60,26 @@ impl Autoscalers {
         });
         match watched {
             Some(watched) if as_wanted => Some(watched),
+            Some(theirs) if scaled_object_owner(&theirs).is_none() => {
+                self.take_over(key, wanted, &theirs).await
+            }
             _ => self.apply(key, wanted).await,
         }
+    }
+
+    /// Overwrites somebody's autoscaler whole: applying would leave what only theirs says.
+    async fn take_over(
+        &mut self,
+        key: &OwnerKey,
+        wanted: &HorizontalPodAutoscaler,
+        theirs: &HorizontalPodAutoscaler,
+    ) -> Option<Arc<HorizontalPodAutoscaler>> {
+        let mut ours = wanted.clone();
+        ours.metadata.resource_version = theirs.resource_version();
+        let parameters =
+            PostParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PostParams::default() };
+        let replaced = self.api(&key.1).replace(&ours.name_any(), &parameters, &ours).await;
+        self.note(key, wanted, replaced)
     }
 
     pub(crate) fn keep_only(&mut self, owners: &[OwnerKey]) {
@@ -72,7 +92,18 @@ impl Autoscalers {
         wanted: &HorizontalPodAutoscaler,
     ) -> Option<Arc<HorizontalPodAutoscaler>> {
         let parameters = PatchParams::apply(FIELD_MANAGER).force();
-        match self.api(&key.1).patch(&wanted.name_any(), &parameters, &Patch::Apply(wanted)).await {
+        let applied = self.api(&key.1).patch(&wanted.name_any(), &parameters, &Patch::Apply(wanted)).await;
+        self.note(key, wanted, applied)
+    }
+
+    /// Remembers what came of writing an autoscaler.
+    fn note(
+        &mut self,
+        key: &OwnerKey,
+        wanted: &HorizontalPodAutoscaler,
+        written: kube::Result<HorizontalPodAutoscaler>,
+    ) -> Option<Arc<HorizontalPodAutoscaler>> {
+        match written {
             Ok(applied) => {
                 let generation = applied.metadata.generation;
                 self.applied.insert(key.clone(), Applied { wanted: wanted.clone(), generation });
@@ -85,12 +116,14 @@ impl Autoscalers {
         }
     }
 
-    /// A ScaledObject may name its autoscaler anew; the old one goes.
-    async fn remove_renamed(&mut self, key: &OwnerKey, name: &str) {
-        let old = self.applied.get(key).map(|applied| applied.wanted.name_any()).filter(|old| old != name);
-        if let Some(old) = old {
+    /// A ScaledObject may name its autoscaler anew; the old one, which its status names, goes.
+    async fn remove_renamed(&mut self, key: &OwnerKey, named_before: Option<&str>, name: &str) {
+        let Some(old) = named_before.filter(|old| *old != name) else { return };
+        let watched = self.cluster.autoscalers.get(&ObjectRef::new(old).within(&key.1));
+        let owner = watched.as_ref().and_then(|hpa| scaled_object_owner(hpa));
+        if owner == Some(key.2.as_str()) {
             self.applied.remove(key);
-            self.delete(&key.1, &old).await;
+            self.delete(&key.1, old).await;
         }
     }
 

@@ -4,13 +4,14 @@
 //! late; it is also what the next status is merged with.
 
 mod autoscaler;
+mod deleted;
 mod events;
 
 use std::collections::BTreeMap;
 
 use flyball_api::kinds::scaled_object::{GroupVersionKindResource, ScaledObject, ScaledObjectStatus};
 use flyball_api::scaled_object::NAME_LABEL;
-use flyball_api::status::{self, Outcome};
+use flyball_api::status::{self, Decided, Outcome};
 use flyball_engine::{Decision, Memory};
 use jiff::Timestamp;
 use k8s_openapi::api::autoscaling::v2::{HorizontalPodAutoscaler, HorizontalPodAutoscalerStatus};
@@ -49,9 +50,10 @@ pub(crate) struct Made<'a> {
     pub(crate) memory: Option<&'a Memory>,
 }
 
-/// The statuses that were written last.
+/// The statuses that were written last, and the decision they told of.
 #[derive(Debug, Default)]
 struct Written {
+    decision: Option<Decision>,
     scaled_object: Option<ScaledObjectStatus>,
     autoscaler: Option<HorizontalPodAutoscalerStatus>,
 }
@@ -85,16 +87,43 @@ impl Actor {
             Owner::Autoscaler(object) => self.tell_autoscaler(&scaler.owner.key(), object, made).await,
             Owner::ScaledObject(object) => self.tell_scaled_object(scaler, object, workload, made).await,
         }
+        self.written.entry(scaler.owner.key()).or_default().decision = Some(made.decision.clone());
+    }
+
+    fn previous(&self, key: &OwnerKey) -> Option<Decision> {
+        self.written.get(key).and_then(|written| written.decision.clone())
     }
 
     /// Tells of an object that could not be planned.
     pub(crate) async fn tell_broken(&mut self, broken: &Broken) {
         let error = broken.problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ");
-        let Owner::ScaledObject(object) = &broken.owner else { return };
+        let object = match &broken.owner {
+            Owner::ScaledObject(object) => object,
+            Owner::Autoscaler(object) => return self.tell_refused(object, &error).await,
+        };
         let before = self.scaled_object_status(&broken.owner.key(), object);
         let what = "ScaledObject doesn't have correct triggers specification";
         let after = status::checked_failed(before.clone(), what, &error);
-        self.write_scaled_object(&broken.owner.key(), object, &before, after, None, &Outcome::Kept).await;
+        self.write_scaled_object(&broken.owner.key(), object, &before, after, None).await;
+    }
+
+    /// Tells of a HorizontalPodAutoscaler whose target another object scales.
+    async fn tell_refused(&mut self, object: &HorizontalPodAutoscaler, why: &str) {
+        let before = object.status.as_ref();
+        let after = status::hpa_refused(before, why, MetaTime(Timestamp::now()));
+        if before == Some(&after) {
+            return;
+        }
+        let api: Api<HorizontalPodAutoscaler> =
+            Api::namespaced(self.client.clone(), &object.namespace().unwrap_or_default());
+        match write_status(&api, &object.name_any(), &after).await {
+            Ok(()) => {
+                let (reason, message) = ("AmbiguousSelector".to_owned(), why.to_owned());
+                let event = status::Event { warning: true, reason, message };
+                self.publish(events::about(object), HPA_COMPONENT, event).await;
+            }
+            Err(error) => tracing::warn!(hpa = object.name_any(), %error, "cannot write a status"),
+        }
     }
 
     /// Forgets what is not among `owners`.
@@ -111,21 +140,27 @@ impl Actor {
         made: Made<'_>,
     ) {
         let key = scaler.owner.key();
-        self.ensure_label(object).await;
+        self.ensure_marks(object).await;
         let stopped = !matches!(object.paused(), Ok(None));
-        let autoscaler = self.autoscalers.ensure(&key, &scaler.autoscaler, stopped).await;
+        let before = self.scaled_object_status(&key, object);
+        let named_before = before.hpa_name.as_deref();
+        let autoscaler = self.autoscalers.ensure(&key, &scaler.autoscaler, named_before, stopped).await;
         if let Some(autoscaler) = &autoscaler {
             self.tell_autoscaler(&key, autoscaler, made).await;
         }
-        let before = self.scaled_object_status(&key, object);
         let mut after = before.clone();
         if let Some(workload) = workload {
-            let (kind, replicas) = (resource_of(scaler, workload), workload.desired);
+            // Those before this decision: the workload may have been scaled since.
+            let replicas = i32::try_from(made.decision.current).unwrap_or(i32::MAX);
+            let kind = resource_of(scaler, workload);
             after = status::defined(after, object, &scaler.triggers, &BTreeMap::new(), kind, replicas);
         }
         let hpa = self.written.get(&key).and_then(|written| written.autoscaler.clone());
         after = status::decided(after, object, made.decision, hpa.as_ref().filter(|_| autoscaler.is_some()));
-        self.write_scaled_object(&key, object, &before, after, Some(made.decision), made.outcome).await;
+        let previous = self.previous(&key);
+        let Made { decision, outcome, .. } = made;
+        let decided = Decided { previous: previous.as_ref(), decision, outcome };
+        self.write_scaled_object(&key, object, &before, after, Some(decided)).await;
     }
 
     fn scaled_object_status(&self, key: &OwnerKey, object: &ScaledObject) -> ScaledObjectStatus {
@@ -139,10 +174,9 @@ impl Actor {
         object: &ScaledObject,
         before: &ScaledObjectStatus,
         after: ScaledObjectStatus,
-        decision: Option<&Decision>,
-        outcome: &Outcome,
+        decided: Option<Decided<'_>>,
     ) {
-        for event in status::scaled_object_events(object, before, &after, decision, outcome) {
+        for event in status::scaled_object_events(object, before, &after, decided) {
             self.publish(events::about(object), KEDA_COMPONENT, event).await;
         }
         let unchanged = after == *before;
@@ -163,7 +197,8 @@ impl Actor {
         let before = written.or_else(|| object.status.clone());
         let at = Timestamp::from_millisecond(made.decision.at.as_millis() as i64).unwrap_or_default();
         let after = status::hpa_status(before.as_ref(), object, decision, made.memory, outcome, MetaTime(at));
-        for event in status::hpa_events(before.as_ref(), &object.spec, decision, outcome) {
+        let previous = self.previous(key);
+        for event in status::hpa_events(previous.as_ref(), &object.spec, decision, outcome) {
             self.publish(events::about(object), HPA_COMPONENT, event).await;
         }
         let unchanged = before.as_ref() == Some(&after);
@@ -183,16 +218,26 @@ impl Actor {
         self.events.publish(&Note { about, component, warning, reason, message }).await;
     }
 
-    /// KEDA labels every ScaledObject with its own name, which its metrics select by.
-    async fn ensure_label(&self, object: &ScaledObject) {
-        if object.labels().get(NAME_LABEL) == Some(&object.name_any()) {
+    /// KEDA labels every ScaledObject with its own name, which its metrics select by. One whose replicas are to be put
+    /// back must not go before that is done.
+    async fn ensure_marks(&self, object: &ScaledObject) {
+        let is_labelled = object.labels().get(NAME_LABEL) == Some(&object.name_any());
+        let has_finalizer = object.finalizers().iter().any(|own| own == deleted::FINALIZER);
+        let needs_finalizer = deleted::restores(object) && !has_finalizer;
+        if is_labelled && !needs_finalizer {
             return;
+        }
+        let mut metadata = json!({ "labels": { NAME_LABEL: object.name_any() } });
+        if needs_finalizer {
+            let mut finalizers = object.finalizers().to_vec();
+            finalizers.push(deleted::FINALIZER.to_owned());
+            metadata["finalizers"] = json!(finalizers);
         }
         let api: Api<ScaledObject> =
             Api::namespaced(self.client.clone(), &object.namespace().unwrap_or_default());
-        let patch = json!({ "metadata": { "labels": { NAME_LABEL: object.name_any() } } });
-        if let Err(error) = api.patch(&object.name_any(), &parameters(), &Patch::Merge(patch)).await {
-            tracing::warn!(scaled_object = object.name_any(), %error, "cannot label a ScaledObject");
+        let patch = Patch::Merge(json!({ "metadata": metadata }));
+        if let Err(error) = api.patch(&object.name_any(), &parameters(), &patch).await {
+            tracing::warn!(scaled_object = object.name_any(), %error, "cannot mark a ScaledObject");
         }
     }
 }

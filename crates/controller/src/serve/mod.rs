@@ -10,6 +10,7 @@ use serde_json::json;
 
 pub(crate) mod decisions;
 pub(crate) mod external_metrics;
+pub(crate) mod live_facts;
 pub(crate) mod prometheus;
 pub(crate) mod resource_metrics;
 

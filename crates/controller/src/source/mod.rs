@@ -1,5 +1,6 @@
 //! Readings of what the policies ask for. No data is not no load: what cannot be read is told as such, with the reason.
 
+pub(crate) mod custom;
 pub(crate) mod promql;
 
 use std::sync::{Arc, Mutex};
@@ -16,14 +17,17 @@ use kube::core::SelectorExt;
 use crate::cluster::Cluster;
 use crate::facts;
 use crate::lock;
+use crate::source::custom::{CustomReader, Place};
 use crate::source::promql::{Down, PromqlReader};
 use crate::usage::UsageLog;
+use crate::workload::Workload;
 
 /// Everything that a reading may be taken from.
 pub(crate) struct Sources {
     pub(crate) cluster: Cluster,
     pub(crate) usage: Arc<Mutex<UsageLog>>,
     pub(crate) promql: PromqlReader,
+    pub(crate) custom: CustomReader,
 }
 
 impl Sources {
@@ -32,6 +36,7 @@ impl Sources {
         &mut self,
         query: &Query,
         namespace: &str,
+        workload: &Workload,
         pods: &[Arc<Pod>],
         down: &[Down],
         now: Time,
@@ -43,9 +48,10 @@ impl Sources {
             }
             Ask::Trigger(trigger) => self.read_trigger(trigger, namespace, down, now).await,
             Ask::Asked { .. } => failed("external triggers are not read yet"),
-            Ask::Pods { metric, .. } => no_adapter(metric, "custom.metrics.k8s.io"),
-            Ask::Object { metric, .. } => no_adapter(metric, "custom.metrics.k8s.io"),
-            Ask::External { metric, .. } => no_adapter(metric, "external.metrics.k8s.io"),
+            ask @ (Ask::Pods { .. } | Ask::Object { .. } | Ask::External { .. }) => {
+                let place = Place { namespace, pods: &workload.selector_text() };
+                self.custom.read(ask, place, down, now).await
+            }
         }
     }
 
@@ -74,14 +80,6 @@ impl Sources {
 
 fn failed(error: impl Into<String>) -> Reading {
     Reading::Failed { error: error.into() }
-}
-
-/// What a cluster without a metrics adapter answers.
-fn no_adapter(metric: &str, group: &str) -> Reading {
-    failed(format!(
-        "unable to get metric {metric}: no metrics returned from {group}: nothing serves it here; use a ScaledObject with \
-         a prometheus trigger"
-    ))
 }
 
 /// The pods of a selector that have not ended, or the nodes that they are on.

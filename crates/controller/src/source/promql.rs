@@ -5,7 +5,7 @@
 //! an empty result is *missing*, NaN over fresh series is *idle*, and a value whose target cannot be scraped is
 //! *stale*. `ignoreNullValues` written out brings KEDA's rules back: `"true"` reads zero, `"false"` fails.
 
-mod local;
+pub(crate) mod local;
 mod remote;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -128,19 +128,10 @@ impl PromqlReader {
         if host.parse::<IpAddr>().is_ok() || host == "localhost" {
             return Some(base.to_owned());
         }
-        if let Some(cluster_ip) = self.service_address(host, namespace) {
+        if let Some(cluster_ip) = service_address(&self.cluster, host, namespace) {
             return Some(base.replacen(host, &cluster_ip, 1));
         }
         self.resolves(host, uri.port_u16().unwrap_or(80)).await.then(|| base.to_owned())
-    }
-
-    /// The address of the Service that a cluster's DNS would find under `name.namespace.svc…`.
-    fn service_address(&self, host: &str, namespace: &str) -> Option<String> {
-        let mut parts = host.split('.');
-        let (name, namespace) = (parts.next()?, parts.next().unwrap_or(namespace));
-        let service = self.cluster.services.get(&ObjectRef::new(name).within(namespace))?;
-        let address = service.spec.as_ref()?.cluster_ip.clone()?;
-        (address != "None").then_some(address)
     }
 
     async fn resolves(&mut self, host: &str, port: u16) -> bool {
@@ -168,6 +159,15 @@ impl PromqlReader {
         self.remote.insert(key, (Instant::now(), answer.clone()));
         answer
     }
+}
+
+/// The address of the Service that a cluster's DNS would find under `name.namespace.svc…`.
+pub(crate) fn service_address(cluster: &Cluster, host: &str, namespace: &str) -> Option<String> {
+    let mut parts = host.split('.');
+    let (name, namespace) = (parts.next()?, parts.next().unwrap_or(namespace));
+    let service = cluster.services.get(&ObjectRef::new(name).within(namespace))?;
+    let address = service.spec.as_ref()?.cluster_ip.clone()?;
+    (address != "None").then_some(address)
 }
 
 /// An answer as a reading, by the trigger's `ignoreNullValues`.

@@ -189,8 +189,9 @@ impl fmt::Display for Cause {
 impl fmt::Display for PaceRule {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Policy { policy, used } => {
-                write!(f, "{policy}, of which {used} are used")
+            Self::Policy { policy, used, left, more_at } => {
+                write!(f, "{policy}, of which {used} are used and {left} left")?;
+                more_at.map_or(Ok(()), |at| write!(f, "; more from {at} on"))
             }
             Self::Legacy => f.write_str("without behavior, replicas at most double at each evaluation"),
             Self::Disabled => f.write_str("selectPolicy is Disabled in this direction"),

@@ -39,8 +39,14 @@ fn judge(view: &View<'_>, composite: &Composite) -> (Judgement, Option<bool>) {
     match (composite.formula().compute(|name| input(view, name)), nil) {
         (Ok(Some(value)), _) if value.is_finite() => {
             let (active, target) = (value > composite.activation_target(), composite.target());
-            let outcome = total::replicas(Milli::from_reading(value), target, view.counts, view.tolerance());
-            (outcome.judge(&Name::from(COMPOSITE_METRIC_NAME), target, view.tolerance()), Some(active))
+            // Unlike a trigger's, it may be negative.
+            match total::replicas(Milli::from_f64(value), target, view.counts, view.tolerance()) {
+                Ok(outcome) => {
+                    let name = Name::from(COMPOSITE_METRIC_NAME);
+                    (outcome.judge(&name, target, view.tolerance()), Some(active))
+                }
+                Err(error) => (failed(view, error).0, Some(active)),
+            }
         }
         (Ok(Some(value)), _) => failed(view, format!("the formula comes to {value}")),
         (Ok(None), Some(reason)) => instead(view, composite, reason),

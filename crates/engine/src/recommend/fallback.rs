@@ -42,7 +42,7 @@ pub(super) fn outcome(view: &View<'_>, fallback: &Fallback, target: MetricTarget
         }
         MetricTarget::Utilization(_) => return None,
     };
-    Some(total::replicas(Milli::new(value), target, view.counts, view.tolerance()))
+    total::replicas(Milli::new(value), target, view.counts, view.tolerance()).ok()
 }
 
 impl Fallback {

@@ -26,9 +26,9 @@ pub(super) fn propose(view: &View<'_>, metric: &Metric, kept: &Kept) -> Proposal
                 Err(error) => Judgement::none(unavailable(view, metric, kept, Cause::Failed(error))),
             }
         }
-        Ok(Usable::Total(value)) => with_total(view, metric, value, feeds_formula),
+        Ok(Usable::Total(value)) => with_total(view, metric, kept, value, feeds_formula),
         Ok(Usable::Idle) => {
-            let mut judgement = with_total(view, metric, 0.0, feeds_formula);
+            let mut judgement = with_total(view, metric, kept, 0.0, feeds_formula);
             if let Reason::BelowTarget(measured) = judgement.reason {
                 judgement.reason = Reason::NoLoad(measured);
             }
@@ -39,17 +39,16 @@ pub(super) fn propose(view: &View<'_>, metric: &Metric, kept: &Kept) -> Proposal
     Proposal { metric: metric.name().clone(), replicas, reason, current, active, failures }
 }
 
-fn with_total(view: &View<'_>, metric: &Metric, value: f64, feeds_formula: bool) -> Judgement {
+fn with_total(view: &View<'_>, metric: &Metric, kept: &Kept, value: f64, feeds_formula: bool) -> Judgement {
     let value = Milli::from_reading(value);
     if feeds_formula {
         return Judgement::none(Reason::FormulaInput { metric: metric.name().clone(), value });
     }
     let tolerance = view.tolerance();
-    total::replicas(value, metric.target(), view.counts, tolerance).judge(
-        metric.name(),
-        metric.target(),
-        tolerance,
-    )
+    match total::replicas(value, metric.target(), view.counts, tolerance) {
+        Ok(outcome) => outcome.judge(metric.name(), metric.target(), tolerance),
+        Err(error) => Judgement::none(unavailable(view, metric, kept, Cause::Failed(error))),
+    }
 }
 
 /// The fallback, if it is time for it, or nothing.

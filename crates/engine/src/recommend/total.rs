@@ -17,38 +17,52 @@ pub(crate) struct Counts {
     pub(crate) spec: u32,
     /// `status.replicas`.
     pub(crate) status: u32,
-    /// Pods that run and are ready.
+    /// Pods that the selector lists.
+    pub(crate) pods: u32,
+    /// Those of them that run and are ready.
     pub(crate) ready: u32,
 }
 
 /// How many replicas this value asks for.
-pub(crate) fn replicas(value: Milli, target: MetricTarget, counts: Counts, tolerance: Tolerance) -> Outcome {
+///
+/// # Errors
+///
+/// It is to be multiplied by the ready pods, and the selector lists no pod at all.
+pub(crate) fn replicas(
+    value: Milli,
+    target: MetricTarget,
+    counts: Counts,
+    tolerance: Tolerance,
+) -> Result<Outcome, String> {
     match target {
         MetricTarget::Value(wanted) => by_value(value, wanted, counts, tolerance),
-        MetricTarget::AverageValue(wanted) => by_average(value, wanted, counts, tolerance),
+        MetricTarget::AverageValue(wanted) => Ok(by_average(value, wanted, counts, tolerance)),
         // Refused by `Metric::new`; a percentage of nothing is no load.
         MetricTarget::Utilization(_) => by_value(value, Milli::new(i64::MAX), counts, tolerance),
     }
 }
 
-fn by_value(value: Milli, wanted: Milli, counts: Counts, tolerance: Tolerance) -> Outcome {
+fn by_value(value: Milli, wanted: Milli, counts: Counts, tolerance: Tolerance) -> Result<Outcome, String> {
     let ratio = value.get() as f64 / wanted.get() as f64;
     let (replicas, verdict) = if counts.spec == 0 {
         (ceil(ratio), Verdict::Measured)
     } else if tolerance.holds(ratio) {
         (counts.spec, Verdict::Tolerated)
+    } else if counts.pods == 0 {
+        let nobody = "no pods returned by selector while calculating replica count";
+        return Err(format!("unable to calculate ready pods: {nobody}"));
     } else {
         (ceil(ratio * f64::from(counts.ready)), Verdict::Measured)
     };
     let base = if counts.spec == 0 { 1 } else { counts.ready };
-    Outcome {
+    Ok(Outcome {
         replicas,
         verdict,
         value,
         over: Over::Ready(base),
         current: CurrentMetric::Value(value),
         sized_request: None,
-    }
+    })
 }
 
 fn by_average(value: Milli, wanted: Milli, counts: Counts, tolerance: Tolerance) -> Outcome {

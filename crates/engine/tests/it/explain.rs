@@ -34,7 +34,16 @@ fn a_decision_reads_as_sentences() {
         decided(autoscaler(1, 90, vec![external("request_rate", 20)]), &["scale 9", "request_rate 900"]);
     assert_eq!(
         decision.steps[1].to_string(),
-        "pace      45 → 18  ScaleUpLimit: no more than 18 now: 100 % in 15 s, of which 0 are used"
+        "pace      45 → 18  ScaleUpLimit: no more than 18 now: 100 % in 15 s, of which 0 are used and 9 left"
+    );
+    let mut play = Play::new(autoscaler(1, 90, vec![external("request_rate", 20)]));
+    ["scale 9", "request_rate 300"].iter().for_each(|fact| play.fact(at(10), fact));
+    play.decide(at(10));
+    play.fact(at(12), "request_rate 900");
+    let decision = play.decide(at(12)).expect("a decision");
+    assert_eq!(
+        decision.steps[1].reason.to_string(),
+        "no more than 18 now: 100 % in 15 s, of which 6 are used and 3 left; more from 2027-01-15T08:00:25Z on"
     );
     let decision = decided(autoscaler(1, 50, vec![external("rate", 20)]), &["scale 3", "rate missing"]);
     assert_eq!(
@@ -85,6 +94,31 @@ fn turning_points_are_where_the_recommendation_turns() {
     let texts: Vec<String> =
         recommended(60_000, false).turning_points.iter().map(ToString::to_string).collect();
     assert_eq!(texts, ["with rate above 66 it goes to 4", "with rate at most 40 it goes to 2"]);
+}
+
+#[test]
+fn turning_points_keep_to_the_bounds_and_the_activation_threshold() {
+    let texts = |policy: Policy, facts: &[&str]| -> Vec<String> {
+        decided(policy, facts).turning_points.iter().map(ToString::to_string).collect()
+    };
+    let mut busy = external("rate", 20);
+    busy.activation_threshold = 30.0;
+    let scaled = |min, idle| scaled_object(min, 5, idle, vec![busy.clone()]);
+    // At the maximum nothing leads to more, at the minimum nothing to fewer.
+    let plain = || autoscaler(2, 5, vec![external("rate", 20)]);
+    assert_eq!(texts(plain(), &["scale 5", "rate 200"]), ["with rate at most 80 it goes to 4"]);
+    assert_eq!(texts(plain(), &["scale 2", "rate 20"]), ["with rate above 44 it goes to 3"]);
+    assert_eq!(
+        texts(plain(), &["scale 4", "rate 70"]),
+        ["with rate above 88 it goes to 5", "with rate at most 60 it goes to 3"]
+    );
+    // From zero it takes more than the threshold; back to zero, no more than that.
+    assert_eq!(texts(scaled(0, None), &["scale 0", "rate 25"]), ["with rate above 30 it goes to 2"]);
+    assert_eq!(texts(scaled(0, None), &["scale 0", "rate 5"]), ["with rate above 30 it goes to 2"]);
+    assert_eq!(
+        texts(scaled(2, Some(0)), &["scale 2", "rate 35"]),
+        ["with rate above 44 it goes to 3", "with rate at most 30 it goes to 0"]
+    );
 }
 
 #[test]

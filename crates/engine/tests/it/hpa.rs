@@ -139,6 +139,34 @@ fn averages_of_the_pods_own_metric_ignore_readiness() {
 }
 
 #[test]
+fn every_edge_of_a_target() {
+    let percent = MetricTarget::Utilization;
+    let average = |milli| MetricTarget::AverageValue(Milli::new(milli));
+    let value = |milli| MetricTarget::Value(Milli::new(milli));
+    let source = |external: bool| match external {
+        true => MetricSource::External { metric: "rate".into(), selector: None },
+        false => MetricSource::Resource { resource: "cpu".into() },
+    };
+    for (external, target, accepted) in [
+        (false, percent(0), false),
+        (false, percent(1), true),
+        (false, percent(u32::MAX), true),
+        (false, average(0), false),
+        (false, average(-1), false),
+        (false, average(i64::MIN), false),
+        (false, average(i64::MAX), true),
+        (false, value(1), false),
+        (true, value(0), false),
+        (true, value(-1), false),
+        (true, value(1), true),
+        (true, value(i64::MAX), true),
+        (true, percent(50), false),
+    ] {
+        assert_eq!(Metric::new("m", source(external), target).is_ok(), accepted, "{external} {target:?}");
+    }
+}
+
+#[test]
 fn every_edge_of_the_numbers() {
     let largest = i32::MAX.unsigned_abs();
     let by_average = |value: &str, current: u32| (external("metric", 10), value.to_owned(), current);
@@ -174,6 +202,18 @@ fn every_edge_of_the_numbers() {
         play.fact(at(0), &format!("metric {value}"));
         let decision = play.decide(at(0)).expect("a decision");
         assert_eq!(decision.proposals[0].replicas, replicas, "{value} of {wanted} at {current}: {decision}");
+    }
+    // `Value` multiplies the ready pods: none ready is none, and no pod at all is no answer.
+    for (facts, replicas) in [
+        (["ready 0", "scale 3", "metric 25"], None),
+        (["ready 0", "scale 3", "metric 10"], Some(3)),
+        (["ready 0", "scale 0", "metric 25"], Some(3)),
+        (["ready 1", "scale 3", "metric 25"], Some(3)),
+    ] {
+        let mut play = Play::new(autoscaler(0, largest, vec![external_value("metric", 10)]));
+        facts.iter().for_each(|fact| play.fact(at(0), fact));
+        let decision = play.decide(at(0)).expect("a decision");
+        assert_eq!(decision.proposals[0].replicas, replicas, "{facts:?}: {decision}");
     }
     // The largest number of replicas there is, and nothing to divide by.
     let decision = decide(cpu(u32::MAX), u32::MAX, "r9223372036854775807 r9223372036854775807");

@@ -7,7 +7,7 @@ use flyball_engine::{
     Pause, Policy, PolicyError, Rules, ZeroRule,
 };
 
-use crate::play::{START, autoscaler, check, cpu, external, external_value, scaled_object};
+use crate::play::{Play, START, at, autoscaler, check, cpu, external, external_value, scaled_object};
 
 /// KEDA's way to and from zero.
 fn one_step(policy: Policy) -> Policy {
@@ -266,6 +266,40 @@ fn what_a_formula_does_with_a_failing_trigger() {
         modified("rate / queue", 0.0, None),
         "9 scale 1; rate 10; queue 0 => 1→1 recommend:FailedGetExternalMetric",
     );
+}
+
+#[test]
+fn every_edge_of_a_formulas_result() {
+    // formula, what the composite metric asks for with 10 per replica
+    let table = [
+        ("0", Some(0)),
+        ("-5", Some(0)),
+        ("0.0001", Some(0)),
+        ("0.001", Some(1)),
+        ("10.001", Some(1)), // within the tolerance
+        ("11.001", Some(2)),
+        ("1e300", Some(i32::MAX.unsigned_abs())),
+        ("-1e300", Some(0)),
+        ("rate / 0", None),
+        ("-rate / 0", None),
+        ("0 / 0", None),
+        ("rate % 0", None),
+        ("nil", None),
+        ("queue", None),
+        ("queue ?? rate", None),
+        ("max(rate, 30)", Some(3)),
+    ];
+    for (formula, replicas) in table {
+        let mut play = Play::new(modified(formula, 0.0, None));
+        play.scale(at(9), 1);
+        play.fact(at(9), "rate 20");
+        play.fact(at(9), "queue 5");
+        if formula.starts_with("queue") {
+            play.fact(at(9), "queue failed");
+        }
+        let decision = play.decide(at(9)).expect("a decision");
+        assert_eq!(decision.proposals[0].replicas, replicas, "{formula}: {decision}");
+    }
 }
 
 #[test]

@@ -4,6 +4,7 @@ mod explain;
 mod hpa;
 mod joint;
 mod keda;
+mod keda_table;
 mod live;
 mod play;
 mod properties;

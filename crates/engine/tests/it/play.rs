@@ -1,8 +1,8 @@
 //! Scenarios as text: facts, and the decision they lead to.
 //!
 //! Each line is `<seconds> <fact>; <fact> => <current>→<desired> <stage:Code> <stage:Code>`. A fact is `scale N`,
-//! `waiting N`, `ready N` (that many ready pods), or a metric's name and what it reads: a number, `idle`, `missing`,
-//! `stale` or `failed`. Without `=>` nothing is evaluated. A decision is carried out at once.
+//! `unreadable WHY` (of the scale), `waiting N`, `ready N` (that many ready pods), or a metric's name and what it reads: a
+//! number, `idle`, `missing`, `stale` or `failed`. Without `=>` nothing is evaluated. A decision is carried out at once.
 
 use std::fmt::Write as _;
 use std::time::Duration;
@@ -76,6 +76,7 @@ impl Play {
         let number = || what.parse::<u32>().expect("a whole number");
         let observation = match name {
             "scale" => return self.scale(now, number()),
+            "unreadable" => Observation::ScaleFailed { target: target(), error: what.to_owned() },
             "waiting" => Observation::Waiting { target: target(), requests: number() },
             "ready" => Observation::Pods { target: target(), pods: (0..number()).map(ready_pod).collect() },
             metric => {

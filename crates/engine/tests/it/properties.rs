@@ -179,6 +179,28 @@ fn play(policy: Policy, history: &History, mut look: impl FnMut(Time, &Decision)
     play
 }
 
+/// As far as the policies of one direction let the replicas go from `current`, given those of a period ago.
+fn allowed(rules: &ScalingRules, current: u32, up: bool, before: impl Fn(Duration) -> u32) -> u32 {
+    let limits = rules.policies().iter().map(|policy| {
+        let (start, value) = (f64::from(before(policy.period)), f64::from(policy.value));
+        let limit = match (policy.kind, up) {
+            (PolicyKind::Pods, true) => start + value,
+            (PolicyKind::Pods, false) => start - value,
+            (PolicyKind::Percent, true) => (start * (1.0 + value / 100.0)).ceil(),
+            (PolicyKind::Percent, false) => (start * (1.0 - value / 100.0)).trunc(),
+        };
+        limit.max(0.0) as u32
+    });
+    let most_change = rules.select() == SelectPolicy::Max;
+    let chosen = match rules.select() {
+        SelectPolicy::Disabled => Some(current),
+        _ if most_change == up => limits.max(),
+        _ => limits.min(),
+    };
+    let chosen = chosen.expect("there is a policy");
+    if up { chosen.max(current) } else { chosen.min(current) }
+}
+
 /// Nobody else sets the replicas.
 fn undisturbed(history: History) -> History {
     let keep = |happening: &Happening| !matches!(happening, Happening::Scale(_));
@@ -248,6 +270,10 @@ proptest! {
         play(Policy { pause: Pause::AtCurrent, ..policy.clone() }, &history, |_, decision| {
             assert_eq!(decision.desired, decision.current);
         });
+        let pause = Pause::AtReplicas(policy.bounds.max() + 7);
+        play(Policy { pause, ..policy.clone() }, &history, |_, decision| {
+            assert_eq!(decision.desired, policy.bounds.max() + 7);
+        });
         let rules = Rules { zero: ZeroRule::OneLoop, ..policy.rules };
         let pause = Pause::Directions { scale_in, scale_out };
         play(Policy { pause, rules, ..policy }, &history, |_, decision| {
@@ -282,18 +308,22 @@ proptest! {
         });
     }
 
-    /// By `behavior`'s defaults: at most double, or 4 more, than 15 s ago.
+    /// Each policy counts from the replicas that there were at the start of its period; none given are the defaults.
     #[test]
     fn never_faster_than_the_policies(policy in policy(), history in history()) {
         let rules = Rules { zero: ZeroRule::OneLoop, ..policy.rules };
-        let policy = Policy { behavior: None, rules, activation: None, ..policy };
-        let min = policy.bounds.min();
+        let policy = Policy { rules, activation: None, ..policy };
+        let behavior = policy.behavior.clone().unwrap_or_default();
+        let (min, max) = (policy.bounds.min(), policy.bounds.max());
         let mut timeline: Vec<(Time, u32)> = vec![(START, 3)];
         play(policy, &undisturbed(history), |now, decision| {
-            let then = now - Duration::from_secs(15);
-            let (_, before) = timeline.iter().rev().find(|(at, _)| *at <= then).expect("the start is long ago");
-            let allowed = (2 * before).max(before + 4).max(decision.current).max(min);
-            assert!(decision.desired <= allowed, "{before} 15 s ago: {decision}");
+            let before = |period: Duration| {
+                let then = now - period;
+                timeline.iter().rev().find(|(at, _)| *at <= then).expect("the start is long ago").1
+            };
+            let highest = allowed(&behavior.scale_up, decision.current, true, before).max(min);
+            let lowest = allowed(&behavior.scale_down, decision.current, false, before).min(max);
+            assert!((lowest..=highest).contains(&decision.desired), "{lowest} to {highest}: {decision}");
             timeline.push((now, decision.desired));
         });
     }

@@ -12,7 +12,7 @@ use crate::source::promql::{Answer, Down, Identity};
 const FRESH_MS: i64 = 60_000;
 
 /// A parsed query, the targets that feed it, and its last number.
-pub(super) struct LocalQuery {
+pub(crate) struct LocalQuery {
     text: String,
     expr: Result<Expr, String>,
     fed_by: BTreeSet<Identity>,
@@ -20,13 +20,13 @@ pub(super) struct LocalQuery {
 }
 
 impl LocalQuery {
-    pub(super) fn new(text: &str) -> LocalQuery {
+    pub(crate) fn new(text: &str) -> LocalQuery {
         let expr = promql::parse(text).map_err(|error| error.to_string());
         LocalQuery { text: text.to_owned(), expr, fed_by: BTreeSet::new(), last: None }
     }
 
     /// The targets whose series the query selected, since they were last scraped well.
-    pub(super) fn fed_by(&self) -> &BTreeSet<Identity> {
+    pub(crate) fn fed_by(&self) -> &BTreeSet<Identity> {
         &self.fed_by
     }
 
@@ -35,7 +35,7 @@ impl LocalQuery {
     ///
     /// # Errors
     /// The reading to take instead of an answer.
-    pub(super) fn read(&mut self, store: &Store, down: &[Down], now: Time) -> Result<Answer, Reading> {
+    pub(crate) fn read(&mut self, store: &Store, down: &[Down], now: Time) -> Result<Answer, Reading> {
         let expr = match &self.expr {
             Ok(expr) => expr,
             Err(error) => return Ok(Answer::Failed(error.clone())),

@@ -1,0 +1,304 @@
+//! What this world knows of one target, for `flyball check --live`: what its queries find now and found before, what is
+//! scraped of its pods, which of them no node has room for, and how its decisions went.
+//!
+//! These are facts only; the rules that judge them are `flyball_api::lint::live`'s.
+
+use std::sync::{Arc, Mutex};
+
+use axum::extract::{Path, Query, State};
+use axum::routing::get;
+use axum::{Json, Router};
+use flyball_api::lint::live::{
+    LiveDecisions, LiveFacts, LiveHistory, LiveQuery, LiveSelector, PodWithoutRoom, ScrapedTarget,
+};
+use flyball_engine::{Reason, Time};
+use flyball_metrics::Store;
+use flyball_metrics::promql::{self, EngineOptions, Expr, SelectorExplanation, Value};
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::Pod;
+use kube::ResourceExt;
+
+use crate::cluster::Cluster;
+use crate::facts::time_from_ms;
+use crate::history::{History, Record};
+use crate::lock;
+use crate::scrape::pool::Shown;
+use crate::source::promql::service_address;
+use crate::workload::{WorkloadRef, Workloads};
+
+/// More queries than an object can have triggers.
+const QUERIES_MAX: usize = 100;
+/// How far back values are looked at: what the store keeps.
+const HISTORY_MS: i64 = 3_600_000;
+/// The distance of the values that are looked at.
+const HISTORY_STEP_MS: i64 = 30_000;
+/// How far back turns are counted.
+const TURNS_MS: u64 = 3_600_000;
+
+/// What the handler reads.
+#[derive(Clone)]
+pub(crate) struct Source {
+    pub(crate) store: Arc<Mutex<Store>>,
+    pub(crate) targets: Arc<Mutex<Vec<Shown>>>,
+    pub(crate) history: Arc<Mutex<History>>,
+    pub(crate) cluster: Cluster,
+    pub(crate) workloads: Workloads,
+}
+
+/// The route, below the group of the decisions.
+pub(crate) fn router(source: Source) -> Router {
+    Router::new()
+        .route("/apis/flyball.dev/v1alpha1/namespaces/{namespace}/livefacts", get(answer))
+        .with_state(source)
+}
+
+/// `kind` and `name` of the target, then a `server` and a `query` for each trigger.
+async fn answer(
+    State(source): State<Source>,
+    Path(namespace): Path<String>,
+    Query(parameters): Query<Vec<(String, String)>>,
+) -> Json<LiveFacts> {
+    let all = |wanted: &'static str| {
+        parameters.iter().filter(move |(name, _)| name == wanted).map(|(_, value)| value.as_str())
+    };
+    let (kind, name) = (all("kind").next().unwrap_or_default(), all("name").next().unwrap_or_default());
+    let now_ms = Timestamp::now().as_millisecond();
+    let asked = all("server").zip(all("query")).take(QUERIES_MAX);
+    let queries = asked.map(|(server, query)| source.query(server, query, &namespace, now_ms)).collect();
+    let pods = source.pods(kind, name, &namespace);
+    let history = lock(&source.history);
+    let records: Vec<&Record> = history
+        .all()
+        .filter(|record| {
+            let target = &record.decision.target;
+            target.kind.as_str() == kind
+                && target.name.as_str() == name
+                && target.namespace.as_str() == namespace
+        })
+        .collect();
+    Json(LiveFacts {
+        queries,
+        scraped: scraped(&lock(&source.targets), &pods),
+        pods_running: pods.iter().filter(|pod| phase(pod) == Some("Running")).count(),
+        pods_without_room: pods.iter().filter_map(|pod| without_room(pod)).collect(),
+        decisions: decisions(&records, time_from_ms(now_ms)),
+    })
+}
+
+impl Source {
+    /// A server that exists here as a Service, or that is named by its address, is asked by the loop; its series are
+    /// not ours to look at.
+    fn query(&self, server: &str, query: &str, namespace: &str, now_ms: i64) -> LiveQuery {
+        let uri: Option<http::Uri> = server.parse().ok();
+        let host = uri.as_ref().and_then(http::Uri::host).unwrap_or_default();
+        let is_address = host.parse::<std::net::IpAddr>().is_ok() || host == "localhost";
+        if is_address || service_address(&self.cluster, host, namespace).is_some() {
+            return LiveQuery { server: Some(server.to_owned()), ..LiveQuery::default() };
+        }
+        match promql::parse(query) {
+            Ok(expr) => query_facts(&lock(&self.store), query, &expr, now_ms),
+            Err(error) => LiveQuery { error: Some(error.to_string()), ..LiveQuery::default() },
+        }
+    }
+
+    fn pods(&self, kind: &str, name: &str, namespace: &str) -> Vec<Arc<Pod>> {
+        let reference = WorkloadRef {
+            api_version: "apps/v1".to_owned(),
+            kind: kind.to_owned(),
+            namespace: namespace.to_owned(),
+            name: name.to_owned(),
+        };
+        let Some((_, workload)) = self.workloads.watched(&reference) else { return Vec::new() };
+        let mut pods = self.cluster.pods.state();
+        pods.retain(|pod| pod.namespace().as_deref() == Some(namespace) && workload.selects(pod.labels()));
+        pods
+    }
+}
+
+/// What a query finds in the store, now and in the past.
+fn query_facts(store: &Store, query: &str, expr: &Expr, now_ms: i64) -> LiveQuery {
+    let options = EngineOptions::default();
+    let selectors = promql::explain(store, expr, now_ms, &options);
+    let result = promql::eval_instant(store, query, expr, now_ms, &options);
+    let error = match result.map(|result| result.value) {
+        Err(error) => Some(error.to_string()),
+        Ok(Value::Vector(samples)) if samples.len() > 1 => {
+            Some(format!("the query returns {} series: aggregate them, as in sum(…)", samples.len()))
+        }
+        Ok(_) => None,
+    };
+    LiveQuery {
+        server: None,
+        error,
+        selectors: selectors.into_iter().map(|found| selector_facts(found, now_ms)).collect(),
+        history: past(store, query, expr, now_ms),
+        bucket_bounds: bucket_bounds(store, expr),
+    }
+}
+
+#[expect(clippy::cast_precision_loss, reason = "an age in milliseconds is far below 2^52")]
+fn selector_facts(found: SelectorExplanation, now_ms: i64) -> LiveSelector {
+    LiveSelector {
+        selector: found.selector,
+        series: found.series_matched,
+        samples: found.samples,
+        newest_age_seconds: found.newest_ms.map(|newest| (now_ms - newest) as f64 / 1000.0),
+        nearest: found.nearest,
+    }
+}
+
+/// The lowest and highest value that the query had, and how far back the values reach.
+#[expect(clippy::cast_precision_loss, reason = "an hour in milliseconds is far below 2^52")]
+fn past(store: &Store, query: &str, expr: &Expr, now_ms: i64) -> Option<LiveHistory> {
+    let times = (now_ms - HISTORY_MS, now_ms, HISTORY_STEP_MS);
+    let result = promql::eval_range(store, query, expr, times, &EngineOptions::default()).ok()?;
+    let Value::Matrix(series) = result.value else { return None };
+    let samples = series.iter().flat_map(|series| &series.samples).filter(|sample| sample.value.is_finite());
+    let (mut first_ms, mut history) =
+        (now_ms, LiveHistory { seconds: 0.0, min: f64::INFINITY, max: f64::NEG_INFINITY });
+    for sample in samples {
+        first_ms = first_ms.min(sample.timestamp_ms);
+        history.min = history.min.min(sample.value);
+        history.max = history.max.max(sample.value);
+    }
+    history.seconds = (now_ms - first_ms) as f64 / 1000.0;
+    history.min.is_finite().then_some(history)
+}
+
+/// The bounds of the histograms that a query selects, in order, without +Inf.
+fn bucket_bounds(store: &Store, expr: &Expr) -> Vec<f64> {
+    let selected = expr.selectors().into_iter().flat_map(|(selector, _)| store.select(&selector.matchers));
+    let buckets = selected.filter(|series| series.labels().get("__name__").ends_with("_bucket"));
+    let mut bounds: Vec<f64> = buckets
+        .filter_map(|series| series.labels().get("le").parse::<f64>().ok())
+        .filter(|bound| bound.is_finite())
+        .collect();
+    bounds.sort_by(f64::total_cmp);
+    bounds.dedup();
+    bounds
+}
+
+/// The targets that are pods of these.
+fn scraped(targets: &[Shown], pods: &[Arc<Pod>]) -> Vec<ScrapedTarget> {
+    let is_ours = |shown: &&Shown| {
+        let label = |name: &str| shown.target.labels.get(name).map(String::as_str).unwrap_or_default();
+        pods.iter().any(|pod| {
+            pod.name_any() == label("pod") && pod.namespace().unwrap_or_default() == label("namespace")
+        })
+    };
+    targets
+        .iter()
+        .filter(is_ours)
+        .map(|shown| ScrapedTarget {
+            url: shown.target.url.clone(),
+            up: shown.status.up,
+            error: shown.status.last_error.clone(),
+        })
+        .collect()
+}
+
+fn phase(pod: &Pod) -> Option<&str> {
+    pod.status.as_ref()?.phase.as_deref()
+}
+
+fn without_room(pod: &Pod) -> Option<PodWithoutRoom> {
+    let conditions = pod.status.as_ref()?.conditions.as_ref()?;
+    let refused = conditions.iter().find(|condition| {
+        condition.type_ == "PodScheduled"
+            && condition.status == "False"
+            && condition.reason.as_deref() == Some("Unschedulable")
+    })?;
+    let message = refused.message.clone().unwrap_or_default();
+    Some(PodWithoutRoom { name: pod.name_any(), message })
+}
+
+/// How the decisions about a target went, from its records in the order of their times.
+#[expect(clippy::cast_precision_loss, reason = "times in milliseconds are far below 2^52")]
+fn decisions(records: &[&Record], now: Time) -> LiveDecisions {
+    let held = |record: &&&Record| {
+        let steps = &record.decision.steps;
+        steps.iter().any(|step| matches!(step.reason, Reason::TooManyReplicas { .. }))
+            && !record.decision.rescales()
+    };
+    let pinned_since = records.iter().rev().take_while(held).last().map(|record| record.since);
+    let seconds = |since: Time| now.as_millis().saturating_sub(since.as_millis()) as f64 / 1000.0;
+    let wanted = records
+        .last()
+        .and_then(|record| record.decision.proposals.iter().filter_map(|proposal| proposal.replicas).max());
+    let from = now.as_millis().saturating_sub(TURNS_MS);
+    let grows: Vec<bool> = records
+        .iter()
+        .map(|record| &record.decision)
+        .filter(|decision| decision.rescales() && decision.at.as_millis() >= from)
+        .map(|decision| decision.desired > decision.current)
+        .collect();
+    LiveDecisions {
+        pinned_seconds: pinned_since.map(seconds),
+        wanted,
+        turns: grows.windows(2).filter(|pair| pair[0] != pair[1]).count(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use flyball_engine::{Decision, Stage, Step, TargetId};
+    use flyball_metrics::{Labels, Sample, StoreOptions};
+
+    use super::*;
+
+    fn record(at: u64, current: u32, desired: u32, capped: bool) -> Record {
+        let reason = if capped { Reason::TooManyReplicas { max: 5 } } else { Reason::ScalingDisabled };
+        let decision = Decision {
+            target: TargetId::new("Deployment", "default", "model"),
+            at: Time::from_seconds(at),
+            current,
+            desired,
+            steps: vec![Step { stage: Stage::Bound, from: current, to: desired, reason }],
+            proposals: Vec::new(),
+            activity: None,
+            turning_points: Vec::new(),
+            sizes: Vec::new(),
+        };
+        Record { since: Time::from_seconds(at), times: 1, decision }
+    }
+
+    #[test]
+    fn decisions_show_what_is_pinned_and_what_turns() {
+        let check = |records: &[(u64, u32, u32, bool)], pinned: Option<f64>, turns: usize| {
+            let records: Vec<Record> =
+                records.iter().map(|&(at, from, to, capped)| record(at, from, to, capped)).collect();
+            let found = decisions(&records.iter().collect::<Vec<_>>(), Time::from_seconds(10_000));
+            assert_eq!((found.pinned_seconds, found.turns), (pinned, turns), "{records:?}");
+        };
+        check(&[], None, 0);
+        check(&[(9_000, 5, 5, true)], Some(1000.0), 0);
+        check(&[(8_000, 5, 5, true), (9_000, 5, 5, false)], None, 0);
+        check(&[(8_000, 4, 5, true), (8_001, 5, 5, true), (9_000, 5, 5, true)], Some(1999.0), 0);
+        check(&[(9_000, 1, 2, false), (9_100, 2, 1, false), (9_200, 1, 2, false)], None, 2);
+        check(&[(1_000, 1, 2, false), (9_100, 2, 1, false)], None, 0);
+    }
+
+    #[test]
+    fn a_query_shows_what_it_finds_and_found() {
+        let mut store = Store::new(StoreOptions::default());
+        for le in ["0.1", "0.5", "+Inf"] {
+            let labels = Labels::new([("__name__", "d_bucket"), ("le", le)]);
+            for second in 0..1200 {
+                store.append_to(&labels, Sample::new(second * 1000, second as f64)).unwrap();
+            }
+        }
+        let look =
+            |query: &str, now_ms: i64| query_facts(&store, query, &promql::parse(query).unwrap(), now_ms);
+        let found = look("histogram_quantile(0.95, sum(rate(d_bucket[1m])) by (le))", 1_199_000);
+        assert_eq!(found.bucket_bounds, [0.1, 0.5]);
+        let history = found.history.unwrap();
+        assert!((history.seconds - 1170.0).abs() < 60.0 && (history.max - 0.095).abs() < 1e-9, "{history:?}");
+        assert_eq!((found.selectors[0].series, found.error), (3, None));
+        let missing = look("sum(rate(d_buckets[1m]))", 1_199_000);
+        assert_eq!((missing.selectors[0].series, missing.history), (0, None));
+        assert_eq!(missing.selectors[0].nearest, ["d_bucket"]);
+        let old = look("sum(rate(d_bucket[1m]))", 1_500_000);
+        assert_eq!((old.selectors[0].samples, old.selectors[0].newest_age_seconds), (0, Some(301.0)));
+        assert!(look("d_bucket", 1_199_000).error.is_some());
+    }
+}

@@ -1,0 +1,111 @@
+//! Pods, Object and External metrics of a plain HorizontalPodAutoscaler.
+//!
+//! An adapter that is registered for `custom.metrics.k8s.io` or `external.metrics.k8s.io` is asked, as
+//! kube-controller-manager asks it. Where there is none, or it does not know the metric, the store answers by the
+//! conventions of prometheus-adapter (`queries`).
+
+mod adapter;
+mod queries;
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use flyball_api::plan::Ask;
+use flyball_engine::{Milli, PodValue, Reading, Time};
+use flyball_metrics::Store;
+use flyball_metrics::promql::{self, EngineOptions, Value};
+use kube::Client;
+
+use crate::lock;
+use crate::source::custom::adapter::{Adapters, Answered};
+use crate::source::promql::local::LocalQuery;
+use crate::source::promql::{Answer, Down, Identity};
+
+/// A query that nobody asked for this long is forgotten.
+const FORGET_AFTER: Duration = Duration::from_secs(60);
+/// What a value of the store covers, as the HorizontalPodAutoscaler takes it where nothing is said.
+const WINDOW: Duration = Duration::from_secs(60);
+
+/// Reads the metrics.
+pub(crate) struct CustomReader {
+    store: Arc<Mutex<Store>>,
+    adapters: Adapters,
+    queries: BTreeMap<String, (Instant, LocalQuery)>,
+}
+
+/// Whose metric it is.
+#[derive(Clone, Copy)]
+pub(crate) struct Place<'a> {
+    pub(crate) namespace: &'a str,
+    /// The label selector of the target's pods.
+    pub(crate) pods: &'a str,
+}
+
+impl CustomReader {
+    pub(crate) fn new(client: Client, store: Arc<Mutex<Store>>) -> CustomReader {
+        CustomReader { store, adapters: Adapters::new(client), queries: BTreeMap::new() }
+    }
+
+    /// The scrape targets whose series the queries select.
+    pub(crate) fn feeding(&self) -> impl Iterator<Item = &Identity> {
+        self.queries.values().flat_map(|(_, query)| query.fed_by())
+    }
+
+    /// What a Pods, Object or External metric reads now.
+    pub(crate) async fn read(&mut self, ask: &Ask, place: Place<'_>, down: &[Down], now: Time) -> Reading {
+        match self.adapters.ask(ask, place, now).await {
+            Answered::Reading(reading) => reading,
+            Answered::NoSuchMetric | Answered::NoAdapter => self.read_store(ask, place, down, now),
+        }
+    }
+
+    fn read_store(&mut self, ask: &Ask, place: Place<'_>, down: &[Down], now: Time) -> Reading {
+        let store = lock(&self.store);
+        let text = queries::text(ask, place.namespace, &|name| !store.select(&[named(name)]).is_empty());
+        if matches!(ask, Ask::Pods { .. }) {
+            return read_pods(&store, &text, now);
+        }
+        self.queries.retain(|_, (asked, _)| asked.elapsed() < FORGET_AFTER);
+        let (asked, query) =
+            self.queries.entry(text.clone()).or_insert_with(|| (Instant::now(), LocalQuery::new(&text)));
+        *asked = Instant::now();
+        query.read(&store, down, now).map_or_else(|instead| instead, |answer| reading(answer, now))
+    }
+}
+
+fn named(name: &str) -> flyball_metrics::Matcher {
+    flyball_metrics::Matcher::equal("__name__", name)
+}
+
+fn reading(answer: Answer, now: Time) -> Reading {
+    match answer {
+        Answer::Number(value) => Reading::Value { value, at: now },
+        Answer::Nothing => Reading::Idle { at: now },
+        Answer::Empty(why) => Reading::Missing { why },
+        Answer::Failed(error) => Reading::Failed { error },
+    }
+}
+
+/// One value for each pod that has one; nothing at all is missing, not zero.
+fn read_pods(store: &Store, text: &str, now: Time) -> Reading {
+    let now_ms = now.as_millis() as i64;
+    let evaluated = promql::parse(text).map_err(|error| error.to_string()).and_then(|expr| {
+        let result = promql::eval_instant(store, text, &expr, now_ms, &EngineOptions::default());
+        result.map_err(|error| error.to_string())
+    });
+    let samples = match evaluated.map(|result| result.value) {
+        Ok(Value::Vector(samples)) => samples,
+        Ok(_) => Vec::new(),
+        Err(error) => return Reading::Failed { error },
+    };
+    if samples.is_empty() {
+        return Reading::Missing { why: format!("{text} matches no series of a pod") };
+    }
+    let values = samples.iter().filter_map(|sample| {
+        let value = sample.value.float().filter(|value| value.is_finite())?;
+        let (pod, value) = (sample.labels.get("pod").into(), Milli::from_reading(value));
+        Some(PodValue { pod, value, at: now, window: WINDOW })
+    });
+    Reading::PerPod { values: values.collect(), at: now }
+}

@@ -1,0 +1,295 @@
+//! Manifests as documents: where each object is written, and where in it each field.
+//!
+//! A file is cut at its `---` lines first, so that a document that is no YAML takes none of the others with it. A
+//! `List` is taken apart, since kubectl applies its items one by one.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use granit_parser::{Event, Parser};
+use serde_json::Value;
+
+/// No path of a field is longer; a longer one is not remembered.
+const PATH_LENGTH_MAX: usize = 1024;
+
+/// A place in a file, counted from 1.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Position {
+    pub(crate) line: usize,
+    pub(crate) column: usize,
+}
+
+/// An object, and where it and its fields are written.
+#[derive(Debug)]
+pub(crate) struct Document {
+    /// The file, as it was given; nothing for an object of a running world.
+    pub(crate) file: Option<String>,
+    pub(crate) object: Value,
+    start: Position,
+    positions: Arc<BTreeMap<String, Position>>,
+    /// The path of the object in its document: `items[2]` in a List.
+    prefix: String,
+}
+
+/// A document that is no YAML.
+#[derive(Debug, PartialEq)]
+pub(crate) struct Malformed {
+    pub(crate) position: Position,
+    pub(crate) message: String,
+}
+
+impl Document {
+    /// An object of a running world.
+    pub(crate) fn live(object: Value) -> Document {
+        let start = Position { line: 0, column: 0 };
+        Document { file: None, object, start, positions: Arc::default(), prefix: String::new() }
+    }
+
+    /// Where a field is written, or the nearest one around it that is.
+    pub(crate) fn position(&self, field: &str) -> Position {
+        let mut path = join(&self.prefix, &plain(field));
+        loop {
+            if let Some(position) = self.positions.get(&path) {
+                return *position;
+            }
+            match path.rfind(['.', '[']) {
+                Some(end) => path.truncate(end),
+                None => return self.start,
+            }
+        }
+    }
+}
+
+/// A path with names in brackets written with dots: `annotations[a/b]` is `annotations.a/b`.
+fn plain(field: &str) -> String {
+    let mut path = String::new();
+    for (index, part) in field.split('[').enumerate() {
+        match part.split_once(']') {
+            Some((number, rest)) if index > 0 && number.bytes().all(|byte| byte.is_ascii_digit()) => {
+                path.push_str(&format!("[{number}]{rest}"));
+            }
+            Some((name, rest)) if index > 0 => path.push_str(&format!(".{}{rest}", name.trim_matches('"'))),
+            _ => path.push_str(part),
+        }
+    }
+    path
+}
+
+fn join(parent: &str, child: &str) -> String {
+    match (parent, child) {
+        ("", child) => child.to_owned(),
+        (parent, "") => parent.to_owned(),
+        (parent, child) if child.starts_with('[') => format!("{parent}{child}"),
+        (parent, child) => format!("{parent}.{child}"),
+    }
+}
+
+/// Every object of a file, and what is no YAML in it.
+pub(crate) fn read(file: &str, text: &str) -> (Vec<Document>, Vec<Malformed>) {
+    let (mut documents, mut malformed) = (Vec::new(), Vec::new());
+    for (lines_before, text) in cut(text) {
+        match serde_saphyr::from_str::<Option<Value>>(text) {
+            Ok(None) => {}
+            Ok(Some(object)) => documents.extend(objects(file, object, text, lines_before)),
+            Err(error) => malformed.push(why_malformed(&error, lines_before)),
+        }
+    }
+    (documents, malformed)
+}
+
+/// The documents of a file, each with the number of lines before it. A line of `---` begins the next one, as YAML has
+/// it: it cannot be part of a text.
+fn cut(text: &str) -> Vec<(usize, &str)> {
+    let mut parts = Vec::new();
+    let (mut start, mut start_line, mut offset) = (0, 0, 0);
+    for (number, line) in text.split_inclusive('\n').enumerate() {
+        let begins = line
+            .strip_prefix("---")
+            .is_some_and(|rest| rest.is_empty() || rest.starts_with(char::is_whitespace));
+        if begins && offset > start {
+            parts.push((start_line, &text[start..offset]));
+            (start, start_line) = (offset, number);
+        }
+        offset += line.len();
+    }
+    parts.push((start_line, &text[start..]));
+    parts.retain(|(_, part)| part.lines().any(says_something));
+    parts
+}
+
+/// Whether a line is more than a comment, a directive or a separator.
+fn says_something(line: &str) -> bool {
+    let line = line.trim().trim_start_matches("---").trim_start();
+    !line.is_empty() && !line.starts_with(['#', '%'])
+}
+
+fn why_malformed(error: &serde_saphyr::Error, lines_before: usize) -> Malformed {
+    let place = error.location();
+    let number = |count: Option<u64>| count.and_then(|count| usize::try_from(count).ok()).unwrap_or(1).max(1);
+    let position = Position {
+        line: lines_before + number(place.map(|place| place.line())),
+        column: number(place.map(|place| place.column())),
+    };
+    let said = error.without_snippet().to_string();
+    let said = said.lines().next().unwrap_or_default();
+    // The place in the sentence counts from the start of the document.
+    let message = said.split(" at line ").next().unwrap_or_default().to_owned();
+    Malformed { position, message }
+}
+
+/// The object of a document, or the items of a List.
+fn objects(file: &str, object: Value, text: &str, lines_before: usize) -> Vec<Document> {
+    let positions = Arc::new(positions(text, lines_before));
+    let first = positions.values().min().copied().unwrap_or(Position { line: lines_before + 1, column: 1 });
+    let document = |object: Value, prefix: String| {
+        let start = positions.get(&prefix).copied().unwrap_or(first);
+        Document { file: Some(file.to_owned()), object, start, positions: Arc::clone(&positions), prefix }
+    };
+    let is_list = object["kind"].as_str().is_some_and(|kind| kind.ends_with("List"));
+    match object.get("items").and_then(Value::as_array).filter(|_| is_list) {
+        Some(items) => {
+            let items = items.iter().enumerate();
+            items.map(|(index, item)| document(item.clone(), format!("items[{index}]"))).collect()
+        }
+        None => vec![document(object, String::new())],
+    }
+}
+
+/// A collection whose end has not come yet.
+enum Open {
+    /// The path, and the key whose value comes next.
+    Mapping(String, Option<String>),
+    /// The path, and the number of the item that comes next.
+    Sequence(String, usize),
+}
+
+/// Where each field of a document is written: that of its key, or of the item of a list.
+fn positions(text: &str, lines_before: usize) -> BTreeMap<String, Position> {
+    let mut found = BTreeMap::new();
+    let mut open: Vec<Open> = Vec::new();
+    for event in Parser::new_from_str(text) {
+        // The document was read before; what this parser does not like has no positions.
+        let Ok((event, span)) = event else { break };
+        let position = Position { line: lines_before + span.start.line(), column: span.start.col() + 1 };
+        match event {
+            Event::MappingEnd | Event::SequenceEnd => drop(open.pop()),
+            Event::Scalar(key, ..) if matches!(open.last(), Some(Open::Mapping(_, None))) => {
+                if let Some(Open::Mapping(path, next)) = open.last_mut() {
+                    remember(&mut found, join(path, &key), position);
+                    *next = Some(key.into_owned());
+                }
+            }
+            Event::Scalar(..) | Event::Alias(_) => drop(value_path(&mut open, &mut found, position)),
+            Event::MappingStart(..) => {
+                let path = value_path(&mut open, &mut found, position);
+                open.push(Open::Mapping(path, None));
+            }
+            Event::SequenceStart(..) => {
+                let path = value_path(&mut open, &mut found, position);
+                open.push(Open::Sequence(path, 0));
+            }
+            _ => {}
+        }
+    }
+    found
+}
+
+/// The path of the value that begins here; the next one in its collection is another.
+fn value_path(open: &mut [Open], found: &mut BTreeMap<String, Position>, position: Position) -> String {
+    match open.last_mut() {
+        None => String::new(),
+        Some(Open::Mapping(path, key)) => join(path, &key.take().unwrap_or_default()),
+        Some(Open::Sequence(path, index)) => {
+            let path = format!("{path}[{index}]");
+            *index += 1;
+            remember(found, path.clone(), position);
+            path
+        }
+    }
+}
+
+fn remember(found: &mut BTreeMap<String, Position>, path: String, position: Position) {
+    if path.len() <= PATH_LENGTH_MAX {
+        found.entry(path).or_insert(position);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const TWO: &str = "\
+# a comment
+---
+kind: A
+metadata:
+  name: a
+  annotations: {\"x.y/z\": \"1\"}
+spec:
+  triggers:
+  - type: cpu
+    metadata:
+      value: '5'
+  -   type: cron
+---
+kind: [broken
+---
+# nothing
+---
+kind: AList
+items:
+- kind: B
+  spec: &anchor
+    one: 1
+- kind: C
+  spec: *anchor
+";
+
+    #[test]
+    fn fields_are_found_where_they_are_written() {
+        let (documents, malformed) = read("two.yaml", TWO);
+        assert_eq!(malformed.len(), 1);
+        assert_eq!(malformed[0].position.line, 14, "{malformed:?}");
+        let table = [
+            (0, "", 3, 1),
+            (0, "kind", 3, 1),
+            (0, "metadata.name", 5, 3),
+            (0, "metadata.annotations[x.y/z]", 6, 17),
+            (0, "spec.triggers[0]", 9, 5),
+            (0, "spec.triggers[0].metadata.value", 11, 7),
+            (0, "spec.triggers[0].metricType", 9, 5),
+            (0, "spec.triggers[1].type", 12, 7),
+            (0, "spec.minReplicaCount", 7, 1),
+            (1, "", 20, 3),
+            (1, "spec.one", 22, 5),
+            (2, "spec.one", 24, 3),
+        ];
+        for (index, field, line, column) in table {
+            assert_eq!(documents[index].position(field), Position { line, column }, "{index} {field}");
+        }
+        assert_eq!(documents[2].object["spec"]["one"], 1);
+    }
+
+    #[test]
+    fn what_is_no_document_is_none() {
+        for text in ["", "\n\n", "---\n---\n", "# only a comment\n", "%YAML 1.2\n---\n"] {
+            assert_eq!(read("f", text).0.len() + read("f", text).1.len(), 0, "{text:?}");
+        }
+        assert_eq!(read("f", "--- {kind: A}").0.len(), 1);
+        assert_eq!(read("f", "---x\n").0.len() + read("f", "---x\n").1.len(), 1);
+    }
+
+    proptest! {
+        #[test]
+        fn any_text_is_read_or_malformed(text in "([ -]{0,3}[a-zA-Z{}\\[\\]&*:,!|>#%\"'?0-9.~<]{0,8}(: |\n|- )?){0,30}") {
+            let (documents, malformed) = read("f", &text);
+            for document in &documents {
+                document.position("spec.triggers[0].metadata");
+            }
+            let lines = text.lines().count() + 1;
+            prop_assert!(malformed.iter().all(|found| found.position.line <= lines + 1));
+        }
+    }
+}

@@ -1,0 +1,119 @@
+//! What is to be checked: files, folders, standard input, or a target of a running world.
+
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, anyhow, bail};
+
+use super::documents::{self, Document, Malformed};
+use crate::cli::Check;
+
+/// A larger file is hardly a manifest: an etcd object is at most 1.5 MiB, and a chart has some dozens of them.
+const FILE_BYTES_MAX: u64 = 16 << 20;
+/// The endings of manifests in a folder, as kubectl has them.
+const ENDINGS: [&str; 3] = ["json", "yaml", "yml"];
+
+/// What was given on the command line.
+pub(crate) enum Inputs {
+    /// A workload or an autoscaler in a running world.
+    Target { kind: String, name: String },
+    /// What was read from files.
+    Files { documents: Vec<Document>, malformed: Vec<(String, Malformed)>, unreadable: Vec<anyhow::Error> },
+}
+
+impl Inputs {
+    /// Reads everything that was given. What cannot be read does not keep the rest from being checked.
+    pub(crate) fn of(options: &Check) -> Result<Inputs> {
+        if let Some((kind, name)) = options.inputs.iter().find_map(|input| target(input)) {
+            if options.inputs.len() > 1 {
+                bail!("a target is checked alone: give {kind}/{name}, or files");
+            }
+            return Ok(Inputs::Target { kind: kind.to_owned(), name: name.to_owned() });
+        }
+        let (mut documents, mut malformed, mut unreadable) = (Vec::new(), Vec::new(), Vec::new());
+        for input in &options.inputs {
+            let files = files(input, options.recursive).unwrap_or_else(|error| {
+                unreadable.push(error);
+                Vec::new()
+            });
+            for file in files {
+                match text(&file) {
+                    Ok(text) => {
+                        let name = file.to_string_lossy().into_owned();
+                        let (found, wrong) = documents::read(&name, &text);
+                        documents.extend(found);
+                        malformed.extend(wrong.into_iter().map(|wrong| (name.clone(), wrong)));
+                    }
+                    Err(error) => unreadable.push(error),
+                }
+            }
+        }
+        Ok(Inputs::Files { documents, malformed, unreadable })
+    }
+}
+
+/// `deploy/model`, unless there is a file of that name.
+fn target(input: &str) -> Option<(&str, &str)> {
+    let (kind, name) = input.split_once('/')?;
+    let plain = |text: &str| !text.is_empty() && !text.contains(['/', '.']) && !text.starts_with('-');
+    (plain(kind) && !name.is_empty() && !name.contains('/') && !Path::new(input).exists())
+        .then_some((kind, name))
+}
+
+/// The file, or the manifests in the folder, in the order of their names.
+fn files(input: &str, recursive: bool) -> Result<Vec<PathBuf>> {
+    let path = PathBuf::from(input);
+    if !path.is_dir() || input == "-" {
+        return Ok(vec![path]);
+    }
+    let mut found = Vec::new();
+    let mut entries: Vec<PathBuf> = std::fs::read_dir(&path)
+        .and_then(|entries| entries.map(|entry| entry.map(|entry| entry.path())).collect())
+        .with_context(|| format!("cannot read `{input}`"))?;
+    entries.sort();
+    for entry in entries {
+        let is_manifest = entry.extension().is_some_and(|end| ENDINGS.iter().any(|known| end == *known));
+        if entry.is_dir() && recursive && !entry.is_symlink() {
+            found.extend(files(&entry.to_string_lossy(), recursive)?);
+        } else if entry.is_file() && is_manifest {
+            found.push(entry);
+        }
+    }
+    Ok(found)
+}
+
+fn text(file: &Path) -> Result<String> {
+    let shown = || format!("cannot read `{}`", file.display());
+    let mut bytes = Vec::new();
+    let read = match file.to_str() {
+        Some("-") => std::io::stdin().take(FILE_BYTES_MAX + 1).read_to_end(&mut bytes),
+        _ => std::fs::File::open(file)
+            .and_then(|opened| opened.take(FILE_BYTES_MAX + 1).read_to_end(&mut bytes)),
+    };
+    let length = read.with_context(shown)?;
+    if length as u64 > FILE_BYTES_MAX {
+        return Err(anyhow!("it is larger than {} MiB", FILE_BYTES_MAX >> 20)).with_context(shown);
+    }
+    String::from_utf8(bytes).map_err(|_| anyhow!("it is not UTF-8 text")).with_context(shown)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_target_is_told_from_a_file() {
+        for (input, expected) in [
+            ("deploy/model", Some(("deploy", "model"))),
+            ("hpa/a.b", Some(("hpa", "a.b"))),
+            ("model.yaml", None),
+            ("./model", None),
+            ("a/b/c", None),
+            ("-", None),
+            ("/tmp", None),
+            ("src/main.rs", None),
+        ] {
+            assert_eq!(target(input), expected, "{input}");
+        }
+    }
+}

@@ -1,0 +1,229 @@
+//! The running world: its objects around a target, and what it knows of the autoscalers in manifests.
+
+use std::collections::BTreeSet;
+
+use anyhow::{Context, Result, bail};
+use flyball_api::lint::live::{self, Asked, LiveFacts};
+use flyball_api::lint::{self, Finding};
+use kube::api::{ApiResource, DynamicObject, GroupVersionKind, ListParams};
+use kube::config::{KubeConfigOptions, Kubeconfig};
+use kube::{Api, Client, Config};
+use serde_json::Value;
+
+use super::documents::Document;
+use super::facts::facts;
+use super::report::Report;
+use crate::cli::Check;
+use crate::place;
+
+/// What is looked at around a target: API version, kind, and whether its relations reach over namespaces.
+const KINDS: [(&str, &str, bool); 9] = [
+    ("apps/v1", "Deployment", false),
+    ("apps/v1", "StatefulSet", false),
+    ("v1", "Service", false),
+    ("keda.sh/v1alpha1", "ScaledObject", false),
+    ("keda.sh/v1alpha1", "ScaledJob", false),
+    ("autoscaling/v2", "HorizontalPodAutoscaler", false),
+    ("autoscaling.k8s.io/v1", "VerticalPodAutoscaler", false),
+    ("monitoring.coreos.com/v1", "ServiceMonitor", true),
+    ("monitoring.coreos.com/v1", "PodMonitor", true),
+];
+
+/// Short names of kinds, as kubectl has them.
+const SHORT: [(&str, &str); 8] = [
+    ("deploy", "deployment"),
+    ("sts", "statefulset"),
+    ("svc", "service"),
+    ("so", "scaledobject"),
+    ("sj", "scaledjob"),
+    ("hpa", "horizontalpodautoscaler"),
+    ("vpa", "verticalpodautoscaler"),
+    ("smon", "servicemonitor"),
+];
+
+/// Checks what runs: the target, and everything of its namespace that belongs to it.
+pub(crate) async fn check_target(options: &Check, kind: &str, name: &str) -> Result<Report> {
+    let client = client(options).await?;
+    let namespace = options.namespace.clone().unwrap_or_else(|| client.default_namespace().to_owned());
+    let wanted = format!("{}/{name}", full_kind(kind));
+    let documents = around(&client, &namespace).await?;
+    let related = related(&documents, &wanted);
+    if related.is_empty() {
+        let known: Vec<String> =
+            documents.iter().map(reference).filter(|known| known.ends_with(name)).collect();
+        let hint = if known.is_empty() { String::new() } else { format!("; there is {}", known.join(", ")) };
+        bail!("there is no {wanted} in namespace {namespace}{hint}");
+    }
+    let (manifests, _) = super::sort(&documents);
+    let mut findings = lint::check(&manifests, &facts);
+    findings.extend(in_world(&client, &live::asked(&manifests, &facts)).await?);
+    findings.retain(|finding| related.contains(&finding.origin.document));
+    Ok(Report::new(documents, findings).about(related.len()))
+}
+
+/// What the running world shows of the autoscalers in manifests.
+pub(crate) async fn check_files(options: &Check, documents: &[Document]) -> Result<Vec<Finding>> {
+    let (manifests, _) = super::sort(documents);
+    let asked = live::asked(&manifests, &facts);
+    if asked.is_empty() {
+        return Ok(Vec::new());
+    }
+    in_world(&client(options).await?, &asked).await
+}
+
+async fn client(options: &Check) -> Result<Client> {
+    let path = place::find_kubeconfig(options.kubeconfig.clone())?;
+    let kubeconfig =
+        Kubeconfig::read_from(&path).with_context(|| format!("cannot read `{}`", path.display()))?;
+    let config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await?;
+    Ok(Client::try_from(config)?)
+}
+
+async fn in_world(client: &Client, asked: &[Asked]) -> Result<Vec<Finding>> {
+    let mut found = Vec::new();
+    for asked in asked {
+        let facts =
+            live_facts(client, asked).await.context("cannot read what the world knows; is it Flyball's?")?;
+        found.extend(live::check(asked, &facts));
+    }
+    Ok(found)
+}
+
+async fn live_facts(client: &Client, asked: &Asked) -> Result<LiveFacts> {
+    let mut pairs = vec![("kind", asked.kind.as_str()), ("name", asked.name.as_str())];
+    for query in &asked.queries {
+        pairs.extend([("server", query.server.as_str()), ("query", query.query.as_str())]);
+    }
+    let query: Vec<String> = pairs.iter().map(|(name, value)| format!("{name}={}", escape(value))).collect();
+    let namespace = escape(&asked.origin.namespace);
+    let path = format!("/apis/flyball.dev/v1alpha1/namespaces/{namespace}/livefacts?{}", query.join("&"));
+    let request = http::Request::get(path).body(Vec::new())?;
+    Ok(client.request(request).await?)
+}
+
+fn escape(text: &str) -> String {
+    let keep = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte);
+    text.bytes()
+        .map(|byte| if keep(byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") })
+        .collect()
+}
+
+/// The objects of a namespace that may belong to a target. A kind that the world does not have has none.
+async fn around(client: &Client, namespace: &str) -> Result<Vec<Document>> {
+    let mut documents = Vec::new();
+    for (version, kind, everywhere) in KINDS {
+        let (group, version) = version.rsplit_once('/').unwrap_or(("", version));
+        let resource = ApiResource::from_gvk(&GroupVersionKind::gvk(group, version, kind));
+        let api: Api<DynamicObject> = match everywhere {
+            true => Api::all_with(client.clone(), &resource),
+            false => Api::namespaced_with(client.clone(), namespace, &resource),
+        };
+        match api.list(&ListParams::default()).await {
+            Ok(list) => {
+                for mut object in list.items {
+                    object.types = Some(kube::api::TypeMeta {
+                        api_version: resource.api_version.clone(),
+                        kind: kind.to_owned(),
+                    });
+                    object.metadata.managed_fields = None;
+                    documents.push(Document::live(serde_json::to_value(object)?));
+                }
+            }
+            Err(kube::Error::Api(status)) if status.code == 404 => {}
+            Err(error) => return Err(error).with_context(|| format!("cannot list {}", resource.plural)),
+        }
+    }
+    Ok(documents)
+}
+
+fn full_kind(kind: &str) -> String {
+    let lower = kind.to_ascii_lowercase();
+    if let Some((_, full)) = SHORT.iter().find(|(short, _)| *short == lower) {
+        return (*full).to_owned();
+    }
+    lower.strip_suffix('s').filter(|_| !lower.ends_with("ss")).unwrap_or(&lower).to_owned()
+}
+
+/// `kind/name` in lower case.
+fn reference(document: &Document) -> String {
+    let text = |pointer: &str| document.object.pointer(pointer).and_then(Value::as_str).unwrap_or_default();
+    format!("{}/{}", text("/kind").to_lowercase(), text("/metadata/name"))
+}
+
+/// The documents that belong to a target: itself, what it scales or sizes, what scales or sizes it, the Services of
+/// its pods, and the monitors of its namespace.
+fn related(documents: &[Document], wanted: &str) -> BTreeSet<usize> {
+    let target_of = |document: &Document| {
+        let spec = &document.object["spec"];
+        let reference =
+            [&spec["scaleTargetRef"], &spec["targetRef"]].into_iter().find(|found| found.is_object())?;
+        let kind = reference["kind"].as_str().unwrap_or("Deployment").to_lowercase();
+        Some(format!("{kind}/{}", reference["name"].as_str().unwrap_or_default()))
+    };
+    let Some(start) = documents.iter().find(|document| reference(document) == wanted) else {
+        return BTreeSet::new();
+    };
+    let workload = target_of(start).unwrap_or_else(|| wanted.to_owned());
+    let labels = documents
+        .iter()
+        .find(|document| reference(document) == workload)
+        .and_then(|document| document.object.pointer("/spec/template/metadata/labels"));
+    let leads_to = |document: &Document| {
+        let selector = document.object.pointer("/spec/selector").and_then(Value::as_object);
+        let is_service = document.object["kind"] == "Service";
+        is_service
+            && selector.zip(labels).is_some_and(|(selector, labels)| {
+                !selector.is_empty() && selector.iter().all(|(name, value)| labels.get(name) == Some(value))
+            })
+    };
+    let is_monitor =
+        |document: &Document| document.object["kind"].as_str().is_some_and(|kind| kind.ends_with("Monitor"));
+    let belongs = |document: &Document| {
+        let own = reference(document);
+        own == wanted
+            || own == workload
+            || target_of(document).as_deref() == Some(&workload)
+            || leads_to(document)
+            || is_monitor(document)
+    };
+    (0..documents.len()).filter(|index| belongs(&documents[*index])).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn what_belongs_to_a_target() {
+        let objects = [
+            json!({"kind": "Deployment", "metadata": {"name": "model"}, "spec": {"template": {"metadata": {"labels": {"app": "model", "v": "1"}}}}}),
+            json!({"kind": "Deployment", "metadata": {"name": "other"}}),
+            json!({"kind": "Service", "metadata": {"name": "front"}, "spec": {"selector": {"app": "model"}}}),
+            json!({"kind": "Service", "metadata": {"name": "else"}, "spec": {"selector": {"app": "other"}}}),
+            json!({"kind": "ScaledObject", "metadata": {"name": "so"}, "spec": {"scaleTargetRef": {"name": "model"}}}),
+            json!({"kind": "VerticalPodAutoscaler", "metadata": {"name": "v"}, "spec": {"targetRef": {"kind": "Deployment", "name": "other"}}}),
+            json!({"kind": "ServiceMonitor", "metadata": {"name": "m"}}),
+        ];
+        let documents: Vec<Document> = objects.into_iter().map(Document::live).collect();
+        for (wanted, expected) in [
+            ("deployment/model", vec![0, 2, 4, 6]),
+            ("scaledobject/so", vec![0, 2, 4, 6]),
+            ("deployment/other", vec![1, 5, 6]),
+            ("deployment/none", vec![]),
+        ] {
+            let found: Vec<usize> = related(&documents, wanted).into_iter().collect();
+            assert_eq!(found, expected, "{wanted}");
+        }
+    }
+
+    #[test]
+    fn kinds_are_named_as_kubectl_has_them() {
+        for (kind, expected) in
+            [("deploy", "deployment"), ("Deployments", "deployment"), ("HPA", "horizontalpodautoscaler")]
+        {
+            assert_eq!(full_kind(kind), expected);
+        }
+    }
+}

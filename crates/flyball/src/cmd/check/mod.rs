@@ -1,0 +1,174 @@
+//! `flyball check`: finds what will go wrong, in manifests or in a running world, before production does.
+//!
+//! Manifests are judged three times: as text (is it YAML), by an API server that keeps nothing (would it be accepted),
+//! and by the rules of `flyball_api::lint` (does it do what was meant). With `--live` the running world is asked what
+//! its series, targets, pods and decisions show. All findings of all inputs are told at once.
+
+mod documents;
+mod facts;
+mod inputs;
+mod live;
+mod refusals;
+mod report;
+mod sarif;
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+use std::process::ExitCode;
+
+use anyhow::Result;
+use flyball_api::lint::{self, Finding, Manifests, Origin, Severity};
+
+use crate::cli::{Check, CheckOutput, FailOn};
+use crate::output;
+use documents::Document;
+use inputs::Inputs;
+use report::Report;
+
+/// Something could not be read.
+const UNREADABLE: u8 = 2;
+
+pub(crate) async fn run(options: Check) -> ExitCode {
+    match check(&options).await {
+        Ok(report) => {
+            print(&report, options.output);
+            report.unreadable.iter().for_each(output::error);
+            match (report.unreadable.is_empty(), report.fails(options.fail_on)) {
+                (false, _) => ExitCode::from(UNREADABLE),
+                (true, true) => ExitCode::FAILURE,
+                (true, false) => ExitCode::SUCCESS,
+            }
+        }
+        Err(error) => {
+            output::error(&error);
+            ExitCode::from(UNREADABLE)
+        }
+    }
+}
+
+fn print(report: &Report, format: CheckOutput) {
+    match format {
+        CheckOutput::Text => output::line(&report.text(output::colour_on(&std::io::stdout()))),
+        CheckOutput::Table => output::line(&report.table()),
+        CheckOutput::Json => output::line(&format!("{:#}", report.json())),
+        CheckOutput::Yaml => {
+            output::line(serde_saphyr::to_string(&report.json()).unwrap_or_default().trim_end());
+        }
+        CheckOutput::Sarif => output::line(&format!("{:#}", sarif::log(report))),
+    }
+}
+
+async fn check(options: &Check) -> Result<Report> {
+    let inputs = Inputs::of(options)?;
+    match inputs {
+        Inputs::Target { kind, name } => live::check_target(options, &kind, &name).await,
+        Inputs::Files { documents, malformed, unreadable } => {
+            let mut findings = in_manifests(&documents).await?;
+            let live = if options.live { live::check_files(options, &documents).await? } else { Vec::new() };
+            findings.extend(live);
+            let mut report = Report::new(documents, findings);
+            report.add_malformed(malformed);
+            report.unreadable = unreadable;
+            Ok(report)
+        }
+    }
+}
+
+/// Everything that the documents alone show.
+async fn in_manifests(documents: &[Document]) -> Result<Vec<Finding>> {
+    let (manifests, unread) = sort(documents);
+    let mut findings = lint::check(&manifests, &facts::facts);
+    findings.extend(defined_twice(documents));
+    let refused =
+        refusals::refusals(documents).await?.into_iter().filter_map(|refusal| refused(documents, refusal));
+    let mut refused: Vec<Finding> = refused.chain(unread).collect();
+    // What cannot be read at all is told without a field by the server, and with one by whoever knows the kind.
+    let placed: Vec<(usize, String)> =
+        refused.iter().map(|found| (found.origin.document, found.field.clone())).collect();
+    refused.retain(|found| {
+        let of_field = |(document, field): &(usize, String)| {
+            *document == found.origin.document && !field.is_empty() && found.message.contains(field.as_str())
+        };
+        !found.field.is_empty() || !placed.iter().any(of_field)
+    });
+    for finding in refused {
+        let told = findings.iter().any(|other| {
+            other.severity == Severity::Error
+                && other.origin.document == finding.origin.document
+                && other.field == finding.field
+        });
+        if !told || finding.severity != Severity::Error {
+            findings.push(finding);
+        }
+    }
+    Ok(findings)
+}
+
+/// The documents by kind, and a finding for each field that has the wrong type.
+fn sort(documents: &[Document]) -> (Manifests, Vec<Finding>) {
+    let mut manifests = Manifests::default();
+    let mut unread = Vec::new();
+    for (index, document) in documents.iter().enumerate() {
+        let problems = manifests.add(index, &document.object).err().unwrap_or_default();
+        let origin = Origin::of(index, &document.object);
+        unread.extend(problems.into_iter().filter_map(|problem| {
+            let (message, help) = (problem.message.clone(), problem.help.as_str());
+            Some(Finding::new(lint::rule("refused")?, origin.clone(), &problem.field, message, help))
+        }));
+    }
+    (manifests, unread)
+}
+
+fn refused(documents: &[Document], refusal: refusals::Refusal) -> Option<Finding> {
+    let origin = |document: usize| Origin::of(document, &documents[document].object);
+    match refusal {
+        refusals::Refusal::Field { document, field, message } => {
+            // What the cause says after the last semicolon is what to do.
+            let (message, help) = message.rsplit_once("; ").unwrap_or((&message, ""));
+            Some(Finding::new(lint::rule("refused")?, origin(document), &field, message.to_owned(), help))
+        }
+        refusals::Refusal::UnknownKind { document, kind } => {
+            let message = format!("{kind} is not known here, so its fields are not checked");
+            let help = "check it together with its CustomResourceDefinition";
+            Some(Finding::new(lint::rule("unknown-kind")?, origin(document), "kind", message, help))
+        }
+    }
+}
+
+/// Objects of one kind and name in several places.
+fn defined_twice(documents: &[Document]) -> Vec<Finding> {
+    let mut first: BTreeMap<(String, String), usize> = BTreeMap::new();
+    let mut found = Vec::new();
+    for (index, document) in documents.iter().enumerate() {
+        let origin = Origin::of(index, &document.object);
+        if origin.name().is_empty() {
+            continue;
+        }
+        let key = (origin.object.clone(), origin.namespace.clone());
+        let Some(before) = first.get(&key) else {
+            first.insert(key, index);
+            continue;
+        };
+        let before = &documents[*before];
+        let place = format!("{}:{}", before.file.as_deref().unwrap_or_default(), before.position("").line);
+        let message = format!("{} is also defined at {place}", origin.object);
+        let rule = lint::rule("defined-twice");
+        let help = "keep one of them, or check the files of one step at a time";
+        found.extend(rule.map(|rule| Finding::new(rule, origin, "metadata.name", message, help)));
+    }
+    found
+}
+
+impl Report {
+    /// Whether something is as bad as is not allowed.
+    fn fails(&self, on: FailOn) -> bool {
+        let worst = match on {
+            FailOn::Never => return false,
+            FailOn::Error => Severity::Error,
+            FailOn::Warning => Severity::Warning,
+            FailOn::Info => Severity::Info,
+        };
+        self.findings.iter().any(|found| found.finding.severity <= worst)
+    }
+}

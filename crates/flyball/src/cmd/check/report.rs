@@ -1,0 +1,192 @@
+//! The findings with their places, and how people and programs read them.
+
+use std::collections::BTreeSet;
+
+use flyball_api::lint::{self, Finding, Origin, Severity};
+use serde_json::{Value, json};
+
+use super::documents::{Document, Malformed, Position};
+use crate::output::{Style, paint};
+
+/// Where each rule is explained.
+const DOCS: &str = "docs/check.md";
+
+/// A finding, and where it is written.
+#[derive(Debug)]
+pub(crate) struct Found {
+    pub(crate) finding: Finding,
+    /// The file, and the place in it; nothing for an object of a running world.
+    pub(crate) place: Option<(String, Position)>,
+}
+
+/// Everything that was found.
+#[derive(Debug, Default)]
+pub(crate) struct Report {
+    pub(crate) findings: Vec<Found>,
+    pub(crate) unreadable: Vec<anyhow::Error>,
+    objects: usize,
+    files: BTreeSet<String>,
+}
+
+impl Report {
+    /// Findings about these documents.
+    pub(crate) fn new(documents: Vec<Document>, findings: Vec<Finding>) -> Report {
+        let place = |finding: &Finding| {
+            let document = documents.get(finding.origin.document)?;
+            Some((document.file.clone()?, document.position(&finding.field)))
+        };
+        let mut report = Report {
+            objects: documents.len(),
+            files: documents.iter().filter_map(|document| document.file.clone()).collect(),
+            findings: findings.into_iter().map(|finding| Found { place: place(&finding), finding }).collect(),
+            unreadable: Vec::new(),
+        };
+        report.sort();
+        report
+    }
+
+    /// The same findings, about so many objects.
+    pub(crate) fn about(mut self, objects: usize) -> Report {
+        self.objects = objects;
+        self
+    }
+
+    /// Documents that are no YAML.
+    pub(crate) fn add_malformed(&mut self, malformed: Vec<(String, Malformed)>) {
+        for (file, Malformed { position, message }) in malformed {
+            let Some(rule) = lint::rule("malformed-yaml") else { continue };
+            let help = "mend it; the other documents of the file are checked all the same";
+            let finding = Finding::new(rule, Origin::default(), "", message, help);
+            self.files.insert(file.clone());
+            self.findings.push(Found { finding, place: Some((file, position)) });
+        }
+        self.sort();
+    }
+
+    /// By severity, then by place.
+    fn sort(&mut self) {
+        self.findings.sort_by(|a, b| {
+            let key =
+                |found: &Found| (found.finding.severity, found.place.clone(), found.finding.origin.clone());
+            key(a).cmp(&key(b))
+        });
+    }
+
+    fn count(&self, severity: Severity) -> usize {
+        self.findings.iter().filter(|found| found.finding.severity == severity).count()
+    }
+
+    /// `2 errors, 1 warning and 3 remarks in 5 objects`.
+    fn summary(&self) -> String {
+        let plural =
+            |count: usize, word: &str| format!("{count} {word}{}", if count == 1 { "" } else { "s" });
+        format!(
+            "{}, {} and {} in {}",
+            plural(self.count(Severity::Error), "error"),
+            plural(self.count(Severity::Warning), "warning"),
+            plural(self.count(Severity::Info), "remark"),
+            plural(self.objects, "object"),
+        )
+    }
+
+    /// Each finding with its reason and what to write instead.
+    pub(crate) fn text(&self, colour: bool) -> String {
+        let mut blocks: Vec<String> = self.findings.iter().map(|found| found.text(colour)).collect();
+        blocks.push(paint(Style::Bold, &self.summary(), colour));
+        blocks.join("\n")
+    }
+
+    /// A line for each finding, in columns.
+    pub(crate) fn table(&self) -> String {
+        let header = ["SEVERITY", "RULE", "PLACE", "FINDING"].map(str::to_owned);
+        let rows = self.findings.iter().map(|found| {
+            let finding = &found.finding;
+            let place = found.short_place();
+            [finding.severity.to_string(), finding.code.to_owned(), place, finding.message.clone()]
+        });
+        let rows: Vec<[String; 4]> = std::iter::once(header).chain(rows).collect();
+        let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
+        let widths = [width(0), width(1), width(2)];
+        let line = |row: &[String; 4]| {
+            let [a, b, c] = widths;
+            format!("{:a$}   {:b$}   {:c$}   {}", row[0], row[1], row[2], row[3])
+        };
+        rows.iter().map(line).collect::<Vec<_>>().join("\n")
+    }
+
+    /// The findings as data.
+    pub(crate) fn json(&self) -> Value {
+        let findings: Vec<Value> = self.findings.iter().map(Found::json).collect();
+        json!({
+            "findings": findings,
+            "summary": {
+                "errors": self.count(Severity::Error),
+                "warnings": self.count(Severity::Warning),
+                "infos": self.count(Severity::Info),
+                "objects": self.objects,
+                "files": self.files.len(),
+            },
+        })
+    }
+}
+
+impl Found {
+    /// Where each rule is explained.
+    pub(crate) fn docs(&self) -> String {
+        format!("{DOCS}#{}", self.finding.code)
+    }
+
+    fn short_place(&self) -> String {
+        match &self.place {
+            Some((file, position)) => format!("{file}:{}", position.line),
+            None => self.finding.origin.object.clone(),
+        }
+    }
+
+    fn text(&self, colour: bool) -> String {
+        let finding = &self.finding;
+        let style = match finding.severity {
+            Severity::Error => Style::Red,
+            Severity::Warning => Style::Yellow,
+            Severity::Info => Style::Cyan,
+        };
+        let head = paint(style, &format!("{}[{}]", finding.severity, finding.code), colour);
+        let mut lines = vec![format!("{head}: {}", finding.message)];
+        let object = match finding.origin.object.as_str() {
+            "" => String::new(),
+            object => format!("{} {}", object, finding.field).trim_end().to_owned(),
+        };
+        let place = match &self.place {
+            Some((file, Position { line, column })) => format!("{file}:{line}:{column}"),
+            None => format!("namespace {}", finding.origin.namespace),
+        };
+        lines.push(format!("  {} {place}  {object}", paint(Style::Dim, "at ", colour)));
+        lines.push(format!("  {} {}", paint(Style::Dim, "why", colour), finding.why));
+        if !finding.help.is_empty() {
+            lines.push(format!("  {} {}", paint(Style::Dim, "fix", colour), finding.help));
+        }
+        lines.push(format!("  {} {}\n", paint(Style::Dim, "see", colour), self.docs()));
+        lines.join("\n")
+    }
+
+    fn json(&self) -> Value {
+        let finding = &self.finding;
+        let mut value = json!({
+            "rule": finding.code,
+            "severity": finding.severity,
+            "object": finding.origin.object,
+            "namespace": finding.origin.namespace,
+            "field": finding.field,
+            "message": finding.message,
+            "why": finding.why,
+            "help": finding.help,
+            "docs": self.docs(),
+        });
+        if let Some((file, position)) = &self.place {
+            value["file"] = json!(file);
+            value["line"] = json!(position.line);
+            value["column"] = json!(position.column);
+        }
+        value
+    }
+}
