@@ -131,6 +131,11 @@ impl ContainerHistory {
         self.recent.add_cpu(at, millis);
     }
 
+    /// A container was held at its CPU limit, and would have used more.
+    pub fn add_throttled(&mut self, at: Time, limit_millis: i64) {
+        self.recent.add_throttled(at, limit_millis);
+    }
+
     /// A container used so much memory, or would have needed it: for the last hours, whatever the peaks are.
     pub fn add_memory(&mut self, at: Time, bytes: i64) {
         self.recent.add_memory(at, bytes);

@@ -1,13 +1,15 @@
 //! The recommender `flyball`: VPA's, with eyes for the last minutes.
 //!
 //! VPA's default looks back a day: its CPU target follows a step up after 3.65 hours and a step down after 80, a burst of
-//! an hour a day never shows, and with six replicas or more the memory that killed one of them does not either. That is
-//! right where a change costs a restart. Where pods are resized in place it costs nothing, so this one
+//! an hour a day never shows, and what killed one of many replicas does not either. A container that is throttled hides
+//! what it needs, so that each step of a fifth takes hours anew. That is right where a change costs a restart. Where pods
+//! are resized in place it costs nothing, so this one
 //!
-//! - forgets CPU with a half-life of an hour, and never recommends less than was used in three of the last ten minutes:
-//!   a step up shows within three minutes, a step down is followed after 3.3 hours;
-//! - recommends the most memory that *any* replica used within a day, and after a kill, at once, what VPA would add to
-//!   the peak, so that the restarted container finds it there;
+//! - forgets CPU with a half-life of an hour, and never recommends less than was used in two of the last ten minutes: a
+//!   step up shows in the second minute, a step down is followed after 3.3 hours;
+//! - takes a container that was throttled to need twice its limit;
+//! - recommends the most memory that *any* replica used within three days, and after a kill, at once, twice what was there,
+//!   so that the restarted container finds it;
 //! - has no floor of 250 MiB;
 //! - bounds the target closely: 10 % less is too little; 25 % more is too much, once there is an hour of samples.
 //!
@@ -18,6 +20,7 @@ use std::time::Duration;
 
 use super::estimate::{ContainerRecommendation, EstimatorSettings, confidence, stretch, with_margin};
 use super::history::{ContainerHistory, HalfLives};
+use super::peaks::MemorySettings;
 use super::reason::VerticalReason;
 use super::recommend::RecommenderSettings;
 use super::resources::{Resource, scale_amount};
@@ -26,12 +29,16 @@ use crate::time::Time;
 /// CPU is looked at minute by minute, so far back.
 const CPU_SLOTS: usize = 10;
 const CPU_SLOT: Duration = Duration::from_secs(60);
-/// Of the last minutes, the highest fifth may be higher: a single burst is none.
-const CPU_BURSTS_PER: usize = 5;
+/// One in so many of the last minutes may be higher: a single burst is none.
+const CPU_BURSTS_PER: usize = 10;
+/// A container that was throttled may have needed so many times its limit.
+const THROTTLED_RATIO: i64 = 2;
 
-/// Memory is looked at hour by hour, so far back.
-const MEMORY_SLOTS: usize = 24;
-const MEMORY_SLOT: Duration = Duration::from_secs(3600);
+/// Memory is looked at in slots of two hours, three days back: as long as one day's peak counts for VPA's default.
+const MEMORY_SLOTS: usize = 36;
+const MEMORY_SLOT: Duration = Duration::from_secs(2 * 3600);
+/// After a kill, so many times what was there.
+const OOM_BUMP_UP_RATIO: f64 = 2.0;
 
 /// Below this share of the target a request is too small.
 const LOWER_SHARE: f64 = 0.9;
@@ -50,7 +57,8 @@ impl RecommenderSettings {
             ..EstimatorSettings::default()
         };
         let half_lives = HalfLives { cpu: hour, ..HalfLives::default() };
-        Self { estimator, half_lives, recent: true, ..Self::default() }
+        let memory = MemorySettings { oom_bump_up_ratio: OOM_BUMP_UP_RATIO, ..MemorySettings::default() };
+        Self { estimator, half_lives, memory, recent: true }
     }
 }
 
@@ -97,6 +105,10 @@ impl RecentUse {
         self.cpu.add(at, CPU_SLOT, CPU_SLOTS, millis);
     }
 
+    pub(crate) fn add_throttled(&mut self, at: Time, limit_millis: i64) {
+        self.add_cpu(at, limit_millis.saturating_mul(THROTTLED_RATIO));
+    }
+
     pub(crate) fn add_memory(&mut self, at: Time, bytes: i64) {
         self.memory.add(at, MEMORY_SLOT, MEMORY_SLOTS, bytes);
     }
@@ -116,7 +128,7 @@ impl RecentUse {
 
 impl EstimatorSettings {
     /// The target of one resource and its bounds, by what was used lately. CPU may fall back to the percentile of all
-    /// samples; memory that nobody used for a day is not needed.
+    /// samples; memory that nobody used for three days is not needed.
     pub(crate) fn estimate_recent(
         &self,
         estimate: &mut ContainerRecommendation,

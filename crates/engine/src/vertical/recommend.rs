@@ -85,6 +85,11 @@ impl Recommender {
         Ok(())
     }
 
+    /// A container was held at its CPU limit, and would have used more. Only the recommender `flyball` listens.
+    pub fn cpu_throttled(&mut self, id: &ContainerId, at: Time, limit_millis: i64) {
+        self.history_of(id, at).add_throttled(at, limit_millis.max(0));
+    }
+
     /// A container used so much memory. Says how that changed its peak, if it did.
     ///
     /// # Errors

@@ -405,7 +405,7 @@ fn a_kill_raises_memory_before_the_restarted_container_can_die_again() {
     let memory = |recommended: &[ContainerRecommendation]| recommended[0].target.amount(Resource::Memory);
     assert!(memory(&after_kill(RecommenderSettings::default())) < request);
     let recommended = after_kill(RecommenderSettings::flyball());
-    assert!(memory(&recommended) >= mib(400) * 115 / 100, "{recommended:?}");
+    assert!(memory(&recommended) >= mib(600) * 115 / 100, "{recommended:?}");
 
     let requests = Resources::new(Some(50), Some(request));
     let containers = || vec![ContainerFacts::new("model", ContainerResources { requests, limits: requests })];
