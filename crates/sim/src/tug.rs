@@ -5,7 +5,7 @@
 //! - *Upstream*: the HorizontalPodAutoscaler decides every 15 seconds by kube-controller-manager's rules and its defaults;
 //!   the VerticalPodAutoscaler recommends and updates once a minute by its own, and evicts: the successor gets what is
 //!   recommended.
-//! - *Flyball*: the engine decides both every 15 seconds, by our rules. Sizes change in place.
+//! - *Flyball*: the engine decides both every 15 seconds, by our rules, from samples of that age. Sizes change in place.
 //!
 //! A fight shows as an axis that turns round although the load stays as it is.
 
@@ -318,7 +318,7 @@ impl<'a> World<'a> {
     }
 
     fn sample(&mut self, used: &[(Name, i64)]) {
-        if !self.ticks.is_multiple_of(TICKS_PER_UPDATE) {
+        if self.side == Side::Upstream && !self.ticks.is_multiple_of(TICKS_PER_UPDATE) {
             return;
         }
         let now = self.now();
