@@ -205,6 +205,9 @@ pub struct VerticalRules {
     /// `--evict-after-oom-threshold`: killed sooner after its start, a container is changed at once.
     #[serde(with = "seconds")]
     pub evict_after_oom: Duration,
+    /// A container that was killed soon after its start is changed at once only as long as it needs more memory.
+    /// Upstream changes it at every round, however small the change, for as long as the status remembers the kill.
+    pub quick_oom_only_for_more: bool,
     /// `--in-place-skip-disruption-budget`: a resize that restarts nothing needs no budget.
     pub in_place_skip_disruption_budget: bool,
     /// The gate `CPUStartupBoost`.
@@ -228,6 +231,7 @@ impl VerticalRules {
             pod_update_threshold: 0.1,
             lifetime_threshold: Duration::from_secs(12 * 3600),
             evict_after_oom: Duration::from_secs(600),
+            quick_oom_only_for_more: false,
             in_place_skip_disruption_budget: false,
             startup_boost: false,
             max_allowed_cpu_boost_millis: None,
@@ -236,12 +240,13 @@ impl VerticalRules {
 }
 
 impl Default for VerticalRules {
-    /// Ours: the same numbers, the bounds in order, nothing forgotten over a restart, and resizes that restart nothing
-    /// at once.
+    /// Ours: the same numbers, the bounds in order, nothing forgotten over a restart, no change because of a kill that has
+    /// been answered, and resizes that restart nothing at once.
     fn default() -> Self {
         Self {
             ordered: true,
             keep_unfinished_peaks: true,
+            quick_oom_only_for_more: true,
             in_place_skip_disruption_budget: true,
             startup_boost: true,
             ..Self::upstream()

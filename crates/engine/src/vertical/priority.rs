@@ -24,6 +24,8 @@ pub struct Priority {
     pub outside: Option<Outside>,
     /// A container needs more of something.
     pub scale_up: bool,
+    /// A container needs more memory.
+    pub more_memory: bool,
     /// The differences of the pod's requests from the recommendation, each relative to the requests, added up.
     pub resource_diff: f64,
 }
@@ -59,7 +61,9 @@ impl Priority {
                 let request = container.resources().requests.get(resource);
                 add(&mut wanted, resource, target);
                 add(&mut requested, resource, request.unwrap_or(0));
-                priority.scale_up |= request.is_none_or(|request| target > request);
+                let more = request.is_none_or(|request| target > request);
+                priority.scale_up |= more;
+                priority.more_memory |= more && resource == Resource::Memory;
                 priority.outside = priority.outside.take().or_else(|| outside(container, one, resource));
             }
         }
@@ -101,7 +105,8 @@ pub fn accept(
     rules: &VerticalRules,
 ) -> Result<UpdateReason, UpdateReason> {
     let threshold = policy.evict_after_oom.unwrap_or(rules.evict_after_oom);
-    if let Some((container, ran_for)) = quick_oom(pod, policy, threshold) {
+    let answered = rules.quick_oom_only_for_more && !priority.more_memory;
+    if let Some((container, ran_for)) = quick_oom(pod, policy, threshold).filter(|_| !answered) {
         let changes = priority.resource_diff != 0.0;
         let reason = UpdateReason::QuickOom { container, ran_for, changes };
         return if changes { Ok(reason) } else { Err(reason) };

@@ -8,7 +8,7 @@
 //! - forgets CPU with a half-life of an hour, and never recommends less than was used in two of the last ten minutes: a
 //!   step up shows in the second minute, a step down is followed after 3.3 hours;
 //! - takes a container that was throttled to need twice its limit;
-//! - recommends the most memory that *any* replica used within three days, and after a kill, at once, twice what was there,
+//! - recommends the most memory that *any* replica used within eight days, and after a kill, at once, twice what was there,
 //!   so that the restarted container finds it;
 //! - has no floor of 250 MiB;
 //! - bounds the target closely: 10 % less is too little; 25 % more is too much, once there is an hour of samples.
@@ -34,9 +34,9 @@ const CPU_BURSTS_PER: usize = 10;
 /// A container that was throttled may have needed so many times its limit.
 const THROTTLED_RATIO: i64 = 2;
 
-/// Memory is looked at in slots of two hours, three days back: as long as one day's peak counts for VPA's default.
-const MEMORY_SLOTS: usize = 36;
-const MEMORY_SLOT: Duration = Duration::from_secs(2 * 3600);
+/// Memory is looked at in slots of four hours, eight days back: the eight intervals that VPA keeps, and so every weekday.
+const MEMORY_SLOTS: usize = 48;
+const MEMORY_SLOT: Duration = Duration::from_secs(4 * 3600);
 /// After a kill, so many times what was there.
 const OOM_BUMP_UP_RATIO: f64 = 2.0;
 
@@ -128,7 +128,7 @@ impl RecentUse {
 
 impl EstimatorSettings {
     /// The target of one resource and its bounds, by what was used lately. CPU may fall back to the percentile of all
-    /// samples; memory that nobody used for three days is not needed.
+    /// samples; memory that nobody used for eight days is not needed.
     pub(crate) fn estimate_recent(
         &self,
         estimate: &mut ContainerRecommendation,

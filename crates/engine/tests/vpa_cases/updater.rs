@@ -61,6 +61,7 @@ fn priority(value: &Value) -> Priority {
     Priority {
         outside: flag(&value["outside_recommended_range"]).then(outside),
         scale_up: flag(&value["scale_up"]),
+        more_memory: false,
         resource_diff: float(&value["resource_diff"]),
     }
 }
