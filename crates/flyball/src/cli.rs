@@ -62,6 +62,8 @@ Examples:
 Exit codes: 0 nothing as bad as --fail-on, 1 findings, 2 something could not be read.
 Each finding is explained in docs/check.md.")]
     Check(Check),
+    /// The size of replicas: what VerticalPodAutoscalers do, tried on recorded use.
+    Vpa(Vpa),
     /// Send load to a URL, with hey's flags.
     Load(Box<flyball_load::Args>),
     /// Run a built-in model server alone.
@@ -222,6 +224,86 @@ pub(crate) enum FailOn {
     Warning,
     Info,
     Never,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Vpa {
+    #[command(subcommand)]
+    pub(crate) command: VpaCommand,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum VpaCommand {
+    /// Replay a recorded use through the recommenders, or a load through both axes of a target, in virtual time.
+    #[command(after_help = "\
+Examples:
+  flyball vpa simulate usage.csv --plot                     columns timestamp, cpu (cores), memory (bytes)
+  flyball vpa simulate cpu.json --memory memory.json        Prometheus' answers to range queries
+  flyball vpa simulate requests.csv.gz --mean-cpu 500m --memory-idle 150Mi
+  flyball vpa simulate -f model.yaml --load 100m:72h --load 20m:24h --plot
+
+The first day of a recorded use is left out of the table. docs/vertical.md explains the columns.")]
+    Simulate(Box<VpaSimulate>),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct VpaSimulate {
+    /// Recorded use: CSV or Prometheus' answer to a range query for CPU in cores, plain or gzipped.
+    #[arg(value_name = "FILE")]
+    pub(crate) files: Vec<PathBuf>,
+    /// Prometheus' answer to a range query for memory in bytes.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) memory: Option<PathBuf>,
+    /// Which recommenders.
+    #[arg(long, value_enum, default_value_t = VpaRecommender::Both)]
+    pub(crate) recommender: VpaRecommender,
+    /// The mean CPU of a file that has no column `cpu`: its numbers are a load in a unit of its own.
+    #[arg(long, value_name = "QUANTITY", default_value = "200m")]
+    pub(crate) mean_cpu: String,
+    /// Memory of an idle server, where none was recorded.
+    #[arg(long, value_name = "QUANTITY")]
+    pub(crate) memory_idle: Option<String>,
+    /// Memory on top of that for each core in use.
+    #[arg(long, value_name = "QUANTITY", default_value = "500Mi", requires = "memory_idle")]
+    pub(crate) memory_per_core: String,
+    /// How many times its request a limit is.
+    #[arg(long, value_name = "RATIO", default_value_t = 1.0)]
+    pub(crate) limit_ratio: f64,
+    /// So much of the beginning is left out of the table.
+    #[arg(long, value_name = "DURATION", default_value = "24h")]
+    pub(crate) warm_up: String,
+    /// Manifests with a Deployment, a ScaledObject with a cpu trigger, and a VerticalPodAutoscaler.
+    #[arg(long = "filename", short = 'f', value_name = "FILE", requires = "loads")]
+    pub(crate) manifests: Vec<PathBuf>,
+    /// A load in CPU, and for how long; may be given several times.
+    #[arg(long = "load", value_name = "CPU:DURATION", requires = "manifests", conflicts_with = "files")]
+    pub(crate) loads: Vec<String>,
+    /// How long a new pod takes until it is ready.
+    #[arg(long, value_name = "DURATION", default_value = "60s")]
+    pub(crate) startup: String,
+    /// Also draw the courses.
+    #[arg(long)]
+    pub(crate) plot: bool,
+    /// How the result is printed.
+    #[arg(long, short, value_enum, default_value_t = VpaOutput::Table)]
+    pub(crate) output: VpaOutput,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum VpaRecommender {
+    /// One after the other.
+    Both,
+    /// VPA's.
+    Default,
+    /// The one that reacts within minutes.
+    Flyball,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum VpaOutput {
+    Table,
+    Json,
+    Yaml,
 }
 
 #[derive(Debug, Args)]

@@ -14,7 +14,7 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser};
 
-use crate::cli::{Cli, Command};
+use crate::cli::{Cli, Command, VpaCommand};
 
 /// Threads of the asynchronous runtime: the work is mostly waiting, and the pods want the processors.
 const WORKER_THREADS: usize = 2;
@@ -58,6 +58,10 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
             runtime.block_on(cmd::follow_log::run(&file)).map(|()| ExitCode::SUCCESS)
         }
         Command::Kubeconfig(options) => cmd::kubeconfig::run(options).map(|()| ExitCode::SUCCESS),
+        Command::Vpa(vpa) => {
+            let VpaCommand::Simulate(options) = vpa.command;
+            cmd::vpa::run(*options).map(|()| ExitCode::SUCCESS)
+        }
         Command::Train(options) => cmd::train::run(options).map(|()| ExitCode::SUCCESS),
         Command::Load(options) => Ok(flyball_load::execute(&options)),
         Command::Serve(options) => cmd::serve::run(options).map(|()| ExitCode::SUCCESS),

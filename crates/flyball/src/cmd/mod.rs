@@ -7,4 +7,5 @@ pub(crate) mod kubeconfig;
 pub(crate) mod serve;
 pub(crate) mod train;
 pub(crate) mod up;
+pub(crate) mod vpa;
 pub(crate) mod why;

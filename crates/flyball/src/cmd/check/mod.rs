@@ -4,7 +4,7 @@
 //! and by the rules of `flyball_api::lint` (does it do what was meant). With `--live` the running world is asked what
 //! its series, targets, pods and decisions show. All findings of all inputs are told at once.
 
-mod documents;
+pub(crate) mod documents;
 mod facts;
 mod inputs;
 mod live;

@@ -1,0 +1,150 @@
+//! A target and its load from manifests: a ScaledObject with a cpu trigger, a VerticalPodAutoscaler, and a Deployment.
+
+use std::path::Path;
+
+use anyhow::{Context, Result, bail};
+use flyball_api::quantity::Quantity;
+use flyball_engine::vertical::{ContainerPolicy, ContainerResources, Resources, VerticalPolicy};
+use flyball_engine::{Activation, Bounds, Metric, MetricSource, MetricTarget, Metrics, Policy};
+use flyball_sim::{Phase, Tug};
+use serde_json::Value;
+
+use super::duration;
+use crate::cli::VpaSimulate;
+use crate::cmd::check::documents;
+
+/// The default of KEDA's `maxReplicaCount`.
+const MAX_REPLICAS: u64 = 100;
+
+pub(super) fn tug(options: &VpaSimulate) -> Result<Tug> {
+    let mut objects = Vec::new();
+    for file in &options.manifests {
+        objects.extend(read(file)?);
+    }
+    let find = |kind: &str| {
+        let found = objects.iter().find(|object| object["kind"] == kind);
+        found.with_context(|| format!("no {kind} among the manifests: give them with -f FILE"))
+    };
+    let resources = deployment(find("Deployment")?)?;
+    Ok(Tug {
+        horizontal: scaled_object(find("ScaledObject")?)?,
+        vertical: vertical(find("VerticalPodAutoscaler")?)?,
+        memory_bytes: resources.requests.memory_bytes.unwrap_or(0),
+        resources,
+        startup: duration("--startup", &options.startup)?,
+        phases: options.loads.iter().map(|load| phase(load)).collect::<Result<_>>()?,
+    })
+}
+
+fn read(file: &Path) -> Result<Vec<Value>> {
+    let text = std::fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?;
+    let (documents, malformed) = documents::read(&file.display().to_string(), &text);
+    if let Some(first) = malformed.first() {
+        bail!("{}:{}: {}", file.display(), first.position.line, first.message);
+    }
+    Ok(documents.into_iter().map(|document| document.object).collect())
+}
+
+/// `100m:72h`.
+fn phase(text: &str) -> Result<Phase> {
+    let (load, length) =
+        text.split_once(':').with_context(|| format!("--load {text:?}: write it as 100m:72h"))?;
+    let load_millis = Quantity::parse(load).with_context(|| format!("--load {text:?}"))?.milli_value();
+    Ok(Phase { load_millis, seconds: duration("--load", length)?.as_secs() })
+}
+
+fn scaled_object(object: &Value) -> Result<Policy> {
+    let spec = &object["spec"];
+    let triggers = spec["triggers"].as_array().map_or(&[][..], Vec::as_slice);
+    let cpu = triggers
+        .iter()
+        .find(|trigger| trigger["type"] == "cpu")
+        .context("spec.triggers: none of type cpu")?;
+    if cpu["metricType"].as_str().is_some_and(|kind| kind != "Utilization") {
+        bail!("spec.triggers: only a cpu trigger of metricType Utilization depends on the size of replicas");
+    }
+    let percent = cpu["metadata"]["value"].as_str().and_then(|value| value.parse().ok());
+    let percent =
+        percent.context("spec.triggers: the cpu trigger's metadata.value is no whole percentage")?;
+    let count = |field: &str, default: u64| {
+        u32::try_from(spec[field].as_u64().unwrap_or(default)).unwrap_or(u32::MAX)
+    };
+    let bounds = Bounds::new(count("minReplicaCount", 0), count("maxReplicaCount", MAX_REPLICAS), None)?;
+    let source = MetricSource::Resource { resource: "cpu".into() };
+    let metric = Metric::new("cpu", source, MetricTarget::Utilization(percent))?;
+    let mut policy = Policy::new(bounds, Metrics::new(vec![metric], None)?);
+    policy.activation = Some(Activation::default());
+    Ok(policy)
+}
+
+/// Its policy for all containers, or the first one.
+fn vertical(object: &Value) -> Result<VerticalPolicy> {
+    let policies = object["spec"]["resourcePolicy"]["containerPolicies"].as_array();
+    let policies = policies.map_or(&[][..], Vec::as_slice);
+    let own = policies.iter().find(|policy| policy["containerName"] == "*").or(policies.first());
+    let own = own.unwrap_or(&Value::Null);
+    let other_containers = ContainerPolicy {
+        min_allowed: resources(&own["minAllowed"])?,
+        max_allowed: resources(&own["maxAllowed"])?,
+        ..ContainerPolicy::default()
+    };
+    Ok(VerticalPolicy { other_containers, ..VerticalPolicy::default() })
+}
+
+fn deployment(object: &Value) -> Result<ContainerResources> {
+    let own = &object["spec"]["template"]["spec"]["containers"][0]["resources"];
+    let resources =
+        ContainerResources { requests: resources(&own["requests"])?, limits: resources(&own["limits"])? };
+    if resources.requests.cpu_millis.is_none() {
+        bail!("the Deployment's first container requests no cpu, so it has no utilization");
+    }
+    Ok(resources)
+}
+
+fn resources(list: &Value) -> Result<Resources> {
+    let amount = |name: &str| {
+        let value = &list[name];
+        let text = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+        let parse = || Quantity::parse(&text).with_context(|| format!("{name}: {text:?}"));
+        (!value.is_null()).then(parse).transpose()
+    };
+    Ok(Resources::new(amount("cpu")?.map(Quantity::milli_value), amount("memory")?.map(Quantity::value)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn a_load_has_a_length() {
+        assert_eq!(phase("100m:72h").expect("a load"), Phase { load_millis: 100, seconds: 72 * 3600 });
+        assert_eq!(phase("1.5:90s").expect("a load"), Phase { load_millis: 1500, seconds: 90 });
+        for (text, message) in [
+            ("100m", "--load \"100m\": write it as 100m:72h"),
+            ("x:1h", "--load \"x\""),
+            ("1:soon", "--load \"soon\": write a duration such as 90s, 72h or 3d"),
+        ] {
+            assert_eq!(phase(text).expect_err(text).to_string(), message);
+        }
+    }
+
+    #[test]
+    fn manifests_without_what_is_needed_are_refused() {
+        let no_cpu = json!({ "spec": { "triggers": [{ "type": "prometheus" }] } });
+        assert_eq!(
+            scaled_object(&no_cpu).expect_err("no cpu").to_string(),
+            "spec.triggers: none of type cpu"
+        );
+        let no_request =
+            json!({ "spec": { "template": { "spec": { "containers": [{ "name": "model" }] } } } });
+        let error = deployment(&no_request).expect_err("no request").to_string();
+        assert_eq!(error, "the Deployment's first container requests no cpu, so it has no utilization");
+        let bounds = json!({ "spec": { "resourcePolicy": { "containerPolicies": [
+            { "containerName": "*", "minAllowed": { "cpu": "50m", "memory": "64Mi" }, "maxAllowed": { "cpu": 1 } },
+        ] } } });
+        let policy = vertical(&bounds).expect("good bounds").other_containers;
+        assert_eq!(policy.min_allowed, Resources::new(Some(50), Some(64 << 20)));
+        assert_eq!(policy.max_allowed, Resources::new(Some(1000), None));
+    }
+}
