@@ -1,4 +1,5 @@
-//! In-process validating admission: rules that other crates add for their kinds, as webhooks would.
+//! In-process admission: rules that other crates add for their kinds, as webhooks would. Validating ones may refuse,
+//! mutating ones answer with a JSON patch for a new object and are asked first.
 //!
 //! A rule is a pure function of the request and of what it can look up in the store; it runs after defaulting and
 //! validation and before anything is stored. All rules of a resource are asked and their causes are put together.
@@ -62,6 +63,8 @@ pub struct AdmissionResponse {
     pub denied: Option<Denial>,
     /// Sentences for the client's `Warning` header.
     pub warnings: Vec<String>,
+    /// From a mutating rule: the operations of a JSON patch (RFC 6902) to the object.
+    pub patch: Option<Value>,
 }
 
 /// A refusal.
@@ -81,13 +84,13 @@ impl AdmissionResponse {
 
     /// Refuses with a sentence, shown as Kubernetes shows a webhook's.
     pub fn denied(message: impl Into<String>) -> Self {
-        Self { denied: Some(Denial { message: message.into(), causes: Vec::new() }), warnings: Vec::new() }
+        Self { denied: Some(Denial { message: message.into(), causes: Vec::new() }), ..Self::default() }
     }
 
     /// Refuses because of fields (422 Invalid), or allows when there are none.
     pub fn invalid(causes: Vec<FieldError>) -> Self {
         let denied = (!causes.is_empty()).then(|| Denial { message: String::new(), causes });
-        Self { denied, warnings: Vec::new() }
+        Self { denied, ..Self::default() }
     }
 }
 
@@ -135,6 +138,17 @@ pub(crate) fn judge(
         return Err(Failure::new(403, "Forbidden", message));
     }
     Ok(warnings)
+}
+
+/// Applies what a mutating rule answered, as the API server applies a webhook's patch.
+pub(crate) fn apply_patch(kind: &Kind, object: &mut Value, patch: Value) -> Result<(), Failure> {
+    let applied = serde_json::from_value::<json_patch::Patch>(patch)
+        .map_err(|error| error.to_string())
+        .and_then(|patch| json_patch::patch(object, &patch).map_err(|error| error.to_string()));
+    applied.map_err(|error| {
+        let rule = kind.qualified();
+        Failure::internal(format!("the patch of the admission rule for {rule} does not apply: {error}"))
+    })
 }
 
 impl Lookup for Inner {

@@ -3,7 +3,7 @@
 //! Follows `pkg/apis/*/v1/defaults.go` and the strategies in `pkg/registry/*`. Defaults of custom resources come from
 //! their schema and are applied when they are decoded.
 
-mod pod;
+pub(crate) mod pod;
 mod workload;
 
 use jiff::Timestamp;
@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 
 use crate::crd;
 use crate::kinds::{Kind, Sub};
+use crate::limits;
 use crate::object::{self, at, copy, default, ensure, items_mut, set, text};
 
 /// Fills in the defaults of a stored-form object.
@@ -24,6 +25,7 @@ pub(crate) fn apply(kind: &Kind, object: &mut Value) {
         "core/services" => service(object),
         "core/namespaces" => namespace(object),
         "core/secrets" => secret(object),
+        "core/limitranges" => limits::complete(object),
         "core/persistentvolumes" => {
             let spec = ensure(object, "spec");
             default(spec, "persistentVolumeReclaimPolicy", "Retain");

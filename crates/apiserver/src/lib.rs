@@ -7,7 +7,7 @@
 //! Each verb is written once, over JSON values and a table of kinds; a CustomResourceDefinition adds a row. The
 //! server runs no controllers: Deployments, garbage collection, scheduling and the node are clients like any other.
 //! What it does itself is what Kubernetes' API server does: defaulting, validation, patches and server-side apply,
-//! addresses of Services, evictions against PodDisruptionBudgets, and emptying a namespace or a CRD that is deleted.
+//! LimitRanges, addresses of Services, evictions against PodDisruptionBudgets, and emptying a namespace or a CRD that is deleted.
 #![allow(clippy::disallowed_methods, reason = "a server reads the clock and its state directory")]
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::panic))]
 
@@ -21,6 +21,7 @@ mod discovery;
 mod http;
 mod jsonpath;
 mod kinds;
+mod limits;
 mod object;
 mod openapi;
 mod patch;

@@ -72,6 +72,16 @@ impl Quantity {
         self.nanos == 0
     }
 
+    /// The sum, written as this one is.
+    pub(crate) fn plus(self, other: Self) -> Self {
+        Self { nanos: (self.nanos + other.nanos).min(WHOLE_MAX * NANOS), family: self.family }
+    }
+
+    /// The nearest floating-point number of units.
+    pub(crate) fn as_f64(self) -> f64 {
+        self.nanos as f64 / NANOS as f64
+    }
+
     /// A whole number of units?
     pub(crate) fn is_integer(self) -> bool {
         self.nanos % NANOS == 0

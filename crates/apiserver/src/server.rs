@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
-use crate::admission::{AdmissionRequest, Operation, Rule, Rules, judge};
+use crate::admission::{AdmissionRequest, Operation, Rule, Rules, apply_patch, judge};
 use crate::kinds::{Kind, Registry, builtin, group_version};
 use crate::socket::Identity;
 use crate::status::Result;
@@ -78,6 +78,7 @@ pub(crate) struct Inner {
     pub(crate) store: Store,
     kinds: RwLock<Arc<Registry>>,
     admission: RwLock<Rules>,
+    mutation: RwLock<Rules>,
     kubelets: RwLock<BTreeMap<String, Router>>,
     pub(crate) aggregated: RwLock<Vec<Aggregated>>,
     /// Held while a Service's addresses are chosen and stored.
@@ -129,6 +130,41 @@ impl Inner {
         self.stop.send_replace(true);
     }
 
+    /// Lets the mutating rules of the call's kind change a new object, and fills in defaults again after them.
+    pub(crate) fn mutate(&self, call: &Call<'_>, operation: Operation, object: &mut Value) -> Result<()> {
+        for rule in read(&self.mutation).of(&call.kind) {
+            let before = object.clone();
+            let response = rule(&self.request(call, operation, Some(&before), None));
+            response.warnings.into_iter().for_each(|warning| call.warn(warning));
+            if let Some(patch) = response.patch {
+                apply_patch(&call.kind, object, patch)?;
+                defaults::apply(&call.kind, object);
+            }
+        }
+        Ok(())
+    }
+
+    fn request<'a>(
+        &'a self,
+        call: &'a Call<'_>,
+        operation: Operation,
+        object: Option<&'a Value>,
+        old: Option<&'a Value>,
+    ) -> AdmissionRequest<'a> {
+        AdmissionRequest {
+            operation,
+            group: &call.kind.group,
+            resource: &call.kind.plural,
+            subresource: call.sub.map_or("", crate::kinds::Sub::name),
+            namespace: &call.namespace,
+            name: &call.name,
+            object,
+            old_object: old,
+            dry_run: call.parameters.dry_run,
+            lookup: self,
+        }
+    }
+
     /// Asks the admission rules of the call's kind.
     pub(crate) fn admit(
         &self,
@@ -141,18 +177,7 @@ impl Inner {
         if rules.is_empty() {
             return Ok(());
         }
-        let request = AdmissionRequest {
-            operation,
-            group: &call.kind.group,
-            resource: &call.kind.plural,
-            subresource: call.sub.map_or("", crate::kinds::Sub::name),
-            namespace: &call.namespace,
-            name: &call.name,
-            object,
-            old_object: old,
-            dry_run: call.parameters.dry_run,
-            lookup: self,
-        };
+        let request = self.request(call, operation, object, old);
         for warning in judge(&rules, &call.kind, &request)? {
             call.warn(warning);
         }
@@ -219,6 +244,7 @@ impl ApiServer {
             store,
             kinds: RwLock::new(Arc::new(builtin::registry())),
             admission: RwLock::default(),
+            mutation: RwLock::default(),
             kubelets: RwLock::default(),
             aggregated: RwLock::default(),
             allocation: tokio::sync::Mutex::default(),
@@ -307,6 +333,11 @@ impl ApiServer {
     /// Adds a validating admission rule for a resource, given by group ("" for core) and plural name.
     pub fn register_admission(&self, group: &str, resource: &str, rule: Rule) {
         write(&self.inner.admission).add(group, resource, rule);
+    }
+
+    /// Adds a mutating rule for new objects of a resource; it answers with a JSON patch, as a mutating webhook does.
+    pub fn register_mutation(&self, group: &str, resource: &str, rule: Rule) {
+        write(&self.inner.mutation).add(group, resource, rule);
     }
 
     /// Ends watches, writes what is not on disk yet, and releases the state directory. Writes fail from here on.

@@ -6,6 +6,7 @@
 mod autoscaling;
 pub(crate) mod names;
 mod pod;
+mod resize;
 mod service;
 mod workload;
 
@@ -167,6 +168,11 @@ fn spec(kind: &Kind, object: &Value, problems: &mut Problems) {
         "core/secrets" => data(object, &["data"], problems),
         "autoscaling/horizontalpodautoscalers" => autoscaling::validate(object, problems),
         "policy/poddisruptionbudgets" => budget(object, problems),
+        "core/limitranges" => {
+            for (path, value, why) in crate::limits::contradictions(object) {
+                problems.invalid(path, &value, why);
+            }
+        }
         "discovery.k8s.io/endpointslices" => {
             if text(object, "addressType").is_empty() {
                 problems.required("addressType", "");
@@ -235,7 +241,8 @@ fn number_or_percent(parent: &Value, path: &str, key: &str, problems: &mut Probl
 fn transition(kind: &Kind, current: &Value, object: &Value, sub: Option<Sub>, problems: &mut Problems) {
     match &*kind.storage {
         "core/pods" => match sub {
-            Some(Sub::Binding | Sub::Resize) => {}
+            Some(Sub::Binding) => {}
+            Some(Sub::Resize) => resize::transition(current, object, problems),
             _ => pod::transition(current, object, problems),
         },
         "core/services" => service::transition(current, object, problems),

@@ -16,6 +16,7 @@ mod hash;
 mod image;
 mod node;
 mod quantity;
+mod requests;
 mod service;
 
 use std::io;

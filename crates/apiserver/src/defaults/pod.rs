@@ -103,7 +103,7 @@ fn volume(volume: &mut Value) {
 }
 
 /// Guaranteed when every container's limits are set and equal its requests, BestEffort when nothing is set.
-pub(super) fn qos_class(pod: &Value) -> &'static str {
+pub(crate) fn qos_class(pod: &Value) -> &'static str {
     let containers = list(pod, "spec.initContainers").iter().chain(list(pod, "spec.containers"));
     let quantity = |container: &Value, kind: &str, resource: &str| {
         let text = text(container, &format!("resources.{kind}.{resource}"));
@@ -125,17 +125,25 @@ pub(super) fn qos_class(pod: &Value) -> &'static str {
     }
 }
 
-/// `/resize` changes the resources and resize policies of containers, and nothing else.
+/// `/resize` changes the resources and resize policies of containers, and nothing else; that they are the same
+/// containers in the same order is for validation to see.
 pub(super) fn only_resources(current: &Value, object: &mut Value) {
     let mut kept = current.clone();
-    for path in ["containers", "initContainers"] {
-        for container in items_mut(&mut kept["spec"], path) {
-            let same = |other: &&Value| text(other, "name") == text(container, "name");
-            let Some(wanted) = list(object, &format!("spec.{path}")).iter().find(same) else { continue };
-            for key in ["resources", "resizePolicy"] {
-                object::copy(wanted, container, key);
-            }
+    for key in ["containers", "initContainers"] {
+        let path = format!("spec.{key}");
+        if at(current, &path).is_none() && at(object, &path).is_none() {
+            continue;
         }
+        let resized = list(object, &path).iter().map(|wanted| {
+            let same = |known: &&Value| text(known, "name") == text(wanted, "name");
+            let Some(known) = list(current, &path).iter().find(same) else { return wanted.clone() };
+            let mut container = known.clone();
+            for field in ["resources", "resizePolicy"] {
+                object::copy(wanted, &mut container, field);
+            }
+            container
+        });
+        set(&mut kept, &path, resized.collect::<Vec<_>>().into());
     }
     object::copy(object, &mut kept, "metadata.managedFields");
     *object = kept;

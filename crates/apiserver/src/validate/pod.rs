@@ -22,6 +22,7 @@ pub(super) fn spec(spec: &Value, path: &str, problems: &mut Problems) {
         for (index, one) in list(spec, kind).iter().enumerate() {
             let at = format!("{path}.{kind}[{index}]");
             container(one, &at, kind == "initContainers", &volumes, problems);
+            resize_policies(one, &at, text(spec, "restartPolicy"), problems);
             if !text(one, "name").is_empty() && !seen.insert(text(one, "name").to_owned()) {
                 problems.0.push(FieldError::duplicate(format!("{at}.name"), &one["name"]));
             }
@@ -191,6 +192,30 @@ fn resources(container: &Value, path: &str, problems: &mut Problems) {
         {
             let why = format!("must be less than or equal to {name} limit of {most}");
             problems.invalid(format!("{path}.resources.requests"), request, why);
+        }
+    }
+}
+
+/// What a resize does to a container (`validateResizePolicy`).
+fn resize_policies(container: &Value, path: &str, pod_restart_policy: &str, problems: &mut Problems) {
+    let at = join(path, "resizePolicy");
+    let mut seen = BTreeSet::new();
+    for (index, policy) in list(container, "resizePolicy").iter().enumerate() {
+        let (resource, restart) = (text(policy, "resourceName"), text(policy, "restartPolicy"));
+        if !seen.insert(resource) {
+            problems.0.push(FieldError::duplicate(format!("{at}[{index}]"), &resource.into()));
+        }
+        for (value, known) in [(resource, ["cpu", "memory"]), (restart, ["NotRequired", "RestartContainer"])]
+        {
+            if value.is_empty() {
+                problems.required(at.clone(), "");
+            } else if !known.contains(&value) {
+                problems.0.push(FieldError::not_supported(at.clone(), &value.into(), &known));
+            }
+        }
+        if pod_restart_policy == "Never" && restart == "RestartContainer" {
+            let why = "must be 'NotRequired' when `restartPolicy` is 'Never'";
+            problems.invalid(at.clone(), &restart.into(), why);
         }
     }
 }

@@ -15,7 +15,7 @@ use crate::request::FieldValidation;
 use crate::schema::decode;
 use crate::status::{Failure, FieldError, Result};
 use crate::store::{Change, Expected, Key, Refused};
-use crate::{crd, defaults, services, uid, validate};
+use crate::{crd, defaults, limits, services, uid, validate};
 
 /// A patch that lost this many races in a row gives up, as the API server's does.
 const RACES_MAX: usize = 5;
@@ -51,6 +51,9 @@ pub(crate) async fn insert(call: &Call<'_>, object: Value, how: managed::How<'_>
     let mut object = to_stored(&call.kind, object);
     initialize(call, &mut object);
     defaults::apply(&call.kind, &mut object);
+    let ranges = limit_ranges(call);
+    limits::fill_in(&ranges, &mut object);
+    call.server.mutate(call, Operation::Create, &mut object)?;
     defaults::prepare_for_create(&call.kind, &mut object, call.now);
     let _allocating = services::turn(call.server, &call.kind).await;
     let allocated = services::allocate(call.server, &call.kind, &mut object, None);
@@ -58,6 +61,7 @@ pub(crate) async fn insert(call: &Call<'_>, object: Value, how: managed::How<'_>
     if call.kind.is(crd::STORAGE) {
         crd::accept(call.server, &mut object, call.now);
     }
+    within(call, &ranges, &object)?;
     call.server.admit(call, Operation::Create, Some(&object), None)?;
     managed::record(call, how, None, &mut object)?;
     if call.parameters.dry_run {
@@ -130,6 +134,23 @@ pub(crate) async fn modify(
     Err(Failure::modified(&call.kind, &call.name))
 }
 
+/// The LimitRanges that a pod of this call is under.
+fn limit_ranges(call: &Call<'_>) -> Vec<Value> {
+    if !call.kind.is("core/pods") {
+        return Vec::new();
+    }
+    let (ranges, _) = call.server.store.list(&"core/limitranges".into(), &call.namespace, None);
+    ranges.iter().map(crate::store::Stored::value).collect()
+}
+
+/// Refuses what a LimitRange has something against.
+fn within(call: &Call<'_>, ranges: &[Value], pod: &Value) -> Result<()> {
+    match limits::refusal(ranges, pod) {
+        Some(why) => Err(Failure::forbidden(&call.kind, object::name(pod), &why)),
+        None => Ok(()),
+    }
+}
+
 /// An object that waits for its deletion and that nobody holds any more.
 fn is_finished(object: &Value) -> bool {
     let held = at(object, "metadata.deletionGracePeriodSeconds").and_then(Value::as_i64).unwrap_or(0) > 0;
@@ -175,6 +196,9 @@ fn prepare(call: &Call<'_>, current: &Value, wanted: Value, how: managed::How<'_
     refuse_invalid(call, errors)?;
     if kind.is(crd::STORAGE) && call.sub.is_none() {
         crd::accept(call.server, &mut object, call.now);
+    }
+    if call.sub == Some(Sub::Resize) {
+        within(call, &limit_ranges(call), &object)?;
     }
     call.server.admit(call, Operation::Update, Some(&object), Some(current))?;
     managed::record(call, how, Some(current), &mut object)?;
@@ -232,7 +256,9 @@ fn generation(call: &Call<'_>, current: &Value, object: &mut Value) {
         }
         wanted
     };
-    if has_generation(call, object) && wanted(current) != wanted(object) {
+    // where a pod runs is not what is wanted of it
+    let is_counted = has_generation(call, object) && call.sub != Some(Sub::Binding);
+    if is_counted && wanted(current) != wanted(object) {
         let before = object::integer(current, "metadata.generation").unwrap_or(0);
         set(object, "metadata.generation", (before + 1).into());
     }

@@ -136,6 +136,7 @@ async fn a_binding_assigns_a_pod_once() {
     let server = server().await;
     let mut object = pod("p", json!({}));
     object["spec"]["nodeName"] = Value::Null;
+    object["spec"]["containers"][0]["resources"] = json!({"requests": {"cpu": "50m"}});
     post(&server, PODS, &object).await;
     let binding = json!({"apiVersion": "v1", "kind": "Binding", "metadata": {"name": "p"}, "target": {"kind": "Node", "name": "here"}});
     assert_eq!(post(&server, &format!("{PODS}/p/binding"), &binding).await.0, 201);

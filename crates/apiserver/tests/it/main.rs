@@ -9,5 +9,6 @@ mod errors;
 mod kubectl;
 mod lifecycle;
 mod printing;
+mod resize;
 mod support;
 mod watch;

@@ -161,13 +161,21 @@ impl Group {
             Version::V1 => number(&self.dir("cpuacct")?.join("cpuacct.usage"))? as f64 / 1e9,
             Version::V2 => field(&self.dir("cpu")?.join("cpu.stat"), "usage_usec")? as f64 / 1e6,
         };
-        let memory = self.dir("memory")?;
-        let (used, inactive) = match self.version {
-            Version::V1 => ("memory.usage_in_bytes", "total_inactive_file"),
-            Version::V2 => ("memory.current", "inactive_file"),
+        let inactive = match self.version {
+            Version::V1 => "total_inactive_file",
+            Version::V2 => "inactive_file",
         };
-        let inactive = field(&memory.join("memory.stat"), inactive).unwrap_or(0);
-        Some(Usage { cpu_seconds, working_set_bytes: number(&memory.join(used))?.saturating_sub(inactive) })
+        let inactive = field(&self.dir("memory")?.join("memory.stat"), inactive).unwrap_or(0);
+        Some(Usage { cpu_seconds, working_set_bytes: self.memory_bytes()?.saturating_sub(inactive) })
+    }
+
+    /// Memory that counts against the limit, pages of files included.
+    pub(crate) fn memory_bytes(&self) -> Option<u64> {
+        let used = match self.version {
+            Version::V1 => "memory.usage_in_bytes",
+            Version::V2 => "memory.current",
+        };
+        number(&self.dir("memory")?.join(used))
     }
 
     /// How often the kernel killed a process of this group for want of memory.

@@ -81,6 +81,8 @@ pub(crate) fn files_v2(limits: &Limits) -> Vec<File> {
         file("cpu", "cpu.weight", weight.to_string()),
         file("cpu", "cpu.max", format!("{} {PERIOD_MICROSECONDS}", or_max(limits.quota()))),
         file("memory", "memory.max", or_max(limits.memory_limit_bytes)),
+        // a container that ran out of memory ends whole, as the kubelet's do
+        file("memory", "memory.oom.group", "1".to_owned()),
         file("pids", "pids.max", PIDS_MAX.to_string()),
     ]
 }

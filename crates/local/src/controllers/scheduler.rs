@@ -3,11 +3,10 @@
 //! Reasons are kube-scheduler's: `0/1 nodes are available: 1 Insufficient cpu, 1 Too many pods.` Pods are tried oldest first;
 //! one that does not fit waits until anything about pods or nodes changes.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::{Binding, Container, Node, ObjectReference, Pod, PodCondition};
+use k8s_openapi::api::core::v1::{Binding, Node, ObjectReference, Pod, PodCondition};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
 use kube::api::{Patch, PatchParams, PostParams};
 use kube::{Api, ResourceExt};
@@ -18,6 +17,7 @@ use tokio::task::JoinSet;
 use super::pods::is_finished;
 use crate::cluster::{Cluster, Severity, reference};
 use crate::quantity::{milli, whole};
+use crate::requests::{Requests, scheduled};
 
 const COMPONENT: &str = "default-scheduler";
 
@@ -61,23 +61,6 @@ fn is_waiting(pod: &Pod) -> bool {
         && !is_finished(pod)
 }
 
-/// Requests of a pod: CPU in milli, memory in bytes. Init containers run one at a time, before the others.
-fn requests(pod: &Pod) -> (u64, u64) {
-    let of = |container: &Container| -> (u64, u64) {
-        let resources = container.resources.as_ref();
-        let get = |name: &str| {
-            let list =
-                |list: Option<&BTreeMap<_, _>>| list.and_then(|l: &BTreeMap<String, _>| l.get(name)).cloned();
-            list(resources.and_then(|r| r.requests.as_ref()))
-                .or_else(|| list(resources.and_then(|r| r.limits.as_ref())))
-        };
-        (get("cpu").and_then(|q| milli(&q)).unwrap_or(0), get("memory").and_then(|q| whole(&q)).unwrap_or(0))
-    };
-    let Some(spec) = &pod.spec else { return (0, 0) };
-    let sum = spec.containers.iter().map(of).fold((0, 0), |a, b| (a.0 + b.0, a.1 + b.1));
-    spec.init_containers.iter().flatten().map(of).fold(sum, |a, b| (a.0.max(b.0), a.1.max(b.1)))
-}
-
 /// Why a pod can't run on a node; empty if it can.
 fn problems(pod: &Pod, node: &Node, all: &[Arc<Pod>]) -> Vec<&'static str> {
     let mut problems = Vec::new();
@@ -101,15 +84,18 @@ fn problems(pod: &Pod, node: &Node, all: &[Arc<Pod>]) -> Vec<&'static str> {
         .collect();
     let allocatable = node.status.as_ref().and_then(|s| s.allocatable.clone()).unwrap_or_default();
     let room = |name: &str| allocatable.get(name).cloned();
-    let used = here.iter().map(|p| requests(p)).fold((0, 0), |a, b| (a.0 + b.0, a.1 + b.1));
-    let (cpu, memory) = requests(pod);
+    let used = here.iter().map(|p| scheduled(p)).fold(Requests::default(), Requests::plus);
+    let asks = scheduled(pod);
+    let all = used.plus(asks);
     if room("pods").and_then(|q| whole(&q)).is_some_and(|max| here.len() as u64 >= max) {
         problems.push("Too many pods");
     }
-    if cpu > 0 && room("cpu").and_then(|q| milli(&q)).is_some_and(|max| used.0 + cpu > max) {
+    if asks.cpu_milli > 0 && room("cpu").and_then(|q| milli(&q)).is_some_and(|max| all.cpu_milli > max) {
         problems.push("Insufficient cpu");
     }
-    if memory > 0 && room("memory").and_then(|q| whole(&q)).is_some_and(|max| used.1 + memory > max) {
+    if asks.memory_bytes > 0
+        && room("memory").and_then(|q| whole(&q)).is_some_and(|max| all.memory_bytes > max)
+    {
         problems.push("Insufficient memory");
     }
     problems

@@ -11,6 +11,7 @@ pub(crate) mod machine;
 pub(crate) mod network;
 mod pod;
 mod probe;
+mod resize;
 mod resume;
 mod run;
 mod server;
@@ -56,6 +57,10 @@ pub(crate) struct Inner {
     pub(crate) isolated: bool,
     /// What this machine refuses, for users to read.
     pub(crate) notices: Vec<String>,
+    /// Held while resources are granted to a pod.
+    allocating: Mutex<()>,
+    /// Counts up when there may be more room for pods that wait for it.
+    room: watch::Sender<u64>,
     workers: Mutex<BTreeMap<String, Worker>>,
     stopping: CancellationToken,
 }
@@ -101,6 +106,8 @@ impl Node {
             network: Network::default(),
             isolated: parts.isolated,
             notices: parts.notices,
+            allocating: Mutex::default(),
+            room: watch::Sender::new(0),
             workers: Mutex::default(),
             stopping: CancellationToken::new(),
         }));
@@ -124,6 +131,9 @@ impl Node {
         }
         let Some(pod) = new.filter(|pod| self.is_mine(pod)) else { return };
         let Some(uid) = pod.uid() else { return };
+        if is_over(pod) {
+            self.room.send_modify(|count| *count += 1);
+        }
         match workers.get(&uid) {
             Some(worker) => worker.view.send_modify(|view| view.pod = Arc::clone(pod)),
             None if self.stopping.is_cancelled() || is_over(pod) => {}
@@ -142,6 +152,7 @@ impl Node {
         if !self.stopping.is_cancelled() {
             self.workers.lock().unwrap_or_else(PoisonError::into_inner).remove(&uid);
         }
+        self.room.send_modify(|count| *count += 1);
     }
 
     fn is_mine(&self, pod: &Pod) -> bool {

@@ -12,7 +12,7 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Container, ObjectReference, Pod};
 use kube::api::{DeleteParams, PostParams, Preconditions};
 use kube::{Api, ResourceExt};
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
@@ -20,10 +20,9 @@ use tokio_util::sync::CancellationToken;
 use super::network::{PodNetwork, Way};
 use super::state::{ContainerState, PodState, Run, status};
 use super::volumes::{self, Volumes};
-use super::{Node, resume, run};
+use super::{Node, resize, resume, run};
 use crate::cluster::{Key, Severity, reference};
 use crate::container::cgroup::Group;
-use crate::container::limits::Limits;
 use crate::container::logs::{self, Log};
 use crate::container::process::Process;
 use crate::container::sandbox::Sandbox;
@@ -62,6 +61,8 @@ pub(crate) struct PodContext {
 #[derive(Clone, Default)]
 pub(crate) struct Live {
     pub(crate) group: Option<Group>,
+    /// Told when a resize wants the container restarted.
+    pub(crate) restart: Arc<Notify>,
     pub(crate) process: Weak<Process>,
     pub(crate) log: Weak<Log>,
 }
@@ -89,11 +90,13 @@ impl PodContext {
         Arc::clone(&self.pod.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// The spec of the container with this number, init containers first.
+    /// The spec of the container with this number, init containers first, with the resources that it was granted.
     pub(crate) fn container(&self, index: usize) -> Option<Container> {
         let pod = self.pod();
         let spec = pod.spec.as_ref()?;
-        spec.init_containers.iter().flatten().chain(&spec.containers).nth(index).cloned()
+        let container = spec.init_containers.iter().flatten().chain(&spec.containers).nth(index)?;
+        let resources = Some(self.container_state(index)?.allocated);
+        Some(Container { resources, ..container.clone() })
     }
 
     pub(crate) fn state(&self) -> PodState {
@@ -203,23 +206,25 @@ async fn watch_over(
     views: &mut watch::Receiver<View>,
     stopping: &CancellationToken,
 ) -> Goodbye {
+    let mut room = context.node.room.subscribe();
     loop {
         {
             let view = views.borrow_and_update();
-            let before = std::mem::replace(
-                &mut *context.pod.lock().unwrap_or_else(PoisonError::into_inner),
-                Arc::clone(&view.pod),
-            );
+            *context.pod.lock().unwrap_or_else(PoisonError::into_inner) = Arc::clone(&view.pod);
             if view.gone {
                 return Goodbye::Gone;
             }
             if view.pod.metadata.deletion_timestamp.is_some() {
                 return Goodbye::Deleted(grace_of(&view.pod));
             }
-            resize(context, &before, &view.pod);
         }
+        // not while the view is borrowed: who changes it may hold what a resize waits for
+        let retry = resize::resize(context);
+        let waits_for_room = context.state().pending.is_some();
         tokio::select! {
             changed = views.changed() => if changed.is_err() { return Goodbye::WorldStops },
+            Ok(()) = room.changed(), if waits_for_room => {}
+            () = tokio::time::sleep(retry.unwrap_or_default()), if retry.is_some() => {}
             () = stopping.cancelled() => return Goodbye::WorldStops,
         }
     }
@@ -250,23 +255,6 @@ fn grace_of(pod: &Pod) -> Duration {
         .deletion_grace_period_seconds
         .or_else(|| pod.spec.as_ref().and_then(|s| s.termination_grace_period_seconds));
     seconds.map_or(GRACE_DEFAULT, |s| Duration::from_secs(s.max(0) as u64))
-}
-
-/// Applies changed resources to running containers.
-fn resize(context: &PodContext, before: &Pod, after: &Pod) {
-    let resources = |pod: &Pod| -> Vec<_> {
-        let spec = pod.spec.clone().unwrap_or_default();
-        spec.init_containers.into_iter().flatten().chain(spec.containers).map(|c| c.resources).collect()
-    };
-    for (index, (old, new)) in resources(before).into_iter().zip(resources(after)).enumerate() {
-        let Some(group) = context.live(index).and_then(|live| live.group).filter(|_| old != new) else {
-            continue;
-        };
-        match group.limit(&Limits::of(new.as_ref())) {
-            Ok(()) => context.update_container(index, |container| container.resources = new),
-            Err(e) => context.pod_event(Severity::Warning, "ResizeError", format!("resize in place: {e}")),
-        }
-    }
 }
 
 /// Makes the pod's surroundings, then runs init containers one by one and containers side by side.

@@ -1,7 +1,7 @@
 //! What a node that comes back makes of the containers it finds in the API.
 
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::{ContainerState as ApiState, Pod};
+use k8s_openapi::api::core::v1::{ContainerState as ApiState, Pod, ResourceRequirements};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::run::ended;
@@ -13,12 +13,20 @@ pub(crate) fn carry_over(pod: &Pod, state: &mut PodState) {
     let Some(shown) = &pod.status else { return };
     state.started_at = shown.start_time.as_ref().map(|time| time.0);
     let policy = pod.spec.as_ref().and_then(|s| s.restart_policy.clone());
+    // what was not granted then is judged again; until then the pod has what it had
+    let conditions = shown.conditions.iter().flatten();
+    let is_pending = conditions.into_iter().any(|c| c.type_ == "PodResizePending" && c.status == "True");
     let init = shown.init_container_statuses.iter().flatten().map(|status| (status, true));
     let main = shown.container_statuses.iter().flatten().map(|status| (status, false));
     for (status, is_init) in init.chain(main) {
         let containers = &mut state.init.iter_mut().chain(&mut state.containers);
         let Some(container) = containers.find(|c| c.name == status.name) else { continue };
         container.restarts = status.restart_count;
+        if is_pending && let Some(requests) = &status.allocated_resources {
+            let limits = status.resources.as_ref().and_then(|resources| resources.limits.clone());
+            container.allocated =
+                ResourceRequirements { requests: Some(requests.clone()), limits, claims: None };
+        }
         let Some(end) = status.state.as_ref().and_then(ended_before) else { continue };
         if !is_init && !runs_again(policy.as_deref(), false, end.code) {
             container.run = Run::Ended(end);

@@ -44,7 +44,6 @@ enum NotStarted {
 
 /// Runs a container until it needs no further start. For an init container: whether it succeeded.
 pub(crate) async fn until_done(context: &Arc<PodContext>, index: usize, is_init: bool) -> bool {
-    let Some(container) = context.container(index) else { return false };
     if let Some(Run::Ended(end)) = context.container_state(index).map(|c| c.run) {
         return end.code == 0;
     }
@@ -54,6 +53,7 @@ pub(crate) async fn until_done(context: &Arc<PodContext>, index: usize, is_init:
         if context.stop.is_cancelled() {
             return false;
         }
+        let Some(container) = context.container(index) else { return false };
         let began = Instant::now();
         let ended = match start(context, index, &container).await {
             Ok(running) => running.until_end(context, index, &container).await,
@@ -89,11 +89,25 @@ pub(crate) async fn until_done(context: &Arc<PodContext>, index: usize, is_init:
             c.started = false;
             c.run = Run::Ended(ended.clone());
         });
+        let is_resized = context.container_state(index).is_some_and(|c| c.restarting);
+        if is_resized && !context.stop.is_cancelled() {
+            again_at_once(context, index, ended);
+            continue;
+        }
         if !runs_again(policy.as_deref(), is_init, code) || context.stop.is_cancelled() {
             return code == 0;
         }
         back_off(context, index, &container, ended, score.after(began.elapsed())).await;
     }
+}
+
+/// A container that was ended for a resize starts again, whatever the restart policy says.
+fn again_at_once(context: &PodContext, index: usize, ended: Ended) {
+    context.update_container(index, |c| {
+        c.last = Some(ended);
+        c.restarts += 1;
+        c.run = Run::Waiting { reason: "ContainerCreating".to_owned(), message: None };
+    });
 }
 
 /// Waits before the next start, as `CrashLoopBackOff` if there is anything to wait for.
@@ -230,13 +244,16 @@ async fn start(
         }
     };
     context.event(&about, Severity::Normal, "Started", format!("Started container {}", container.name));
-    context.set_live(index, Live { group, process: Arc::downgrade(&process), log: Arc::downgrade(&log) });
+    let restart = Arc::default();
+    let (running, written) = (Arc::downgrade(&process), Arc::downgrade(&log));
+    context.set_live(index, Live { group, restart, process: running, log: written });
     let started_at = Timestamp::now();
     context.update_container(index, |c| {
         c.run = Run::Running { since: started_at };
         c.started = container.startup_probe.is_none();
         c.ready = container.startup_probe.is_none() && container.readiness_probe.is_none();
         c.resources = container.resources.clone();
+        c.restarting = false;
     });
     Ok(Running { process, started_at, user_namespace })
 }
@@ -244,15 +261,20 @@ async fn start(
 /// Why a container that runs is stopped.
 enum Stop {
     PodEnds,
-    Unhealthy(String),
+    /// It is to run again, for this reason.
+    Restart(String),
 }
 
 impl Running {
     async fn until_end(self, context: &Arc<PodContext>, index: usize, container: &Container) -> Ended {
+        let restart = context.live(index).map(|live| live.restart).unwrap_or_default();
         let why = tokio::select! {
             exit = self.process.wait() => return self.ended(context, index, exit, None),
             () = context.stop.cancelled() => Stop::PodEnds,
-            message = self.probes(context, index, container) => Stop::Unhealthy(message),
+            message = self.probes(context, index, container) => Stop::Restart(message),
+            () = restart.notified() => {
+                Stop::Restart(format!("Container {} resize requires restart", container.name))
+            }
         };
         let about = about(context, container);
         let deadline = match why {
@@ -261,7 +283,7 @@ impl Running {
                 context.event(&about, Severity::Normal, "Killing", message);
                 context.deadline.clone()
             }
-            Stop::Unhealthy(message) => {
+            Stop::Restart(message) => {
                 context.event(&about, Severity::Normal, "Killing", message);
                 let grace = context.pod().spec.as_ref().and_then(|s| s.termination_grace_period_seconds);
                 let grace = Duration::from_secs(grace.map_or(30, |s| s.max(0) as u64));

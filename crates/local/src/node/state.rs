@@ -22,6 +22,19 @@ pub(crate) struct PodState {
     pub(crate) started_at: Option<Timestamp>,
     pub(crate) init: Vec<ContainerState>,
     pub(crate) containers: Vec<ContainerState>,
+    /// A resize that is not granted.
+    pub(crate) pending: Option<Resize>,
+    /// A resize that was granted and is being carried out.
+    pub(crate) in_progress: Option<Resize>,
+}
+
+/// How a resize stands, for the condition that shows it.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Resize {
+    pub(crate) reason: Option<&'static str>,
+    pub(crate) message: Option<String>,
+    /// The generation of the pod that asked for it.
+    pub(crate) generation: Option<i64>,
 }
 
 /// One container.
@@ -36,8 +49,12 @@ pub(crate) struct ContainerState {
     pub(crate) started: bool,
     /// Past its readiness probe; meaningful while running.
     pub(crate) ready: bool,
+    /// What the node has granted.
+    pub(crate) allocated: ResourceRequirements,
     /// What the control group enforces now.
     pub(crate) resources: Option<ResourceRequirements>,
+    /// Ends to start again with other resources.
+    pub(crate) restarting: bool,
 }
 
 /// What a container does.
@@ -73,6 +90,8 @@ impl PodState {
             started_at: None,
             init: all(spec.and_then(|s| s.init_containers.as_deref()).unwrap_or_default(), &first),
             containers: all(spec.map(|s| s.containers.as_slice()).unwrap_or_default(), &first),
+            pending: None,
+            in_progress: None,
         }
     }
 
@@ -110,7 +129,9 @@ impl ContainerState {
             restarts: 0,
             started: false,
             ready: false,
+            allocated: container.resources.clone().unwrap_or_default(),
             resources: None,
+            restarting: false,
         }
     }
 
@@ -131,7 +152,7 @@ impl ContainerState {
             restart_count: self.restarts,
             state: Some(self.run.api()),
             last_state: Some(self.last.as_ref().map(|end| Run::Ended(end.clone()).api()).unwrap_or_default()),
-            allocated_resources: self.resources.as_ref().and_then(|r| r.requests.clone()),
+            allocated_resources: self.allocated.requests.clone(),
             resources: self.resources.clone(),
             ..ContainerStatus::default()
         }
@@ -234,6 +255,11 @@ fn conditions(
     ];
     let mut all: BTreeMap<String, PodCondition> = shown.into_iter().map(|c| (c.type_.clone(), c)).collect();
     let mut out = Vec::new();
+    for (name, resize) in [("PodResizePending", &state.pending), ("PodResizeInProgress", &state.in_progress)]
+    {
+        let shown = all.remove(name);
+        out.extend(resize.as_ref().map(|resize| resize_condition(name, resize, shown, now)));
+    }
     for (name, outcome) in own {
         out.push(condition(name, outcome, all.remove(name), now, pod.metadata.generation));
     }
@@ -242,6 +268,26 @@ fn conditions(
     );
     out.extend(all.into_values());
     out
+}
+
+fn resize_condition(
+    name: &str,
+    resize: &Resize,
+    shown: Option<PodCondition>,
+    now: Timestamp,
+) -> PodCondition {
+    let reason = resize.reason.map(str::to_owned);
+    // looked at anew when it says something else
+    let same = shown.filter(|shown| shown.reason == reason && shown.message == resize.message);
+    PodCondition {
+        type_: name.to_owned(),
+        status: "True".to_owned(),
+        last_probe_time: same.as_ref().and_then(|shown| shown.last_probe_time.clone()).or(Some(Time(now))),
+        last_transition_time: same.and_then(|shown| shown.last_transition_time).or(Some(Time(now))),
+        reason,
+        message: resize.message.clone(),
+        observed_generation: resize.generation,
+    }
 }
 
 type Outcome = Result<(), (&'static str, Option<String>)>;

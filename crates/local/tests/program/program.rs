@@ -23,6 +23,13 @@ fn main() {
                 eaten.push(vec![1; 1 << 20]);
             }
         }
+        "hold-memory" => {
+            let held = vec![1_u8; 64 << 20];
+            loop {
+                std::thread::park();
+                std::hint::black_box(&held);
+            }
+        }
         role => {
             eprintln!("unknown role `{role}`");
             std::process::exit(2);

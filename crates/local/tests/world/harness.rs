@@ -214,6 +214,7 @@ fn images() -> ImageMap {
     };
     images.insert("test/server", image(&["serve"]));
     images.insert("test/hungry", image(&["eat-memory"]));
+    images.insert("test/holder", image(&["hold-memory"]));
     images.insert("test/shell", Image { command: vec!["sh".into()], root: None });
     images
 }

@@ -8,5 +8,6 @@
 mod faults;
 mod harness;
 mod pods;
+mod resize;
 mod services;
 mod workloads;

@@ -2,7 +2,7 @@
 
 use k8s_openapi::api::core::v1::{ConfigMap, Node, Pod};
 use kube::Api;
-use kube::api::{DeleteParams, Patch, PatchParams};
+use kube::api::DeleteParams;
 use serde_json::json;
 
 use crate::harness::{PROGRAM, TestWorld, condition, container, pod};
@@ -117,39 +117,6 @@ async fn a_failed_liveness_probe_restarts_the_container() {
         world.until_event("sick", "Killing").await,
         "Container main failed liveness probe, will be restarted"
     );
-    world.end().await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_resize_changes_the_limits_of_a_running_container() {
-    let mut world = TestWorld::start().await;
-    if world.lacks("limits") {
-        return;
-    }
-    let object = pod(
-        "resized",
-        json!({"args": ["-c", "exec sleep 1000"],
-        "resources": {"requests": {"cpu": "50m"}, "limits": {"cpu": "100m", "memory": "128Mi"}}}),
-    );
-    world.create::<Pod>(object).await;
-    world.until_ready("resized", 1).await;
-    let patch = json!({"spec": {"containers": [{"name": "main", "resources":
-        {"requests": {"cpu": "200m"}, "limits": {"cpu": "500m", "memory": "256Mi"}}}]}});
-    let params = PatchParams::default();
-    world.api::<Pod>().patch_resize("resized", &params, &Patch::Strategic(patch)).await.unwrap();
-    let resized: Pod = world
-        .until_some("resized", "resized", |pod: &Pod| {
-            let shown =
-                pod.status.as_ref().and_then(|s| s.container_statuses.as_ref()?.first()?.resources.clone());
-            shown.and_then(|r| r.limits?.get("cpu").cloned()).is_some_and(|cpu| cpu.0 == "500m")
-        })
-        .await;
-    assert_eq!(container(&resized).restart_count, 0);
-    let (_, metrics) = world.kubelet("/metrics/resource").await;
-    assert!(metrics.contains(
-        "container_cpu_usage_seconds_total{container=\"main\",namespace=\"default\",pod=\"resized\"}"
-    ));
-    assert!(metrics.contains("\nnode_memory_working_set_bytes "));
     world.end().await;
 }
 
