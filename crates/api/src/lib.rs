@@ -9,6 +9,8 @@
 //!    users expect to see.
 //! 5. [`status`]: what the engine decided, as status, conditions and events.
 //!
+//! [`vertical`] does the same for VerticalPodAutoscalers, whose pods are a second thing to look at.
+//!
 //! [`lint`] looks at several objects together for mistakes that no server refuses.
 //!
 //! ```
@@ -52,3 +54,4 @@ pub mod scaled_object;
 pub mod selector;
 pub mod status;
 pub mod trigger;
+pub mod vertical;

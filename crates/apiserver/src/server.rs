@@ -14,7 +14,7 @@ use tokio::sync::watch;
 use crate::admission::{AdmissionRequest, Operation, Rule, Rules, apply_patch, judge};
 use crate::kinds::{Kind, Registry, builtin, group_version};
 use crate::socket::Identity;
-use crate::status::Result;
+use crate::status::{Failure, Result};
 use crate::store::disk::{Disk, DiskError};
 use crate::store::{Change, Expected, Key, Store};
 use crate::verbs::{Call, expire};
@@ -139,6 +139,7 @@ impl Inner {
             if let Some(patch) = response.patch {
                 apply_patch(&call.kind, object, patch)?;
                 defaults::apply(&call.kind, object);
+                canonical(&call.kind, object)?;
             }
         }
         Ok(())
@@ -193,6 +194,16 @@ impl Inner {
         {
             crate::verbs::empty::namespace(self, kind, crate::object::name(object));
         }
+    }
+}
+
+/// What a mutating rule wrote is decoded as what a client sends is: amounts become canonical, wrong types are refused.
+fn canonical(kind: &Kind, object: &mut Value) -> Result<()> {
+    let Some(schema) = kind.schema().filter(|_| kind.custom.is_none()) else { return Ok(()) };
+    let report = crate::schema::decode::typed(&schema, object);
+    match report.wrong.as_slice() {
+        [] => Ok(()),
+        wrong => Err(Failure::internal(format!("an admission rule made nonsense: {}", wrong.join(", ")))),
     }
 }
 

@@ -11,10 +11,11 @@ use std::sync::Arc;
 
 use flyball_api::kinds::monitor::{PodMonitor, ServiceMonitor};
 use flyball_api::kinds::scaled_object::ScaledObject;
+use flyball_api::kinds::vertical_pod_autoscaler::VerticalPodAutoscaler;
 use futures::StreamExt;
 use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet, StatefulSet};
 use k8s_openapi::api::autoscaling::v2::HorizontalPodAutoscaler;
-use k8s_openapi::api::core::v1::{Node, Pod, Service};
+use k8s_openapi::api::core::v1::{LimitRange, Node, Pod, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::runtime::reflector::{self, Store};
 use kube::runtime::{WatchStreamExt, watcher};
@@ -28,6 +29,8 @@ use tokio::task::JoinSet;
 pub(crate) struct Cluster {
     pub(crate) scaled_objects: Store<ScaledObject>,
     pub(crate) autoscalers: Store<HorizontalPodAutoscaler>,
+    pub(crate) vertical_autoscalers: Store<VerticalPodAutoscaler>,
+    pub(crate) limit_ranges: Store<LimitRange>,
     pub(crate) deployments: Store<Deployment>,
     pub(crate) replica_sets: Store<ReplicaSet>,
     pub(crate) stateful_sets: Store<StatefulSet>,
@@ -39,12 +42,28 @@ pub(crate) struct Cluster {
     pub(crate) pod_monitors: Store<PodMonitor>,
 }
 
+/// Wakes the loops; each has its own, or one would take the other's wake-up.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Changed {
+    pub(crate) horizontal: Arc<Notify>,
+    pub(crate) vertical: Arc<Notify>,
+}
+
+impl Changed {
+    fn tell(&self) {
+        self.horizontal.notify_one();
+        self.vertical.notify_one();
+    }
+}
+
 impl Cluster {
     /// Starts the watches on `tasks`, and returns when each has seen all there is.
-    pub(crate) async fn watch(client: &Client, changed: &Arc<Notify>, tasks: &mut JoinSet<()>) -> Cluster {
+    pub(crate) async fn watch(client: &Client, changed: &Changed, tasks: &mut JoinSet<()>) -> Cluster {
         let cluster = Cluster {
             scaled_objects: watch(client, changed, tasks),
             autoscalers: watch(client, changed, tasks),
+            vertical_autoscalers: watch(client, changed, tasks),
+            limit_ranges: watch(client, changed, tasks),
             deployments: watch(client, changed, tasks),
             replica_sets: watch(client, changed, tasks),
             stateful_sets: watch(client, changed, tasks),
@@ -64,6 +83,8 @@ impl Cluster {
         let _ = tokio::join!(
             self.scaled_objects.wait_until_ready(),
             self.autoscalers.wait_until_ready(),
+            self.vertical_autoscalers.wait_until_ready(),
+            self.limit_ranges.wait_until_ready(),
             self.deployments.wait_until_ready(),
             self.replica_sets.wait_until_ready(),
             self.stateful_sets.wait_until_ready(),
@@ -77,14 +98,14 @@ impl Cluster {
     }
 }
 
-fn watch<K>(client: &Client, changed: &Arc<Notify>, tasks: &mut JoinSet<()>) -> Store<K>
+fn watch<K>(client: &Client, changed: &Changed, tasks: &mut JoinSet<()>) -> Store<K>
 where
     K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + Sync + 'static,
     K::DynamicType: Eq + Hash + Clone,
 {
     let (store, writer) = reflector::store();
     let api: Api<K> = Api::all(client.clone());
-    let changed = Arc::clone(changed);
+    let changed = changed.clone();
     tasks.spawn(async move {
         let objects = watcher(api, watcher::Config::default()).default_backoff();
         let objects = objects.modify(|object| object.managed_fields_mut().clear()).reflect(writer);
@@ -92,7 +113,7 @@ where
         let mut seen = Seen::default();
         while let Some(event) = objects.next().await {
             match event {
-                Ok(event) if seen.is_news(&event) => changed.notify_one(),
+                Ok(event) if seen.is_news(&event) => changed.tell(),
                 Ok(_) => {}
                 Err(error) => tracing::warn!(kind = %K::kind(&()), %error, "watch failed, trying again"),
             }

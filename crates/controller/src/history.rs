@@ -42,7 +42,9 @@ impl Record {
             decision.steps.iter().map(|step| step.reason.code()).chain(proposals).collect()
         };
         let kept = !self.decision.rescales() && !next.rescales() && self.decision.current == next.current;
-        kept && codes(&self.decision) == codes(next)
+        let sizes =
+            |decision: &Decision| -> Vec<_> { decision.sizes.iter().map(|size| size.requests()).collect() };
+        kept && codes(&self.decision) == codes(next) && sizes(&self.decision) == sizes(next)
     }
 }
 

@@ -9,6 +9,7 @@
 //! - `claims`, `polled`, `memories`: pods that two autoscalers select, readings that are kept for a polling interval, and
 //!   what the engine remembers over a restart.
 //! - `act`, `history`: scale, statuses, events, and the decisions of the recent past.
+//! - `vertical`: the VerticalPodAutoscaler's recommender and updater, a loop of their own.
 //! - `serve`, `telemetry`: the Prometheus API, the metrics APIs, the decisions, and the autoscaler's own metrics.
 #![allow(
     clippy::disallowed_methods,
@@ -32,6 +33,7 @@ mod serve;
 mod source;
 mod telemetry;
 mod usage;
+mod vertical;
 mod workload;
 
 pub use history::Record;

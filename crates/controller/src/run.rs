@@ -22,7 +22,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::act::{Actor, Made};
 use crate::claims::Claims;
-use crate::cluster::Cluster;
+use crate::cluster::{Changed, Cluster};
 use crate::facts;
 use crate::history::{History, file::Journal};
 use crate::lock;
@@ -41,6 +41,8 @@ use crate::source::custom::CustomReader;
 use crate::source::promql::{Down, PromqlReader};
 use crate::telemetry::{self, OwnSeries};
 use crate::usage::UsageLog;
+use crate::vertical::Vertical;
+use crate::vertical::joint::{self, Joint};
 use crate::workload::{Workload, Workloads};
 
 /// How often everything is decided anew.
@@ -70,6 +72,8 @@ pub struct Options {
     /// The file in which the engine's memory of each target is kept over restarts: what was recommended and changed
     /// lately. It is forgotten at a restart if there is none.
     pub memories: Option<PathBuf>,
+    /// How often VerticalPodAutoscalers are looked at; every minute, as VPA does, if unset.
+    pub vertical_interval: Option<Duration>,
 }
 
 /// An API for the API server to aggregate.
@@ -90,7 +94,8 @@ pub struct Autoscaler {
     cluster: Cluster,
     workloads: Workloads,
     stop: CancellationToken,
-    tasks: JoinSet<()>,
+    watches: JoinSet<()>,
+    loops: JoinSet<()>,
 }
 
 /// What the loop writes and the APIs read.
@@ -102,6 +107,7 @@ struct Shared {
     values: Values,
     targets: Arc<Mutex<Vec<Shown>>>,
     telemetry: telemetry::Shared,
+    joint: Joint,
 }
 
 impl Autoscaler {
@@ -123,15 +129,19 @@ impl Autoscaler {
             values: Values::default(),
             targets: Arc::default(),
             telemetry: Arc::default(),
+            joint: Joint::default(),
         };
-        let mut tasks = JoinSet::new();
-        let changed = Arc::new(Notify::new());
-        let cluster = Cluster::watch(&client, &changed, &mut tasks).await;
+        let (mut watches, mut loops) = (JoinSet::new(), JoinSet::new());
+        let changed = Changed::default();
+        let cluster = Cluster::watch(&client, &changed, &mut watches).await;
         let stop = CancellationToken::new();
         let workloads = Workloads::new(client.clone(), cluster.clone());
+        let (joint, interval) = (shared.joint.clone(), options.vertical_interval);
+        let vertical = Vertical::new(client.clone(), cluster.clone(), workloads.clone(), joint, interval);
+        loops.spawn(vertical.run(changed.vertical, stop.clone()));
         let rounds = Rounds::new(client, cluster.clone(), shared.clone(), journal, &options);
-        tasks.spawn(rounds.run(changed, stop.clone()));
-        Ok(Autoscaler { shared, cluster, workloads, stop, tasks })
+        loops.spawn(rounds.run(changed.horizontal, stop.clone()));
+        Ok(Autoscaler { shared, cluster, workloads, stop, watches, loops })
     }
 
     /// The Prometheus HTTP API over everything that was scraped.
@@ -183,11 +193,11 @@ impl Autoscaler {
         ]
     }
 
-    /// Ends the loop and the watches. The replicas stay as they are.
+    /// Ends the loops and the watches. The replicas stay as they are, and what was learned is written down.
     pub async fn stop(mut self) {
         self.stop.cancel();
-        self.tasks.join_next().await;
-        self.tasks.shutdown().await;
+        while self.loops.join_next().await.is_some() {}
+        self.watches.shutdown().await;
     }
 }
 
@@ -390,6 +400,14 @@ impl Rounds {
                 }
                 let reading =
                     self.sources.read(query, &scaler.workload.namespace, workload, pods, &down, now()).await;
+            }
+            let pods = pods_of(&self.cluster, &scaler.workload.namespace, &workload);
+            self.observe_workload(target, &scaler.workload.namespace, &workload, &pods, &waiting);
+            let sizing = self.shared.joint.sizing(&joint::key(&scaler.workload), &pods, &self.cluster);
+            let sizing = Observation::Sizing { target: target.clone(), sizing: sizing.map(Box::new) };
+            self.engine.observe(now(), sizing);
+            for query in &scaler.plan.queries {
+                let reading = self.sources.read(query, &scaler.workload.namespace, &pods, &down, now()).await;
                 self.remember_value(scaler, query.metric.as_str(), &reading);
                 let metric = query.metric.clone();
                 self.engine.observe(now(), Observation::Metric { target: target.clone(), metric, reading });
@@ -451,6 +469,7 @@ impl Rounds {
 
     async fn carry_out(&mut self, decision: Decision, now: Time) {
         let Some(scaler) = self.scalers.by_target.get(&decision.target).cloned() else { return };
+        self.shared.joint.decided(&joint::key(&scaler.workload), now, &decision.sizes);
         let outcome = self.actor.rescale(&scaler, &decision).await;
         if decision.rescales() {
             let error = match &outcome {

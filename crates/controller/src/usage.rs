@@ -2,8 +2,9 @@
 //!
 //! The rules are metrics-server's: CPU is the growth of a counter over a window, memory the last working set, a
 //! container that restarted starts anew, and a pod whose numbers are incomplete has none. The window differs:
-//! metrics-server rates over its last two scrapes (15 s or more apart), this over the last [`WINDOW`] of samples
-//! taken every second, so that a load step is seen within two seconds and the scheduler's 100 ms slices do not show.
+//! metrics-server rates between its last two scrapes, 15 s or more apart. Here nodes are read every second, and the rate is
+//! between the newest reading and the one [`WINDOW`] before it: a load step shows within two seconds, and the
+//! scheduler's slices of 100 ms do not.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
@@ -12,8 +13,9 @@ use std::time::Duration;
 pub(crate) const WINDOW: Duration = Duration::from_secs(5);
 /// A point closer to the start of its container than this says nothing yet about its use.
 const WINDOW_MIN_MS: i64 = 500;
-/// A pod that has not been reported for this long is forgotten.
-const FORGET_AFTER_MS: i64 = 30_000;
+/// What has not been reported for this long is forgotten: five readings. metrics-server forgets after one, but at a
+/// fifteenth of the pace.
+const FORGET_AFTER_MS: i64 = 5_000;
 
 /// One reading of a container's or node's counters.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -116,7 +118,7 @@ impl Readings {
             (false, false) => return None,
         };
         let window_ms = last.at_ms - base_ms;
-        if window_ms < WINDOW_MIN_MS || last.memory_bytes <= 0.0 {
+        if window_ms < WINDOW_MIN_MS || last.memory_bytes <= 0.0 || last.cpu_seconds <= 0.0 {
             return None;
         }
         let cores = (last.cpu_seconds - base_seconds) / (window_ms as f64 / 1000.0);
@@ -149,6 +151,7 @@ mod tests {
     fn rates_over_the_window() {
         check(&[], None);
         check(&[(1_200, 0.1)], None);
+        check(&[(2_000, 0.0)], None); // nothing has run yet
         check(&[(2_000, 0.1)], Some((1_000, 100)));
         check(&[(2_000, 0.1), (3_000, 0.2)], Some((1_000, 100)));
         let steady: Vec<_> = (1..20).map(|i| (1_000 + i * 1_000, i as f64 * 0.05)).collect();
@@ -171,7 +174,9 @@ mod tests {
         assert_eq!(log.pod(&pod), None);
         log.record_container(pod.clone(), "sidecar", point(2_100, 0.2));
         assert_eq!(log.pod(&pod).map(|containers| containers.len()), Some(2));
-        log.forget_old(40_000);
+        log.forget_old(7_000);
+        assert_eq!(log.pods().count(), 1, "five seconds are not over");
+        log.forget_old(7_200);
         assert_eq!(log.pods().count(), 0);
     }
 }

@@ -1,4 +1,5 @@
-//! What is refused when an object is created or changed: KEDA's webhook, joined to the embedded API server.
+//! What is refused and what is filled in when an object is created or changed: KEDA's and VPA's webhooks, joined to the
+//! embedded API server.
 //!
 //! The API server knows nothing of autoscaling and the rules know nothing of a server; this is where they meet. On a
 //! cluster the same rules would sit behind a ValidatingWebhookConfiguration.
@@ -6,8 +7,12 @@
 use std::sync::Arc;
 
 use flyball_api::admission::{self, Admission, Neighbours};
+use flyball_api::kinds::vertical_pod_autoscaler::VerticalPodAutoscaler;
+use flyball_api::vertical::{self, admission::Controller};
 use flyball_apiserver::{AdmissionRequest, AdmissionResponse, ApiServer, FieldError, Lookup, Operation};
-use k8s_openapi::api::core::v1::PodSpec;
+use flyball_engine::vertical::VerticalRules;
+use k8s_openapi::api::core::v1::{LimitRange, Pod, PodSpec};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
@@ -24,6 +29,8 @@ const KINDS: [(&str, &str); 7] = [
 
 /// Registers the rules for every kind that has some.
 pub(crate) fn register(server: &ApiServer) {
+    server.register_mutation("", "pods", Arc::new(size_pod));
+    server.register_mutation("autoscaling.k8s.io", "verticalpodautoscalers", Arc::new(complete_vpa));
     for (group, resource) in KINDS {
         server.register_admission(group, resource, Arc::new(judge));
     }
@@ -47,6 +54,54 @@ fn judge(request: &AdmissionRequest<'_>) -> AdmissionResponse {
         .iter()
         .map(|problem| FieldError::worded(&problem.field, problem.cause.code(), problem.body()));
     AdmissionResponse { warnings, ..AdmissionResponse::invalid(causes.collect()) }
+}
+
+/// Gives a new pod what the VerticalPodAutoscaler of its topmost controller recommends: VPA's mutating webhook.
+fn size_pod(request: &AdmissionRequest<'_>) -> AdmissionResponse {
+    let patch = request.object.and_then(|pod| patch_of_pod(pod, request));
+    AdmissionResponse { patch, ..AdmissionResponse::allowed() }
+}
+
+fn patch_of_pod(pod: &Value, request: &AdmissionRequest<'_>) -> Option<Value> {
+    let pod: Pod = serde_json::from_value(pod.clone()).ok()?;
+    let owner = Controller::of(pod.metadata.owner_references.as_deref()?)?;
+    let all: Vec<VerticalPodAutoscaler> =
+        list(request.lookup, "autoscaling.k8s.io", "verticalpodautoscalers", request.namespace);
+    if all.is_empty() {
+        return None;
+    }
+    let controller = |one: &Controller| {
+        request.lookup.get(&one.group, &plural(&one.kind), request.namespace, &one.name).unwrap_or_default()
+    };
+    let owners = |one: &Controller| {
+        let owners = controller(one).pointer("/metadata/ownerReferences").cloned();
+        owners.and_then(|owners| serde_json::from_value(owners).ok()).unwrap_or_default()
+    };
+    let top = owner.topmost(owners);
+    let object = controller(&top);
+    let selector: Option<LabelSelector> =
+        object.pointer("/spec/selector").and_then(|selector| serde_json::from_value(selector.clone()).ok());
+    let selected = selector.is_none_or(|selector| {
+        let selector: Result<kube::core::Selector, _> = selector.try_into();
+        selector.is_ok_and(|selector| {
+            use kube::core::SelectorExt as _;
+            selector.matches(pod.metadata.labels.as_ref().unwrap_or(&std::collections::BTreeMap::new()))
+        })
+    });
+    let matching: Vec<_> =
+        all.into_iter().filter(|one| selected && Controller::targeted(one) == top).collect();
+    let ranges: Vec<LimitRange> = list(request.lookup, "", "limitranges", request.namespace);
+    vertical::admission::pod_patch(&pod, &matching, &ranges, &VerticalRules::default())
+}
+
+/// The plural of a workload's kind.
+fn plural(kind: &str) -> String {
+    format!("{}s", kind.to_lowercase())
+}
+
+fn complete_vpa(request: &AdmissionRequest<'_>) -> AdmissionResponse {
+    let patch = request.object.and_then(vertical::admission::vpa_patch);
+    AdmissionResponse { patch, ..AdmissionResponse::allowed() }
 }
 
 /// The pods of the workload that a ScaledObject names, if it is there.

@@ -29,6 +29,8 @@ use crate::place::Place;
 const API_PORT: u16 = 6443;
 /// Where the page's Prometheus answers.
 const PROMETHEUS_PORT: u16 = 30300;
+/// How often VerticalPodAutoscalers are looked at: as long as the window over which use is measured here.
+const VERTICAL_INTERVAL: Duration = Duration::from_secs(5);
 /// The one node's name.
 const NODE: &str = "flyball";
 /// Who installs definitions, in `managedFields`.
@@ -141,6 +143,7 @@ fn autoscaler_options(
         keep_scrape_intervals: options.keep_scrape_intervals,
         history: persistent.then(|| place.folder().join("decisions.jsonl")),
         memories: persistent.then(|| place.folder().join("memories.jsonl")),
+        vertical_interval: Some(VERTICAL_INTERVAL),
     }
 }
 

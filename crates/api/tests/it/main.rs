@@ -10,3 +10,4 @@ mod plans;
 mod seed;
 mod status;
 mod triggers;
+mod vertical;

@@ -156,7 +156,7 @@ async fn a_mutating_rule_patches_a_new_pod_before_it_is_judged() {
         "pods",
         Arc::new(|request| {
             let unlimited = request.object.is_some_and(|pod| pod.pointer("/metadata/labels/limited").is_none());
-            let patch = json!([{"op": "add", "path": "/spec/containers/0/resources/limits", "value": {"cpu": "200m"}}]);
+            let patch = json!([{"op": "add", "path": "/spec/containers/0/resources/limits", "value": {"cpu": "0.2"}}]);
             AdmissionResponse { patch: (!unlimited).then_some(patch), ..AdmissionResponse::allowed() }
         }),
     );

@@ -5,7 +5,7 @@
 
 mod autoscaler;
 mod deleted;
-mod events;
+pub(crate) mod events;
 
 use std::collections::BTreeMap;
 
@@ -258,7 +258,7 @@ fn parameters() -> PatchParams {
 }
 
 /// Writes a whole status. A merge would keep what it does not name, such as triggers that are gone.
-async fn write_status<K>(api: &Api<K>, name: &str, status: &impl Serialize) -> kube::Result<()>
+pub(crate) async fn write_status<K>(api: &Api<K>, name: &str, status: &impl Serialize) -> kube::Result<()>
 where
     K: Clone + std::fmt::Debug + serde::de::DeserializeOwned,
 {

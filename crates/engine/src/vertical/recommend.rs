@@ -65,6 +65,11 @@ impl Recommender {
         Self { settings, histories: BTreeMap::new(), running: BTreeMap::new() }
     }
 
+    /// The names of the containers that something is known of.
+    pub fn containers(&self) -> impl Iterator<Item = &Name> {
+        self.histories.keys()
+    }
+
     /// What is known of the containers of one name.
     pub fn history(&self, container: &Name) -> Option<&ContainerHistory> {
         self.histories.get(container)

@@ -167,6 +167,17 @@ fn render(record: &Record, colour: bool) -> String {
         let code = paint(Style::Cyan, step.reason.code(), colour);
         lines.push(format!("  {:<9} {moved:>8}  {code}: {}", step.stage.to_string(), step.reason));
     }
+    for size in &decision.sizes {
+        let label = &size.desired.container;
+        for step in &size.desired.steps {
+            let [from, to] = [step.from, step.to].map(|amount| step.resource.readable(amount));
+            let code = paint(Style::Cyan, step.reason.code(), colour);
+            lines.push(format!(
+                "  {:<9} {label} {} {from} → {to}  {code}: {}",
+                "size", step.resource, step.reason
+            ));
+        }
+    }
     let others: BTreeMap<&str, String> = decision
         .proposals
         .iter()

@@ -8,7 +8,7 @@ use crate::world::{FLYBALL, World, installed, text};
 const WEB: &str = include_str!("manifests/web.yaml");
 
 /// A summary of `flyball load` in which all was answered.
-fn assert_nothing_lost(report: &serde_json::Value) {
+pub(crate) fn assert_nothing_lost(report: &serde_json::Value) {
     assert_eq!(report["errors"].as_object().map_or(0, serde_json::Map::len), 0, "{report}");
     let statuses = report["statuses"].as_object().expect("answers by status");
     assert_eq!(statuses.keys().collect::<Vec<_>>(), ["200"], "{report}");

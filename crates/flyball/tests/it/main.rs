@@ -11,5 +11,6 @@ mod load;
 mod sessions;
 mod streams;
 mod transcript;
+mod vertical;
 mod world;
 mod zero;

@@ -17,6 +17,21 @@ fn page() {
 }
 
 #[test]
+fn vpa() {
+    if has_seed() {
+        in_a_world("vpa");
+    }
+}
+
+#[test]
+fn out_of_memory() {
+    if installed(&["kubectl"]) {
+        let eater = r#"example/eater=sh -c 'sleep 7; x=$(head -c 50000000 /dev/zero | tr "\0" x); echo full; exec sleep 1000'"#;
+        check("out-of-memory", Some(&World::up(&["--image", eater])));
+    }
+}
+
+#[test]
 fn workloads() {
     in_a_world("workloads");
 }

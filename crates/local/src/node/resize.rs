@@ -10,7 +10,7 @@ use std::sync::PoisonError;
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::{Container, Pod, ResourceRequirements};
-use serde_json::{Value, json};
+use serde::Serialize;
 
 use super::machine;
 use super::pod::PodContext;
@@ -244,22 +244,38 @@ fn memory_in_use(context: &PodContext, state: &PodState) -> Option<String> {
     }
 }
 
-/// What a resize's events tell: the containers with their resources, the generation, and what went wrong.
-fn told(pod: &Pod, generation: Option<i64>, error: Option<&str>) -> Value {
-    let list = |containers: &[Container]| -> Vec<Value> {
-        let one =
-            |c: &Container| json!({"name": c.name, "resources": c.resources.clone().unwrap_or_default()});
-        containers.iter().map(one).collect()
+/// What a resize's events tell, in the kubelet's order.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Told<'a> {
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    init_containers: Vec<ToldContainer<'a>>,
+    containers: Vec<ToldContainer<'a>>,
+    generation: i64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<&'a str>,
+}
+
+#[derive(Serialize)]
+struct ToldContainer<'a> {
+    name: &'a str,
+    resources: ResourceRequirements,
+}
+
+/// The containers with their resources, the generation, and what went wrong, as JSON.
+fn told(pod: &Pod, generation: Option<i64>, error: Option<&str>) -> String {
+    fn one(container: &Container) -> ToldContainer<'_> {
+        ToldContainer { name: &container.name, resources: container.resources.clone().unwrap_or_default() }
+    }
+    let spec = pod.spec.as_ref();
+    let init = spec.into_iter().flat_map(|spec| spec.init_containers.iter().flatten());
+    let told = Told {
+        init_containers: init.map(one).collect(),
+        containers: spec.into_iter().flat_map(|spec| &spec.containers).map(one).collect(),
+        generation: generation.unwrap_or(0),
+        error,
     };
-    let spec = pod.spec.clone().unwrap_or_default();
-    let mut told = json!({"containers": list(&spec.containers), "generation": generation.unwrap_or(0)});
-    if let Some(init) = spec.init_containers.filter(|init| !init.is_empty()) {
-        told["initContainers"] = list(&init).into();
-    }
-    if let Some(error) = error {
-        told["error"] = error.into();
-    }
-    told
+    serde_json::to_string(&told).unwrap_or_default()
 }
 
 /// The containers of a pod's spec, init containers first.

@@ -1,0 +1,64 @@
+//! Both axes under load: CPU goes up in place, then out, and nobody who asks notices.
+
+use std::process::Stdio;
+
+use crate::http::HOUSE;
+use crate::load::assert_nothing_lost;
+use crate::world::{FLYBALL, World, installed, text};
+
+/// The page's model, its VPA and its CPU trigger, with a Service of its own.
+const BOTH: &str = include_str!("manifests/both-axes.yaml");
+
+#[test]
+fn a_load_goes_up_in_place_then_out_and_no_request_is_lost() {
+    if !installed(&["kubectl"]) {
+        return;
+    }
+    let world = World::up(&[]);
+    world.apply(BOTH);
+    world.kubectl(&["rollout", "status", "deploy/model", "--timeout=60s"]);
+    let pods = ["get", "pods", "-l", "app=model", "-o"];
+    let first = world.kubectl(&[&pods[..], &["jsonpath={.items[0].metadata.name}"]].concat());
+    let of_first = |path: &str| world.kubectl(&["get", "pod", &first, "-o", &format!("jsonpath={path}")]);
+    world.kubectl_until(&["get", "vpa", "model", "--no-headers"], |row| row.contains("True"));
+
+    let url = format!("http://{}/predict", world.service("model"));
+    let header = "Content-Type: application/json";
+    let arguments =
+        ["load", "-z", "30s", "-c", "16", "-m", "POST", "-H", header, "-d", HOUSE, "-o", "json", &url];
+    let load = world.command(FLYBALL, &arguments).stdout(Stdio::piped()).stderr(Stdio::null()).spawn();
+    let load = load.expect("flyball runs");
+    let cpu = "jsonpath={.status.containerStatuses[0].resources.requests.cpu}";
+    world.kubectl_until(&["get", "pod", &first, "-o", cpu], |cpu| cpu == "100m");
+    let ready = ["get", "deploy", "model", "-o", "jsonpath={.status.readyReplicas}"];
+    world.kubectl_until(&ready, |replicas| replicas == "2" || replicas == "3");
+    let output = load.wait_with_output().expect("it ends");
+    assert!(output.status.success(), "{}", text(&output.stdout));
+    assert_nothing_lost(&serde_json::from_slice(&output.stdout).expect("a report as JSON"));
+
+    assert_eq!(of_first("{.status.containerStatuses[0].restartCount}"), "0");
+    let sizes = world
+        .kubectl(&[&pods[..], &["jsonpath={.items[*].spec.containers[0].resources.requests.cpu}"]].concat());
+    assert!(sizes.split(' ').all(|size| size == "100m"), "new pods are as large from the start: {sizes}");
+    let why = world.command(FLYBALL, &["why", "deploy/model"]).output().expect("flyball runs");
+    let why = text(&why.stdout);
+    assert!(why.contains("size") && why.contains("model cpu"), "{why}");
+    let record = world.command(FLYBALL, &["why", "deploy/model", "--last", "1000", "-o", "json"]);
+    assert_one_direction(record);
+}
+
+/// While a load lasts neither axis turns round.
+fn assert_one_direction(mut why: std::process::Command) {
+    let output = why.output().expect("flyball runs");
+    let records: serde_json::Value = serde_json::from_slice(&output.stdout).expect("records as JSON");
+    let records = records.as_array().or_else(|| records["items"].as_array()).expect("a list");
+    let course = |value: &dyn Fn(&serde_json::Value) -> Option<i64>| -> Vec<i64> {
+        records.iter().filter_map(|record| value(&record["decision"])).collect()
+    };
+    let replicas = course(&|decision| decision["desired"].as_i64());
+    let cpu = course(&|decision| decision["sizes"][0]["desired"]["target"]["cpu_millis"].as_i64());
+    assert!(replicas.len() > 1 && cpu.len() > 1, "{records:?}");
+    for course in [replicas, cpu] {
+        assert!(course.is_sorted(), "it turned round: {course:?}");
+    }
+}
