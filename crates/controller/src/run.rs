@@ -394,20 +394,15 @@ impl Rounds {
             let target = &scaler.plan.target;
             let selector = claims.judge(workload, pods);
             self.observe_workload(scaler, workload, selector, pods, &waiting);
+            let sizing = self.shared.joint.sizing(&joint::key(&scaler.workload), pods, &self.cluster);
+            let sizing = Observation::Sizing { target: target.clone(), sizing: sizing.map(Box::new) };
+            self.engine.observe(now(), sizing);
             for query in &scaler.plan.queries {
                 if self.polled.is_recent(target, query, now()) {
                     continue;
                 }
                 let reading =
                     self.sources.read(query, &scaler.workload.namespace, workload, pods, &down, now()).await;
-            }
-            let pods = pods_of(&self.cluster, &scaler.workload.namespace, &workload);
-            self.observe_workload(target, &scaler.workload.namespace, &workload, &pods, &waiting);
-            let sizing = self.shared.joint.sizing(&joint::key(&scaler.workload), &pods, &self.cluster);
-            let sizing = Observation::Sizing { target: target.clone(), sizing: sizing.map(Box::new) };
-            self.engine.observe(now(), sizing);
-            for query in &scaler.plan.queries {
-                let reading = self.sources.read(query, &scaler.workload.namespace, &pods, &down, now()).await;
                 self.remember_value(scaler, query.metric.as_str(), &reading);
                 let metric = query.metric.clone();
                 self.engine.observe(now(), Observation::Metric { target: target.clone(), metric, reading });

@@ -110,7 +110,7 @@ async fn look_up(
     let found = if UNSCALED.contains(&target.kind.as_str()) {
         workloads.exists(&reference).await.map(|()| LabelSelector::default())
     } else {
-        workloads.read(&reference).await.map(|workload| workload.selector)
+        workloads.read(&reference).await.and_then(|workload| workload.selector)
     };
     let selector = found.map_err(|error| {
         let why = if error.ends_with("not found") {
