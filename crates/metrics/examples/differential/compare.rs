@@ -194,14 +194,11 @@ pub(crate) fn compare(query: &Query, ours: &Answer, theirs: &Answer) -> Differen
 fn compare_values(query: &Query, ours: &Answer, theirs: &Answer) -> Difference {
     let (our_series, their_series) = (ours.by_labels(), theirs.by_labels());
     if ours.kind != theirs.kind || our_series.keys().ne(their_series.keys()) {
-        let keys =
-            |all: &BTreeMap<BTreeMap<String, String>, _>| format!("{:?}", all.keys().collect::<Vec<_>>());
+        let labels = |answer: &Answer| answer.by_labels().into_keys().collect::<Vec<_>>();
+        let (our_labels, their_labels) = (labels(ours), labels(theirs));
+        let (our_kind, their_kind) = (&ours.kind, &theirs.kind);
         return Difference::Value(format!(
-            "ours: {} of {}\n    theirs: {} of {}",
-            ours.kind,
-            keys(&our_series.iter().map(|(k, _)| (k.clone(), ())).collect()),
-            theirs.kind,
-            keys(&their_series.iter().map(|(k, _)| (k.clone(), ())).collect()),
+            "ours: {our_kind} of {our_labels:?}\n    theirs: {their_kind} of {their_labels:?}"
         ));
     }
     for (labels, points) in &our_series {

@@ -52,8 +52,7 @@ impl Oracle {
         writeln!(stdin, "{command}").expect("the oracle reads");
         let mut line = String::new();
         self.stdout.read_line(&mut line).expect("the oracle answers");
-        serde_json::from_str(&line)
-            .unwrap_or_else(|error| panic!("{error} in the answer to {command}: {line}"))
+        serde_json::from_str(&line).expect("the oracle answers with JSON")
     }
 
     pub(crate) fn load(&mut self, data: &DataSet) {
