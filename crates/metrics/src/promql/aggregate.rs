@@ -23,10 +23,11 @@ use crate::text::{format_plain, quote};
 type Result<T> = std::result::Result<T, QueryError>;
 
 /// Which rows make a group, and the group's labels.
-struct Groups {
-    rows: Vec<Row>,
+#[derive(Debug)]
+pub(super) struct Groups {
+    pub(super) rows: Vec<Row>,
     /// The group of each row of the input.
-    of_row: Vec<usize>,
+    pub(super) of_row: Vec<usize>,
 }
 
 impl Evaluator<'_> {
@@ -289,7 +290,7 @@ impl Total {
     }
 }
 
-fn group(grid: &Grid, aggregate: &AggregateExpr) -> Groups {
+pub(super) fn group(grid: &Grid, aggregate: &AggregateExpr) -> Groups {
     let (names, without) = (&aggregate.grouping, aggregate.without);
     let mut groups = Groups { rows: Vec::new(), of_row: Vec::with_capacity(grid.rows.len()) };
     if !without && names.is_empty() {
@@ -341,7 +342,7 @@ fn group_labels(row: &Row, names: &[String], without: bool) -> Labels {
     labels.keep(names)
 }
 
-fn reduce(op: AggregateOp, values: &mut [f64]) -> f64 {
+pub(super) fn reduce(op: AggregateOp, values: &mut [f64]) -> f64 {
     let rest = &values[1..];
     match op {
         AggregateOp::Sum => {

@@ -110,7 +110,7 @@ impl Evaluator<'_> {
         Ok(())
     }
 
-    fn warn_of_non_counters(&self, grid: &Grid, arg: &Expr) {
+    pub(super) fn warn_of_non_counters(&self, grid: &Grid, arg: &Expr) {
         // Floats of one metric need to be told of once.
         let rows = if grid.one_metric && !grid.has_histograms() { 1 } else { grid.rows.len() };
         for (i, row) in grid.rows.iter().enumerate().take(rows) {

@@ -76,7 +76,16 @@ pub(super) struct Evaluator<'a> {
     pub(super) times: Times,
     pub(super) context: QueryContext<'a>,
     pub(super) buckets: Buckets,
+    prepared: &'a [Prepared<'a>],
     shared: Option<&'a Shared>,
+}
+
+/// The value of a part of the query, worked out before the query runs.
+pub(super) struct Prepared<'a> {
+    pub(super) expr: &'a Expr,
+    pub(super) grid: Grid,
+    /// The argument of `rate` or `increase` and its first row, of which it may have to be told that it is no counter.
+    pub(super) counter: Option<(&'a Expr, Grid)>,
 }
 
 /// The times of the whole query, which subqueries see too.
@@ -101,7 +110,13 @@ impl<'a> Evaluator<'a> {
         let durations =
             DurationContext { query, step_seconds: seconds(step_ms), range_seconds: seconds(range_ms) };
         let context = QueryContext { start_ms: times.start_ms, end_ms: times.start_ms + range_ms, durations };
-        Evaluator { store, query, options, times, context, buckets: Buckets::Kept, shared: None }
+        let buckets = Buckets::Kept;
+        Evaluator { store, query, options, times, context, buckets, prepared: &[], shared: None }
+    }
+
+    /// The same, knowing the values of some parts of the query.
+    pub(super) fn knowing(self, prepared: &'a [Prepared<'a>]) -> Evaluator<'a> {
+        Evaluator { prepared, ..self }
     }
 
     /// Evaluates an instant query.
@@ -221,7 +236,7 @@ impl<'a> Evaluator<'a> {
 
     /// The same query at other times.
     pub(super) fn at(&self, times: Times) -> Evaluator<'a> {
-        Evaluator { times, ..*self }
+        Evaluator { times, prepared: &[], ..*self }
     }
 
     /// The same, but with something around that needs the buckets of histograms, or ignores them.
@@ -231,6 +246,13 @@ impl<'a> Evaluator<'a> {
     }
 
     pub(super) fn eval(&self, expr: &Expr) -> Result<Evaluated, QueryError> {
+        if let Some(prepared) = self.prepared.iter().find(|prepared| std::ptr::eq(prepared.expr, expr)) {
+            self.charge(prepared.grid.values.len())?;
+            if let Some((argument, rows)) = &prepared.counter {
+                self.warn_of_non_counters(rows, argument);
+            }
+            return Ok(Evaluated::Vector(prepared.grid.clone()));
+        }
         Ok(match expr {
             Expr::Number(number) => Evaluated::Scalar(vec![number.value; self.times.count]),
             Expr::String(string) => Evaluated::String(string.value.clone()),

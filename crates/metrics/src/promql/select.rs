@@ -121,7 +121,7 @@ impl Evaluator<'_> {
     }
 
     /// Whether the series of a selector differ in more than what goes with the metric's name.
-    fn selects_one_metric(&self, selector: &VectorSelector) -> bool {
+    pub(super) fn selects_one_metric(&self, selector: &VectorSelector) -> bool {
         let named = selector.matchers.iter().any(Matcher::is_metric_name);
         named && !self.store.has_label("__type__") && !self.store.has_label("__unit__")
     }

@@ -19,7 +19,9 @@ pub struct FollowerId(u64);
 /// What happened to the followed series since the last time.
 #[derive(Debug, Default)]
 pub struct Changes {
-    /// Series were born or evicted, or samples were not kept for this follower: select and read again.
+    /// Series were born or evicted: select again.
+    pub members_changed: bool,
+    /// Something happened that the samples below do not tell: read all series again.
     pub reread: bool,
     /// Samples that were taken, stale markers included, in the order in which they came.
     pub appended: Vec<(SeriesId, Sample)>,
@@ -53,7 +55,7 @@ impl Followers {
     pub(super) fn add(&mut self, matchers: &[Matcher]) -> FollowerId {
         self.last_id += 1;
         let id = FollowerId(self.last_id);
-        let changes = Changes { reread: true, ..Changes::default() };
+        let changes = Changes { members_changed: true, reread: true, ..Changes::default() };
         self.all.push(Follower { id, matchers: matchers.to_vec(), changes });
         id
     }
@@ -62,12 +64,17 @@ impl Followers {
         self.all.retain(|follower| follower.id != id);
     }
 
+    #[cfg(test)]
+    pub(super) fn count(&self) -> usize {
+        self.all.len()
+    }
+
     /// Those who follow a series with these labels; each is told that it was born.
     pub(super) fn of_new_series(&mut self, labels: &Labels) -> FollowedBy {
         let mut followed_by = FollowedBy::new();
         for follower in &mut self.all {
             if follower.matchers.iter().all(|matcher| matcher.matches_labels(labels)) {
-                follower.changes.reread = true;
+                follower.changes.members_changed = true;
                 followed_by.push(follower.id.0);
             }
         }
@@ -88,6 +95,10 @@ impl Followers {
         self.tell(followed_by, |changes| changes.kept_from_ms = changes.kept_from_ms.max(kept_from_ms));
     }
 
+    pub(super) fn tell_gone(&mut self, followed_by: &[u64]) {
+        self.tell(followed_by, |changes| changes.members_changed = true);
+    }
+
     pub(super) fn tell_reread(&mut self, followed_by: &[u64]) {
         self.tell(followed_by, |changes| changes.reread = true);
     }
@@ -105,6 +116,7 @@ impl Followers {
     pub(super) fn take(&mut self, id: FollowerId, changes: &mut Changes) -> bool {
         let Some(follower) = self.all.iter_mut().find(|follower| follower.id == id) else { return false };
         std::mem::swap(&mut follower.changes, changes);
+        follower.changes.members_changed = false;
         follower.changes.reread = false;
         follower.changes.kept_from_ms = None;
         follower.changes.appended.clear();

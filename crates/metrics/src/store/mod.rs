@@ -66,6 +66,13 @@ pub struct SeriesId {
     generation: u32,
 }
 
+impl SeriesId {
+    /// Its place in the store: a small number, given again when the series is gone.
+    pub(crate) fn place(self) -> usize {
+        self.slot as usize
+    }
+}
+
 /// Why a sample was refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Rejected {
@@ -396,7 +403,7 @@ impl Store {
     fn remove(&mut self, slot: usize) {
         let Some(series) = self.slots[slot].series.take() else { return };
         let number = u32::try_from(slot).unwrap_or(u32::MAX);
-        self.followers.tell_reread(&std::mem::take(&mut self.slots[slot].followed_by));
+        self.followers.tell_gone(&std::mem::take(&mut self.slots[slot].followed_by));
         self.slots[slot].generation = self.slots[slot].generation.wrapping_add(1);
         self.index.remove(&series.labels, number);
         self.ids.remove(&series.labels);
@@ -412,22 +419,30 @@ impl Store {
 
     /// The series that satisfy all matchers, in the order in which they came into the store.
     pub fn select(&self, matchers: &[Matcher]) -> Vec<SeriesRef<'_>> {
+        self.selected(matchers).map(|(_, series)| SeriesRef(series)).collect()
+    }
+
+    /// The ids of the series that satisfy all matchers, in the order of [`Store::select`].
+    pub fn select_ids(&self, matchers: &[Matcher]) -> Vec<SeriesId> {
+        self.selected(matchers).map(|(id, _)| id).collect()
+    }
+
+    fn selected<'a, 'm>(
+        &'a self,
+        matchers: &'m [Matcher],
+    ) -> impl Iterator<Item = (SeriesId, &'a Series)> + use<'a, 'm> {
         let (slots, held) = match self.index.candidates(matchers) {
             Candidates::All => ((0..self.slots.len() as u32).collect(), None),
             Candidates::These(slots, held) => (slots, Some(held)),
         };
+        let found = slots.into_iter().filter_map(|number: u32| {
+            let slot = self.slots.get(number as usize)?;
+            Some((SeriesId { slot: number, generation: slot.generation }, slot.series.as_ref()?))
+        });
         // What the index has answered is not asked of each series again.
-        let others: Vec<&Matcher> = matchers
-            .iter()
-            .enumerate()
-            .filter(|(place, _)| Some(*place) != held)
-            .map(|(_, matcher)| matcher)
-            .collect();
-        let found = slots.into_iter().filter_map(|slot: u32| self.slots.get(slot as usize)?.series.as_ref());
-        found
-            .filter(|series| others.iter().all(|m| m.matches_labels(&series.labels)))
-            .map(SeriesRef)
-            .collect()
+        let others = matchers.iter().enumerate().filter(move |(place, _)| Some(*place) != held);
+        let others: Vec<&Matcher> = others.map(|(_, matcher)| matcher).collect();
+        found.filter(move |(_, series)| others.iter().all(|m| m.matches_labels(&series.labels)))
     }
 
     /// The series that satisfy all matchers and have a sample in `[from_ms, to_ms]`.
@@ -438,11 +453,6 @@ impl Store {
             begins && series.0.newest_ms().is_some_and(|newest_ms| newest_ms >= from_ms)
         });
         selected
-    }
-
-    /// The ids of the series that satisfy all matchers, in the order of [`Store::select`].
-    pub fn select_ids(&self, matchers: &[Matcher]) -> Vec<SeriesId> {
-        self.select(matchers).iter().filter_map(|series| self.ids.get(series.labels()).copied()).collect()
     }
 
     /// Follows the series that satisfy all matchers, those to come included. [`Store::take_changes`] tells what
@@ -461,6 +471,12 @@ impl Store {
         for slot in &mut self.slots {
             slot.followed_by.retain(|id| *id != follower.number());
         }
+    }
+
+    /// How many follow.
+    #[cfg(test)]
+    pub(crate) fn follower_count(&self) -> usize {
+        self.followers.count()
     }
 
     /// What happened to the followed series since the last call, in `changes`, whose buffer is used again. `false` if

@@ -165,7 +165,7 @@ fn followers_are_told_what_happens_to_their_series() {
     let mut told = |store: &mut Store| {
         assert!(store.take_changes(follower, &mut changes));
         let appended: Vec<f64> = changes.appended.iter().map(|(_, sample)| sample.value).collect();
-        (changes.reread, appended, changes.kept_from_ms)
+        (changes.members_changed, appended, changes.kept_from_ms)
     };
     assert_eq!(told(&mut store), (true, vec![], None), "at first, everything is to be read");
     store.append(a, Sample::new(2_000, 2.0)).expect("in order");

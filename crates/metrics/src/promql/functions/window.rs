@@ -96,33 +96,39 @@ fn extrapolated(window: &Window<'_>, is_counter: bool) -> Option<(f64, f64)> {
 }
 
 /// When a window was sampled.
-pub(super) struct Sampled {
-    pub(super) first_ms: i64,
-    pub(super) last_ms: i64,
+pub(in crate::promql) struct Sampled {
+    pub(in crate::promql) first_ms: i64,
+    pub(in crate::promql) last_ms: i64,
     /// At least 2.
-    pub(super) count: usize,
+    pub(in crate::promql) count: usize,
     /// How long before the first sample a counter was zero, as a share of the time between the first and the last sample.
-    pub(super) zero_before: Option<f64>,
+    pub(in crate::promql) zero_before: Option<f64>,
 }
 
-impl Window<'_> {
+impl Sampled {
     /// The factor from the increase between the samples to that of the whole window.
     ///
     /// Towards an end of the window without samples for more than 1.1 average distances, only half a distance is added; a
     /// counter is never stretched to before it was zero. (Prometheus: `extrapolatedRate`.)
-    pub(super) fn stretch(&self, sampled: &Sampled) -> f64 {
+    pub(in crate::promql) fn stretch(&self, after_ms: i64, to_ms: i64) -> f64 {
         let seconds = |ms: i64| ms as f64 / 1_000.0;
-        let between = seconds(sampled.last_ms - sampled.first_ms);
-        let average = between / (sampled.count - 1) as f64;
+        let between = seconds(self.last_ms - self.first_ms);
+        let average = between / (self.count - 1) as f64;
         let stretch = |gap: f64| if gap >= average * 1.1 { average / 2.0 } else { gap };
-        let mut to_start = stretch(seconds(sampled.first_ms - (self.end_ms - self.range_ms)));
-        if let Some(to_zero) = sampled.zero_before.map(|share| between * share)
+        let mut to_start = stretch(seconds(self.first_ms - after_ms));
+        if let Some(to_zero) = self.zero_before.map(|share| between * share)
             && to_zero < to_start
         {
             to_start = to_zero;
         }
-        let to_end = stretch(seconds(self.end_ms - sampled.last_ms));
+        let to_end = stretch(seconds(to_ms - self.last_ms));
         (between + to_start + to_end) / between
+    }
+}
+
+impl Window<'_> {
+    pub(super) fn stretch(&self, sampled: &Sampled) -> f64 {
+        sampled.stretch(self.end_ms - self.range_ms, self.end_ms)
     }
 
     pub(super) fn range_seconds(&self) -> f64 {

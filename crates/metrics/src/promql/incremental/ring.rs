@@ -1,0 +1,95 @@
+//! The samples of many series, each as a ring: new ones come in at one end, old ones leave at the other.
+//!
+//! The rings stand beside each other, place by place: first the first place of every ring, then the second. Series that
+//! are scraped together move through their rings together, so that a round over all of them reads memory from front to
+//! back and not one line of cache for each series.
+
+use crate::sample::Sample;
+
+/// Memory of all rings of one selector: 15,000 series with four minutes of samples, one each second. A selector that needs
+/// more is evaluated as if it were new each time.
+const BYTES_MAX: usize = 64 << 20;
+/// Places of a new ring.
+const PLACES_MIN: usize = 2;
+
+/// See the module's documentation. Counts of samples only grow; a ring's place is the count modulo the places.
+#[derive(Debug, Default)]
+pub(super) struct Rings {
+    samples: Vec<Sample>,
+    /// A power of two.
+    places: usize,
+    /// Rings for which there is room.
+    rows: usize,
+}
+
+/// How far a ring has come: the counts of samples that left it, and that came in.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Span {
+    pub(super) start: u32,
+    pub(super) end: u32,
+}
+
+impl Span {
+    pub(super) fn len(self) -> usize {
+        self.end.wrapping_sub(self.start) as usize
+    }
+}
+
+impl Rings {
+    /// Makes room for `rows` rings; `held` tells how far each has come. `false` if that is more than may be.
+    pub(super) fn reserve_rows(&mut self, rows: usize, held: impl Fn(usize) -> Span) -> bool {
+        if rows <= self.rows {
+            return true;
+        }
+        // Some more, because pods start one after the other.
+        let roomy = rows + rows / 8;
+        self.resize(self.places.max(PLACES_MIN), roomy, &held)
+            || self.resize(self.places.max(PLACES_MIN), rows, &held)
+    }
+
+    /// Makes each ring twice as long. `false` if that is more than may be.
+    pub(super) fn grow(&mut self, held: impl Fn(usize) -> Span) -> bool {
+        self.resize((self.places * 2).max(PLACES_MIN), self.rows, &held)
+    }
+
+    fn resize(&mut self, places: usize, rows: usize, held: &dyn Fn(usize) -> Span) -> bool {
+        let count = places.saturating_mul(rows);
+        if count.saturating_mul(size_of::<Sample>()) > BYTES_MAX {
+            return false;
+        }
+        let mut next = Rings { samples: vec![Sample::new(0, 0.0); count], places, rows };
+        for row in 0..self.rows {
+            let Span { start, end } = held(row);
+            let mut at = start;
+            while at != end {
+                let place = next.place(row, at);
+                next.samples[place] = self.get(row, at);
+                at = at.wrapping_add(1);
+            }
+        }
+        *self = next;
+        true
+    }
+
+    /// How many samples fit into one ring.
+    pub(super) fn places(&self) -> usize {
+        self.places
+    }
+
+    fn place(&self, row: usize, at: u32) -> usize {
+        (at as usize & (self.places - 1)) * self.rows + row
+    }
+
+    pub(super) fn get(&self, row: usize, at: u32) -> Sample {
+        self.samples[self.place(row, at)]
+    }
+
+    pub(super) fn set(&mut self, row: usize, at: u32, sample: Sample) {
+        let place = self.place(row, at);
+        self.samples[place] = sample;
+    }
+
+    pub(super) fn bytes(&self) -> usize {
+        self.samples.capacity() * size_of::<Sample>()
+    }
+}
