@@ -188,7 +188,13 @@ impl Autoscaler {
                     ("decisions", "Decision", true, &["list"]),
                     ("livefacts", "LiveFacts", true, &["get"]),
                 ],
-                router: decisions::router(Arc::clone(&self.shared.history)).merge(live_facts::router(live)),
+                // The Prometheus API is there as well, for clients that know the kubeconfig and nothing else.
+                router: decisions::router(Arc::clone(&self.shared.history))
+                    .merge(live_facts::router(live))
+                    .nest(
+                        &format!("/apis/{}/{}/prometheus", decisions::GROUP, decisions::VERSION),
+                        self.prometheus(),
+                    ),
             },
         ]
     }

@@ -64,6 +64,15 @@ Each finding is explained in docs/check.md.")]
     Check(Check),
     /// The size of replicas: what VerticalPodAutoscalers do, tried on recorded use.
     Vpa(Vpa),
+    /// Ask the metrics a question in PromQL, and learn why the answer is what it is.
+    #[command(after_help = "\
+Examples:
+  flyball query up
+  flyball query 'histogram_quantile(0.95, sum by (le) (rate(http_request_duration_seconds_bucket[2m])))'
+  flyball query 'sum by (pod) (rate(http_requests_total[1m]))' --range 10m
+  flyball query 'sum(rate(http_request_total[1m]))' --explain
+  flyball query up --server http://prometheus.example:9090 --output json")]
+    Query(Query),
     /// Send load to a URL, with hey's flags.
     Load(Box<flyball_load::Args>),
     /// Run a built-in model server alone.
@@ -302,6 +311,42 @@ pub(crate) enum VpaRecommender {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum VpaOutput {
     Table,
+    Json,
+    Yaml,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Query {
+    /// The query, in PromQL.
+    #[arg(value_name = "EXPR", allow_hyphen_values = true)]
+    pub(crate) query: String,
+    /// When to evaluate, as RFC 3339 or seconds since 1970; with --range, its end [default: now].
+    #[arg(long, value_name = "TIME")]
+    pub(crate) time: Option<String>,
+    /// Evaluate over this last stretch of time, such as 10m, and draw it.
+    #[arg(long, value_name = "DURATION")]
+    pub(crate) range: Option<String>,
+    /// The distance of the evaluations of a range [default: so that there are at most 120].
+    #[arg(long, value_name = "DURATION", requires = "range")]
+    pub(crate) step: Option<String>,
+    /// Also say which series each selector found, what each step resulted in, and why the result is empty.
+    #[arg(long, conflicts_with = "range")]
+    pub(crate) explain: bool,
+    /// How the result is printed [default: table, or plot for a range].
+    #[arg(long, short, value_enum)]
+    pub(crate) output: Option<QueryOutput>,
+    /// The URL of a Prometheus to ask [default: the world of the kubeconfig].
+    #[arg(long, value_name = "URL", env = "FLYBALL_SERVER", conflicts_with = "kubeconfig")]
+    pub(crate) server: Option<String>,
+    /// The kubeconfig of the world [default: that of the running one].
+    #[arg(long, value_name = "FILE")]
+    pub(crate) kubeconfig: Option<PathBuf>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum QueryOutput {
+    Table,
+    Plot,
     Json,
     Yaml,
 }

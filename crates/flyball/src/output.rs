@@ -56,3 +56,12 @@ pub(crate) fn paint(style: Style, text: &str, colour: bool) -> String {
 pub(crate) fn colour_on(stream: &impl IsTerminal) -> bool {
     stream.is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
 }
+
+/// Columns of the terminal; 80 where there is none.
+pub(crate) fn width() -> usize {
+    rustix::termios::tcgetwinsize(std::io::stdout())
+        .map(|size| usize::from(size.ws_col))
+        .ok()
+        .filter(|columns| *columns > 0)
+        .unwrap_or(80)
+}

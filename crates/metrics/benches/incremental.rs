@@ -72,7 +72,8 @@ fn queries(c: &mut Criterion) {
     for pods in [10, 100, 1_000] {
         let mut world = World::of(pods);
         let mut live = LiveQuery::new(QUERY, EngineOptions::default()).expect("valid");
-        live.evaluate(&mut world.store, world.now_ms()).expect("a result");
+        let now_ms = world.now_ms();
+        live.evaluate(&mut world.store, now_ms).expect("a result");
         group.bench_function(BenchmarkId::new("live", pods), |b| {
             b.iter_custom(|times| {
                 let mut spent = Duration::ZERO;

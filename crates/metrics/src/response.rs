@@ -10,7 +10,7 @@ use crate::histogram::NativeHistogram;
 use crate::labels::Labels;
 use crate::promql::{Annotations, QueryError, QueryResult, SampleValue, Value};
 use crate::sample::Sample;
-use crate::store::Metadata;
+use crate::store::{Exemplar, Metadata};
 use crate::text::format_value;
 
 /// Warnings and infos that a body has at most, of each kind; then a line says how many more there are.
@@ -202,6 +202,27 @@ pub fn series<'a>(series: impl ExactSizeIterator<Item = &'a Labels>, limit: usiz
 pub fn strings<'a>(texts: impl ExactSizeIterator<Item = &'a str>, limit: usize) -> String {
     let truncated = texts.len() > limit;
     list(|out| push_list(out, texts.take(limit), push_string), truncated)
+}
+
+/// The body of `/api/v1/query_exemplars`.
+pub fn exemplars(found: &[(&Labels, Vec<&Exemplar>)]) -> String {
+    success(|out| {
+        push_list(out, found, |out, (series, exemplars)| {
+            out.push_str("{\"seriesLabels\":");
+            push_labels(out, series);
+            out.push_str(",\"exemplars\":");
+            push_list(out, exemplars, |out, exemplar| push_exemplar(out, exemplar));
+            out.push('}');
+        });
+    })
+}
+
+fn push_exemplar(out: &mut String, exemplar: &Exemplar) {
+    out.push_str("{\"labels\":");
+    push_labels(out, &exemplar.labels);
+    let _ = write!(out, ",\"value\":\"{}\",\"timestamp\":", format_value(exemplar.value));
+    push_time(out, exemplar.timestamp_ms);
+    out.push('}');
 }
 
 fn list(push_data: impl FnOnce(&mut String), truncated: bool) -> String {

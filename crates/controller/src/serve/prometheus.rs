@@ -5,6 +5,7 @@
 //! has no business with the metrics of this machine.
 
 mod compress;
+mod explain;
 mod federate;
 mod metadata;
 mod parameters;
@@ -57,6 +58,7 @@ pub(crate) fn router(source: Source) -> Router {
         .route("/api/v1/query", get(query::instant).post(query::instant))
         .route("/api/v1/query_range", get(query::range).post(query::range))
         .route("/api/v1/query_exemplars", get(query::exemplars).post(query::exemplars))
+        .route("/api/v1/explain", get(explain::explain).post(explain::explain))
         .route("/api/v1/format_query", get(syntax::format).post(syntax::format))
         .route("/api/v1/parse_query", get(syntax::parse_query).post(syntax::parse_query))
         .route("/api/v1/series", get(series::series).post(series::series))

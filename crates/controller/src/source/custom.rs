@@ -61,16 +61,32 @@ impl CustomReader {
     }
 
     fn read_store(&mut self, ask: &Ask, place: Place<'_>, down: &[Down], now: Time) -> Reading {
-        let store = lock(&self.store);
+        let store = Arc::clone(&self.store);
+        let mut store = lock(&store);
         let text = queries::text(ask, place.namespace, &|name| !store.select(&[named(name)]).is_empty());
         if matches!(ask, Ask::Pods { .. }) {
             return read_pods(&store, &text, now);
         }
-        self.queries.retain(|_, (asked, _)| asked.elapsed() < FORGET_AFTER);
+        self.forget(&mut store);
         let (asked, query) =
             self.queries.entry(text.clone()).or_insert_with(|| (Instant::now(), LocalQuery::new(&text)));
         *asked = Instant::now();
-        query.read(&store, down, now).map_or_else(|instead| instead, |answer| reading(answer, now))
+        query.read(&mut store, down, now).map_or_else(|instead| instead, |answer| reading(answer, now))
+    }
+}
+
+impl CustomReader {
+    /// Ends the queries that nobody asks any more.
+    fn forget(&mut self, store: &mut Store) {
+        let is_old = |asked: &Instant| asked.elapsed() >= FORGET_AFTER;
+        let old: Vec<String> = self
+            .queries
+            .iter()
+            .filter(|(_, (asked, _))| is_old(asked))
+            .map(|(text, _)| text.clone())
+            .collect();
+        let ended = old.iter().filter_map(|text| self.queries.remove(text));
+        ended.for_each(|(_, query)| query.close(store));
     }
 }
 

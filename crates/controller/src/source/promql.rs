@@ -32,6 +32,9 @@ const RESOLVE_AGAIN: Duration = Duration::from_secs(30);
 /// A server is asked at most this often; it is not ours to load.
 const REMOTE_INTERVAL: Duration = Duration::from_secs(2);
 
+/// Bytes that all queries together may hold to be evaluated quickly; the last ones, by their text, do without.
+const LIVE_BYTES_MAX: usize = 256 << 20;
+
 /// The job and instance of a scraped target: what tells its series from those of others.
 pub(crate) type Identity = (String, String);
 
@@ -93,7 +96,16 @@ impl PromqlReader {
             _ => None,
         });
         let kept: BTreeSet<String> = prometheus.collect();
-        self.queries.retain(|query, _| kept.contains(query));
+        let gone: Vec<String> = self.queries.keys().filter(|query| !kept.contains(*query)).cloned().collect();
+        let mut store = crate::lock(&self.store);
+        gone.iter().filter_map(|query| self.queries.remove(query)).for_each(|query| query.close(&mut store));
+        let mut left = LIVE_BYTES_MAX;
+        for query in self.queries.values_mut() {
+            match left.checked_sub(query.bytes()) {
+                Some(less) => left = less,
+                None => query.shed(),
+            }
+        }
         self.remote.retain(|(_, query), _| kept.contains(query));
     }
 
@@ -114,10 +126,12 @@ impl PromqlReader {
             let answer = self.ask(&server, trigger, now).await;
             return reading(answer, trigger, now);
         }
-        let store = crate::lock(&self.store);
+        let mut store = crate::lock(&self.store);
         let query =
             self.queries.entry(trigger.query.clone()).or_insert_with(|| LocalQuery::new(&trigger.query));
-        query.read(&store, down, now).map_or_else(|instead| instead, |answer| reading(answer, trigger, now))
+        query
+            .read(&mut store, down, now)
+            .map_or_else(|instead| instead, |answer| reading(answer, trigger, now))
     }
 
     /// The base URL of the server that the trigger names, if there is such a server.

@@ -4,6 +4,7 @@ pub(crate) mod check;
 pub(crate) mod demo;
 pub(crate) mod follow_log;
 pub(crate) mod kubeconfig;
+pub(crate) mod query;
 pub(crate) mod serve;
 pub(crate) mod train;
 pub(crate) mod up;

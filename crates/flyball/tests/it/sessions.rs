@@ -52,6 +52,20 @@ fn why() {
 }
 
 #[test]
+fn query() {
+    if installed(&["jq", "gzip"]) {
+        in_a_world("query");
+    }
+}
+
+#[test]
+fn promtool() {
+    if installed(&["promtool"]) {
+        check("promtool", Some(&World::up(&[])));
+    }
+}
+
+#[test]
 fn wrong_manifests() {
     in_a_world("wrong-manifests");
 }

@@ -39,7 +39,7 @@ use std::time::Duration;
 pub use annotations::Annotations;
 pub use ast::*;
 pub use error::{ParseError, QueryError};
-pub use explain::{SelectorExplanation, explain};
+pub use explain::{Cause, STEPS_MAX, SelectorExplanation, Step, explain, steps, why_empty};
 pub use functions::{Function, all as functions, find as find_function};
 pub use incremental::LiveQuery;
 pub use parser::{ParseOptions, QUERY_BYTES_MAX, QUERY_DEPTH_MAX, parse, parse_metric_selector, parse_with};

@@ -3,9 +3,9 @@
 use axum::extract::State;
 use axum::response::Response;
 use flyball_metrics::promql::{self, Expr};
-use flyball_metrics::{parse_step_ms, parse_time_ms, response};
-use serde_json::Value;
+use flyball_metrics::{Matcher, parse_step_ms, parse_time_ms, response};
 
+use crate::lock;
 use crate::serve::prometheus::parameters::Parameters;
 use crate::serve::prometheus::run::{Settings, run};
 use crate::serve::prometheus::{Refused, Source, respond};
@@ -38,19 +38,20 @@ async fn evaluate_range(source: &Source, parameters: &Parameters) -> Result<Stri
     .await
 }
 
-/// Exemplars are not kept, so there are none of any query.
-pub(super) async fn exemplars(parameters: Parameters) -> Response {
-    respond(no_exemplars(&parameters))
+pub(super) async fn exemplars(State(source): State<Source>, parameters: Parameters) -> Response {
+    respond(select_exemplars(&source, &parameters))
 }
 
-fn no_exemplars(parameters: &Parameters) -> Result<String, Refused> {
+fn select_exemplars(source: &Source, parameters: &Parameters) -> Result<String, Refused> {
     let start_ms = parameters.optional("start", parse_time_ms)?.unwrap_or(i64::MIN);
     let end_ms = parameters.optional("end", parse_time_ms)?.unwrap_or(i64::MAX);
     if end_ms < start_ms {
         return Err(Refused::bad_data("end timestamp must not be before start timestamp"));
     }
-    parse(parameters)?;
-    Ok(response::data(&Value::Array(Vec::new())))
+    let (_, expr) = parse(parameters)?;
+    let selectors: Vec<Vec<Matcher>> =
+        expr.selectors().into_iter().map(|(selector, _)| selector.matchers.clone()).collect();
+    Ok(response::exemplars(&lock(&source.store).exemplars(&selectors, start_ms, end_ms)))
 }
 
 /// The query, as text and as tree.

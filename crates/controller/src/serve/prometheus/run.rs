@@ -66,6 +66,20 @@ pub(super) async fn run(
     settings: Settings,
     evaluate: impl FnOnce(&Store, &EngineOptions) -> Result<QueryResult, QueryError> + Send + 'static,
 ) -> Result<String, Refused> {
+    let (limit, wants_stats) = (settings.limit, settings.stats);
+    let (result, times) = over_store(source, settings, evaluate).await?;
+    let mut result = result?;
+    let stats = QueryStats { samples: result.samples, ..times };
+    response::truncate(&mut result, limit);
+    Ok(response::query_with(&result, wants_stats.then_some(&stats)))
+}
+
+/// Does something with the store when it is its turn; also tells how long that took.
+pub(super) async fn over_store<T: Send + 'static>(
+    source: &Source,
+    settings: Settings,
+    work: impl FnOnce(&Store, &EngineOptions) -> T + Send + 'static,
+) -> Result<(T, QueryStats), Refused> {
     if settings.timeout.is_zero() {
         return Err(timed_out("query timed out in query queue"));
     }
@@ -81,7 +95,7 @@ pub(super) async fn run(
     let store = Arc::clone(&source.store);
     let mut task = std::pin::pin!(tokio::task::spawn_blocking(move || {
         let _turn = turn;
-        evaluate(&lock(&store), &settings.options)
+        work(&lock(&store), &settings.options)
     }));
     let result = tokio::select! {
         biased;
@@ -91,17 +105,13 @@ pub(super) async fn run(
         }
         result = &mut task => result,
     };
-    let mut result = result.map_err(|error| Refused {
+    let result = result.map_err(|error| Refused {
         kind: ErrorKind::Internal,
         message: format!("the query failed: {error}"),
-    })??;
-    let stats = QueryStats {
-        queue_seconds: queued.as_secs_f64(),
-        evaluation_seconds: (begun.elapsed() - queued).as_secs_f64(),
-        samples: result.samples,
-    };
-    response::truncate(&mut result, settings.limit);
-    Ok(response::query_with(&result, settings.stats.then_some(&stats)))
+    })?;
+    let queue_seconds = queued.as_secs_f64();
+    let evaluation_seconds = (begun.elapsed() - queued).as_secs_f64();
+    Ok((result, QueryStats { queue_seconds, evaluation_seconds, samples: 0 }))
 }
 
 fn timed_out(message: &str) -> Refused {

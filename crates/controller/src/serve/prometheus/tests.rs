@@ -9,7 +9,7 @@ use axum::body::Body;
 use axum::http::{Request, StatusCode, header};
 use flyball_metrics::exposition::Format;
 use flyball_metrics::target::{Target as Pages, TargetOptions};
-use flyball_metrics::{Labels, Store};
+use flyball_metrics::{Exemplar, Labels, Store};
 use http_body_util::BodyExt;
 use jiff::Timestamp;
 use serde_json::{Value, json};
@@ -62,6 +62,9 @@ fn api() -> Router {
         let at_ms = NOW_MS - 60_000 + second * 1_000;
         pages.ingest(&mut store, page.as_bytes(), Format::Text, at_ms).expect("a page");
     }
+    let exemplar =
+        Exemplar { labels: Labels::new([("trace_id", "a")]), value: 0.25, timestamp_ms: NOW_MS - 59_500 };
+    store.append_exemplar(&Labels::new([("__name__", "requests_total"), ("code", "200")]), exemplar);
     let targets = vec![target(true), target(false)];
     router(Source::new(Arc::new(Mutex::new(store)), Arc::new(Mutex::new(targets))))
 }
@@ -123,6 +126,9 @@ async fn queries_are_answered() {
     let far = "/api/v1/query?query=queue&time=1700000100&lookback_delta=10s";
     check_data(far, None, r#"{"resultType":"vector","result":[]}"#).await;
     check_data("/api/v1/query_exemplars?query=queue", None, "[]").await;
+    let exemplars = r#"[{"seriesLabels":{"__name__":"requests_total","code":"200"},"exemplars":[{"labels":{"trace_id":"a"},"value":"0.25","timestamp":1700000000.500}]}]"#;
+    check_data("/api/v1/query_exemplars?query=rate(requests_total[1m])", None, exemplars).await;
+    check_data("/api/v1/query_exemplars?query=requests_total&start=1700000001", None, "[]").await;
 }
 
 #[tokio::test]
@@ -280,6 +286,51 @@ async fn queries_are_printed_and_drawn() {
     check_data("/api/v1/format_query?query=sum(up)by(job)", None, r#""sum by (job) (up)""#).await;
     let number = r#"{"type":"numberLiteral","val":"1"}"#;
     check_data("/api/v1/parse_query", Some("query=1"), number).await;
+}
+
+#[tokio::test]
+async fn results_are_explained() {
+    let explain = async |query: &str, seconds: i64| -> Value {
+        let time = NOW_MS / 1_000 + seconds;
+        let (status, _, body) = send("/api/v1/explain", Some(&format!("query={query}&time={time}"))).await;
+        assert_eq!(status, 200, "{body}");
+        serde_json::from_str::<Value>(&body).expect("JSON")["data"].clone()
+    };
+    let found = explain("sum(rate(requests_total%5B10s%5D))", 0).await;
+    assert_eq!(found["why"], Value::Null);
+    let selector = &found["selectors"][0];
+    let numbers =
+        ["seriesMatched", "seriesWithSamples", "samples", "newestAgeSeconds", "scrapeIntervalSeconds"];
+    assert_eq!(
+        numbers.map(|name| selector[name].as_f64()),
+        [1.0, 1.0, 10.0, 0.0, 1.0].map(Some),
+        "{selector}"
+    );
+    let steps = found["steps"].as_array().expect("a list");
+    let told: Vec<_> =
+        steps.iter().map(|step| (&step["expr"], &step["position"], &step["samples"])).collect();
+    assert_eq!(
+        told,
+        [
+            (&json!("sum(rate(requests_total[10s]))"), &json!("1:1"), &json!(1)),
+            (&json!("rate(requests_total[10s])"), &json!("1:5"), &json!(1)),
+            (&json!("requests_total[10s]"), &json!("1:10"), &json!(10)),
+        ]
+    );
+    assert_eq!(steps[0]["examples"], json!([{ "metric": {}, "value": "5" }]));
+    for (query, seconds, why) in [
+        ("request_total", 0, "request_total matches no series; near: requests_total"),
+        ("queue", 400, "queue: the newest sample is 400 s old"),
+        (
+            "queue%7Binstance=%22127.1.0.2:9100%22%7D",
+            0,
+            "queue{instance=\"127.1.0.2:9100\"} has no samples, and its target http://127.1.0.2:9100/metrics cannot be scraped: \
+             connection refused",
+        ),
+        ("queue%3C0", 0, "every selector has samples, and the operators between them let nothing through"),
+    ] {
+        assert_eq!(explain(query, seconds).await["why"], why, "{query}");
+    }
 }
 
 #[tokio::test]

@@ -8,8 +8,6 @@ use crate::output;
 
 /// How often a line is said where nothing can be drawn.
 const LINE_EVERY: Duration = Duration::from_secs(5);
-/// Where the terminal does not say how wide it is.
-const WIDTH_DEFAULT: usize = 80;
 
 pub(super) struct Screen {
     wanted: bool,
@@ -54,7 +52,7 @@ impl Screen {
         }
         self.picture.push(moment);
         self.clear();
-        let lines = self.picture.lines(width(), self.colour);
+        let lines = self.picture.lines(output::width().max(20), self.colour);
         self.drawn_lines = lines.len();
         let _ = std::io::stdout().write_all(format!("{}\n", lines.join("\n")).as_bytes());
     }
@@ -91,9 +89,4 @@ impl Screen {
             milliseconds(moment.p95_seconds),
         ));
     }
-}
-
-fn width() -> usize {
-    rustix::termios::tcgetwinsize(std::io::stdout())
-        .map_or(WIDTH_DEFAULT, |size| usize::from(size.ws_col).max(20))
 }

@@ -111,18 +111,47 @@ impl Sampled {
     /// Towards an end of the window without samples for more than 1.1 average distances, only half a distance is added; a
     /// counter is never stretched to before it was zero. (Prometheus: `extrapolatedRate`.)
     pub(in crate::promql) fn stretch(&self, after_ms: i64, to_ms: i64) -> f64 {
+        Timing::of(self.first_ms, self.last_ms, self.count, (after_ms, to_ms)).stretch(self.zero_before)
+    }
+}
+
+/// What the times of a window's samples say about stretching; the same for all series that were sampled together.
+#[derive(Clone, Copy, Debug, Default)]
+pub(in crate::promql) struct Timing {
+    /// Seconds between the first and the last sample.
+    between: f64,
+    to_start: f64,
+    to_end: f64,
+}
+
+impl Timing {
+    /// Of `count` samples from `first_ms` to `last_ms` in the window `(after_ms, to_ms]`.
+    pub(in crate::promql) fn of(
+        first_ms: i64,
+        last_ms: i64,
+        count: usize,
+        (after_ms, to_ms): (i64, i64),
+    ) -> Timing {
         let seconds = |ms: i64| ms as f64 / 1_000.0;
-        let between = seconds(self.last_ms - self.first_ms);
-        let average = between / (self.count - 1) as f64;
+        let between = seconds(last_ms - first_ms);
+        let average = between / (count - 1) as f64;
         let stretch = |gap: f64| if gap >= average * 1.1 { average / 2.0 } else { gap };
-        let mut to_start = stretch(seconds(self.first_ms - after_ms));
-        if let Some(to_zero) = self.zero_before.map(|share| between * share)
+        Timing {
+            between,
+            to_start: stretch(seconds(first_ms - after_ms)),
+            to_end: stretch(seconds(to_ms - last_ms)),
+        }
+    }
+
+    /// The factor, for a counter that was zero so long before (see [`Sampled::zero_before`]).
+    pub(in crate::promql) fn stretch(&self, zero_before: Option<f64>) -> f64 {
+        let mut to_start = self.to_start;
+        if let Some(to_zero) = zero_before.map(|share| self.between * share)
             && to_zero < to_start
         {
             to_start = to_zero;
         }
-        let to_end = stretch(seconds(to_ms - self.last_ms));
-        (between + to_start + to_end) / between
+        (self.between + to_start + self.to_end) / self.between
     }
 }
 

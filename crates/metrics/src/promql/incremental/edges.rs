@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use super::ring::{Rings, Span};
-use crate::promql::functions::window::Sampled;
+use crate::promql::functions::window::Timing;
 use crate::promql::grid::ABSENT;
 use crate::sample::Sample;
 
@@ -161,22 +161,22 @@ impl Edges {
         values: &mut Vec<f64>,
     ) -> usize {
         let mut samples = 0;
+        let mut look = Look::at(after_ms, to_ms);
         values.clear();
         for row in order {
             self.advance(*row, after_ms, to_ms);
             samples += self.rows[*row as usize].inside.len();
-            values.push(self.value(*row, after_ms, to_ms));
+            values.push(self.value(*row, &mut look));
         }
         samples
     }
 
-    fn value(&self, row: u32, after_ms: i64, to_ms: i64) -> f64 {
+    fn value(&self, row: u32, look: &mut Look) -> f64 {
         let edge = &self.rows[row as usize];
         let count = edge.inside.len();
         if count == 0 {
             return ABSENT;
         }
-        let seconds = |ms: i64| ms as f64 / 1_000.0;
         match self.function {
             EdgeFunction::Newest | EdgeFunction::Last => edge.last.value,
             EdgeFunction::First => edge.first.value,
@@ -185,22 +185,22 @@ impl Edges {
             EdgeFunction::Resets => self.restarts.get(&row).map_or(0, VecDeque::len) as f64,
             _ if count < 2 => ABSENT,
             EdgeFunction::Rate => {
-                let (increase, factor) = self.extrapolated(row, after_ms, to_ms, true);
-                increase * (factor / seconds(to_ms - after_ms))
+                let (increase, factor) = self.extrapolated(row, look, true);
+                increase * (factor / look.seconds)
             }
             EdgeFunction::Increase => {
-                let (increase, factor) = self.extrapolated(row, after_ms, to_ms, true);
+                let (increase, factor) = self.extrapolated(row, look, true);
                 increase * factor
             }
             EdgeFunction::Delta => {
-                let (increase, factor) = self.extrapolated(row, after_ms, to_ms, false);
+                let (increase, factor) = self.extrapolated(row, look, false);
                 increase * factor
             }
             EdgeFunction::Irate => {
                 let (previous, last) = (self.before_last(row), edge.last);
                 let increase =
                     if last.value < previous.value { last.value } else { last.value - previous.value };
-                increase / seconds(last.timestamp_ms - previous.timestamp_ms)
+                increase / ((last.timestamp_ms - previous.timestamp_ms) as f64 / 1_000.0)
             }
             EdgeFunction::Idelta => edge.last.value - self.before_last(row).value,
         }
@@ -211,26 +211,45 @@ impl Edges {
     }
 
     /// The increase between the samples, and the factor that stretches it to the whole window.
-    fn extrapolated(&self, row: u32, after_ms: i64, to_ms: i64, is_counter: bool) -> (f64, f64) {
-        let Edge { first, last, inside, .. } = self.rows[row as usize];
-        let mut increase = last.value - first.value;
+    fn extrapolated(&self, row: u32, look: &mut Look, is_counter: bool) -> (f64, f64) {
+        let edge = &self.rows[row as usize];
+        let first = edge.first.value;
+        let mut increase = edge.last.value - first;
         if is_counter && !self.restarts.is_empty() {
             for (_, before) in self.restarts.get(&row).into_iter().flatten() {
                 increase += before;
             }
         }
-        let counts_from_zero = is_counter && increase > 0.0 && first.value >= 0.0;
-        let sampled = Sampled {
-            first_ms: first.timestamp_ms,
-            last_ms: last.timestamp_ms,
-            count: inside.len(),
-            zero_before: counts_from_zero.then(|| first.value / increase),
-        };
-        (increase, sampled.stretch(after_ms, to_ms))
+        let counts_from_zero = is_counter && increase > 0.0 && first >= 0.0;
+        (increase, look.timing(edge).stretch(counts_from_zero.then(|| first / increase)))
     }
 
     pub(super) fn bytes(&self) -> usize {
         self.rings.bytes() + self.rows.capacity() * size_of::<Edge>()
+    }
+}
+
+/// A look at all windows: where they are, and the timing of the last one, which often is that of the next.
+struct Look {
+    bounds_ms: (i64, i64),
+    seconds: f64,
+    known: (i64, i64, usize),
+    timing: Timing,
+}
+
+impl Look {
+    fn at(after_ms: i64, to_ms: i64) -> Look {
+        let seconds = (to_ms - after_ms) as f64 / 1_000.0;
+        Look { bounds_ms: (after_ms, to_ms), seconds, known: (0, 0, 0), timing: Timing::default() }
+    }
+
+    fn timing(&mut self, edge: &Edge) -> &Timing {
+        let times = (edge.first.timestamp_ms, edge.last.timestamp_ms, edge.inside.len());
+        if self.known != times {
+            self.timing = Timing::of(times.0, times.1, times.2, self.bounds_ms);
+            self.known = times;
+        }
+        &self.timing
     }
 }
 

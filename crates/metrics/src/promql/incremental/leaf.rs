@@ -122,6 +122,13 @@ impl Leaf {
         Leaf { state, range_ms, offset_ms, drops_name, ..Leaf::watched(shape.selector) }
     }
 
+    /// Keeps the series and nothing else.
+    pub(super) fn shed(&mut self) {
+        self.state = State::Watched;
+        self.values = Vec::new();
+        self.samples = 0;
+    }
+
     /// Takes in what happened to the series, and works their values out for an evaluation at `time_ms`.
     pub(super) fn update(&mut self, store: &mut Store, time_ms: i64) {
         let to_ms = time_ms.saturating_sub(self.offset_ms);

@@ -122,6 +122,12 @@ impl LiveQuery {
         self.leaves.iter().map(Leaf::bytes).sum()
     }
 
+    /// Gives the memory of its windows back. From now on the batch engine evaluates it, and only the series are known.
+    pub fn shed(&mut self) {
+        self.parts.clear();
+        self.leaves.iter_mut().for_each(Leaf::shed);
+    }
+
     /// Ends it: the store keeps no more news for it.
     pub fn close(mut self, store: &mut Store) {
         self.leaves.iter_mut().for_each(|leaf| leaf.members.leave(store));
@@ -188,7 +194,7 @@ impl Part {
             let mut grid = Grid::new(1);
             // The name is what is looked at, so it must still be there.
             let row = super::grid::Row::new(leaf.row(first).labels);
-            grid.push(row);
+            grid.push(row)[0] = leaf.values[first];
             (argument, grid)
         });
         let grid = match place.aggregate {

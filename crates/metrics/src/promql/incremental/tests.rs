@@ -5,9 +5,10 @@ use std::time::Duration;
 use proptest::prelude::*;
 
 use super::LiveQuery;
+use crate::histogram::{Buckets, NativeHistogram, Schema, Span};
 use crate::labels::Labels;
-use crate::promql::{EngineOptions, QueryError, QueryResult, Value, eval_instant, parse};
-use crate::sample::{STALE_NAN, Sample};
+use crate::promql::{EngineOptions, QueryError, QueryResult, SampleValue, Value, eval_instant, parse};
+use crate::sample::{HistogramSample, STALE_NAN, Sample};
 use crate::store::{Store, StoreOptions};
 
 /// Shapes that are kept up to date, in whole or in part, and shapes that are not.
@@ -73,6 +74,11 @@ enum Event {
     Stale {
         series: usize,
     },
+    /// A series gets a native histogram.
+    Histogram {
+        series: usize,
+        count: f64,
+    },
     /// All series of a pod end.
     Gone {
         pod: usize,
@@ -114,6 +120,7 @@ fn event() -> impl Strategy<Value = Event> {
         8 => (0..PODS, 0..3_000_i64, -20.0..40.0_f64)
             .prop_map(|(pod, after_ms, step)| Event::Scrape { pod, after_ms, step }),
         1 => (0..SERIES).prop_map(|series| Event::Stale { series }),
+        1 => (0..SERIES, 1.0..9.0_f64).prop_map(|(series, count)| Event::Histogram { series, count }),
         1 => (0..PODS).prop_map(|pod| Event::Gone { pod }),
         1 => Just(Event::Evict),
         6 => (0..2_500_i64).prop_map(|after_ms| Event::Evaluate { after_ms }),
@@ -133,13 +140,21 @@ fn bits(result: &Result<QueryResult, QueryError>) -> String {
                 Value::Matrix(series) => format!("{series:?}"),
                 Value::Vector(samples) => samples
                     .iter()
-                    .map(|sample| format!("{} {}", sample.labels, float(sample.value)))
+                    .map(|sample| match &sample.value {
+                        SampleValue::Float(value) => format!("{} {}", sample.labels, float(*value)),
+                        SampleValue::Histogram(histogram) => format!("{} {histogram:?}", sample.labels),
+                    })
                     .collect::<Vec<_>>()
                     .join("\n"),
             };
             format!("{values}\n{annotations:?}")
         }
     }
+}
+
+fn histogram(count: f64) -> NativeHistogram {
+    let positive = Buckets::from_spans(&[Span { offset: 1, length: 1 }], &[count]).expect("valid");
+    NativeHistogram { count, sum: count, positive, ..NativeHistogram::empty(Schema::Exponential(0)) }
 }
 
 /// Everything that one test plays with.
@@ -173,6 +188,13 @@ impl Play {
                 }
             }
             Event::Stale { series } => self.append(series, self.newest_ms + 1, STALE_NAN),
+            Event::Histogram { series, count } => {
+                self.newest_ms += 1;
+                let id = self.store.series_id(&labels(series)).expect("there is room");
+                let sample =
+                    HistogramSample { timestamp_ms: self.newest_ms, histogram: histogram(count).into() };
+                let _ = self.store.append_histogram(id, sample);
+            }
             Event::Gone { pod } => {
                 let at_ms = self.newest_ms + 1;
                 (0..SERIES)
@@ -252,6 +274,22 @@ fn most_shapes_are_kept_up_to_date() {
     for (query, expected) in rows {
         assert_eq!(right(query), expected, "{query}");
     }
+}
+
+#[test]
+fn a_query_without_windows_is_right_too() {
+    let mut play = Play::new(StoreOptions::default());
+    for second in 0..20 {
+        play.happen(&Event::Scrape { pod: second % PODS, after_ms: 1_000, step: 1.0 });
+        play.compare();
+    }
+    let before: usize = play.queries.iter().map(LiveQuery::bytes).sum();
+    play.queries.iter_mut().for_each(LiveQuery::shed);
+    play.happen(&Event::Scrape { pod: 0, after_ms: 1_000, step: 1.0 });
+    play.compare();
+    let after: usize = play.queries.iter().map(LiveQuery::bytes).sum();
+    assert!(after < before, "{after} of {before} bytes");
+    assert_eq!(play.queries[0].sources().count(), PODS);
 }
 
 #[test]

@@ -1,19 +1,32 @@
-//! Why a query has the value it has, or none: what each of its selectors found.
+//! Why a query has the value it has, or none: what each of its selectors found, and what each of its steps resulted in.
 //!
 //! "No data is not no load": an empty result has a cause, and the cause is almost always a selector. For each one this
 //! tells how many series match and how old their newest sample is; for one that matches nothing, the condition that
 //! excludes everything, and names that are near.
 
+mod cause;
+mod nearest;
+mod steps;
+
+use std::collections::BTreeSet;
+
+pub use cause::{Cause, why_empty};
+use nearest::nearest;
+pub use steps::{STEPS_MAX, Step, steps};
+
 use super::EngineOptions;
 use super::ast::{Expr, VectorSelector};
 use super::duration::DurationContext;
-use crate::labels::METRIC_NAME;
+use crate::labels::{Labels, METRIC_NAME};
 use crate::matcher::Matcher;
-use crate::sample::Sample;
-use crate::store::Store;
+use crate::store::{SeriesRef, Store};
 
-/// Near names that are told at most.
-const NEAREST_MAX: usize = 3;
+/// Targets that are told of each selector at most.
+const SOURCES_MAX: usize = 100;
+/// Series whose scrape interval is looked at.
+const INTERVALS_MAX: usize = 20;
+/// How far back a scrape interval is looked for.
+const INTERVAL_WINDOW_MS: i64 = 10 * 60 * 1_000;
 
 /// What a selector found.
 #[derive(Clone, Debug, PartialEq)]
@@ -34,6 +47,14 @@ pub struct SelectorExplanation {
     pub matchers_without_series: Vec<String>,
     /// The condition whose removal would let series through, when each matches something but not together.
     pub excluding_matcher: Option<String>,
+    /// The length of its window; `None` for a plain selector.
+    pub range_ms: Option<i64>,
+    /// The end of its window.
+    pub end_ms: i64,
+    /// How far apart its newest samples are: the median over its series, the largest of each.
+    pub interval_ms: Option<i64>,
+    /// The targets of the matching series, by `job` and `instance`.
+    pub sources: Vec<Labels>,
     /// Existing metric names (or, for an unknown label value, values) near the one that matches nothing, nearest first.
     pub nearest: Vec<String>,
 }
@@ -48,7 +69,7 @@ pub fn explain(
     let durations = DurationContext { query: "", step_seconds: 0.0, range_seconds: 0.0 };
     let lookback_ms = i64::try_from(options.lookback_delta.as_millis()).unwrap_or(i64::MAX);
     let one = |(selector, range): (&VectorSelector, Option<&super::DurationExpr>)| {
-        let range_ms = range.and_then(|range| durations.ms(range).ok()).unwrap_or(lookback_ms);
+        let range_ms = range.and_then(|range| durations.ms(range).ok());
         let offset_ms =
             selector.shift.offset.as_ref().and_then(|offset| durations.ms(offset).ok()).unwrap_or(0);
         let fixed = match selector.shift.at {
@@ -60,7 +81,7 @@ pub fn explain(
             Some(range) => format!("{}[{range}]", Expr::Vector(selector.clone())),
             None => Expr::Vector(selector.clone()).to_string(),
         };
-        explain_selector(store, selector, text, end_ms, range_ms)
+        explain_selector(store, selector, text, (range_ms, lookback_ms), end_ms)
     };
     expr.selectors().into_iter().map(one).collect()
 }
@@ -69,24 +90,28 @@ fn explain_selector(
     store: &Store,
     selector: &VectorSelector,
     text: String,
+    (range_ms, lookback_ms): (Option<i64>, i64),
     end_ms: i64,
-    range_ms: i64,
 ) -> SelectorExplanation {
+    let after_ms = end_ms.saturating_sub(range_ms.unwrap_or(lookback_ms));
     let matched = store.select(&selector.matchers);
-    let mut scratch = Vec::new();
-    let mut counts = Vec::new();
+    let (mut scratch, mut histograms) = (Vec::new(), Vec::new());
+    let (mut counts, mut intervals) = (Vec::new(), Vec::new());
     let mut newest_ms = None;
+    let mut sources = BTreeSet::new();
     for series in &matched {
-        let window = series.samples(end_ms.saturating_sub(range_ms), end_ms, &mut scratch);
-        counts.push(window.iter().filter(|sample| !sample.is_stale_marker()).count());
-        let real = |sample: &Sample| !sample.is_stale_marker() && sample.timestamp_ms <= end_ms;
-        let last = series.newest().filter(real).map(|sample| sample.timestamp_ms);
-        let last = last.or_else(|| {
-            let all = series.samples(i64::MIN, end_ms, &mut scratch);
-            all.iter().rev().find(|sample| !sample.is_stale_marker()).map(|sample| sample.timestamp_ms)
-        });
-        newest_ms = newest_ms.max(last);
+        let floats = series.samples(after_ms, end_ms, &mut scratch);
+        let alive = floats.iter().filter(|sample| !sample.is_stale_marker()).count();
+        counts.push(alive + series.histograms(after_ms, end_ms, &mut histograms).len());
+        newest_ms = newest_ms.max(newest_until(*series, end_ms));
+        if intervals.len() < INTERVALS_MAX {
+            intervals.extend(interval(*series, end_ms));
+        }
+        if sources.len() < SOURCES_MAX {
+            sources.insert(series.labels().keep(&["job", "instance"]));
+        }
     }
+    intervals.sort_unstable();
     counts.retain(|count| *count > 0);
     let mut explanation = SelectorExplanation {
         selector: text,
@@ -95,6 +120,10 @@ fn explain_selector(
         samples: counts.iter().sum(),
         samples_min: counts.iter().min().copied().unwrap_or(0),
         newest_ms,
+        range_ms,
+        end_ms,
+        interval_ms: intervals.get(intervals.len() / 2).copied(),
+        sources: sources.into_iter().collect(),
         matchers_without_series: Vec::new(),
         excluding_matcher: None,
         nearest: Vec::new(),
@@ -103,6 +132,33 @@ fn explain_selector(
         find_cause(store, &selector.matchers, &mut explanation);
     }
     explanation
+}
+
+/// The time of the newest sample up to `end_ms` that is no stale marker.
+fn newest_until(series: SeriesRef<'_>, end_ms: i64) -> Option<i64> {
+    if let Some(alive_ms) = series.alive_ms().filter(|alive_ms| *alive_ms <= end_ms) {
+        return Some(alive_ms);
+    }
+    let (mut floats, mut histograms) = (Vec::new(), Vec::new());
+    let all = series.samples(i64::MIN, end_ms, &mut floats);
+    let float = all.iter().rev().find(|sample| !sample.is_stale_marker()).map(|sample| sample.timestamp_ms);
+    let histogram = series.histograms(i64::MIN, end_ms, &mut histograms).last().map(|s| s.timestamp_ms);
+    float.max(histogram)
+}
+
+/// The distance of the newest two samples.
+fn interval(series: SeriesRef<'_>, end_ms: i64) -> Option<i64> {
+    let (mut floats, mut histograms) = (Vec::new(), Vec::new());
+    let after_ms = end_ms.saturating_sub(INTERVAL_WINDOW_MS);
+    let floats = series.samples(after_ms, end_ms, &mut floats).iter();
+    let floats = floats.filter(|sample| !sample.is_stale_marker()).map(|sample| sample.timestamp_ms);
+    let histograms = series.histograms(after_ms, end_ms, &mut histograms).iter().map(|s| s.timestamp_ms);
+    let mut times: Vec<i64> = floats.chain(histograms).collect();
+    times.sort_unstable();
+    match times.as_slice() {
+        [.., before, last] => Some(last - before),
+        _ => None,
+    }
 }
 
 /// Finds what lets nothing through.
@@ -134,39 +190,4 @@ fn find_cause(store: &Store, matchers: &[Matcher], explanation: &mut SelectorExp
             return;
         }
     }
-}
-
-/// The texts with the fewest edits to `wanted`, if they are near enough to be meant.
-fn nearest(wanted: &str, texts: &[&str]) -> Vec<String> {
-    let far = wanted.chars().count() / 2 + 1;
-    let mut scored: Vec<(usize, &str)> = texts
-        .iter()
-        .filter(|text| !text.is_empty())
-        .map(|text| (score(wanted, text), *text))
-        .filter(|(distance, _)| *distance <= far)
-        .collect();
-    scored.sort_unstable();
-    scored.into_iter().take(NEAREST_MAX).map(|(_, text)| text.to_owned()).collect()
-}
-
-/// Edit distance; a name that only lacks a suffix such as `_total` or `_bucket` is one edit away.
-fn score(wanted: &str, text: &str) -> usize {
-    let (short, long) = if wanted.len() < text.len() { (wanted, text) } else { (text, wanted) };
-    let suffix = long.strip_prefix(short).is_some_and(|rest| rest.starts_with('_'));
-    if suffix && !short.is_empty() { 1 } else { edit_distance(wanted, text) }
-}
-
-/// How many letters must be added, removed or exchanged (Levenshtein).
-fn edit_distance(a: &str, b: &str) -> usize {
-    let b: Vec<char> = b.chars().collect();
-    let mut previous: Vec<usize> = (0..=b.len()).collect();
-    for (i, x) in a.chars().enumerate() {
-        let mut current = vec![i + 1];
-        for (j, y) in b.iter().enumerate() {
-            let exchanged = previous[j] + usize::from(x != *y);
-            current.push(exchanged.min(previous[j + 1] + 1).min(current[j] + 1));
-        }
-        previous = current;
-    }
-    previous[b.len()]
 }
