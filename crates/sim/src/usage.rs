@@ -271,8 +271,11 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
+    /// Seconds, cores, bytes.
+    type Row = (u64, f64, Option<f64>);
+
     #[track_caller]
-    fn check(text: &str, expected: Result<&[(u64, f64, Option<f64>)], &str>) {
+    fn check(text: &str, expected: Result<&[Row], &str>) {
         let read = UsageHistory::from_csv(text);
         match (read, expected) {
             (Ok(history), Ok(samples)) => {
