@@ -44,6 +44,7 @@
 //! ```
 
 pub mod exposition;
+mod hash;
 pub mod histogram;
 mod kahan;
 mod labels;

@@ -95,7 +95,10 @@ impl DataSet {
     pub(crate) fn ask(&self, query: &Query) -> Answer {
         let options =
             EngineOptions { delayed_name_removal: query.names_dropped_last, ..EngineOptions::default() };
-        let parsed = promql::parse_with(&query.text, ParseOptions { experimental_functions: true });
+        let parsed = promql::parse_with(
+            &query.text,
+            ParseOptions { experimental_functions: true, fill_modifiers: true },
+        );
         let expr = match parsed {
             Ok(expr) => expr,
             Err(error) => return Answer::failed(error.to_string()),

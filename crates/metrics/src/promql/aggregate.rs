@@ -15,6 +15,7 @@ use super::functions::native::Noticed;
 use super::grid::{Grid, Name, Row, is_float, present};
 use super::numerics::{Mean, Variance, quantile};
 use super::value::SampleValue;
+use crate::hash::hash;
 use crate::histogram::{Added, HistogramMean, HistogramSum, MixedSchemas, NativeHistogram};
 use crate::kahan::KahanSum;
 use crate::labels::{Labels, METRIC_NAME};
@@ -34,7 +35,10 @@ impl Evaluator<'_> {
     pub(super) fn aggregate(&self, aggregate: &AggregateExpr) -> Result<Grid> {
         match (aggregate.op, &aggregate.parameter) {
             (AggregateOp::CountValues, Some(label)) => self.count_values(aggregate, label),
-            (AggregateOp::Topk | AggregateOp::Bottomk, Some(k)) => self.extremes(aggregate, k),
+            (AggregateOp::Topk | AggregateOp::Bottomk | AggregateOp::Limitk, Some(k)) => {
+                self.chosen(aggregate, &self.counts(k)?)
+            }
+            (AggregateOp::LimitRatio, Some(ratio)) => self.chosen(aggregate, &self.ratios(ratio)?),
             (AggregateOp::Quantile, Some(q)) => self.quantile(aggregate, q),
             _ => {
                 let grid = self.vector(&aggregate.expr)?;
@@ -181,9 +185,13 @@ impl Evaluator<'_> {
         self.fold(&grid, groups, |step, values| quantile(q[step], values))
     }
 
-    /// `topk` and `bottomk`: the rows themselves, all values but the extreme ones taken out.
-    fn extremes(&self, aggregate: &AggregateExpr, parameter: &Expr) -> Result<Grid> {
+    /// `k` at each step.
+    fn counts(&self, parameter: &Expr) -> Result<Vec<f64>> {
         let k = self.scalar(parameter)?;
+        // Prometheus doesn't look closer where nothing is chosen at any step.
+        if k.iter().all(|k| *k < 1.0) {
+            return Ok(k);
+        }
         if k.iter().any(|k| k.is_nan()) {
             return Err(QueryError::Execution("Parameter value is NaN".into()));
         }
@@ -195,30 +203,58 @@ impl Evaluator<'_> {
                 return Err(QueryError::Execution(format!("Scalar value {k} {what} int64")));
             }
         }
+        Ok(k)
+    }
+
+    /// The ratio at each step, between -1 and 1.
+    fn ratios(&self, parameter: &Expr) -> Result<Vec<f64>> {
+        let ratios = self.scalar(parameter)?;
+        if ratios.iter().any(|ratio| ratio.is_nan()) {
+            return Err(QueryError::Execution("Ratio value is NaN".into()));
+        }
+        let (highest, lowest) =
+            ratios.iter().fold((0f64, 0f64), |(a, b), ratio| (a.max(*ratio), b.min(*ratio)));
+        for (ratio, capped) in [(highest, 1.0), (lowest, -1.0)] {
+            if ratio.abs() > 1.0 {
+                self.note(parameter.told_at(), Note::InvalidRatio { ratio, capped });
+            }
+        }
+        Ok(ratios.into_iter().map(|ratio| ratio.clamp(-1.0, 1.0)).collect())
+    }
+
+    /// Some of the rows themselves, by a parameter at each step; all other samples are taken out.
+    fn chosen(&self, aggregate: &AggregateExpr, parameters: &[f64]) -> Result<Grid> {
         let grid = self.vector(&aggregate.expr)?;
-        if k.iter().all(|k| *k < 1.0) {
-            return self.grid(0);
+        let by_value = matches!(aggregate.op, AggregateOp::Topk | AggregateOp::Bottomk);
+        if by_value && parameters.iter().any(|k| *k >= 1.0) {
+            self.tell_ignored(&grid, aggregate, aggregate.span);
         }
-        self.tell_ignored(&grid, aggregate, aggregate.span);
         let groups = group(&grid, aggregate);
-        let top = aggregate.op == AggregateOp::Topk;
-        let mut chosen: Vec<Vec<usize>> = Vec::with_capacity(self.times.count);
-        for (step, k) in k.iter().enumerate() {
-            chosen.push(choose(&grid, &groups, step, (*k).max(0.0) as usize, top));
-        }
+        let chosen: Vec<Vec<usize>> = parameters
+            .iter()
+            .enumerate()
+            .map(|(step, parameter)| match aggregate.op {
+                AggregateOp::LimitRatio => sample(&grid, step, *parameter),
+                op => choose(&grid, &groups, step, parameter.max(0.0) as usize, op),
+            })
+            .collect();
+        let mut result = self.grid(grid.rows.len())?;
         if self.times.is_instant() {
-            let mut result = self.grid(chosen[0].len())?;
             for row in &chosen[0] {
-                result.push(grid.rows[*row].clone())[0] = grid.values[*row];
+                result.push(grid.rows[*row].clone());
+                grid.cell(*row, 0)
+                    .into_iter()
+                    .for_each(|cell| result.set_cell(result.rows.len() - 1, 0, cell));
             }
             return Ok(result);
         }
-        let mut result = self.grid(grid.rows.len())?;
         for row in &grid.rows {
             result.push(row.clone());
         }
         for (step, rows) in chosen.iter().enumerate() {
-            rows.iter().for_each(|row| result.set(*row, step, grid.value(*row, step)));
+            for row in rows {
+                grid.cell(*row, step).into_iter().for_each(|cell| result.set_cell(*row, step, cell));
+            }
         }
         Ok(result)
     }
@@ -362,9 +398,12 @@ pub(super) fn reduce(op: AggregateOp, values: &mut [f64]) -> f64 {
         AggregateOp::Stddev => variance(values).sqrt(),
         AggregateOp::Stdvar => variance(values),
         // The others have a parameter and their own functions.
-        AggregateOp::Quantile | AggregateOp::Topk | AggregateOp::Bottomk | AggregateOp::CountValues => {
-            f64::NAN
-        }
+        AggregateOp::Quantile
+        | AggregateOp::Topk
+        | AggregateOp::Bottomk
+        | AggregateOp::Limitk
+        | AggregateOp::LimitRatio
+        | AggregateOp::CountValues => f64::NAN,
     }
 }
 
@@ -379,19 +418,33 @@ fn variance(values: &[f64]) -> f64 {
     variance.variance()
 }
 
-/// The rows of the `k` largest or smallest values of each group, best first; NaN is worst.
-fn choose(grid: &Grid, groups: &Groups, step: usize, k: usize, top: bool) -> Vec<usize> {
+/// The rows of `k` values of each group: the largest or smallest, best first and NaN last, or for `limitk` any.
+fn choose(grid: &Grid, groups: &Groups, step: usize, k: usize, op: AggregateOp) -> Vec<usize> {
+    let limits = op == AggregateOp::Limitk;
+    let counts = |value: f64| if limits { present(value) } else { is_float(value) };
     let mut members: Vec<Vec<usize>> = vec![Vec::new(); groups.rows.len()];
-    for (row, group) in groups.of_row.iter().enumerate().filter(|(row, _)| is_float(grid.value(*row, step))) {
+    for (row, group) in groups.of_row.iter().enumerate().filter(|(row, _)| counts(grid.value(*row, step))) {
         members[*group].push(row);
     }
     for rows in &mut members {
-        rows.sort_by(|a, b| {
-            let (a, b) = (grid.value(*a, step), grid.value(*b, step));
-            let by_value = if top { b.partial_cmp(&a) } else { a.partial_cmp(&b) };
-            by_value.unwrap_or_else(|| a.is_nan().cmp(&b.is_nan()))
-        });
+        if !limits {
+            rows.sort_by(|a, b| {
+                let (a, b) = (grid.value(*a, step), grid.value(*b, step));
+                let by_value = if op == AggregateOp::Topk { b.partial_cmp(&a) } else { a.partial_cmp(&b) };
+                by_value.unwrap_or_else(|| a.is_nan().cmp(&b.is_nan()))
+            });
+        }
         rows.truncate(k);
     }
     members.concat()
+}
+
+/// The rows whose labels' hash lies in the lower `ratio` of all hashes, or (negative) in the upper one: those that Prometheus
+/// chooses, and the same at each step.
+fn sample(grid: &Grid, step: usize, ratio: f64) -> Vec<usize> {
+    let chosen = |row: &usize| {
+        let place = hash(&grid.rows[*row].visible()) as f64 / u64::MAX as f64;
+        if ratio >= 0.0 { place < ratio } else { place >= 1.0 + ratio }
+    };
+    (0..grid.rows.len()).filter(|row| present(grid.value(*row, step))).filter(chosen).collect()
 }

@@ -40,6 +40,7 @@ impl Operation {
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Note<'a> {
     InvalidQuantile(f64),
+    InvalidRatio { ratio: f64, capped: f64 },
     BadBucketLabel { metric: &'a str, le: &'a str },
     SortInRangeQuery,
     MixedFloatsAndHistograms { metric: &'a str },
@@ -92,6 +93,11 @@ impl Note<'_> {
             Note::InvalidQuantile(q) => {
                 format!("quantile value should be between 0 and 1, got {}", format_general(q))
             }
+            Note::InvalidRatio { ratio, capped } => format!(
+                "ratio value should be between -1 and 1, got {}, capping to {}",
+                format_general(ratio),
+                format_general(capped)
+            ),
             Note::BadBucketLabel { metric, le } => with_metric(
                 &format!("bucket label \"le\" is missing or has a malformed value of {}", quoted(le)),
                 metric,

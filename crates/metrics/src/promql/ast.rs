@@ -242,6 +242,17 @@ pub struct VectorMatching {
     pub labels: Vec<String>,
     /// Labels that are copied from the "one" side.
     pub include: Vec<String>,
+    /// What stands for series that the other side has and this one hasn't.
+    pub fill: Fill,
+}
+
+/// `fill (…)`, `fill_left (…)`, `fill_right (…)`.
+#[derive(Clone, Copy, Debug, PartialEq, Default)]
+pub struct Fill {
+    /// For series that the left side lacks.
+    pub left: Option<f64>,
+    /// For series that the right side lacks.
+    pub right: Option<f64>,
 }
 
 /// Aggregation operators.
@@ -253,6 +264,8 @@ pub enum AggregateOp {
     Count,
     CountValues,
     Group,
+    LimitRatio,
+    Limitk,
     Max,
     Min,
     Quantile,
@@ -264,12 +277,14 @@ pub enum AggregateOp {
 
 impl AggregateOp {
     /// All of them with their names.
-    pub(super) const ALL: [(AggregateOp, &'static str); 12] = [
+    pub(super) const ALL: [(AggregateOp, &'static str); 14] = [
         (AggregateOp::Avg, "avg"),
         (AggregateOp::Bottomk, "bottomk"),
         (AggregateOp::Count, "count"),
         (AggregateOp::CountValues, "count_values"),
         (AggregateOp::Group, "group"),
+        (AggregateOp::LimitRatio, "limit_ratio"),
+        (AggregateOp::Limitk, "limitk"),
         (AggregateOp::Max, "max"),
         (AggregateOp::Min, "min"),
         (AggregateOp::Quantile, "quantile"),
@@ -284,10 +299,19 @@ impl AggregateOp {
         AggregateOp::ALL.iter().find(|(op, _)| *op == self).map_or("", |(_, name)| name)
     }
 
+    /// Whether Prometheus has it behind a feature flag.
+    pub fn is_experimental(self) -> bool {
+        matches!(self, AggregateOp::Limitk | AggregateOp::LimitRatio)
+    }
+
     /// The type of the parameter before the expression, for those that have one.
     pub fn parameter(self) -> Option<ValueType> {
         match self {
-            AggregateOp::Topk | AggregateOp::Bottomk | AggregateOp::Quantile => Some(ValueType::Scalar),
+            AggregateOp::Topk
+            | AggregateOp::Bottomk
+            | AggregateOp::Limitk
+            | AggregateOp::LimitRatio
+            | AggregateOp::Quantile => Some(ValueType::Scalar),
             AggregateOp::CountValues => Some(ValueType::String),
             _ => None,
         }

@@ -268,54 +268,79 @@ impl Evaluator<'_> {
         let mut groups = MatchGroups::default();
         let many_groups = groups.number(many, matching);
         let one_groups = groups.number(one, matching);
-        let mut output = Output { grid: self.grid(0)?, rows: HashMap::new(), labels: HashMap::new() };
+        let mut output = Output {
+            grid: self.grid(0)?,
+            rows: HashMap::new(),
+            labels: HashMap::new(),
+            taken: vec![Vec::new(); groups.len()],
+            last_note: None,
+        };
         let mut one_of: Vec<Option<usize>> = vec![None; groups.len()];
-        let mut taken: Vec<Vec<usize>> = vec![Vec::new(); groups.len()];
         for step in 0..self.times.count {
-            if !many.any_at(step) || !one.any_at(step) {
+            if matching.fill == Fill::default() && !(many.any_at(step) && one.any_at(step)) {
                 continue;
             }
-            let mut last_note = None;
             one_of.fill(None);
-            taken.iter_mut().for_each(Vec::clear);
-            for (row, group) in
-                one_groups.iter().enumerate().filter(|(row, _)| present(one.value(*row, step)))
-            {
-                if let Some(other) = one_of[*group].replace(row) {
+            output.taken.iter_mut().for_each(Vec::clear);
+            for (row, group) in present_rows(one, &one_groups, step) {
+                if let Some(other) = one_of[group].replace(row) {
                     return Err(duplicate_error(matching, swapped, &one.rows[other], &one.rows[row]));
                 }
             }
-            for (row, group) in
-                many_groups.iter().enumerate().filter(|(row, _)| present(many.value(*row, step)))
-            {
-                let Some(partner) = one_of[*group] else { continue };
-                let (Some(a), Some(b)) = (many.cell(row, step), one.cell(partner, step)) else { continue };
-                let (a, b) = if swapped { (b, a) } else { (a, b) };
-                let (result, note) = apply_any(binary.op, &a, &b, binary.return_bool);
-                let refused = result.is_none() && note.is_some();
-                last_note = note.or(last_note);
-                if refused {
-                    continue;
-                }
-                let target = self.output_row(&mut output, binary, (many, row), (one, partner))?;
-                let again = match matching.cardinality {
-                    Cardinality::OneToOne => !taken[*group].is_empty(),
-                    _ => taken[*group].contains(&target),
-                };
-                if again {
-                    return Err(ambiguous_error(matching.cardinality));
-                }
-                taken[*group].push(target);
-                if let Some(result) = result {
-                    if present(output.grid.value(target, step)) {
-                        return Err(super::grid::same_labelset());
-                    }
-                    output.grid.set_cell(target, step, result);
+            for (row, group) in present_rows(many, &many_groups, step) {
+                let partner = one_of[group];
+                if partner.is_some() || matching.fill.right.is_some() {
+                    let sides = (Partner { grid: many, row: Some(row) }, Partner { grid: one, row: partner });
+                    self.meet(&mut output, binary, (step, group), sides)?;
                 }
             }
-            last_note.into_iter().for_each(|note| self.note(binary.span(), note));
+            // Who has not met anybody meets the value that stands for the missing.
+            for (row, group) in present_rows(one, &one_groups, step).filter(|_| matching.fill.left.is_some())
+            {
+                if output.taken[group].is_empty() {
+                    let sides = (Partner { grid: many, row: None }, Partner { grid: one, row: Some(row) });
+                    self.meet(&mut output, binary, (step, group), sides)?;
+                }
+            }
+            output.last_note.take().into_iter().for_each(|note| self.note(binary.span(), note));
         }
         Ok(output.grid)
+    }
+
+    /// Puts what two samples make into the result; on one side, a value may stand for a missing sample.
+    fn meet(
+        &self,
+        output: &mut Output,
+        binary: &BinaryExpr,
+        (step, group): (usize, usize),
+        (many, one): (Partner<'_>, Partner<'_>),
+    ) -> Result<()> {
+        let matching = &binary.matching;
+        let (a, b) = (many.sample(step, matching.fill.left), one.sample(step, matching.fill.right));
+        let (Some(a), Some(b)) = (a, b) else { return Ok(()) };
+        let swapped = matching.cardinality == Cardinality::OneToMany;
+        let (left, right) = if swapped { (&b, &a) } else { (&a, &b) };
+        let (result, note) = apply_any(binary.op, left, right, binary.return_bool);
+        let refused = result.is_none() && note.is_some();
+        output.last_note = note.or(output.last_note.take());
+        if refused {
+            return Ok(());
+        }
+        let target = self.output_row(output, binary, many, one)?;
+        let again = match matching.cardinality {
+            Cardinality::OneToOne => !output.taken[group].is_empty(),
+            _ => output.taken[group].contains(&target),
+        };
+        if again {
+            return Err(ambiguous_error(matching.cardinality));
+        }
+        output.taken[group].push(target);
+        let Some(result) = result else { return Ok(()) };
+        if present(output.grid.value(target, step)) {
+            return Err(super::grid::same_labelset());
+        }
+        output.grid.set_cell(target, step, result);
+        Ok(())
     }
 
     /// The row of the result for a pair of rows.
@@ -323,13 +348,22 @@ impl Evaluator<'_> {
         &self,
         output: &mut Output,
         binary: &BinaryExpr,
-        (many, row): (&Grid, usize),
-        (one, partner): (&Grid, usize),
+        many: Partner<'_>,
+        one: Partner<'_>,
     ) -> Result<usize> {
-        if let Some(target) = output.rows.get(&(row, partner)) {
+        if let Some(target) = output.rows.get(&(many.row, one.row)) {
             return Ok(*target);
         }
-        let result = self.result_row(binary, &many.rows[row], &one.rows[partner]);
+        let known = |side: Partner<'_>| side.row.map(|row| side.grid.rows[row].clone());
+        // What stands for a missing series has the labels by which it would have been found.
+        let missing = |other: &Row| Row::new(match_labels(other, &binary.matching));
+        let (many_row, one_row) = match (known(many), known(one)) {
+            (Some(many), Some(one)) => (many, one),
+            (Some(many), None) => (many.clone(), missing(&many)),
+            (None, Some(one)) => (missing(&one), one),
+            (None, None) => return Err(QueryError::Execution("nothing meets nothing".into())),
+        };
+        let result = self.result_row(binary, &many_row, &one_row);
         let key = (result.labels.clone(), result.name == Name::Kept);
         let target = match output.labels.get(&key) {
             Some(target) => *target,
@@ -340,7 +374,7 @@ impl Evaluator<'_> {
                 output.grid.rows.len() - 1
             }
         };
-        output.rows.insert((row, partner), target);
+        output.rows.insert((many.row, one.row), target);
         Ok(target)
     }
 
@@ -366,11 +400,37 @@ impl Evaluator<'_> {
     }
 }
 
+/// A row that meets another one; `None` for one that is missing.
+#[derive(Clone, Copy)]
+struct Partner<'a> {
+    grid: &'a Grid,
+    row: Option<usize>,
+}
+
+impl Partner<'_> {
+    fn sample(&self, step: usize, fill: Option<f64>) -> Option<SampleValue> {
+        match self.row {
+            Some(row) => self.grid.cell(row, step),
+            None => fill.map(SampleValue::Float),
+        }
+    }
+}
+
+/// The rows with a sample at a step, and their match groups.
+fn present_rows(grid: &Grid, groups: &[usize], step: usize) -> impl Iterator<Item = (usize, usize)> {
+    let rows = groups.iter().copied().enumerate();
+    rows.filter(move |(row, _)| present(grid.value(*row, step)))
+}
+
 struct Output {
     grid: Grid,
     /// The row for a pair of rows of the two sides.
-    rows: HashMap<(usize, usize), usize>,
+    rows: HashMap<(Option<usize>, Option<usize>), usize>,
     labels: HashMap<(Labels, bool), usize>,
+    /// The rows that got a sample at this step, by match group.
+    taken: Vec<Vec<usize>>,
+    /// Prometheus tells the last one of a step.
+    last_note: Option<Note<'static>>,
 }
 
 /// Numbers for the label sets by which the two sides match.

@@ -112,7 +112,7 @@ impl Evaluator<'_> {
             self.warn_of_quantiles(&q, arg);
             let quantiles = self.over_histograms(&input, &args[0], &Quantile { q: &q, times: self.times })?;
             self.charge(quantiles.values.len())?;
-            if self.options.delayed_name_removal {
+            if self.options.delayed_name_removal && self.times.is_instant() {
                 // Series may be equal until the query ends.
                 rows.clear();
             }

@@ -111,12 +111,16 @@ pub(super) fn linear_regression(samples: &[Sample], at_ms: i64) -> (f64, f64) {
     (slope, y / n - slope * x / n)
 }
 
-/// The larger of two; NaN if one is NaN (Go's `math.Max`).
+/// The larger of two; NaN if one is NaN, but infinity if one is that (Go's `math.Max`).
 pub(super) fn max(a: f64, b: f64) -> f64 {
-    if a.is_nan() || b.is_nan() { f64::NAN } else { a.max(b) }
+    match (a == f64::INFINITY || b == f64::INFINITY, a.is_nan() || b.is_nan()) {
+        (true, _) => f64::INFINITY,
+        (false, true) => f64::NAN,
+        (false, false) => a.max(b),
+    }
 }
 
-/// The smaller of two; NaN if one is NaN (Go's `math.Min`).
+/// The smaller of two; NaN if one is NaN, but minus infinity if one is that (Go's `math.Min`).
 pub(super) fn min(a: f64, b: f64) -> f64 {
-    if a.is_nan() || b.is_nan() { f64::NAN } else { a.min(b) }
+    -max(-a, -b)
 }

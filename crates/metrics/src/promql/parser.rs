@@ -19,8 +19,10 @@ pub const QUERY_DEPTH_MAX: usize = 150;
 /// What the parser accepts beyond Prometheus' defaults.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ParseOptions {
-    /// Functions behind `--enable-feature=promql-experimental-functions`.
+    /// Functions and aggregations behind `--enable-feature=promql-experimental-functions`.
     pub experimental_functions: bool,
+    /// `fill`, `fill_left` and `fill_right`, behind `--enable-feature=promql-binop-fill-modifiers`.
+    pub fill_modifiers: bool,
 }
 
 /// Parses a query with Prometheus' default options.
@@ -248,10 +250,40 @@ impl<'a> Parser<'a> {
                 break;
             }
         }
+        matching.fill = self.fill_modifiers()?;
         // Only `^` groups to the right.
         let rhs_precedence = if op == BinaryOp::Pow { op.precedence() } else { op.precedence() + 1 };
         let rhs = self.expr(rhs_precedence)?;
         Ok(Expr::Binary(Box::new(BinaryExpr { op, lhs, rhs, return_bool, matching })))
+    }
+
+    /// `fill (0)`, or `fill_left (0)` and `fill_right (0)` in any order; they are names where no parenthesis follows.
+    fn fill_modifiers(&mut self) -> Result<Fill, ParseError> {
+        let mut fill = Fill::default();
+        for _ in 0..2 {
+            let keyword =
+                ["fill", "fill_left", "fill_right"].into_iter().find(|keyword| self.is_keyword(keyword));
+            let Some(keyword) = keyword.filter(|_| self.next_is("(")) else { return Ok(fill) };
+            if !self.options.fill_modifiers {
+                return Err(self.error(self.span(), "binop fill modifiers are experimental and not enabled"));
+            }
+            self.advance();
+            self.advance();
+            let negative = self.eat("-");
+            if !negative {
+                self.eat("+");
+            }
+            let Token::Number(value, _) = *self.peek() else { return Err(self.unexpected("fill", "number")) };
+            self.advance();
+            self.expect(")", "fill")?;
+            let value = Some(if negative { -value } else { value });
+            match keyword {
+                "fill" => return Ok(Fill { left: value, right: value }),
+                "fill_left" => fill.left = value,
+                _ => fill.right = value,
+            }
+        }
+        Ok(fill)
     }
 
     fn unary(&mut self) -> Result<Expr, ParseError> {
@@ -388,6 +420,13 @@ impl<'a> Parser<'a> {
 
     fn aggregate(&mut self, op: AggregateOp) -> Result<Expr, ParseError> {
         let start = self.span();
+        if op.is_experimental() && !self.options.experimental_functions {
+            let message = format!(
+                "{}() is experimental and must be enabled with --enable-feature=promql-experimental-functions",
+                op.name()
+            );
+            return Err(self.error(start, message));
+        }
         self.advance();
         let mut grouping = self.grouping()?;
         let mut args = self.arguments("aggregate expression")?;

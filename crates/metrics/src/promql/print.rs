@@ -3,7 +3,9 @@
 use std::fmt;
 
 use super::ast::*;
-use crate::text::{format_duration_ms, format_plain, is_legacy_label_name, is_legacy_metric_name, quote};
+use crate::text::{
+    format_duration_ms, format_general, format_plain, is_legacy_label_name, is_legacy_metric_name, quote,
+};
 
 impl fmt::Display for Expr {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -54,9 +56,22 @@ impl fmt::Display for VectorMatching {
             write!(f, " {keyword} ({})", label_list(&self.labels))?;
         }
         match self.cardinality {
-            Cardinality::OneToOne => Ok(()),
-            Cardinality::ManyToOne => write!(f, " group_left ({})", label_list(&self.include)),
-            Cardinality::OneToMany => write!(f, " group_right ({})", label_list(&self.include)),
+            Cardinality::OneToOne => {}
+            Cardinality::ManyToOne => write!(f, " group_left ({})", label_list(&self.include))?,
+            Cardinality::OneToMany => write!(f, " group_right ({})", label_list(&self.include))?,
+        }
+        self.fill.fmt(f)
+    }
+}
+
+impl fmt::Display for Fill {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (self.left, self.right) {
+            (Some(left), Some(right)) if left == right => write!(f, " fill ({})", format_general(left)),
+            (left, right) => {
+                left.map_or(Ok(()), |left| write!(f, " fill_left ({})", format_general(left)))?;
+                right.map_or(Ok(()), |right| write!(f, " fill_right ({})", format_general(right)))
+            }
         }
     }
 }

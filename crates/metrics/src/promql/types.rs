@@ -99,6 +99,14 @@ impl Checker<'_> {
         {
             return self.error(span, "comparisons between scalars must use BOOL modifier".into());
         }
+        let vectors = left == ValueType::Vector && right == ValueType::Vector;
+        if matching.fill != Fill::default() && (!vectors || op.is_set_operator()) {
+            let where_not = match vectors {
+                true => "not allowed for set operators",
+                false => "only allowed between instant vectors",
+            };
+            return self.error(span, format!("filling in missing series {where_not}"));
+        }
         if op.is_set_operator() && matching.cardinality != Cardinality::OneToOne {
             let message = format!("no grouping allowed for {} operation", quote(op.symbol().as_bytes()));
             return self.error(span, message);

@@ -220,7 +220,7 @@ fn options(delayed_name_removal: bool) -> EngineOptions {
 }
 
 fn parse(query: &str) -> Result<Expr, promql::ParseError> {
-    promql::parse_with(query, ParseOptions { experimental_functions: true })
+    promql::parse_with(query, ParseOptions { experimental_functions: true, fill_modifiers: true })
 }
 
 /// What of an annotation is compared.
