@@ -9,7 +9,7 @@ use flyball_api::vertical::policy::policy;
 use flyball_api::vertical::status::{Findings, recommended, status};
 use flyball_engine::vertical::{
     ContainerFacts, ContainerId, ContainerLook, ContainerRecommendation, ContainerState, Recommender,
-    RecommenderSettings, VerticalPolicy, VerticalRules, oom_killed,
+    RecommenderSettings, Resource, VerticalPolicy, VerticalRules, oom_killed,
 };
 use flyball_engine::{Name, Time};
 use jiff::Timestamp;
@@ -28,6 +28,8 @@ use crate::cluster::Cluster;
 const DEFAULT: &str = "default";
 /// Ours, which follows within minutes.
 const FLYBALL: &str = "flyball";
+/// A container that used so much of its limit was throttled: `metrics.k8s.io` tells use, and not how often a quota ended it.
+const THROTTLED_PERCENT: i64 = 95;
 /// A status of which only the bounds changed is written after this time: they move with every sample.
 const BOUNDS_EVERY_SECONDS: u64 = 20;
 /// How often checkpoints of what is gone are removed, in saves: every ten minutes, as VPA's.
@@ -249,13 +251,18 @@ impl Known {
     fn sample(&mut self, pod: &Pod, samples: &Samples) {
         let name = (pod.namespace().unwrap_or_default(), pod.name_any());
         let Some(sample) = samples.get(&name) else { return };
-        let own = pod.spec.iter().flat_map(|spec| &spec.containers);
-        let own: BTreeSet<&str> = own.map(|container| container.name.as_str()).collect();
-        for (container, used) in sample.containers.iter().filter(|(name, _)| own.contains(name.as_str())) {
-            let id = ContainerId::new(pod.name_any(), container.as_str());
+        for own in facts(pod).containers {
+            let Some((_, used)) = sample.containers.iter().find(|(name, _)| own.name == **name) else {
+                continue;
+            };
+            let id = ContainerId::new(pod.name_any(), own.name.clone());
             // what was taken in before is refused, which is as it should be
-            if let Some(millis) = used.cpu_millis {
-                let _ = self.recommender.cpu_used(&id, sample.at, millis);
+            if let Some(millis) = used.cpu_millis
+                && self.recommender.cpu_used(&id, sample.at, millis).is_ok()
+                && let Some(limit) = own.resources().limits.bound(Resource::Cpu)
+                && millis.saturating_mul(100) >= limit.saturating_mul(THROTTLED_PERCENT)
+            {
+                self.recommender.cpu_throttled(&id, sample.at, limit);
             }
             if let Some(bytes) = used.memory_bytes {
                 let _ = self.recommender.memory_used(&id, sample.at, bytes, &self.policy);
