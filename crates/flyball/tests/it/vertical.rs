@@ -1,4 +1,4 @@
-//! Both axes under load: CPU goes up in place, then out, and nobody who asks notices.
+//! Both axes under load: CPU goes up in place, neither axis turns round, and nobody who asks notices.
 
 use std::process::Stdio;
 
@@ -10,7 +10,7 @@ use crate::world::{FLYBALL, World, installed, text};
 const BOTH: &str = include_str!("manifests/both-axes.yaml");
 
 #[test]
-fn a_load_goes_up_in_place_then_out_and_no_request_is_lost() {
+fn a_load_goes_up_in_place_and_no_request_is_lost() {
     if !installed(&["kubectl"]) {
         return;
     }
@@ -25,13 +25,11 @@ fn a_load_goes_up_in_place_then_out_and_no_request_is_lost() {
     let url = format!("http://{}/predict", world.service("model"));
     let header = "Content-Type: application/json";
     let arguments =
-        ["load", "-z", "30s", "-c", "16", "-m", "POST", "-H", header, "-d", HOUSE, "-o", "json", &url];
+        ["load", "-z", "20s", "-c", "16", "-m", "POST", "-H", header, "-d", HOUSE, "-o", "json", &url];
     let load = world.command(FLYBALL, &arguments).stdout(Stdio::piped()).stderr(Stdio::null()).spawn();
     let load = load.expect("flyball runs");
     let cpu = "jsonpath={.status.containerStatuses[0].resources.requests.cpu}";
     world.kubectl_until(&["get", "pod", &first, "-o", cpu], |cpu| !["", "50m"].contains(&cpu));
-    let ready = ["get", "deploy", "model", "-o", "jsonpath={.status.readyReplicas}"];
-    world.kubectl_until(&ready, |replicas| replicas == "2" || replicas == "3");
     let output = load.wait_with_output().expect("it ends");
     assert!(output.status.success(), "{}", text(&output.stdout));
     assert_nothing_lost(&serde_json::from_slice(&output.stdout).expect("a report as JSON"));
