@@ -50,6 +50,7 @@ pub mod plan;
 pub mod problem;
 pub mod quantity;
 pub mod read;
+pub mod scaled_job;
 pub mod scaled_object;
 pub mod selector;
 pub mod status;

@@ -13,4 +13,5 @@ mod scaled_object;
 
 pub use events::{Decided, Event, hpa_events, scaled_object_events};
 pub use hpa::{Outcome, hpa_refused, hpa_status};
+pub(crate) use scaled_object::joined;
 pub use scaled_object::{checked_failed, decided, defined};

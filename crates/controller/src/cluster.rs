@@ -10,12 +10,15 @@ use std::hash::Hash;
 use std::sync::Arc;
 
 use flyball_api::kinds::monitor::{PodMonitor, ServiceMonitor};
+use flyball_api::kinds::scaled_job::ScaledJob;
 use flyball_api::kinds::scaled_object::ScaledObject;
+use flyball_api::kinds::trigger_authentication::{ClusterTriggerAuthentication, TriggerAuthentication};
 use flyball_api::kinds::vertical_pod_autoscaler::VerticalPodAutoscaler;
 use futures::StreamExt;
 use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet, StatefulSet};
 use k8s_openapi::api::autoscaling::v2::HorizontalPodAutoscaler;
-use k8s_openapi::api::core::v1::{LimitRange, Node, Pod, Service};
+use k8s_openapi::api::batch::v1::Job;
+use k8s_openapi::api::core::v1::{ConfigMap, LimitRange, Node, Pod, Secret, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::runtime::reflector::{self, Store};
 use kube::runtime::{WatchStreamExt, watcher};
@@ -28,6 +31,12 @@ use tokio::task::JoinSet;
 #[derive(Clone, Debug)]
 pub(crate) struct Cluster {
     pub(crate) scaled_objects: Store<ScaledObject>,
+    pub(crate) scaled_jobs: Store<ScaledJob>,
+    pub(crate) jobs: Store<Job>,
+    pub(crate) trigger_authentications: Store<TriggerAuthentication>,
+    pub(crate) cluster_trigger_authentications: Store<ClusterTriggerAuthentication>,
+    pub(crate) secrets: Store<Secret>,
+    pub(crate) config_maps: Store<ConfigMap>,
     pub(crate) autoscalers: Store<HorizontalPodAutoscaler>,
     pub(crate) vertical_autoscalers: Store<VerticalPodAutoscaler>,
     pub(crate) limit_ranges: Store<LimitRange>,
@@ -61,6 +70,12 @@ impl Cluster {
     pub(crate) async fn watch(client: &Client, changed: &Changed, tasks: &mut JoinSet<()>) -> Cluster {
         let cluster = Cluster {
             scaled_objects: watch(client, changed, tasks),
+            scaled_jobs: watch(client, changed, tasks),
+            jobs: watch(client, changed, tasks),
+            trigger_authentications: watch(client, changed, tasks),
+            cluster_trigger_authentications: watch(client, changed, tasks),
+            secrets: watch(client, changed, tasks),
+            config_maps: watch(client, changed, tasks),
             autoscalers: watch(client, changed, tasks),
             vertical_autoscalers: watch(client, changed, tasks),
             limit_ranges: watch(client, changed, tasks),
@@ -82,6 +97,12 @@ impl Cluster {
         // An error means that the watch has ended, and with it the program.
         let _ = tokio::join!(
             self.scaled_objects.wait_until_ready(),
+            self.scaled_jobs.wait_until_ready(),
+            self.jobs.wait_until_ready(),
+            self.trigger_authentications.wait_until_ready(),
+            self.cluster_trigger_authentications.wait_until_ready(),
+            self.secrets.wait_until_ready(),
+            self.config_maps.wait_until_ready(),
             self.autoscalers.wait_until_ready(),
             self.vertical_autoscalers.wait_until_ready(),
             self.limit_ranges.wait_until_ready(),

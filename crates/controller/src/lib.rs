@@ -8,6 +8,7 @@
 //! - `scalers`, `source`: what each autoscaler object asks for, and the readings of its triggers.
 //! - `claims`, `polled`, `memories`: pods that two autoscalers select, readings that are kept for a polling interval, and
 //!   what the engine remembers over a restart.
+//! - `jobs`: ScaledJobs, from their triggers to their Jobs.
 //! - `act`, `history`: scale, statuses, events, and the decisions of the recent past.
 //! - `vertical`: the VerticalPodAutoscaler's recommender and updater, a loop of their own.
 //! - `serve`, `telemetry`: the Prometheus API, the metrics APIs, the decisions, and the autoscaler's own metrics.
@@ -23,6 +24,7 @@ mod claims;
 mod cluster;
 mod facts;
 mod history;
+mod jobs;
 mod memories;
 mod polled;
 mod run;

@@ -25,6 +25,7 @@ use crate::claims::Claims;
 use crate::cluster::{Changed, Cluster};
 use crate::facts;
 use crate::history::{History, file::Journal};
+use crate::jobs::JobScalers;
 use crate::lock;
 use crate::memories::Memories;
 use crate::polled::Polled;
@@ -37,8 +38,7 @@ use crate::selector;
 use crate::serve::external_metrics::Values;
 use crate::serve::{decisions, external_metrics, live_facts, prometheus, resource_metrics};
 use crate::source::Sources;
-use crate::source::custom::CustomReader;
-use crate::source::promql::{Down, PromqlReader};
+use crate::source::promql::Down;
 use crate::telemetry::{self, OwnSeries};
 use crate::usage::UsageLog;
 use crate::vertical::Vertical;
@@ -214,6 +214,7 @@ struct Rounds {
     workloads: Workloads,
     actor: Actor,
     sources: Sources,
+    jobs: JobScalers,
     pool: Pool,
     nodes: NodeReader,
     scalers: Scalers,
@@ -238,12 +239,8 @@ impl Rounds {
         Rounds {
             engine: Engine::default(),
             actor: Actor::new(client.clone(), cluster.clone(), workloads.clone()),
-            sources: Sources {
-                cluster: cluster.clone(),
-                usage: Arc::clone(&shared.usage),
-                promql: PromqlReader::new(Arc::clone(&shared.store), fetcher.clone(), cluster.clone()),
-                custom: CustomReader::new(client.clone(), Arc::clone(&shared.store)),
-            },
+            sources: Sources::new(client.clone(), cluster.clone(), &shared.usage, &shared.store),
+            jobs: JobScalers::new(client.clone(), cluster.clone()),
             pool: Pool::new(Arc::clone(&shared.store), fetcher, options.keep_scrape_intervals),
             nodes: NodeReader::new(client, Arc::clone(&shared.store), Arc::clone(&shared.usage)),
             scalers: Scalers::default(),
@@ -284,6 +281,8 @@ impl Rounds {
         for decision in self.engine.evaluate(now) {
             self.carry_out(decision, now).await;
         }
+        let down = self.down();
+        self.jobs.round(&mut self.sources, &down, now).await;
         self.memories.keep(&self.engine, self.scalers.by_target.keys(), now);
         self.actor.finish_deleted(&self.cluster).await;
         for broken in std::mem::take(&mut self.scalers.broken) {
@@ -328,7 +327,9 @@ impl Rounds {
         self.actor.keep_only(&owners);
         lock(&self.shared.telemetry).keep_only(|target| scalers.by_target.contains_key(target));
         self.polled.keep_only(|target| scalers.by_target.contains_key(target));
-        self.sources.promql.keep_only(scalers.by_target.values().flat_map(|scaler| &scaler.plan.queries));
+        let of_jobs = self.jobs.triggers();
+        let of_objects = scalers.by_target.values().flat_map(|scaler| &scaler.triggers);
+        self.sources.keep_only(of_objects.chain(&of_jobs));
         self.scalers = scalers;
     }
 
@@ -377,9 +378,14 @@ impl Rounds {
         });
     }
 
+    /// The targets that cannot be scraped.
+    fn down(&self) -> Vec<Down> {
+        self.pool.down().map(|(target, status)| Down::of(target, &status)).collect()
+    }
+
     /// Tells the engine how every target stands.
     async fn observe(&mut self) {
-        let down: Vec<Down> = self.pool.down().map(|(target, status)| Down::of(target, &status)).collect();
+        let down = self.down();
         let waiting = node::waiting(&lock(&self.shared.store));
         let scalers: Vec<Scaler> = self.scalers.by_target.values().cloned().collect();
         let mut scaled = Vec::with_capacity(scalers.len());

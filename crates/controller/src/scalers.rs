@@ -10,13 +10,14 @@ use flyball_api::keda_hpa::{AskedMetrics, keda_hpa};
 use flyball_api::kinds::scaled_object::ScaledObject;
 use flyball_api::plan::{Plan, plan_hpa, plan_scaled_object, scaled_object_owner};
 use flyball_api::problem::{Checked, Problem};
-use flyball_api::trigger::{Resolved, Trigger};
+use flyball_api::trigger::Trigger;
 use flyball_engine::{Rules, TargetId, ZeroRule};
 use k8s_openapi::api::autoscaling::v2::HorizontalPodAutoscaler;
 use kube::ResourceExt;
 
 use crate::cluster::Cluster;
-use crate::workload::WorkloadRef;
+use crate::source::credentials;
+use crate::workload::{self, WorkloadRef};
 
 /// What asks for a target to be scaled.
 #[derive(Clone, Debug)]
@@ -107,7 +108,7 @@ pub(crate) fn read(cluster: &Cluster) -> Scalers {
             scalers.broken.push(Broken { owner, problems });
             continue;
         }
-        match scaler(&owner) {
+        match scaler(&owner, &|object| triggers(cluster, object)) {
             Ok(scaler) => drop(scalers.by_target.insert(target, scaler)),
             Err(problems) => scalers.broken.push(Broken { owner, problems }),
         }
@@ -147,24 +148,29 @@ fn taken(owner: &Owner, target: &TargetId, first: &Owner) -> Problem {
     ))
 }
 
-pub(crate) fn scaler(owner: &Owner) -> Checked<Scaler> {
+pub(crate) fn scaler(
+    owner: &Owner,
+    triggers: &dyn Fn(&ScaledObject) -> Checked<Vec<Trigger>>,
+) -> Checked<Scaler> {
     let (plan, triggers, autoscaler) = match owner {
         Owner::Autoscaler(object) => (plan_hpa(object, hpa_rules())?, Vec::new(), (**object).clone()),
-        Owner::ScaledObject(object) => scaled_object(object)?,
+        Owner::ScaledObject(object) => scaled_object(object, triggers(object)?)?,
     };
     Ok(Scaler { owner: owner.clone(), workload: owner.workload(), plan, triggers, autoscaler })
 }
 
-fn scaled_object(object: &ScaledObject) -> Checked<(Plan, Vec<Trigger>, HorizontalPodAutoscaler)> {
-    let nothing = BTreeMap::new();
-    let resolved = Resolved { environment: Some(&nothing), authentication: Some(&nothing) };
-    let parse = |(index, trigger)| Trigger::parse(index, trigger, resolved);
-    let (triggers, problems): (Vec<_>, Vec<_>) = object.spec.triggers.iter().enumerate().map(parse).unzip();
-    let problems: Vec<Problem> = problems.into_iter().flatten().collect();
-    if !problems.is_empty() {
-        return Err(problems);
-    }
-    let triggers: Vec<Trigger> = triggers.into_iter().flatten().collect();
+/// The triggers of a ScaledObject, with their credentials and the environment of its workload.
+fn triggers(cluster: &Cluster, object: &ScaledObject) -> Checked<Vec<Trigger>> {
+    let namespace = object.namespace().unwrap_or_default();
+    let template = workload::template(cluster, &WorkloadRef::of_scaled_object(object));
+    let container = object.spec.scale_target_ref.env_source_container_name.as_deref();
+    credentials::triggers(cluster, &namespace, &object.spec.triggers, template.as_ref(), container)
+}
+
+fn scaled_object(
+    object: &ScaledObject,
+    triggers: Vec<Trigger>,
+) -> Checked<(Plan, Vec<Trigger>, HorizontalPodAutoscaler)> {
     let asked = AskedMetrics::new();
     let plan = plan_scaled_object(object, &triggers, &asked, Rules::default())?;
     let autoscaler = keda_hpa(object, &triggers, &asked)?;

@@ -373,6 +373,8 @@ impl OwnSeries {
 
 #[cfg(test)]
 mod tests {
+    use flyball_api::kinds::scaled_object::ScaledObject;
+    use flyball_api::trigger::{Resolved, Trigger};
     use serde_json::{from_value, json};
 
     use super::*;
@@ -389,7 +391,10 @@ mod tests {
                 }],
             },
         });
-        crate::scalers::scaler(&Owner::ScaledObject(Arc::new(from_value(object).unwrap()))).unwrap()
+        let owner = Owner::ScaledObject(Arc::new(from_value(object).unwrap()));
+        let triggers =
+            |object: &ScaledObject| Trigger::parse_all(&object.spec.triggers, |_| Resolved::default());
+        crate::scalers::scaler(&owner, &triggers).unwrap()
     }
 
     /// A decision as the API serves it, with one trigger that reads `value`, or fails in its `failures`th interval.

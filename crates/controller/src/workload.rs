@@ -182,6 +182,25 @@ impl Workloads {
     }
 }
 
+/// What the pods of a watched workload look like.
+pub(crate) fn template(
+    cluster: &Cluster,
+    reference: &WorkloadRef,
+) -> Option<k8s_openapi::api::core::v1::PodTemplateSpec> {
+    let WorkloadRef { name, namespace, .. } = reference;
+    match (reference.api_version.as_str(), reference.kind.as_str()) {
+        ("apps/v1", "Deployment") => {
+            let found = cluster.deployments.get(&ObjectRef::new(name).within(namespace))?;
+            Some(found.spec.template.clone())
+        }
+        ("apps/v1", "StatefulSet") => {
+            let found = cluster.stateful_sets.get(&ObjectRef::new(name).within(namespace))?;
+            Some(found.spec.template.clone())
+        }
+        _ => None,
+    }
+}
+
 fn find<K>(store: &Store<K>, reference: &WorkloadRef, plural: &str) -> Result<std::sync::Arc<K>, String>
 where
     K: kube::Resource<DynamicType = ()> + Clone + 'static,

@@ -258,7 +258,7 @@ fn resource_metric_names(triggers: &[Trigger]) -> Vec<String> {
 }
 
 /// Each text once, in the order of its first use, joined by commas; nothing if there is none.
-fn joined<'a>(texts: impl Iterator<Item = &'a str>) -> Option<String> {
+pub(crate) fn joined<'a>(texts: impl Iterator<Item = &'a str>) -> Option<String> {
     let mut unique: Vec<&str> = Vec::new();
     for text in texts {
         if !unique.contains(&text) {

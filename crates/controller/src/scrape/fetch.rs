@@ -100,7 +100,7 @@ fn body_error(error: Box<dyn std::error::Error + Send + Sync>) -> FetchError {
 }
 
 /// An error and what caused it, in one line: hyper's own text alone says only "client error (Connect)".
-fn chain(error: &dyn std::error::Error) -> String {
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
     while let Some(cause) = source {

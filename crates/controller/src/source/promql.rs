@@ -13,9 +13,8 @@ use std::net::IpAddr;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use flyball_api::plan::{Ask, Query};
-use flyball_api::trigger::Source;
 use flyball_api::trigger::prometheus::Prometheus;
+use flyball_api::trigger::{Source, Trigger};
 use flyball_engine::{Reading, Time};
 use flyball_metrics::Store;
 use http::Uri;
@@ -23,14 +22,13 @@ use kube::runtime::reflector::ObjectRef;
 
 use crate::cluster::Cluster;
 use crate::scrape::discover::Target;
-use crate::scrape::fetch::Fetcher;
 use crate::scrape::pool::Status;
+use crate::source::caller::{self, Caller};
+use crate::source::polls::Polls;
 use crate::source::promql::local::LocalQuery;
 
 /// A name that did not resolve is tried again after this.
 const RESOLVE_AGAIN: Duration = Duration::from_secs(30);
-/// A server is asked at most this often; it is not ours to load.
-const REMOTE_INTERVAL: Duration = Duration::from_secs(2);
 
 /// Bytes that all queries together may hold to be evaluated quickly; the last ones, by their text, do without.
 const LIVE_BYTES_MAX: usize = 256 << 20;
@@ -70,29 +68,33 @@ pub(crate) enum Answer {
     Failed(String),
 }
 
+/// What is asked, and how: the server, every parameter, and the credentials.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct RemoteKey {
+    query: String,
+    how: String,
+}
+
 /// Reads prometheus triggers.
 pub(crate) struct PromqlReader {
     store: Arc<Mutex<Store>>,
-    fetcher: Fetcher,
+    caller: Caller,
     cluster: Cluster,
     queries: BTreeMap<String, LocalQuery>,
     resolved: BTreeMap<String, (Instant, bool)>,
-    remote: BTreeMap<(String, String), (Instant, Answer)>,
+    remote: Polls<RemoteKey, (Answer, Time)>,
 }
 
 impl PromqlReader {
-    pub(crate) fn new(store: Arc<Mutex<Store>>, fetcher: Fetcher, cluster: Cluster) -> PromqlReader {
+    pub(crate) fn new(store: Arc<Mutex<Store>>, caller: Caller, cluster: Cluster) -> PromqlReader {
         let (queries, resolved, remote) = Default::default();
-        PromqlReader { store, fetcher, cluster, queries, resolved, remote }
+        PromqlReader { store, caller, cluster, queries, resolved, remote }
     }
 
     /// Forgets the queries that no trigger has any more.
-    pub(crate) fn keep_only<'a>(&mut self, queries: impl Iterator<Item = &'a Query>) {
-        let prometheus = queries.filter_map(|query| match &query.ask {
-            Ask::Trigger(trigger) => match &trigger.source {
-                Source::Prometheus(prometheus) => Some(prometheus.query.clone()),
-                _ => None,
-            },
+    pub(crate) fn keep_only<'a>(&mut self, triggers: impl Iterator<Item = &'a Trigger>) {
+        let prometheus = triggers.filter_map(|trigger| match &trigger.source {
+            Source::Prometheus(prometheus) => Some(prometheus.query.clone()),
             _ => None,
         });
         let kept: BTreeSet<String> = prometheus.collect();
@@ -106,7 +108,7 @@ impl PromqlReader {
                 None => query.shed(),
             }
         }
-        self.remote.retain(|(_, query), _| kept.contains(query));
+        self.remote.keep_only(|key| kept.contains(&key.query));
     }
 
     /// The targets whose series some query selects.
@@ -123,8 +125,8 @@ impl PromqlReader {
         now: Time,
     ) -> Reading {
         if let Some(server) = self.server(&trigger.server_address, namespace).await {
-            let answer = self.ask(&server, trigger, now).await;
-            return reading(answer, trigger, now);
+            let (answer, at) = self.ask(&server, trigger, now).await;
+            return reading(answer, trigger, at);
         }
         let mut store = crate::lock(&self.store);
         let query =
@@ -162,16 +164,17 @@ impl PromqlReader {
         found
     }
 
-    async fn ask(&mut self, server: &str, trigger: &Prometheus, now: Time) -> Answer {
-        let key = (server.to_owned(), trigger.query.clone());
-        if let Some((at, answer)) = self.remote.get(&key)
-            && at.elapsed() < REMOTE_INTERVAL
-        {
-            return answer.clone();
-        }
-        let answer = remote::ask(&self.fetcher, server, trigger, now).await;
-        self.remote.insert(key, (Instant::now(), answer.clone()));
-        answer
+    /// The last answer of a server, which is asked in the background.
+    async fn ask(&mut self, server: &str, trigger: &Prometheus, now: Time) -> (Answer, Time) {
+        let key = RemoteKey {
+            query: trigger.query.clone(),
+            how: format!("{server} {trigger:?} {}", caller::fingerprint(&trigger.authentication, "")),
+        };
+        let caller = self.caller.clone();
+        let (server, trigger) = (server.to_owned(), trigger.clone());
+        let none = (Answer::Empty(format!("{} has not answered yet", trigger.server_address)), now);
+        let ask = || async move { (remote::ask(&caller, &server, &trigger, now).await, now) };
+        self.remote.read(&key, ask).await.unwrap_or(none)
     }
 }
 

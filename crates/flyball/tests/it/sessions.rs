@@ -71,6 +71,28 @@ fn wrong_manifests() {
 }
 
 #[test]
+fn jobs() {
+    in_a_world("jobs");
+}
+
+#[test]
+fn metrics_api() {
+    in_a_world("metrics-api");
+}
+
+#[test]
+fn check_files() {
+    if has_seed() {
+        check("check", None);
+    }
+}
+
+#[test]
+fn check_live() {
+    in_a_world("check-live");
+}
+
+#[test]
 fn failing_pods() {
     in_a_world("failing-pods");
 }

@@ -1,18 +1,12 @@
 //! Asks a Prometheus over HTTP, as KEDA's prometheus scaler does.
 
-use std::time::Duration;
-
 use flyball_api::trigger::prometheus::Prometheus;
 use flyball_engine::Time;
-use http::Uri;
 use serde::Deserialize;
 use serde_json::Value;
 
-use crate::scrape::fetch::Fetcher;
+use crate::source::caller::{Call, Caller};
 use crate::source::promql::Answer;
-
-/// KEDA's `KEDA_HTTP_DEFAULT_TIMEOUT`.
-const TIMEOUT_DEFAULT: Duration = Duration::from_secs(3);
 
 #[derive(Deserialize)]
 struct Body {
@@ -29,18 +23,23 @@ struct Data {
 }
 
 /// What the server answers to the trigger's query at this time.
-pub(super) async fn ask(fetcher: &Fetcher, server: &str, trigger: &Prometheus, now: Time) -> Answer {
+pub(super) async fn ask(caller: &Caller, server: &str, trigger: &Prometheus, now: Time) -> Answer {
     let at = Time::from_seconds(now.as_millis() / 1000).to_string();
     let mut pairs = vec![("query", trigger.query.as_str()), ("time", at.as_str())];
     pairs.extend(trigger.namespace.as_deref().map(|namespace| ("namespace", namespace)));
     pairs.extend(trigger.query_parameters.iter().map(|(name, value)| (name.as_str(), value.as_str())));
-    let url = format!("{server}/api/v1/query?{}", crate::encode_query(&pairs));
-    let uri: Uri = match url.parse() {
-        Ok(uri) => uri,
-        Err(error) => return Answer::Failed(format!("`{url}` is not a URL: {error}")),
+    let call = Call {
+        url: format!("{server}/api/v1/query?{}", crate::encode_query(&pairs)),
+        timeout: trigger.timeout,
+        unsafe_ssl: trigger.unsafe_ssl,
+        authentication: trigger.authentication.clone(),
+        headers: trigger.custom_headers.clone(),
     };
-    match fetcher.get(&uri, trigger.timeout.unwrap_or(TIMEOUT_DEFAULT)).await {
-        Ok(page) => read(&page.body),
+    match caller.get(&call).await {
+        Ok((status, body)) if status.is_success() => read(&body),
+        Ok((status, _)) => {
+            Answer::Failed(format!("prometheus query api returned error. status: {}", status.as_u16()))
+        }
         Err(error) => Answer::Failed(format!("{}: {error}", trigger.server_address)),
     }
 }

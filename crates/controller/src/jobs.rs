@@ -1,0 +1,295 @@
+//! ScaledJobs: reads their triggers once in a polling interval, starts Jobs by the engine's rules, and clears away old ones.
+//!
+//! Unlike replicas, Jobs are counted up from what a queue says, so a queue that is read twice before it shows what was
+//! started would start too many. So the interval is the object's own, as with KEDA, and not every second.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use flyball_api::kinds::scaled_job::{ScaledJob, ScaledJobStatus};
+use flyball_api::problem::Problem;
+use flyball_api::scaled_job::{self, NAME_LABEL, Poll};
+use flyball_api::trigger::{Target, Trigger};
+use flyball_engine::{JobTrigger, Reading, Time};
+use jiff::Timestamp;
+use k8s_openapi::api::batch::v1::Job;
+use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time as MetaTime;
+use kube::api::{DeleteParams, PostParams};
+use kube::{Api, Client, ResourceExt};
+
+use crate::act::events::{self, Events, Note};
+use crate::act::write_status;
+use crate::cluster::Cluster;
+use crate::source::promql::Down;
+use crate::source::{Sources, credentials};
+
+const COMPONENT: &str = "keda-operator";
+
+/// Namespace and name.
+type Key = (String, String);
+
+/// The ScaledJobs, and when each was last looked at.
+pub(crate) struct JobScalers {
+    client: Client,
+    cluster: Cluster,
+    events: Events,
+    known: BTreeMap<Key, Known>,
+}
+
+#[derive(Debug)]
+struct Known {
+    polled: Time,
+    /// A changed object is looked at at once.
+    generation: Option<i64>,
+    paused: bool,
+    status: ScaledJobStatus,
+}
+
+/// Triggers that were read: for the engine, and for the status.
+#[derive(Default)]
+struct Read {
+    demands: Vec<JobTrigger>,
+    shown: Vec<(String, Option<bool>)>,
+    errors: Vec<String>,
+}
+
+impl JobScalers {
+    pub(crate) fn new(client: Client, cluster: Cluster) -> JobScalers {
+        JobScalers { events: Events::new(client.clone()), client, cluster, known: BTreeMap::new() }
+    }
+
+    /// The triggers of every ScaledJob that can be read, for what is kept of their queries.
+    pub(crate) fn triggers(&self) -> Vec<Trigger> {
+        let objects = self.cluster.scaled_jobs.state();
+        objects.iter().filter_map(|object| self.read_triggers(object).ok()).flatten().collect()
+    }
+
+    /// Looks at every ScaledJob that is due.
+    pub(crate) async fn round(&mut self, sources: &mut Sources, down: &[Down], now: Time) {
+        let mut objects = self.cluster.scaled_jobs.state();
+        objects.retain(|object| object.metadata.deletion_timestamp.is_none());
+        objects.sort_by_key(|object| key(object));
+        self.known.retain(|known, _| objects.iter().any(|object| key(object) == *known));
+        for object in objects {
+            if self.is_due(&object, now) {
+                self.poll(&object, sources, down, now).await;
+            }
+        }
+    }
+
+    fn is_due(&self, object: &ScaledJob, now: Time) -> bool {
+        let Some(known) = self.known.get(&key(object)) else { return true };
+        let passed = Duration::from_millis(now.as_millis().saturating_sub(known.polled.as_millis()));
+        passed >= object.spec.polling_interval()
+            || known.generation != object.metadata.generation
+            || known.paused != object.is_paused()
+    }
+
+    async fn poll(&mut self, object: &ScaledJob, sources: &mut Sources, down: &[Down], now: Time) {
+        let at = Timestamp::from_second(i64::try_from(now.as_millis() / 1000).unwrap_or(0)).ok();
+        let mut poll = Poll { paused: object.is_paused(), at: at.map(MetaTime), ..Poll::default() };
+        self.clear_away(object).await;
+        match self.read_triggers(object) {
+            Err(problems) => {
+                poll.problems = Some(problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "));
+            }
+            Ok(triggers) if !poll.paused => {
+                let read = read(object, &triggers, sources, down, now).await;
+                poll.triggers = read.shown.clone();
+                poll.active = self.start(object, &read).await;
+            }
+            Ok(_) => {}
+        }
+        self.tell(object, poll, now).await;
+    }
+
+    fn read_triggers(&self, object: &ScaledJob) -> Result<Vec<Trigger>, Vec<Problem>> {
+        let namespace = object.namespace().unwrap_or_default();
+        let template = Some(&object.spec.job_target_ref.template);
+        let container = object.spec.env_source_container_name.as_deref();
+        credentials::triggers(&self.cluster, &namespace, &object.spec.triggers, template, container)
+    }
+
+    /// Starts the Jobs that are wanted; whether any are.
+    async fn start(&mut self, object: &ScaledJob, read: &Read) -> bool {
+        for error in &read.errors {
+            self.publish(object, true, "KEDAScalerFailed", error.clone()).await;
+        }
+        let jobs = self.jobs_of(object);
+        let pods = self.cluster.pods.state();
+        let namespace = object.namespace();
+        let pods: Vec<&Pod> =
+            pods.iter().map(|pod| &**pod).filter(|pod| pod.metadata.namespace == namespace).collect();
+        let (running, pending) = scaled_job::unfinished(&object.spec, jobs.iter().map(|job| &**job), &pods);
+        let decision = object.spec.policy().decide(&read.demands, running, pending);
+        if decision.create > 0 {
+            tracing::info!(scaled_job = object.name_any(), namespace, "{decision}");
+            self.create(object, decision.create).await;
+        }
+        let at_least = object.spec.min_replica_count.unwrap_or(0) > 0;
+        at_least || read.demands.iter().any(|demand| demand.active)
+    }
+
+    async fn create(&mut self, object: &ScaledJob, count: u32) {
+        let api: Api<Job> = Api::namespaced(self.client.clone(), &object.namespace().unwrap_or_default());
+        let job = object.job();
+        for _ in 0..count {
+            if let Err(error) = api.create(&PostParams::default(), &job).await {
+                let name = job.metadata.generate_name.as_deref().unwrap_or_default();
+                self.publish(
+                    object,
+                    true,
+                    "KEDAJobCreateFailed",
+                    format!("Failed to create job {name}: {error}"),
+                )
+                .await;
+            }
+        }
+        self.publish(object, false, "KEDAJobsCreated", format!("Created {count} jobs")).await;
+    }
+
+    /// Deletes Jobs of an older version of the object, and ended ones beyond what is kept.
+    async fn clear_away(&mut self, object: &ScaledJob) {
+        let jobs = self.jobs_of(object);
+        let api: Api<Job> = Api::namespaced(self.client.clone(), &object.namespace().unwrap_or_default());
+        let outdated = scaled_job::outdated(object, jobs.iter().map(|job| &**job));
+        if !outdated.is_empty() {
+            let message = format!("Deleting {} jobs of an older version", outdated.len());
+            self.publish(object, false, "ScaledJobRolloutCleanupStarted", message).await;
+            let parameters = match object.spec.deletes_in_foreground() {
+                true => DeleteParams::foreground(),
+                false => DeleteParams::background(),
+            };
+            let failed = delete(&api, &outdated, &parameters).await;
+            let (warning, reason, message) = match failed {
+                None => (
+                    false,
+                    "ScaledJobRolloutCleanupCompleted",
+                    format!("Deleted {} jobs of an older version", outdated.len()),
+                ),
+                Some(error) => (true, "ScaledJobRolloutCleanupFailed", error),
+            };
+            self.publish(object, warning, reason, message).await;
+        }
+        let beyond = scaled_job::beyond_history(&object.spec, jobs.iter().map(|job| &**job));
+        if let Some(error) = delete(&api, &beyond, &DeleteParams::background()).await {
+            tracing::warn!(scaled_job = object.name_any(), error, "cannot delete old jobs");
+        }
+    }
+
+    fn jobs_of(&self, object: &ScaledJob) -> Vec<Arc<Job>> {
+        let (namespace, name) = key(object);
+        let mut jobs = self.cluster.jobs.state();
+        jobs.retain(|job| {
+            job.namespace().as_deref() == Some(&namespace)
+                && job.labels().get(NAME_LABEL) == Some(&name)
+                && job.metadata.deletion_timestamp.is_none()
+        });
+        jobs
+    }
+
+    async fn tell(&mut self, object: &ScaledJob, poll: Poll, now: Time) {
+        let key = key(object);
+        let written = self.known.remove(&key).map(|known| known.status);
+        let before = written.or_else(|| object.status.clone()).unwrap_or_default();
+        let after = scaled_job::status(before.clone(), object, &poll);
+        for (warning, reason, message) in news(&before, &after) {
+            self.publish(object, warning, &reason, message).await;
+        }
+        let api: Api<ScaledJob> = Api::namespaced(self.client.clone(), &key.0);
+        let mut known = Known {
+            polled: now,
+            generation: object.metadata.generation,
+            paused: poll.paused,
+            status: after.clone(),
+        };
+        if after != before
+            && let Err(error) = write_status(&api, &key.1, &after).await
+        {
+            known.status = before;
+            tracing::warn!(scaled_job = key.1, namespace = key.0, %error, "cannot write a status");
+        }
+        self.known.insert(key, known);
+    }
+
+    async fn publish(&mut self, object: &ScaledJob, warning: bool, reason: &str, message: String) {
+        let about = events::about(object);
+        self.events
+            .publish(&Note { about, component: COMPONENT, warning, reason: reason.to_owned(), message })
+            .await;
+    }
+}
+
+fn key(object: &ScaledJob) -> Key {
+    (object.namespace().unwrap_or_default(), object.name_any())
+}
+
+/// Reads each trigger. What cannot be read starts no Job: no data is not a queue.
+async fn read(
+    object: &ScaledJob,
+    triggers: &[Trigger],
+    sources: &mut Sources,
+    down: &[Down],
+    now: Time,
+) -> Read {
+    let namespace = object.namespace().unwrap_or_default();
+    let mut read = Read::default();
+    for trigger in triggers {
+        let name = trigger.metric_name(&namespace).unwrap_or_else(|| trigger.qualify(trigger.kind()));
+        let queue_length = match sources.read_trigger(trigger, &namespace, down, now).await {
+            Reading::Value { value, .. } => Ok(value),
+            Reading::Idle { .. } => Ok(0.0),
+            Reading::Missing { why } => Err(why),
+            Reading::Failed { error } => Err(error),
+            Reading::Stale { .. } => Err("its target cannot be scraped any more".to_owned()),
+            Reading::PerPod { .. } => Err("a Job has no use to scale by".to_owned()),
+        };
+        match queue_length {
+            Ok(queue_length) => {
+                let active = queue_length > trigger.activation().unwrap_or(0.0);
+                read.demands.push(JobTrigger { queue_length, target: target(trigger), active });
+                read.shown.push((name, Some(active)));
+            }
+            Err(why) => {
+                read.errors.push(format!("{name}: {why}"));
+                read.shown.push((name, None));
+            }
+        }
+    }
+    read
+}
+
+/// How much of its queue one Job takes.
+fn target(trigger: &Trigger) -> f64 {
+    match trigger.target {
+        Target::AverageValue(amount) | Target::Value(amount) => amount.as_f64(),
+        Target::Utilization(_) | Target::Asked { .. } => 0.0,
+    }
+}
+
+async fn delete(api: &Api<Job>, jobs: &[&Job], parameters: &DeleteParams) -> Option<String> {
+    let mut failed = None;
+    for job in jobs {
+        match api.delete(&job.name_any(), parameters).await {
+            Ok(_) => {}
+            Err(kube::Error::Api(status)) if status.code == 404 => {}
+            Err(error) => failed = Some(format!("cannot delete job {}: {error}", job.name_any())),
+        }
+    }
+    failed
+}
+
+/// Conditions that changed and are worth an event: severity, reason and message.
+fn news(before: &ScaledJobStatus, after: &ScaledJobStatus) -> Vec<(bool, String, String)> {
+    let changed = after.conditions.iter().filter(|condition| !before.conditions.contains(condition));
+    changed
+        .filter(|condition| matches!(condition.kind.as_str(), "Ready" | "Paused"))
+        .filter_map(|condition| {
+            let (reason, message) = (condition.reason.clone()?, condition.message.clone()?);
+            let warning = condition.kind == "Ready" && condition.status != "True";
+            Some((warning, reason, message))
+        })
+        .collect()
+}

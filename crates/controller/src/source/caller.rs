@@ -1,0 +1,370 @@
+//! Calls the servers that triggers name: over TLS or not, with their credentials, within a size and a time.
+//!
+//! A client is kept for each way to trust and to be known, so that connections are used again. Errors name the server
+//! as the trigger does: keys and passwords are in headers and in parameters of the URL, which no error shows.
+
+use std::collections::BTreeMap;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use base64::Engine;
+use bytes::Bytes;
+use flyball_api::trigger::prometheus::{AuthHeader, Authentication};
+use http::header::{AUTHORIZATION, HeaderName, HeaderValue, USER_AGENT};
+use http::{HeaderMap, Request, StatusCode, Uri};
+use http_body_util::{BodyExt, Empty, Limited};
+use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
+use hyper_util::client::legacy::{Client, connect::HttpConnector};
+use hyper_util::rt::{TokioExecutor, TokioTimer};
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::crypto::{CryptoProvider, ring, verify_tls12_signature, verify_tls13_signature};
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
+use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
+
+use crate::scrape::fetch::chain;
+
+/// KEDA's `KEDA_HTTP_DEFAULT_TIMEOUT`.
+pub(crate) const TIMEOUT_DEFAULT: Duration = Duration::from_secs(3);
+/// The largest answer that is read: a number, with what is around it.
+const ANSWER_BYTES_MAX: usize = 10 << 20;
+/// More ways to trust and be known than triggers have; old ones are forgotten beyond it.
+const CLIENTS_MAX: usize = 64;
+const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
+
+type HttpsClient = Client<HttpsConnector<HttpConnector>, Empty<Bytes>>;
+
+/// One request.
+#[derive(Clone, Debug)]
+pub(crate) struct Call {
+    pub(crate) url: String,
+    pub(crate) timeout: Option<Duration>,
+    pub(crate) unsafe_ssl: bool,
+    pub(crate) authentication: Authentication,
+    pub(crate) headers: BTreeMap<String, String>,
+}
+
+/// The clients.
+#[derive(Clone, Default)]
+pub(crate) struct Caller {
+    clients: Arc<Mutex<BTreeMap<u64, HttpsClient>>>,
+}
+
+impl Caller {
+    /// Gets the URL, with the headers that say who asks.
+    ///
+    /// # Errors
+    /// The server cannot be reached or trusted, answers too much or too late: a sentence. What it answers with
+    /// another status than 2xx is for the caller to word.
+    pub(crate) async fn get(&self, call: &Call) -> Result<(StatusCode, Bytes), String> {
+        let timeout = call.timeout.unwrap_or(TIMEOUT_DEFAULT);
+        let client = self.client(call)?;
+        let request = request(call)?;
+        let exchange = async {
+            let response = client.request(request).await.map_err(|error| chain(&error))?;
+            let status = response.status();
+            let body = Limited::new(response.into_body(), ANSWER_BYTES_MAX).collect().await;
+            Ok((status, body.map_err(|error| error.to_string())?.to_bytes()))
+        };
+        tokio::time::timeout(timeout, exchange)
+            .await
+            .unwrap_or_else(|_| Err(format!("no answer within {timeout:?}")))
+    }
+
+    fn client(&self, call: &Call) -> Result<HttpsClient, String> {
+        let key = key(call);
+        if let Some(client) = crate::lock(&self.clients).get(&key) {
+            return Ok(client.clone());
+        }
+        let connector =
+            HttpsConnectorBuilder::new().with_tls_config(tls(call)?).https_or_http().enable_http1().build();
+        let client: HttpsClient = Client::builder(TokioExecutor::new())
+            .pool_idle_timeout(IDLE_TIMEOUT)
+            .pool_timer(TokioTimer::new())
+            .build(connector);
+        let mut clients = crate::lock(&self.clients);
+        if clients.len() >= CLIENTS_MAX {
+            clients.pop_first();
+        }
+        clients.insert(key, client.clone());
+        Ok(client)
+    }
+}
+
+/// What tells one way to trust and to be known from another.
+fn key(call: &Call) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    call.unsafe_ssl.hash(&mut hasher);
+    hash_certificates(&call.authentication, &mut hasher);
+    hasher.finish()
+}
+
+fn hash_certificates(authentication: &Authentication, hasher: &mut DefaultHasher) {
+    let Authentication { certificate, authority, .. } = authentication;
+    authority.as_ref().map(|secret| secret.reveal()).hash(hasher);
+    certificate.as_ref().map(|(certificate, key)| (certificate.reveal(), key.reveal())).hash(hasher);
+}
+
+/// A number for credentials, another one for others: answers to one user are not shown to another.
+pub(crate) fn fingerprint(authentication: &Authentication, api_key: &str) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    hash_certificates(authentication, &mut hasher);
+    api_key.hash(&mut hasher);
+    match &authentication.header {
+        None => {}
+        Some(AuthHeader::Bearer(token)) => token.reveal().hash(&mut hasher),
+        Some(AuthHeader::Basic { username, password }) => (username, password.reveal()).hash(&mut hasher),
+        Some(AuthHeader::Custom { name, value }) => (name, value.reveal()).hash(&mut hasher),
+    }
+    hasher.finish()
+}
+
+fn request(call: &Call) -> Result<Request<Empty<Bytes>>, String> {
+    let uri: Uri = call.url.parse().map_err(|error| format!("not a URL: {error}"))?;
+    let mut request = Request::get(uri).body(Empty::new()).map_err(|error| error.to_string())?;
+    let headers = request.headers_mut();
+    headers.insert(USER_AGENT, HeaderValue::from_static(concat!("Flyball/", env!("CARGO_PKG_VERSION"))));
+    for (name, value) in &call.headers {
+        insert(headers, name, value)?;
+    }
+    match &call.authentication.header {
+        None => {}
+        Some(AuthHeader::Bearer(token)) => {
+            insert(headers, AUTHORIZATION.as_str(), &format!("Bearer {}", token.reveal()))?
+        }
+        Some(AuthHeader::Basic { username, password }) => {
+            let both = format!("{username}:{}", password.reveal());
+            let encoded = base64::engine::general_purpose::STANDARD.encode(both);
+            insert(headers, AUTHORIZATION.as_str(), &format!("Basic {encoded}"))?;
+        }
+        Some(AuthHeader::Custom { name, value }) => insert(headers, name, value.reveal())?,
+    }
+    Ok(request)
+}
+
+/// Adds a header that is never logged.
+fn insert(headers: &mut HeaderMap, name: &str, value: &str) -> Result<(), String> {
+    let header: HeaderName = name.parse().map_err(|_| format!("{name:?} is no name of a header"))?;
+    let mut value: HeaderValue =
+        value.parse().map_err(|_| format!("the value of header {name:?} has control characters"))?;
+    value.set_sensitive(true);
+    headers.insert(header, value);
+    Ok(())
+}
+
+/// `unsafeSsl` counts only where no authority and no certificate are given, as with KEDA.
+fn tls(call: &Call) -> Result<ClientConfig, String> {
+    let provider = Arc::new(ring::default_provider());
+    let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
+        .with_safe_default_protocol_versions()
+        .map_err(|error| error.to_string())?;
+    let Authentication { certificate, authority, .. } = &call.authentication;
+    if call.unsafe_ssl && certificate.is_none() && authority.is_none() {
+        let trusting = Arc::new(TrustsAll(provider));
+        return Ok(builder.dangerous().with_custom_certificate_verifier(trusting).with_no_client_auth());
+    }
+    let mut roots = RootCertStore::empty();
+    roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+    if let Some(authority) = authority {
+        roots.add_parsable_certificates(certificates(authority.reveal(), "ca")?);
+    }
+    let builder = builder.with_root_certificates(roots);
+    let Some((certificate, key)) = certificate else { return Ok(builder.with_no_client_auth()) };
+    let key = PrivateKeyDer::from_pem_slice(key.reveal().as_bytes())
+        .map_err(|_| "the parameter key is no private key in PEM".to_owned())?;
+    let chain = certificates(certificate.reveal(), "cert")?;
+    builder.with_client_auth_cert(chain, key).map_err(|error| format!("cert and key cannot be used: {error}"))
+}
+
+fn certificates(pem: &str, parameter: &str) -> Result<Vec<CertificateDer<'static>>, String> {
+    let found: Vec<_> = CertificateDer::pem_slice_iter(pem.as_bytes()).filter_map(Result::ok).collect();
+    if found.is_empty() {
+        Err(format!("the parameter {parameter} has no certificate in PEM"))
+    } else {
+        Ok(found)
+    }
+}
+
+/// `unsafeSsl: "true"`: any certificate will do.
+#[derive(Debug)]
+struct TrustsAll(Arc<CryptoProvider>);
+
+impl ServerCertVerifier for TrustsAll {
+    fn verify_server_cert(
+        &self,
+        _: &CertificateDer<'_>,
+        _: &[CertificateDer<'_>],
+        _: &ServerName<'_>,
+        _: &[u8],
+        _: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        verify_tls12_signature(message, certificate, signature, &self.0.signature_verification_algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        verify_tls13_signature(message, certificate, signature, &self.0.signature_verification_algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.0.signature_verification_algorithms.supported_schemes()
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use axum::Router;
+    use axum::http::Request as Asked;
+    use axum::routing::get;
+    use rcgen::{CertificateParams, Issuer, KeyPair};
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    /// A call without credentials.
+    pub(crate) fn call(url: &str) -> Call {
+        Call {
+            url: url.to_owned(),
+            timeout: Some(Duration::from_secs(5)),
+            unsafe_ssl: false,
+            authentication: Authentication::default(),
+            headers: BTreeMap::new(),
+        }
+    }
+
+    /// Serves a router on a free port of this machine; the URL.
+    pub(crate) async fn serve(router: Router) -> String {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        tokio::spawn(async move { axum::serve(listener, router).await });
+        url
+    }
+
+    #[tokio::test]
+    async fn the_headers_say_who_asks() {
+        let shown = async |request: Asked<axum::body::Body>| {
+            let header = |name: &str| {
+                let value = request.headers().get(name).and_then(|value| value.to_str().ok());
+                value.unwrap_or("-").to_owned()
+            };
+            format!("{} {} {}", header("authorization"), header("x-scope-orgid"), header("x-key"))
+        };
+        let url = serve(Router::new().route("/", get(shown))).await;
+        let custom = AuthHeader::Custom { name: "X-Key".to_owned(), value: "k".to_owned().into() };
+        let basic = AuthHeader::Basic { username: "ann".to_owned(), password: "pw".to_owned().into() };
+        for (header, expected) in [
+            (None, "- t1 -"),
+            (Some(AuthHeader::Bearer("t".to_owned().into())), "Bearer t t1 -"),
+            (Some(basic), "Basic YW5uOnB3 t1 -"),
+            (Some(custom), "- t1 k"),
+        ] {
+            let mut call = call(&format!("{url}/"));
+            call.headers.insert("X-Scope-OrgID".to_owned(), "t1".to_owned());
+            call.authentication.header = header;
+            let (status, body) = Caller::default().get(&call).await.unwrap();
+            assert_eq!((status, &body[..]), (StatusCode::OK, expected.as_bytes()));
+        }
+        let wrong = Call { headers: [("no name".to_owned(), "x".to_owned())].into(), ..call(&url) };
+        assert_eq!(Caller::default().get(&wrong).await, Err("\"no name\" is no name of a header".to_owned()));
+    }
+
+    /// An authority, a server certificate for localhost and a client certificate, with their keys, in PEM.
+    struct Signed {
+        authority: String,
+        server: (String, String),
+        client: (String, String),
+    }
+
+    fn signed() -> Signed {
+        let authority_key = KeyPair::generate().unwrap();
+        let mut parameters = CertificateParams::new(Vec::new()).unwrap();
+        parameters.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+        let authority = parameters.self_signed(&authority_key).unwrap();
+        let issuer = Issuer::new(parameters, authority_key);
+        let sign = |name: &str| {
+            let key = KeyPair::generate().unwrap();
+            let parameters = CertificateParams::new(vec![name.to_owned()]).unwrap();
+            (parameters.signed_by(&key, &issuer).unwrap().pem(), key.serialize_pem())
+        };
+        Signed { authority: authority.pem(), server: sign("localhost"), client: sign("client") }
+    }
+
+    /// A server that answers one request a connection, and asks for a client's certificate.
+    async fn serve_tls(signed: &Signed) -> String {
+        let mut roots = RootCertStore::empty();
+        roots.add_parsable_certificates(certificates(&signed.authority, "ca").unwrap());
+        let provider = Arc::new(ring::default_provider());
+        let verifier = rustls::server::WebPkiClientVerifier::builder_with_provider(
+            Arc::new(roots),
+            Arc::clone(&provider),
+        )
+        .allow_unauthenticated()
+        .build()
+        .unwrap();
+        let key = PrivateKeyDer::from_pem_slice(signed.server.1.as_bytes()).unwrap();
+        let config = rustls::ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_client_cert_verifier(verifier)
+            .with_single_cert(certificates(&signed.server.0, "cert").unwrap(), key)
+            .unwrap();
+        let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(config));
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("https://localhost:{}/", listener.local_addr().unwrap().port());
+        tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                let Ok(stream) = acceptor.accept(stream).await else { continue };
+                let known = stream.get_ref().1.peer_certificates().is_some();
+                let service = hyper::service::service_fn(move |_| async move {
+                    let text = if known { "known" } else { "unknown" };
+                    Ok::<_, std::convert::Infallible>(http::Response::new(text.to_owned()))
+                });
+                let io = hyper_util::rt::TokioIo::new(stream);
+                tokio::spawn(hyper::server::conn::http1::Builder::new().serve_connection(io, service));
+            }
+        });
+        url
+    }
+
+    #[tokio::test]
+    async fn a_server_is_trusted_as_the_trigger_says() {
+        let signed = signed();
+        let url = serve_tls(&signed).await;
+        let said = async |call: Call| {
+            let answer = Caller::default().get(&call).await;
+            answer.map(|(_, body)| String::from_utf8_lossy(&body).into_owned())
+        };
+        assert!(said(call(&url)).await.is_err(), "nobody vouches for it");
+        assert_eq!(said(Call { unsafe_ssl: true, ..call(&url) }).await.as_deref(), Ok("unknown"));
+        let mut trusting = call(&url);
+        trusting.authentication.authority = Some(signed.authority.clone().into());
+        assert_eq!(said(trusting.clone()).await.as_deref(), Ok("unknown"));
+        let (certificate, key) = signed.client.clone();
+        trusting.authentication.certificate = Some((certificate.into(), key.into()));
+        assert_eq!(said(trusting.clone()).await.as_deref(), Ok("known"));
+        trusting.authentication.authority = Some("nonsense".to_owned().into());
+        assert_eq!(said(trusting).await, Err("the parameter ca has no certificate in PEM".to_owned()));
+    }
+
+    #[tokio::test]
+    async fn a_server_that_hangs_is_not_waited_for() {
+        let hang = async || std::future::pending::<()>().await;
+        let url = serve(Router::new().route("/", get(hang))).await;
+        let call = Call { timeout: Some(Duration::from_millis(50)), ..call(&url) };
+        assert_eq!(Caller::default().get(&call).await, Err("no answer within 50ms".to_owned()));
+    }
+}
