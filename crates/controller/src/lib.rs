@@ -33,6 +33,7 @@ mod scrape;
 mod selector;
 mod serve;
 mod source;
+mod store_file;
 mod telemetry;
 mod usage;
 mod vertical;

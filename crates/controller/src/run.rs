@@ -16,7 +16,7 @@ use k8s_openapi::api::core::v1::Pod;
 use kube::runtime::reflector::ObjectRef;
 use kube::{Client, ResourceExt};
 use tokio::sync::Notify;
-use tokio::task::JoinSet;
+use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::{Instant, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 
@@ -30,15 +30,16 @@ use crate::lock;
 use crate::memories::Memories;
 use crate::polled::Polled;
 use crate::scalers::{self, Scaler, Scalers};
-use crate::scrape::discover::{self, Objects};
+use crate::scrape::discover::Discovery;
 use crate::scrape::fetch::Fetcher;
 use crate::scrape::node::{self, NodeReader};
-use crate::scrape::pool::{Pool, Shown};
+use crate::scrape::pool::{DroppedTargets, Pool, Shown};
 use crate::selector;
 use crate::serve::external_metrics::Values;
 use crate::serve::{decisions, external_metrics, live_facts, prometheus, resource_metrics};
 use crate::source::Sources;
 use crate::source::promql::Down;
+use crate::store_file::StoreFile;
 use crate::telemetry::{self, OwnSeries};
 use crate::usage::UsageLog;
 use crate::vertical::Vertical;
@@ -57,8 +58,12 @@ const SETTLE: Duration = Duration::from_millis(20);
 const EVICT_EVERY_ROUNDS: u64 = 60;
 /// How often the autoscaler's own metrics are kept, in rounds.
 const TELL_EVERY_ROUNDS: u64 = 5;
-/// Samples that are kept: with a hundred pods scraped every second, about 100 MB.
-const SAMPLES_MAX: usize = 40_000_000;
+/// Bytes of memory for what was scraped. A day of a small service takes a tenth of it; a thousand pods, some minutes.
+const STORE_BYTES_MAX: usize = 200_000_000;
+/// How long samples are kept, if there is room for them.
+const RETENTION: Duration = Duration::from_secs(24 * 3_600);
+/// How often new samples are written to their file, in rounds: what a crash may cost.
+const SAVE_EVERY_ROUNDS: u64 = 10;
 /// Series that are kept: what two hundred pods with a thousand series each have.
 const SERIES_MAX: usize = 200_000;
 
@@ -74,6 +79,8 @@ pub struct Options {
     pub memories: Option<PathBuf>,
     /// How often VerticalPodAutoscalers are looked at; every minute, as VPA does, if unset.
     pub vertical_interval: Option<Duration>,
+    /// The file in which samples are kept over restarts; in memory only if there is none.
+    pub samples: Option<PathBuf>,
 }
 
 /// An API for the API server to aggregate.
@@ -108,6 +115,7 @@ struct Shared {
     targets: Arc<Mutex<Vec<Shown>>>,
     telemetry: telemetry::Shared,
     joint: Joint,
+    dropped: DroppedTargets,
 }
 
 impl Autoscaler {
@@ -121,7 +129,8 @@ impl Autoscaler {
         let shared = Shared {
             store: Arc::new(Mutex::new(Store::new(StoreOptions {
                 series_max: SERIES_MAX,
-                samples_max: SAMPLES_MAX,
+                bytes_max: STORE_BYTES_MAX,
+                retention: RETENTION,
                 ..StoreOptions::default()
             }))),
             usage: Arc::default(),
@@ -130,7 +139,11 @@ impl Autoscaler {
             targets: Arc::default(),
             telemetry: Arc::default(),
             joint: Joint::default(),
+            dropped: DroppedTargets::default(),
         };
+        let now_ms = Timestamp::now().as_millisecond();
+        let samples = options.samples.as_ref().map(|path| StoreFile::open(path, &shared.store, now_ms));
+        let samples = samples.transpose()?.map(|file| Arc::new(Mutex::new(file)));
         let (mut watches, mut loops) = (JoinSet::new(), JoinSet::new());
         let changed = Changed::default();
         let cluster = Cluster::watch(&client, &changed, &mut watches).await;
@@ -139,7 +152,8 @@ impl Autoscaler {
         let (joint, interval) = (shared.joint.clone(), options.vertical_interval);
         let vertical = Vertical::new(client.clone(), cluster.clone(), workloads.clone(), joint, interval);
         loops.spawn(vertical.run(changed.vertical, stop.clone()));
-        let rounds = Rounds::new(client, cluster.clone(), shared.clone(), journal, &options);
+        let files = Files { journal, samples, saving: None };
+        let rounds = Rounds::new(client, cluster.clone(), shared.clone(), files, &options);
         loops.spawn(rounds.run(changed.horizontal, stop.clone()));
         Ok(Autoscaler { shared, cluster, workloads, stop, watches, loops })
     }
@@ -147,8 +161,9 @@ impl Autoscaler {
     /// The Prometheus HTTP API over everything that was scraped.
     pub fn prometheus(&self) -> Router {
         let (store, targets) = (Arc::clone(&self.shared.store), Arc::clone(&self.shared.targets));
+        let dropped = Arc::clone(&self.shared.dropped);
         let own = telemetry::router(Arc::clone(&self.shared.telemetry));
-        prometheus::router(prometheus::Source::new(store, targets)).merge(own)
+        prometheus::router(prometheus::Source::new(store, targets).with_dropped(dropped)).merge(own)
     }
 
     /// The APIs to aggregate: resource metrics, external metrics, decisions and live facts.
@@ -219,22 +234,25 @@ struct Rounds {
     nodes: NodeReader,
     scalers: Scalers,
     shared: Shared,
-    journal: Option<Journal>,
     memories: Memories,
     polled: Polled,
     own_series: OwnSeries,
+    files: Files,
+    discovery: Discovery,
     count: u64,
 }
 
+/// What is written down.
+struct Files {
+    journal: Option<Journal>,
+    samples: Option<Arc<Mutex<StoreFile>>>,
+    /// The samples that are being written.
+    saving: Option<JoinHandle<()>>,
+}
+
 impl Rounds {
-    fn new(
-        client: Client,
-        cluster: Cluster,
-        shared: Shared,
-        journal: Option<Journal>,
-        options: &Options,
-    ) -> Rounds {
-        let fetcher = Fetcher::new();
+    fn new(client: Client, cluster: Cluster, shared: Shared, files: Files, options: &Options) -> Rounds {
+        let fetcher = Fetcher::new(client.clone());
         let workloads = Workloads::new(client.clone(), cluster.clone());
         Rounds {
             engine: Engine::default(),
@@ -247,10 +265,11 @@ impl Rounds {
             workloads,
             cluster,
             shared,
-            journal,
             memories: Memories::open(options.memories.clone()),
             polled: Polled::default(),
             own_series: OwnSeries::new(),
+            files,
+            discovery: Discovery::default(),
             count: 0,
         }
     }
@@ -268,6 +287,27 @@ impl Rounds {
             self.round().await;
         }
         self.write_down_rest();
+        self.save_samples();
+        if let Some(saving) = self.files.saving.take() {
+            // What was written up to now is whole; the rest is in nobody's way.
+            let _ = saving.await;
+        }
+    }
+
+    /// Writes new samples to their file, beside everything else: the disk may be slow.
+    fn save_samples(&mut self) {
+        let Some(file) = &self.files.samples else { return };
+        let before = self.files.saving.take();
+        if let Some(saving) = before.filter(|saving| !saving.is_finished()) {
+            self.files.saving = Some(saving);
+            return;
+        }
+        let (file, store) = (Arc::clone(file), Arc::clone(&self.shared.store));
+        self.files.saving = Some(tokio::task::spawn_blocking(move || {
+            if let Err(error) = lock(&file).save(&store) {
+                tracing::warn!(%error, "cannot write samples down");
+            }
+        }));
     }
 
     /// One round: gather, decide, act.
@@ -291,6 +331,9 @@ impl Rounds {
         self.tell_of_itself(started.elapsed());
         if self.count.is_multiple_of(EVICT_EVERY_ROUNDS) {
             lock(&self.shared.store).evict(Timestamp::now().as_millisecond());
+        }
+        if self.count.is_multiple_of(SAVE_EVERY_ROUNDS) {
+            self.save_samples();
         }
     }
 
@@ -336,7 +379,9 @@ impl Rounds {
     /// Scrapes what is due, and reads the nodes.
     async fn gather(&mut self) {
         let now_ms = Timestamp::now().as_millisecond();
-        self.pool.sync(self.discover(), now_ms);
+        if let Some(found) = self.discovery.discover(&self.cluster) {
+            self.pool.sync(found, now_ms);
+        }
         self.mark_feeding();
         let mut scrapes = JoinSet::new();
         self.pool.start_due(now_ms, &mut scrapes);
@@ -346,16 +391,7 @@ impl Rounds {
         let (_, ()) = tokio::join!(scraped, self.nodes.read(&nodes, now_ms));
         scrapes.detach_all();
         *lock(&self.shared.targets) = self.pool.shown();
-    }
-
-    fn discover(&self) -> Vec<discover::Target> {
-        discover::targets(Objects {
-            service_monitors: &self.cluster.service_monitors.state(),
-            pod_monitors: &self.cluster.pod_monitors.state(),
-            services: &self.cluster.services.state(),
-            slices: &self.cluster.slices.state(),
-            pods: &self.cluster.pods.state(),
-        })
+        *lock(&self.shared.dropped) = self.pool.dropped();
     }
 
     /// A target feeds a trigger if a query selects its series, or if it is a pod that an autoscaler is about: its
@@ -499,7 +535,7 @@ impl Rounds {
     fn write_down(&mut self, decision: Decision) {
         let mut history = lock(&self.shared.history);
         let complete = history.push(decision).cloned();
-        let Some(journal) = &mut self.journal else { return };
+        let Some(journal) = &mut self.files.journal else { return };
         let written = complete
             .map_or(Ok(()), |record| journal.append(&record))
             .and_then(|()| journal.compact(&history));
@@ -512,7 +548,7 @@ impl Rounds {
     fn write_down_rest(&mut self) {
         self.memories.write(&self.engine, self.scalers.by_target.keys(), now());
         let history = lock(&self.shared.history);
-        if let Some(journal) = &mut self.journal {
+        if let Some(journal) = &mut self.files.journal {
             let written: std::io::Result<()> = history.newest().try_for_each(|record| journal.append(record));
             if let Err(error) = written {
                 tracing::warn!(%error, "cannot write decisions down");

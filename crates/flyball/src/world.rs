@@ -144,6 +144,7 @@ fn autoscaler_options(
         history: persistent.then(|| place.folder().join("decisions.jsonl")),
         memories: persistent.then(|| place.folder().join("memories.jsonl")),
         vertical_interval: Some(VERTICAL_INTERVAL),
+        samples: persistent.then(|| place.folder().join("samples")),
     }
 }
 

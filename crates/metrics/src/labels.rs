@@ -34,9 +34,8 @@ const PACKED_BYTES: usize = 256;
 /// Appends a part after its length. What is longer than can be told becomes empty.
 fn push_part(text: &mut String, part: &str) {
     let part = if part.len() > PART_BYTES_MAX { "" } else { part };
-    for byte in 0..LENGTH_BYTES {
-        text.push(char::from(((part.len() >> (7 * byte)) & 0x7f) as u8));
-    }
+    let length: [u8; LENGTH_BYTES] = std::array::from_fn(|byte| ((part.len() >> (7 * byte)) & 0x7f) as u8);
+    text.push_str(str::from_utf8(&length).expect("seven bits are ASCII"));
     text.push_str(part);
 }
 

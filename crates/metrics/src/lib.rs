@@ -1,6 +1,6 @@
 //! Samples, exposition formats, the time-series store and PromQL, without any I/O.
 //!
-//! This crate turns pages that targets answer into series ([`exposition`], [`target`]), keeps the newest hour of them in
+//! This crate turns pages that targets answer into series ([`exposition`], [`target`]), keeps them in
 //! little memory ([`Store`]), and answers PromQL about them ([`promql`]) with the values, words and errors of Prometheus 3. It
 //! reads no clock, file or socket: times are arguments, in milliseconds since the Unix epoch, and the same input gives the same bytes.
 //!

@@ -6,78 +6,156 @@
 //! and an annotated pod that a monitor covers already is scraped once, not twice.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::Duration;
+use std::sync::Arc;
 
 use flyball_api::kinds::monitor::{
-    Endpoint, EndpointSettings, NamespaceSelector, PodMetricsEndpoint, PodMonitor, ServiceMonitor,
+    Endpoint, EndpointSettings, NamespaceSelector, PodMetricsEndpoint, PodMonitor, ScrapeSettings,
+    ServiceMonitor,
 };
-use k8s_openapi::api::core::v1::{ContainerPort, Pod, Service};
+use k8s_openapi::api::core::v1::{Container, ContainerPort, Pod, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use kube::ResourceExt;
 
+use super::meta;
+use super::target::{Job, LabelMap, Target};
+use crate::cluster::Cluster;
 use crate::selector;
 
-/// prometheus-operator's default; Prometheus itself has one minute.
-const INTERVAL_DEFAULT: Duration = Duration::from_secs(30);
-/// Prometheus' `scrape_timeout`.
-const TIMEOUT_DEFAULT: Duration = Duration::from_secs(10);
 /// More targets than this are left out, and said so: 1,000 pods on one machine are beyond what it can run.
 pub(crate) const TARGETS_MAX: usize = 1000;
 
 /// What discovery looks at.
 #[derive(Debug, Default, Clone, Copy)]
 pub(crate) struct Objects<'a> {
-    pub(crate) service_monitors: &'a [std::sync::Arc<ServiceMonitor>],
-    pub(crate) pod_monitors: &'a [std::sync::Arc<PodMonitor>],
-    pub(crate) services: &'a [std::sync::Arc<Service>],
-    pub(crate) slices: &'a [std::sync::Arc<EndpointSlice>],
-    pub(crate) pods: &'a [std::sync::Arc<Pod>],
+    pub(crate) service_monitors: &'a [Arc<ServiceMonitor>],
+    pub(crate) pod_monitors: &'a [Arc<PodMonitor>],
+    pub(crate) services: &'a [Arc<Service>],
+    pub(crate) slices: &'a [Arc<EndpointSlice>],
+    pub(crate) pods: &'a [Arc<Pod>],
 }
 
-/// One page to scrape.
-#[derive(Clone, Debug, PartialEq)]
-pub(crate) struct Target {
-    /// What wants it, as Prometheus names its jobs: `serviceMonitor/default/model/0`.
-    pub(crate) pool: String,
-    pub(crate) url: String,
-    /// The labels that every series of the page gets.
-    pub(crate) labels: BTreeMap<String, String>,
-    pub(crate) interval: Duration,
-    pub(crate) timeout: Duration,
-    pub(crate) honor_labels: bool,
-    pub(crate) honor_timestamps: bool,
-    /// The most samples the page may have; 0 is no limit of its own.
-    pub(crate) sample_limit: usize,
+/// Discovers again only when an object has changed: most rounds see the same ones.
+#[derive(Default)]
+pub(crate) struct Discovery {
+    seen: Option<Seen>,
+    problems: BTreeSet<(String, String)>,
 }
 
-impl Target {
-    /// What makes a target the same one from one discovery to the next.
-    pub(crate) fn key(&self) -> (String, String) {
-        (self.pool.clone(), self.url.clone())
+/// The objects of the last discovery.
+#[derive(PartialEq)]
+struct Seen {
+    service_monitors: Vec<Same<ServiceMonitor>>,
+    pod_monitors: Vec<Same<PodMonitor>>,
+    services: Vec<Same<Service>>,
+    slices: Vec<Same<EndpointSlice>>,
+    pods: Vec<Same<Pod>>,
+}
+
+/// An object that is the same only if it is the very same: a watch replaces what has changed.
+struct Same<K>(Arc<K>);
+
+impl<K> PartialEq for Same<K> {
+    fn eq(&self, other: &Same<K>) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
     }
 }
 
-/// Every page that the objects ask for, in a stable order.
-pub(crate) fn targets(objects: Objects<'_>) -> Vec<Target> {
-    let mut targets = Vec::new();
+impl Discovery {
+    /// What there is to scrape, if that may have changed. A new problem is logged once.
+    pub(crate) fn discover(&mut self, cluster: &Cluster) -> Option<Discovered> {
+        let service_monitors = cluster.service_monitors.state();
+        let pod_monitors = cluster.pod_monitors.state();
+        let (services, slices) = (cluster.services.state(), cluster.slices.state());
+        let pods = cluster.pods.state();
+        let seen = Seen {
+            service_monitors: service_monitors.iter().cloned().map(Same).collect(),
+            pod_monitors: pod_monitors.iter().cloned().map(Same).collect(),
+            services: services.iter().cloned().map(Same).collect(),
+            slices: slices.iter().cloned().map(Same).collect(),
+            pods: pods.iter().cloned().map(Same).collect(),
+        };
+        if self.seen.as_ref() == Some(&seen) {
+            return None;
+        }
+        self.seen = Some(seen);
+        let found = discover(Objects {
+            service_monitors: &service_monitors,
+            pod_monitors: &pod_monitors,
+            services: &services,
+            slices: &slices,
+            pods: &pods,
+        });
+        for (pool, problem) in found.problems.difference(&self.problems) {
+            tracing::warn!(pool, problem, "a monitor can't be used");
+        }
+        self.problems.clone_from(&found.problems);
+        Some(found)
+    }
+}
+
+/// What discovery found.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct Discovered {
+    /// What is scraped, in a stable order.
+    pub(crate) targets: Vec<Target>,
+    /// What relabelings dropped: the pool and the discovered labels.
+    pub(crate) dropped: Vec<(String, LabelMap)>,
+    /// Pools that are left out, or targets of them, and why.
+    pub(crate) problems: BTreeSet<(String, String)>,
+}
+
+/// The most dropped targets that are remembered; Prometheus keeps all, unless `keep_dropped_targets` says otherwise.
+const DROPPED_MAX: usize = 1_000;
+
+impl Discovered {
+    fn refuse(&mut self, pool: &str, problem: String) {
+        self.problems.insert((pool.to_owned(), problem));
+    }
+
+    /// Adds what a job makes of its places.
+    fn add(&mut self, pool: &str, job: Result<Job<'_>, String>, places: Vec<LabelMap>, limit: Option<i64>) {
+        let job = match job {
+            Ok(job) => job,
+            Err(problem) => return self.refuse(pool, problem),
+        };
+        let before = self.targets.len();
+        for labels in places {
+            match job.target(labels.clone()) {
+                Ok(Some(target)) => self.targets.push(target),
+                Ok(None) if self.dropped.len() < DROPPED_MAX => self.dropped.push((pool.to_owned(), labels)),
+                Ok(None) => {}
+                Err(problem) => self.refuse(pool, problem),
+            }
+        }
+        let added = self.targets.len() - before;
+        if let Some(limit) = limit.filter(|limit| *limit > 0 && added > *limit as usize) {
+            let why = format!("target_limit exceeded (number of targets: {added}, limit: {limit})");
+            self.targets[before..].iter_mut().for_each(|target| target.refused = Some(why.clone()));
+        }
+    }
+}
+
+/// Every page that the objects ask for.
+pub(crate) fn discover(objects: Objects<'_>) -> Discovered {
+    let mut found = Discovered::default();
     for monitor in objects.service_monitors {
         for (index, endpoint) in monitor.spec.endpoints.iter().enumerate() {
-            service_monitor_targets(objects, monitor, index, endpoint, &mut targets);
+            service_monitor_targets(objects, monitor, index, endpoint, &mut found);
         }
     }
     for monitor in objects.pod_monitors {
         for (index, endpoint) in monitor.spec.pod_metrics_endpoints.iter().enumerate() {
-            pod_monitor_targets(objects, monitor, index, endpoint, &mut targets);
+            pod_monitor_targets(objects, monitor, index, endpoint, &mut found);
         }
     }
-    let covered: BTreeSet<String> = targets.iter().map(|target| target.url.clone()).collect();
+    let covered: BTreeSet<String> = found.targets.iter().map(|target| target.url.clone()).collect();
     let annotated = objects.pods.iter().filter_map(|pod| annotated_target(pod));
-    targets.extend(annotated.filter(|target| !covered.contains(&target.url)));
-    targets.sort_by_key(Target::key);
-    targets.dedup_by_key(|target| target.key());
-    targets.truncate(TARGETS_MAX);
-    targets
+    found.targets.extend(annotated.filter(|target| !covered.contains(&target.url)));
+    found.targets.sort_by_key(Target::key);
+    found.targets.dedup_by_key(|target| target.key());
+    found.targets.truncate(TARGETS_MAX);
+    found
 }
 
 fn service_monitor_targets(
@@ -85,11 +163,15 @@ fn service_monitor_targets(
     monitor: &ServiceMonitor,
     index: usize,
     endpoint: &Endpoint,
-    targets: &mut Vec<Target>,
+    found: &mut Discovered,
 ) {
     let own_namespace = monitor.namespace().unwrap_or_default();
     let pool = format!("serviceMonitor/{own_namespace}/{}/{index}", monitor.name_any());
-    let limit = monitor.spec.scrape.sample_limit;
+    let mut job = Job::new(pool.clone(), own_namespace.clone(), &endpoint.scrape, &monitor.spec.scrape);
+    if endpoint.bearer_token_file.is_some() {
+        job = Err("bearerTokenFile: files are not read for monitors; use authorization.credentials".into());
+    }
+    let mut places = Vec::new();
     for service in objects.services {
         let namespace = service.namespace().unwrap_or_default();
         let selected = selects(monitor.spec.namespace_selector.as_ref(), &own_namespace, &namespace)
@@ -110,9 +192,11 @@ fn service_monitor_targets(
                 "endpoint".into(),
                 endpoint_name(endpoint.port.as_ref(), endpoint.target_port.as_ref()),
             );
-            targets.extend(target(&pool, &endpoint.scrape, limit, &place, labels));
+            meta::service(service, &mut labels);
+            places.push(labels);
         }
     }
+    found.add(&pool, job, places, monitor.spec.scrape.target_limit);
 }
 
 fn pod_monitor_targets(
@@ -120,13 +204,15 @@ fn pod_monitor_targets(
     monitor: &PodMonitor,
     index: usize,
     endpoint: &PodMetricsEndpoint,
-    targets: &mut Vec<Target>,
+    found: &mut Discovered,
 ) {
     let own_namespace = monitor.namespace().unwrap_or_default();
     let pool = format!("podMonitor/{own_namespace}/{}/{index}", monitor.name_any());
     let number = endpoint.port_number.map(IntOrString::Int);
     let wanted = endpoint.port.clone().map(IntOrString::String).or(number).or(endpoint.target_port.clone());
     let Some(wanted) = wanted else { return };
+    let job = Job::new(pool.clone(), own_namespace.clone(), &endpoint.scrape, &monitor.spec.scrape);
+    let mut places = Vec::new();
     for pod in objects.pods {
         let namespace = pod.namespace().unwrap_or_default();
         let selected = selects(monitor.spec.namespace_selector.as_ref(), &own_namespace, &namespace)
@@ -134,15 +220,20 @@ fn pod_monitor_targets(
             && runs(pod, endpoint.scrape.filter_running);
         let Some((container, port)) = container_port(pod, &wanted).filter(|_| selected) else { continue };
         let Some(ip) = pod_ip(pod) else { continue };
-        let place =
-            Place { address: socket(ip, port.container_port), pod: Some(pod), container: Some(container) };
+        let place = Place {
+            address: socket(ip, port.container_port),
+            pod: Some(pod),
+            container: Some((container, port)),
+            endpoint: LabelMap::new(),
+        };
         let mut labels = base_labels(&namespace, &place);
         copy_labels(&monitor.spec.pod_target_labels, pod.labels(), &mut labels);
         let job = monitor.spec.job_label.as_ref().and_then(|label| pod.labels().get(label)).cloned();
         labels.insert("job".into(), job.unwrap_or_else(|| format!("{own_namespace}/{}", monitor.name_any())));
         labels.insert("endpoint".into(), endpoint_name(endpoint.port.as_ref(), Some(&wanted)));
-        targets.extend(target(&pool, &endpoint.scrape, monitor.spec.scrape.sample_limit, &place, labels));
+        places.push(labels);
     }
+    found.add(&pool, job, places, monitor.spec.scrape.target_limit);
 }
 
 /// A pod that asks to be scraped by the annotations that most Prometheus installations look for.
@@ -154,8 +245,8 @@ fn annotated_target(pod: &Pod) -> Option<Target> {
     let ip = pod_ip(pod)?;
     let declared = || ports(pod).next().map(|(_, port)| port.container_port);
     let port = annotation("port").and_then(|port| port.parse().ok()).or_else(declared)?;
-    let container = ports(pod).find(|(_, declared)| declared.container_port == port).map(|(name, _)| name);
-    let place = Place { address: socket(ip, port), pod: Some(pod), container };
+    let container = ports(pod).find(|(_, declared)| declared.container_port == port);
+    let place = Place { address: socket(ip, port), pod: Some(pod), container, endpoint: LabelMap::new() };
     let mut labels = base_labels(&pod.namespace().unwrap_or_default(), &place);
     labels.insert("job".into(), "kubernetes-pods".into());
     let settings = EndpointSettings {
@@ -163,18 +254,22 @@ fn annotated_target(pod: &Pod) -> Option<Target> {
         scheme: annotation("scheme").map(str::to_owned),
         ..EndpointSettings::default()
     };
-    target("annotation/pods", &settings, None, &place, labels)
+    let (pool, namespace) = ("annotation/pods".to_owned(), pod.namespace().unwrap_or_default());
+    // There are no rules that could be wrong or drop it.
+    Job::new(pool, namespace, &settings, &ScrapeSettings::default()).ok()?.target(labels).ok()?
 }
 
 /// Where a page is served from.
 struct Place<'a> {
     address: String,
     pod: Option<&'a Pod>,
-    container: Option<&'a str>,
+    container: Option<(&'a Container, &'a ContainerPort)>,
+    /// What the Service's endpoints say of it.
+    endpoint: LabelMap,
 }
 
 fn places_of_service<'a>(objects: Objects<'a>, service: &Service, endpoint: &Endpoint) -> Vec<Place<'a>> {
-    let belongs = |slice: &&'a std::sync::Arc<EndpointSlice>| {
+    let belongs = |slice: &&'a Arc<EndpointSlice>| {
         slice.namespace() == service.namespace()
             && slice.labels().get("kubernetes.io/service-name") == Some(&service.name_any())
     };
@@ -188,10 +283,17 @@ fn places_of_service<'a>(objects: Objects<'a>, service: &Service, endpoint: &End
                 continue;
             }
             let Some(port) = endpoint_port(slice, endpoint, pod) else { continue };
-            let container =
-                pod.and_then(|pod| container_port(pod, &IntOrString::Int(port))).map(|(name, _)| name);
+            let container = pod.and_then(|pod| container_port(pod, &IntOrString::Int(port)));
+            let of_slice = slice.ports.iter().flatten().find(|declared| declared.port == Some(port));
+            let mut meta_labels = LabelMap::new();
+            meta::endpoint(slice, address, of_slice, &mut meta_labels);
             let sockets = address.addresses.iter().map(|ip| socket(ip, port));
-            places.extend(sockets.map(|address| Place { address, pod, container }));
+            places.extend(sockets.map(|address| Place {
+                address,
+                pod,
+                container,
+                endpoint: meta_labels.clone(),
+            }));
         }
     }
     places
@@ -207,23 +309,18 @@ fn endpoint_port(slice: &EndpointSlice, endpoint: &Endpoint, pod: Option<&Pod>) 
     container_port(pod?, wanted).map(|(_, port)| port.container_port)
 }
 
-fn find_pod<'a>(
-    pods: &'a [std::sync::Arc<Pod>],
-    namespace: Option<String>,
-    name: Option<&str>,
-) -> Option<&'a Pod> {
+fn find_pod<'a>(pods: &'a [Arc<Pod>], namespace: Option<String>, name: Option<&str>) -> Option<&'a Pod> {
     pods.iter()
         .map(|pod| &**pod)
         .find(|pod| pod.metadata.name.as_deref() == name && pod.namespace() == namespace)
 }
 
-fn ports(pod: &Pod) -> impl Iterator<Item = (&str, &ContainerPort)> {
+fn ports(pod: &Pod) -> impl Iterator<Item = (&Container, &ContainerPort)> {
     let containers = pod.spec.iter().flat_map(|spec| &spec.containers);
-    containers
-        .flat_map(|container| container.ports.iter().flatten().map(|port| (container.name.as_str(), port)))
+    containers.flat_map(|container| container.ports.iter().flatten().map(move |port| (container, port)))
 }
 
-fn container_port<'a>(pod: &'a Pod, wanted: &IntOrString) -> Option<(&'a str, &'a ContainerPort)> {
+fn container_port<'a>(pod: &'a Pod, wanted: &IntOrString) -> Option<(&'a Container, &'a ContainerPort)> {
     ports(pod).find(|(_, port)| match wanted {
         IntOrString::Int(number) => port.container_port == *number,
         IntOrString::String(name) => port.name.as_ref() == Some(name),
@@ -267,69 +364,31 @@ fn endpoint_name(port: Option<&String>, target_port: Option<&IntOrString>) -> St
 fn base_labels(namespace: &str, place: &Place<'_>) -> BTreeMap<String, String> {
     let mut labels = BTreeMap::from([
         ("namespace".to_owned(), namespace.to_owned()),
-        ("instance".to_owned(), place.address.clone()),
+        ("__address__".to_owned(), place.address.clone()),
     ]);
+    labels.extend(place.endpoint.clone());
     if let Some(pod) = place.pod {
         labels.insert("pod".into(), pod.name_any());
+        meta::pod(pod, &mut labels);
     }
-    if let Some(container) = place.container {
-        labels.insert("container".into(), container.to_owned());
+    if let Some((container, port)) = place.container {
+        labels.insert("container".into(), container.name.clone());
+        meta::container(container, port, &mut labels);
     }
     labels
 }
 
-/// Copies the named labels; what is no letter, digit or underscore in a name becomes `_`, as in Prometheus.
+/// Copies the named labels.
 fn copy_labels(names: &[String], from: &BTreeMap<String, String>, to: &mut BTreeMap<String, String>) {
     for name in names {
         if let Some(value) = from.get(name) {
-            let name = name.replace(|c: char| !(c.is_ascii_alphanumeric() || c == '_'), "_");
-            to.insert(name, value.clone());
+            to.insert(meta::label_name(name), value.clone());
         }
     }
 }
 
-fn target(
-    pool: &str,
-    settings: &EndpointSettings,
-    sample_limit: Option<i64>,
-    place: &Place<'_>,
-    labels: BTreeMap<String, String>,
-) -> Option<Target> {
-    let scheme = settings.scheme.as_deref().unwrap_or("http").to_ascii_lowercase();
-    let path = settings.path.as_deref().unwrap_or("/metrics");
-    let slash = if path.starts_with('/') { "" } else { "/" };
-    let query = query(&settings.params);
-    let interval = duration(settings.interval.as_deref()).unwrap_or(INTERVAL_DEFAULT);
-    let timeout = duration(settings.scrape_timeout.as_deref()).unwrap_or(TIMEOUT_DEFAULT).min(interval);
-    Some(Target {
-        pool: pool.to_owned(),
-        url: format!("{scheme}://{}{slash}{path}{query}", place.address),
-        labels,
-        interval,
-        timeout,
-        honor_labels: settings.honor_labels.unwrap_or(false),
-        honor_timestamps: settings.honor_timestamps.unwrap_or(true),
-        sample_limit: sample_limit.and_then(|limit| usize::try_from(limit).ok()).unwrap_or(0),
-    })
-}
-
-fn query(params: &BTreeMap<String, Vec<String>>) -> String {
-    let pairs: Vec<(&str, &str)> = params
-        .iter()
-        .flat_map(|(name, values)| values.iter().map(|value| (name.as_str(), value.as_str())))
-        .collect();
-    if pairs.is_empty() { String::new() } else { format!("?{}", crate::encode_query(&pairs)) }
-}
-
-fn duration(text: Option<&str>) -> Option<Duration> {
-    let millis = flyball_metrics::parse_duration_ms(text?).ok()?;
-    u64::try_from(millis).ok().filter(|millis| *millis > 0).map(Duration::from_millis)
-}
-
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use serde::de::DeserializeOwned;
     use serde_json::{Value, json};
 
@@ -375,7 +434,7 @@ mod tests {
     fn found(objects: Objects<'_>) -> Vec<String> {
         let label = |target: &Target, name: &str| target.labels.get(name).cloned().unwrap_or_default();
         let text = |t: &Target| format!("{} {} {} {}", t.pool, t.url, label(t, "job"), label(t, "endpoint"));
-        targets(objects).iter().map(text).collect()
+        discover(objects).targets.iter().map(text).collect()
     }
 
     #[test]
@@ -464,8 +523,71 @@ mod tests {
             found(both),
             ["podMonitor/default/pods/0 http://127.64.0.9:9100/metrics default/pods metrics"]
         );
-        assert_eq!(targets(both)[0].labels.get("tier_x").map(String::as_str), Some("web"));
+        assert_eq!(discover(both).targets[0].labels.get("tier_x").map(String::as_str), Some("web"));
         let silent = pod(json!({}), "Running");
         assert_eq!(found(Objects { pods: &silent, ..Objects::default() }), Vec::<String>::new());
+    }
+
+    #[test]
+    fn relabelings_rewrite_and_drop_targets() {
+        let (pods, services, slices) =
+            (pod(json!({ "team": "a" }), "Running"), service(json!({ "app": "model" })), slices());
+        let check = |endpoint: Value, check: &dyn Fn(&Discovered)| {
+            let mut endpoint = endpoint;
+            endpoint["port"] = "metrics".into();
+            let spec = json!({ "selector": {}, "endpoints": [endpoint], "targetLimit": 5, "labelLimit": 9 });
+            let monitors = monitor(spec);
+            let objects = Objects {
+                service_monitors: &monitors,
+                services: &services,
+                slices: &slices,
+                pods: &pods,
+                pod_monitors: &[],
+            };
+            check(&discover(objects));
+        };
+        let rules = json!({ "params": { "q": ["1"] }, "interval": "5s", "relabelings": [
+            { "action": "labelmap", "regex": "__meta_kubernetes_pod_annotation_(.+)" },
+            { "sourceLabels": ["__meta_kubernetes_pod_container_port_name", "__meta_kubernetes_endpoint_port_name"], "targetLabel": "ports" },
+            { "sourceLabels": ["__address__"], "regex": "(.*):.*", "targetLabel": "__address__", "replacement": "$1:81" },
+            { "targetLabel": "__param_q", "replacement": "2" },
+            { "targetLabel": "__metrics_path__", "replacement": "/m" },
+            { "targetLabel": "__scrape_timeout__", "replacement": "3s" },
+            { "action": "LabelDrop", "regex": "endpoint|container" },
+        ]});
+        check(rules, &|found| {
+            let target = &found.targets[0];
+            assert_eq!(target.url, "http://127.64.0.9:81/m?q=2");
+            let labels: Vec<String> =
+                target.labels.iter().map(|(name, value)| format!("{name}={value}")).collect();
+            let expected = [
+                "instance=127.64.0.9:81",
+                "job=model",
+                "namespace=default",
+                "pod=model-1",
+                "ports=metrics;metrics",
+                "service=model",
+                "team=a",
+            ];
+            assert_eq!(labels, expected);
+            assert_eq!(
+                (target.interval.as_secs(), target.timeout.as_secs(), target.options.limits.label_limit),
+                (5, 3, 9)
+            );
+            assert_eq!(target.discovered["__meta_kubernetes_service_label_app"], "model");
+        });
+        check(
+            json!({ "relabelings": [{ "action": "drop", "sourceLabels": ["pod"], "regex": "model-.*" }] }),
+            &|found| {
+                assert_eq!((found.targets.len(), found.dropped.len()), (0, 1));
+            },
+        );
+        check(json!({ "metricRelabelings": [{ "action": "hashmod", "targetLabel": "x" }] }), &|found| {
+            let problem = "metricRelabelings[0]: relabel configuration for hashmod requires non-zero modulus";
+            assert_eq!(found.problems.first().map(|(_, problem)| problem.as_str()), Some(problem));
+        });
+        check(json!({ "relabelings": [{ "targetLabel": "__address__", "replacement": "" }] }), &|found| {
+            assert_eq!(found.problems.first().map(|(_, problem)| problem.as_str()), Some("no address"));
+        });
     }
 }

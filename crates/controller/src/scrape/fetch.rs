@@ -3,25 +3,23 @@
 //! A target is not trusted: it may hang, answer without end, or answer something else than metrics. So a page
 //! has a deadline and a size, and every failure is a sentence that `targets` can show.
 
+use std::io::Read as _;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{Request, StatusCode, Uri, header};
+use flate2::read::MultiGzDecoder;
+use http::{Request, Response, StatusCode, Uri, header};
 use http_body_util::{BodyExt, Empty, LengthLimitError, Limited};
-use hyper_util::client::legacy::{Client, connect::HttpConnector};
-use hyper_util::rt::{TokioExecutor, TokioTimer};
+use hyper::body::Incoming;
+
+use super::clients::{Clients, Prepared};
+use super::target::Target;
 
 /// The largest page that is read. A page of 10 MiB holds about 100,000 series: far more than one model server
 /// has, and little enough that every target can send one at the same time.
 pub(crate) const PAGE_BYTES_MAX: usize = 10 << 20;
-
-/// Asked for in this order; Prometheus 3 sends the same list.
-const ACCEPT: &str = "application/openmetrics-text;version=1.0.0;escaping=allow-utf-8;q=0.6,\
-    application/openmetrics-text;version=0.0.1;q=0.5,text/plain;version=1.0.0;escaping=allow-utf-8;q=0.4,\
-    text/plain;version=0.0.4;q=0.3,*/*;q=0.2";
-
-/// Connections to a target are kept between scrapes, but not for ever: pods come and go.
-const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
+/// Redirects that are followed (Go's `http.Client`).
+const REDIRECTS_MAX: usize = 10;
 
 /// A page as it came.
 #[derive(Debug)]
@@ -37,66 +35,152 @@ pub(crate) enum FetchError {
     Timeout(Duration),
     #[error("server returned HTTP status {0}")]
     Status(StatusCode),
-    #[error("body size limit exceeded ({PAGE_BYTES_MAX} bytes)")]
-    TooLarge,
+    #[error("body size limit exceeded ({0} bytes)")]
+    TooLarge(usize),
+    #[error("stopped after {REDIRECTS_MAX} redirects")]
+    Redirects,
+    #[error("`{0}` is not a URL: {1}")]
+    Url(String, String),
     #[error("{0}")]
-    Connect(String),
+    Other(String),
     #[error("{0}")]
     Address(#[from] http::Error),
 }
 
 /// The HTTP client of all scrapes and remote queries.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub(crate) struct Fetcher {
-    client: Client<HttpConnector, Empty<Bytes>>,
+    clients: Clients,
+}
+
+/// How a page is asked for.
+struct Ask<'a> {
+    prepared: &'a Prepared,
+    accept: &'a str,
+    bytes_max: usize,
+    timeout: Duration,
+    redirects_max: usize,
 }
 
 impl Fetcher {
-    pub(crate) fn new() -> Fetcher {
-        let mut connector = HttpConnector::new();
-        connector.set_nodelay(true);
-        let client = Client::builder(TokioExecutor::new())
-            .pool_idle_timeout(IDLE_TIMEOUT)
-            .pool_max_idle_per_host(1)
-            .pool_timer(TokioTimer::new())
-            .build(connector);
-        Fetcher { client }
+    pub(crate) fn new(kube: kube::Client) -> Fetcher {
+        Fetcher { clients: Clients::new(kube) }
     }
 
-    /// Gets `uri` within `timeout`, the whole body included.
+    /// Gets `uri` within `timeout`, the whole body included, without credentials.
     ///
     /// # Errors
-    /// The target cannot be reached, answers anything but 200, too much, or too late.
+    /// The server cannot be reached, answers anything but 200, too much, or too late.
     pub(crate) async fn get(&self, uri: &Uri, timeout: Duration) -> Result<Page, FetchError> {
-        tokio::time::timeout(timeout, self.exchange(uri, timeout))
+        let prepared = self.clients.plain();
+        let ask = Ask { prepared, accept: "*/*", bytes_max: PAGE_BYTES_MAX, timeout, redirects_max: 0 };
+        tokio::time::timeout(timeout, ask.page(uri.clone()))
             .await
             .map_err(|_| FetchError::Timeout(timeout))?
     }
 
-    async fn exchange(&self, uri: &Uri, timeout: Duration) -> Result<Page, FetchError> {
-        let request = Request::get(uri)
-            .header(header::ACCEPT, ACCEPT)
-            .header(header::USER_AGENT, concat!("Flyball/", env!("CARGO_PKG_VERSION")))
-            .header("X-Prometheus-Scrape-Timeout-Seconds", timeout.as_secs_f64().to_string())
-            .body(Empty::new())?;
-        let response =
-            self.client.request(request).await.map_err(|error| FetchError::Connect(chain(&error)))?;
-        if response.status() != StatusCode::OK {
-            return Err(FetchError::Status(response.status()));
+    /// Scrapes a target.
+    ///
+    /// # Errors
+    /// As for [`Fetcher::get`]; also if the target's credentials can't be had, or it is refused altogether.
+    pub(crate) async fn scrape(&self, target: &Target) -> Result<Page, FetchError> {
+        if let Some(why) = &target.refused {
+            return Err(FetchError::Other(why.clone()));
         }
-        let content_type = response.headers().get(header::CONTENT_TYPE);
-        let content_type = content_type.and_then(|value| value.to_str().ok()).unwrap_or_default().to_owned();
-        let body = Limited::new(response.into_body(), PAGE_BYTES_MAX)
-            .collect()
-            .await
-            .map_err(body_error)?
-            .to_bytes();
-        Ok(Page { content_type, body })
+        let uri = target.url.parse::<Uri>();
+        let uri = uri.map_err(|error| FetchError::Url(target.url.clone(), error.to_string()))?;
+        let exchange = async {
+            let prepared =
+                self.clients.of(&target.namespace, &target.client).await.map_err(FetchError::Other)?;
+            let redirects_max = if target.client.follow_redirects == Some(false) { 0 } else { REDIRECTS_MAX };
+            let (accept, bytes_max, timeout) =
+                (target.accept.as_str(), target.page_bytes_max, target.timeout);
+            Ask { prepared: &prepared, accept, bytes_max, timeout, redirects_max }.page(uri).await
+        };
+        let timeout = target.timeout;
+        tokio::time::timeout(timeout, exchange).await.map_err(|_| FetchError::Timeout(timeout))?
     }
 }
 
-fn body_error(error: Box<dyn std::error::Error + Send + Sync>) -> FetchError {
-    if error.is::<LengthLimitError>() { FetchError::TooLarge } else { FetchError::Connect(chain(&*error)) }
+impl Ask<'_> {
+    async fn page(&self, mut uri: Uri) -> Result<Page, FetchError> {
+        let host = uri.authority().cloned();
+        let mut left = self.redirects_max;
+        loop {
+            let same_host = uri.authority() == host.as_ref();
+            let response = self.exchange(&uri, same_host).await?;
+            match redirect(&uri, &response) {
+                Some(_) if self.redirects_max > 0 && left == 0 => return Err(FetchError::Redirects),
+                Some(next) if left > 0 => (uri, left) = (next, left - 1),
+                _ if response.status() != StatusCode::OK => {
+                    return Err(FetchError::Status(response.status()));
+                }
+                _ => return self.body(response).await,
+            }
+        }
+    }
+
+    /// Credentials are for the target, and not for where it sends us.
+    async fn exchange(&self, uri: &Uri, same_host: bool) -> Result<Response<Incoming>, FetchError> {
+        // Nothing is gained by compressing what never leaves the machine.
+        let local = uri.host().and_then(|host| host.parse::<std::net::IpAddr>().ok());
+        let encoding = if local.is_some_and(|ip| ip.is_loopback()) { "identity" } else { "gzip" };
+        let mut request = Request::get(uri)
+            .header(header::ACCEPT, self.accept)
+            .header(header::ACCEPT_ENCODING, encoding)
+            .header(header::USER_AGENT, concat!("Flyball/", env!("CARGO_PKG_VERSION")))
+            .header("X-Prometheus-Scrape-Timeout-Seconds", self.timeout.as_secs_f64().to_string());
+        if let Some(authorization) = self.prepared.authorization.as_ref().filter(|_| same_host) {
+            request = request.header(header::AUTHORIZATION, authorization);
+        }
+        let response = self.prepared.client.request(request.body(Empty::new())?).await;
+        response.map_err(|error| FetchError::Other(chain(&error)))
+    }
+
+    async fn body(&self, response: Response<Incoming>) -> Result<Page, FetchError> {
+        let text = |name| response.headers().get(name).and_then(|value| value.to_str().ok());
+        let content_type = text(header::CONTENT_TYPE).unwrap_or_default().to_owned();
+        let gzipped =
+            text(header::CONTENT_ENCODING).is_some_and(|encoding| encoding.eq_ignore_ascii_case("gzip"));
+        let body = Limited::new(response.into_body(), self.bytes_max).collect().await;
+        let body = body.map_err(|error| self.body_error(error))?.to_bytes();
+        let body = if gzipped { self.decompress(&body)? } else { body };
+        Ok(Page { content_type, body })
+    }
+
+    /// The limit is one of the decompressed page.
+    fn decompress(&self, body: &[u8]) -> Result<Bytes, FetchError> {
+        let mut page = Vec::new();
+        let mut decoder = MultiGzDecoder::new(body).take(self.bytes_max as u64 + 1);
+        decoder.read_to_end(&mut page).map_err(|error| FetchError::Other(format!("gzip: {error}")))?;
+        if page.len() > self.bytes_max {
+            return Err(FetchError::TooLarge(self.bytes_max));
+        }
+        Ok(page.into())
+    }
+
+    fn body_error(&self, error: Box<dyn std::error::Error + Send + Sync>) -> FetchError {
+        if error.is::<LengthLimitError>() {
+            FetchError::TooLarge(self.bytes_max)
+        } else {
+            FetchError::Other(chain(&*error))
+        }
+    }
+}
+
+/// Where a response sends the client, if it does.
+fn redirect<B>(from: &Uri, response: &Response<B>) -> Option<Uri> {
+    if !matches!(response.status().as_u16(), 301 | 302 | 303 | 307 | 308) {
+        return None;
+    }
+    let location = response.headers().get(header::LOCATION)?.to_str().ok()?;
+    if location.contains("://") {
+        return location.parse().ok();
+    }
+    let (scheme, authority) = (from.scheme_str()?, from.authority()?);
+    let folder = from.path().rsplit_once('/').map_or("", |(folder, _)| folder);
+    let path = if location.starts_with('/') { location.to_owned() } else { format!("{folder}/{location}") };
+    format!("{scheme}://{authority}{path}").parse().ok()
 }
 
 /// An error and what caused it, in one line: hyper's own text alone says only "client error (Connect)".
@@ -112,3 +196,6 @@ pub(crate) fn chain(error: &dyn std::error::Error) -> String {
     }
     text
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,6 +1,9 @@
 //! Pages of metrics, from their discovery to the store.
 
+mod clients;
 pub(crate) mod discover;
 pub(crate) mod fetch;
+mod meta;
 pub(crate) mod node;
 pub(crate) mod pool;
+pub(crate) mod target;

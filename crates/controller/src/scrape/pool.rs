@@ -13,22 +13,24 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use flyball_metrics::exposition::Format;
-use flyball_metrics::target::{Limits, ScrapeReport, Scraped, Target as Pages, TargetOptions};
+use flyball_metrics::target::{ScrapeReport, Scraped, Target as Pages};
 use flyball_metrics::{Labels, Store};
-use http::Uri;
 use jiff::Timestamp;
 use tokio::task::JoinSet;
 
 use crate::lock;
-use crate::scrape::discover::Target;
+use crate::scrape::discover::Discovered;
 use crate::scrape::fetch::Fetcher;
+use crate::scrape::target::{LabelMap, Target};
 
 /// How often a target that feeds a trigger is scraped.
 const TRIGGER_INTERVAL: Duration = Duration::from_secs(1);
 
-/// The most samples on a page whose monitor sets no `sampleLimit`: ten times what a talkative model server has, and
-/// little enough that one target cannot fill the store.
-const SAMPLES_PER_PAGE_MAX: usize = 10_000;
+/// A scrape that starts so close to its tick has the tick's time (Prometheus: `scrapeTimestampTolerance`), but not
+/// further from it than a hundredth of the interval: even distances take no room in the store.
+const TICK_TOLERANCE: Duration = Duration::from_millis(2);
+/// A round that comes a little early still starts what is due: rounds are not as even as ticks.
+const EARLY: Duration = Duration::from_millis(100);
 
 /// What came of the last scrape of a target.
 #[derive(Clone, Debug, Default)]
@@ -45,10 +47,13 @@ pub(crate) struct Status {
 /// A target, as the Prometheus API tells of it.
 #[derive(Clone, Debug)]
 pub(crate) struct Shown {
-    pub(crate) target: Target,
+    pub(crate) target: Arc<Target>,
     pub(crate) interval: Duration,
     pub(crate) status: Status,
 }
+
+/// The targets that relabelings dropped, as pool and discovered labels; replaced whole.
+pub(crate) type DroppedTargets = Arc<Mutex<Arc<[(String, LabelMap)]>>>;
 
 /// All targets.
 pub(crate) struct Pool {
@@ -56,10 +61,11 @@ pub(crate) struct Pool {
     fetcher: Fetcher,
     keep_intervals: bool,
     entries: BTreeMap<(String, String), Entry>,
+    dropped: Arc<[(String, LabelMap)]>,
 }
 
 struct Entry {
-    target: Target,
+    target: Arc<Target>,
     pages: Arc<Mutex<Pages>>,
     status: Arc<Mutex<Status>>,
     running: Arc<AtomicBool>,
@@ -69,23 +75,39 @@ struct Entry {
 
 impl Pool {
     pub(crate) fn new(store: Arc<Mutex<Store>>, fetcher: Fetcher, keep_intervals: bool) -> Pool {
-        Pool { store, fetcher, keep_intervals, entries: BTreeMap::new() }
+        Pool { store, fetcher, keep_intervals, entries: BTreeMap::new(), dropped: Arc::from([]) }
     }
 
     /// Takes over what discovery found. New targets are due at once; the series of vanished ones end.
-    pub(crate) fn sync(&mut self, wanted: Vec<Target>, now_ms: i64) {
+    pub(crate) fn sync(&mut self, found: Discovered, now_ms: i64) {
         let mut old = std::mem::take(&mut self.entries);
-        for target in wanted {
-            let known = old.remove(&target.key()).filter(|entry| entry.target == target);
-            let entry = known.unwrap_or_else(|| Entry::new(target, now_ms));
+        let mut ended = Vec::new();
+        for target in found.targets {
+            let entry = match old.remove(&target.key()) {
+                Some(mut entry) if entry.target.scraped_like(&target) => {
+                    entry.target = Arc::new(target);
+                    entry
+                }
+                other => {
+                    ended.extend(other);
+                    Entry::new(target, now_ms)
+                }
+            };
             self.entries.insert(entry.target.key(), entry);
         }
+        ended.extend(old.into_values());
         let mut store = lock(&self.store);
-        for entry in old.into_values() {
+        for entry in ended {
             let mut pages = lock(&entry.pages);
             pages.end(&mut store, now_ms);
             pages.end_reports(&mut store, now_ms);
         }
+        self.dropped = found.dropped.into();
+    }
+
+    /// What relabelings dropped: the pool and the discovered labels.
+    pub(crate) fn dropped(&self) -> Arc<[(String, LabelMap)]> {
+        Arc::clone(&self.dropped)
     }
 
     /// Says which targets feed a trigger.
@@ -96,14 +118,19 @@ impl Pool {
     /// Starts the scrapes that are due, on `scrapes`.
     pub(crate) fn start_due(&mut self, now_ms: i64, scrapes: &mut JoinSet<()>) {
         for entry in self.entries.values_mut() {
-            if entry.due_ms > now_ms || entry.running.swap(true, Ordering::AcqRel) {
+            if entry.due_ms > now_ms + EARLY.as_millis() as i64 || entry.running.swap(true, Ordering::AcqRel)
+            {
                 continue;
             }
-            entry.due_ms = now_ms + entry.interval(self.keep_intervals).as_millis() as i64;
+            let interval = entry.interval(self.keep_intervals);
+            let tick_ms = entry.due_ms;
+            entry.due_ms = next_tick(tick_ms, interval.as_millis() as i64, now_ms);
             let scrape = Scrape {
                 store: Arc::clone(&self.store),
                 fetcher: self.fetcher.clone(),
-                target: entry.target.clone(),
+                target: Arc::clone(&entry.target),
+                tick_ms,
+                interval,
                 pages: Arc::clone(&entry.pages),
                 status: Arc::clone(&entry.status),
                 running: Arc::clone(&entry.running),
@@ -117,14 +144,14 @@ impl Pool {
         let status = |entry: &Entry| lock(&entry.status).clone();
         self.entries
             .values()
-            .map(move |entry| (&entry.target, status(entry)))
+            .map(move |entry| (&*entry.target, status(entry)))
             .filter(|(_, s)| s.up == Some(false))
     }
 
     /// Every target with its status.
     pub(crate) fn shown(&self) -> Vec<Shown> {
         let shown = |entry: &Entry| Shown {
-            target: entry.target.clone(),
+            target: Arc::clone(&entry.target),
             interval: entry.interval(self.keep_intervals),
             status: lock(&entry.status).clone(),
         };
@@ -135,22 +162,9 @@ impl Pool {
 impl Entry {
     fn new(target: Target, now_ms: i64) -> Entry {
         let labels = Labels::new(target.labels.iter().map(|(name, value)| (name.as_str(), value.as_str())));
-        let options = TargetOptions {
-            honor_labels: target.honor_labels,
-            honor_timestamps: target.honor_timestamps,
-            limits: Limits {
-                sample_limit: if target.sample_limit == 0 {
-                    SAMPLES_PER_PAGE_MAX
-                } else {
-                    target.sample_limit
-                },
-                ..Limits::default()
-            },
-            ..TargetOptions::default()
-        };
         Entry {
-            target,
-            pages: Arc::new(Mutex::new(Pages::new(labels, options))),
+            pages: Arc::new(Mutex::new(Pages::new(labels, target.options.clone()))),
+            target: Arc::new(target),
             status: Arc::default(),
             running: Arc::default(),
             due_ms: now_ms,
@@ -166,11 +180,26 @@ impl Entry {
     }
 }
 
+/// The next tick after now, on the grid of the ticks so far.
+fn next_tick(tick_ms: i64, interval_ms: i64, now_ms: i64) -> i64 {
+    let next = tick_ms + interval_ms;
+    if next > now_ms { next } else { next + (now_ms - next) / interval_ms * interval_ms + interval_ms }
+}
+
+/// The time of a scrape that starts now.
+fn on_tick(now: Timestamp, tick_ms: i64, interval: Duration) -> Timestamp {
+    let tolerance = TICK_TOLERANCE.min(interval / 100).as_millis() as u64;
+    let near = now.as_millisecond().abs_diff(tick_ms) <= tolerance;
+    Timestamp::from_millisecond(tick_ms).ok().filter(|_| near).unwrap_or(now)
+}
+
 /// One scrape, from the request to the store.
 struct Scrape {
     store: Arc<Mutex<Store>>,
     fetcher: Fetcher,
-    target: Target,
+    target: Arc<Target>,
+    tick_ms: i64,
+    interval: Duration,
     pages: Arc<Mutex<Pages>>,
     status: Arc<Mutex<Status>>,
     running: Arc<AtomicBool>,
@@ -178,18 +207,20 @@ struct Scrape {
 
 impl Scrape {
     async fn run(self) {
-        let (begun, at) = (Instant::now(), Timestamp::now());
-        let page = match self.target.url.parse::<Uri>() {
-            Ok(uri) => self.fetcher.get(&uri, self.target.timeout).await.map_err(|error| error.to_string()),
-            Err(error) => Err(format!("`{}` is not a URL: {error}", self.target.url)),
-        };
+        let begun = Instant::now();
+        let at = on_tick(Timestamp::now(), self.tick_ms, self.interval);
+        let page = self.fetcher.scrape(&self.target).await.map_err(|error| error.to_string());
         let result = page.and_then(|page| self.ingest(&page.content_type, &page.body, at));
         self.conclude(result, at, begun.elapsed());
         self.running.store(false, Ordering::Release);
     }
 
     fn ingest(&self, content_type: &str, body: &[u8], at: Timestamp) -> Result<Scraped, String> {
-        let format = Format::from_content_type(Some(content_type), None)?;
+        let format = if body.is_empty() {
+            Format::Text
+        } else {
+            Format::from_content_type(Some(content_type), self.target.fallback)?
+        };
         let mut store = lock(&self.store);
         let before = store.rejections().too_many_series;
         let scraped = lock(&self.pages).ingest(&mut store, body, format, at.as_millisecond());
@@ -226,5 +257,25 @@ impl Scrape {
             last_scrape: Some(at),
             last_duration: took,
         };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ticks_stay_on_their_grid() {
+        for (tick, now, next) in
+            [(1_000, 1_003, 2_000), (1_000, 950, 2_000), (1_000, 2_000, 3_000), (1_000, 7_500, 8_000)]
+        {
+            assert_eq!(next_tick(tick, 1_000, now), next, "{tick} {now}");
+        }
+        let at = |now_ms, interval| {
+            on_tick(Timestamp::from_millisecond(now_ms).unwrap(), 10_000, interval).as_millisecond()
+        };
+        let second = Duration::from_secs(1);
+        assert_eq!((at(10_002, second), at(9_998, second), at(10_003, second)), (10_000, 10_000, 10_003));
+        assert_eq!(at(10_002, Duration::from_millis(100)), 10_002);
     }
 }

@@ -9,6 +9,7 @@ mod explain;
 mod federate;
 mod metadata;
 mod parameters;
+mod push;
 mod query;
 mod run;
 mod series;
@@ -23,7 +24,7 @@ use std::sync::{Arc, Mutex};
 use axum::Router;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{MethodRouter, get};
+use axum::routing::{MethodRouter, get, post};
 use flyball_metrics::Store;
 use flyball_metrics::promql::{ParseError, QueryError};
 use flyball_metrics::response::{self, ErrorKind};
@@ -31,7 +32,7 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 use tokio::sync::Semaphore;
 
-use crate::scrape::pool::Shown;
+use crate::scrape::pool::{DroppedTargets, Shown};
 
 const NO_ENDPOINT: &str = "no such endpoint; see https://prometheus.io/docs/prometheus/latest/querying/api/";
 
@@ -40,6 +41,7 @@ const NO_ENDPOINT: &str = "no such endpoint; see https://prometheus.io/docs/prom
 pub(crate) struct Source {
     store: Arc<Mutex<Store>>,
     targets: Arc<Mutex<Vec<Shown>>>,
+    dropped: DroppedTargets,
     started: Timestamp,
     /// A query runs while it holds one of these.
     running: Arc<Semaphore>,
@@ -48,13 +50,22 @@ pub(crate) struct Source {
 impl Source {
     pub(crate) fn new(store: Arc<Mutex<Store>>, targets: Arc<Mutex<Vec<Shown>>>) -> Source {
         let running = Arc::new(Semaphore::new(run::QUERIES_AT_ONCE_MAX));
-        Source { store, targets, started: Timestamp::now(), running }
+        Source { store, targets, dropped: DroppedTargets::default(), started: Timestamp::now(), running }
+    }
+}
+
+impl Source {
+    /// Also tells of targets that relabelings dropped.
+    pub(crate) fn with_dropped(self, dropped: DroppedTargets) -> Source {
+        Source { dropped, ..self }
     }
 }
 
 /// The routes of the API.
 pub(crate) fn router(source: Source) -> Router {
     Router::new()
+        .route("/api/v1/write", post(push::write))
+        .route("/api/v1/otlp/v1/metrics", post(push::otlp))
         .route("/api/v1/query", get(query::instant).post(query::instant))
         .route("/api/v1/query_range", get(query::range).post(query::range))
         .route("/api/v1/query_exemplars", get(query::exemplars).post(query::exemplars))

@@ -21,8 +21,8 @@ use http::Uri;
 use kube::runtime::reflector::ObjectRef;
 
 use crate::cluster::Cluster;
-use crate::scrape::discover::Target;
 use crate::scrape::pool::Status;
+use crate::scrape::target::Target;
 use crate::source::caller::{self, Caller};
 use crate::source::polls::Polls;
 use crate::source::promql::local::LocalQuery;

@@ -46,6 +46,16 @@ fn short_decimal(bytes: &[u8]) -> Option<f64> {
     Some(if negative { -value } else { value })
 }
 
+/// Whether a number is written as OpenMetrics would write it already: `0.25`, `1.0`, `+Inf`. What has so few digits stands
+/// for itself in the shortest form, so nothing needs to be worked out.
+pub(super) fn is_canonical(word: &str) -> bool {
+    let Some((whole, fraction)) = word.split_once('.') else { return word == "+Inf" };
+    let digits = |part: &str| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit());
+    let no_zeros = (whole == "0" || !whole.starts_with('0')) && (fraction == "0" || !fraction.ends_with('0'));
+    let no_exponent = whole != "0" || !fraction.starts_with("0000");
+    word.len() <= EXACT_POWERS.len() && digits(whole) && digits(fraction) && no_zeros && no_exponent
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -65,6 +75,14 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn what_is_canonical_is_written_the_same(word in "[0-9]{1,10}(\\.[0-9]{0,10})?|\\+Inf") {
+            if is_canonical(&word) {
+                let number = parse_number(&word).expect("a number");
+                prop_assert_eq!(crate::text::format_open_metrics(number), word);
+            }
+        }
+
         #[test]
         fn the_quick_way_is_the_right_way(word in "-?[0-9]{1,16}(\\.[0-9]{0,12})?") {
             let exact: f64 = word.parse().expect("a number");

@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 
+use super::number::is_canonical;
 use super::parser::{Exemplar, Mistake};
 use super::{LABELS_MAX, NAME_BYTES_MAX, VALUE_BYTES_MAX};
 use crate::labels::{BUCKET_LABEL, Labels, METRIC_NAME};
@@ -98,6 +99,7 @@ impl Pairs {
             }
             let mut value = part(page, *value_span, VALUE_BYTES_MAX, "label value")?;
             if number_label == Some(&*name)
+                && !is_canonical(&value)
                 && let Some(number) = parse_value(&value)
             {
                 value = format_open_metrics(number).into();

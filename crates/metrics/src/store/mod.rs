@@ -32,6 +32,11 @@ use samples::Room;
 pub use save::{DamagedFrame, FILE_HEADER, FRAME_HEADER_BYTES, Loading, Saving, frame_length};
 use series::{SampleRefused, Series};
 
+/// One series in so many is forgotten when there are too many, if it has ended: looking for them takes a while.
+const FORGOTTEN_AT_ONCE: usize = 20;
+/// A series that ended before this time, seen from an eviction, is compressed whole: rolling updates leave many.
+const REST_AFTER_MS: i64 = 5 * 60 * 1_000;
+
 /// Metrics whose help, type and unit are kept; a target that invents names can't grow the store by them.
 const METADATA_MAX: usize = 20_000;
 
@@ -217,7 +222,7 @@ impl Store {
         if let Some(id) = self.ids.get(labels) {
             return Ok(*id);
         }
-        if self.ids.len() >= self.options.series_max {
+        if self.ids.len() >= self.options.series_max && !self.forget_ended() {
             return Err(self.reject(Rejected::TooManySeries));
         }
         let series = Some(Series::new(labels.clone()));
@@ -349,6 +354,9 @@ impl Store {
             let Some(series) = &mut slot.series else { continue };
             let dropped = series.evict(cutoff_ms);
             self.samples -= dropped;
+            if series.has_ended() && series.newest_ms() < Some(now_ms.saturating_sub(REST_AFTER_MS)) {
+                series.rest(&mut self.room);
+            }
             if dropped > 0 {
                 self.followers.tell_dropped(&slot.followed_by, series.oldest_ms());
             }
@@ -398,6 +406,23 @@ impl Store {
             }
             self.rejections.dropped_over_samples_max += (before - self.samples) as u64;
         }
+    }
+
+    /// Makes room for new series: those that ended longest ago go. `false`: all are alive.
+    fn forget_ended(&mut self) -> bool {
+        let ended = |(slot, of): (usize, &Slot)| {
+            let series = of.series.as_ref().filter(|series| series.has_ended())?;
+            Some((series.newest_ms(), slot))
+        };
+        let mut ended: Vec<_> = self.slots.iter().enumerate().filter_map(ended).collect();
+        ended.sort_unstable();
+        ended.truncate((self.options.series_max / FORGOTTEN_AT_ONCE).max(1));
+        for (_, slot) in &ended {
+            let samples = self.slots[*slot].series.as_ref().map_or(0, Series::samples);
+            self.samples -= samples;
+            self.remove(*slot);
+        }
+        !ended.is_empty()
     }
 
     fn remove(&mut self, slot: usize) {

@@ -198,6 +198,14 @@ impl<B: Block> Samples<B> {
         weights
     }
 
+    /// Compresses all but the newest sample: nobody appends to them any more.
+    pub(super) fn rest(&mut self, room: &mut Room) {
+        while self.head.len() > 1 {
+            self.compress_oldest(self.head.len() - 1, room);
+        }
+        self.head.shrink_to_fit();
+    }
+
     /// Keeps the newest sample plain, where it is looked for.
     pub(super) fn settle(&mut self, room: &mut Room) {
         if !self.head.is_empty() {

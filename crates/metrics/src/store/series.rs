@@ -174,6 +174,19 @@ impl Series {
         })
     }
 
+    /// Takes little room from now on: the series has ended.
+    pub(super) fn rest(&mut self, room: &mut Room) {
+        self.floats.rest(room);
+        if let Some(histograms) = &mut self.histograms {
+            histograms.rest(room);
+        }
+    }
+
+    /// Whether the newest sample says that the series ended.
+    pub(super) fn has_ended(&self) -> bool {
+        self.newest_float().is_some_and(|sample| sample.is_stale_marker())
+    }
+
     /// Ends what `load` began.
     pub(super) fn settle(&mut self, room: &mut Room) {
         self.floats.settle(room);

@@ -118,6 +118,35 @@ fn stale_markers_end_living_series_once() {
     );
 }
 
+/// A rolling update every few minutes for a day: what has ended takes little room, and none from new series.
+#[test]
+fn rolling_updates_do_not_fill_the_store() {
+    let retention = Duration::from_secs(24 * 3_600);
+    let mut store = Store::new(StoreOptions { series_max: 2_000, retention, ..StoreOptions::default() });
+    let mut sizes = Vec::new();
+    for update in 0..100i64 {
+        let ids: Vec<SeriesId> = (0..100)
+            .map(|series| {
+                let pod = format!("model-{update}-{series}");
+                store.series_id(&labels("load", &pod)).expect("the ended ones make room")
+            })
+            .collect();
+        let begin_ms = update * 600_000;
+        for second in 0..100 {
+            for id in &ids {
+                store.append(*id, Sample::new(begin_ms + second * 1_000, second as f64)).expect("in order");
+            }
+        }
+        assert_eq!(store.mark_stale(ids, begin_ms + 100_000), 100);
+        store.evict(begin_ms + 500_000);
+        sizes.push(store.size().bytes);
+    }
+    let (early, late) = (sizes[18], sizes[99]);
+    assert!(late < early * 5 / 4, "{early} bytes after 19 updates, {late} after 100");
+    assert!(late < 2_000 * 1_200, "{} bytes for each of 2,000 series that ended", late / 2_000);
+    assert_eq!(store.rejections().too_many_series, 0);
+}
+
 /// The default world: ten pods of a hundred series, scraped each second for an hour.
 #[test]
 fn an_hour_of_the_default_world_stays_small() {
@@ -149,7 +178,7 @@ fn an_hour_of_the_default_world_stays_small() {
     let size = store.size();
     assert_eq!(size.samples, 3_600_000);
     assert!(
-        size.bytes < 15_000_000,
+        size.bytes < 10_000_000,
         "{size:?}, {:.2} bytes a sample",
         size.bytes as f64 / size.samples as f64
     );

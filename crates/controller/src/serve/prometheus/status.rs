@@ -84,7 +84,7 @@ fn push_job(yaml: &mut String, pool: &str, targets: &[&Shown]) {
     let (interval, timeout) = (duration(first.interval), duration(first.target.timeout));
     let uri = first.target.url.parse::<Uri>().unwrap_or_default();
     let (scheme, path) = (uri.scheme_str().unwrap_or("http"), uri.path());
-    let honor = first.target.honor_labels;
+    let honor = first.target.options.honor_labels;
     let _ = write!(
         yaml,
         "\n- job_name: {pool}\n  honor_labels: {honor}\n  scrape_interval: {interval}\n  scrape_timeout: {timeout}\

@@ -1,6 +1,6 @@
 //! `/api/v1/targets` and `/api/v1/scrape_pools`: what is scraped, and what came of it.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use axum::extract::State;
 use axum::response::Response;
@@ -16,15 +16,21 @@ pub(super) async fn list(State(source): State<Source>, parameters: Parameters) -
     let state = parameters.get("state").unwrap_or_default().to_ascii_lowercase();
     let wants_active = matches!(state.as_str(), "" | "any" | "active");
     let pool = parameters.get("scrapePool").filter(|pool| !pool.is_empty());
-    let targets = lock(&source.targets);
-    let active = targets
-        .iter()
-        .filter(|shown| wants_active && pool.is_none_or(|pool| pool == shown.target.pool))
-        .map(active_target);
+    let wants_dropped = matches!(state.as_str(), "" | "any" | "dropped");
+    let (targets, dropped) = (lock(&source.targets), lock(&source.dropped));
+    let of_pool = |name: &str| pool.is_none_or(|pool| pool == name);
+    let active =
+        targets.iter().filter(|shown| wants_active && of_pool(&shown.target.pool)).map(active_target);
+    let mut counts = BTreeMap::<&str, usize>::new();
+    for (pool, _) in dropped.iter() {
+        *counts.entry(pool).or_default() += 1;
+    }
+    let dropped = dropped.iter().filter(|(pool, _)| wants_dropped && of_pool(pool));
+    let dropped = dropped.map(|(pool, labels)| json!({ "discoveredLabels": labels, "scrapePool": pool }));
     answer(response::data(&json!({
         "activeTargets": active.collect::<Vec<_>>(),
-        "droppedTargets": [],
-        "droppedTargetCounts": {},
+        "droppedTargets": dropped.collect::<Vec<_>>(),
+        "droppedTargetCounts": counts,
     })))
 }
 
@@ -42,7 +48,7 @@ fn active_target(shown: &Shown) -> Value {
         None => "unknown",
     };
     json!({
-        "discoveredLabels": target.labels,
+        "discoveredLabels": target.discovered,
         "labels": target.labels,
         "scrapePool": target.pool,
         "scrapeUrl": target.url,

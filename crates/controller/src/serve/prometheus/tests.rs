@@ -16,8 +16,9 @@ use serde_json::{Value, json};
 use tower::ServiceExt;
 
 use super::{Source, router};
-use crate::scrape::discover::Target;
+use crate::lock;
 use crate::scrape::pool::{Shown, Status};
+use crate::scrape::target::Target;
 
 /// When the samples were scraped, one each second of the minute before.
 const NOW_MS: i64 = 1_700_000_060_000;
@@ -27,16 +28,14 @@ fn target(up: bool) -> Shown {
     let labels = [("job", "model"), ("instance", instance)];
     let error = if up { "" } else { "connection refused" };
     Shown {
-        target: Target {
+        target: Arc::new(Target {
             pool: "serviceMonitor/default/model/0".to_owned(),
             url: format!("http://{instance}/metrics"),
             labels: labels.into_iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect(),
             interval: Duration::from_secs(30),
             timeout: Duration::from_secs(10),
-            honor_labels: false,
-            honor_timestamps: true,
-            sample_limit: 0,
-        },
+            ..Target::default()
+        }),
         interval: Duration::from_secs(1),
         status: Status {
             up: Some(up),
@@ -377,4 +376,69 @@ async fn long_answers_are_compressed_for_those_who_take_it() {
         }
         assert!(text.starts_with("{\"status\":\"success\"") && text.len() > 1_400, "{accepted}: {text}");
     }
+}
+
+/// Sends a body with headers to an API over this store; returns status, headers and text.
+async fn push(
+    store: &Arc<Mutex<Store>>,
+    path: &str,
+    headers: &[(&str, &str)],
+    body: Vec<u8>,
+) -> (u16, header::HeaderMap, String) {
+    let mut request = Request::post(path);
+    for (name, value) in headers {
+        request = request.header(*name, *value);
+    }
+    let api = router(Source::new(Arc::clone(store), Arc::default()));
+    let response = api.oneshot(request.body(Body::from(body)).expect("valid")).await.expect("never fails");
+    let (head, body) = response.into_parts();
+    let body = body.collect().await.expect("a body").to_bytes();
+    (head.status.as_u16(), head.headers, String::from_utf8_lossy(&body).into_owned())
+}
+
+/// `up{} 1` at the given second, as a remote write request of version 1.0, compressed.
+fn write_request(second: u8) -> Vec<u8> {
+    // TimeSeries{labels[__name__="up"], samples[{value 1, timestamp}]}, field by field.
+    let label = [&[0x0a, 8][..], b"__name__", &[0x12, 2], b"up"].concat();
+    let sample = [&[0x09][..], &1f64.to_le_bytes(), &[0x10, second]].concat();
+    let series =
+        [&[0x0a, label.len() as u8][..], &label, &[0x12, sample.len() as u8], &sample].concat();
+    let body = [&[0x0a, series.len() as u8][..], &series].concat();
+    snap::raw::Encoder::new().compress_vec(&body).expect("small")
+}
+
+#[tokio::test]
+async fn remote_write_answers_as_prometheus_does() {
+    let store = Arc::new(Mutex::new(Store::default()));
+    let v1 = [("content-type", "application/x-protobuf"), ("content-encoding", "snappy")];
+    let (status, _, body) = push(&store, "/api/v1/write", &v1, write_request(9)).await;
+    assert_eq!((status, body.as_str()), (204, ""));
+    assert_eq!(lock(&store).metric_names(), ["up"]);
+    let (status, _, body) = push(&store, "/api/v1/write", &v1, write_request(8)).await;
+    assert_eq!((status, body.as_str()), (400, "out of order sample for series {__name__=\"up\"}\n"));
+    let (status, ..) = push(&store, "/api/v1/write", &v1, b"no snappy".to_vec()).await;
+    assert_eq!(status, 400);
+    let json = [("content-type", "application/json")];
+    let (status, ..) = push(&store, "/api/v1/write", &json, Vec::new()).await;
+    assert_eq!(status, 415);
+    let v2 = [("content-type", "application/x-protobuf;proto=io.prometheus.write.v2.Request")];
+    let empty = snap::raw::Encoder::new().compress_vec(&[]).expect("small");
+    let (status, headers, _) = push(&store, "/api/v1/write", &v2, empty).await;
+    let written = headers.get("x-prometheus-remote-write-samples-written").map(|value| value.as_bytes());
+    assert_eq!((status, written), (204, Some(&b"0"[..])));
+}
+
+#[tokio::test]
+async fn otlp_answers_as_prometheus_does() {
+    let store = Arc::new(Mutex::new(Store::default()));
+    let path = "/api/v1/otlp/v1/metrics";
+    let protobuf = ("content-type", "application/x-protobuf");
+    let (status, ..) = push(&store, path, &[protobuf], Vec::new()).await;
+    assert_eq!(status, 200);
+    let (status, _, body) = push(&store, path, &[protobuf, ("content-encoding", "br")], Vec::new()).await;
+    assert_eq!((status, body.as_str()), (400, "unsupported compression: br. Only \"gzip\" or no compression supported\n"));
+    let (status, ..) = push(&store, path, &[protobuf, ("content-encoding", "gzip")], b"no gzip".to_vec()).await;
+    assert_eq!(status, 400);
+    let (status, _, body) = push(&store, path, &[("content-type", "text/plain")], Vec::new()).await;
+    assert_eq!((status, body.as_str()), (400, "unsupported content type: text/plain, supported: [application/x-protobuf]\n"));
 }

@@ -1,0 +1,174 @@
+//! What scraping costs: `cargo bench -p flyball-metrics --bench thousand_pods`.
+//!
+//! First a service of five pods for an hour, scraped every second: the bytes that a sample takes. Then a thousand pods with 200
+//! series each, every second for five minutes: the share of one processor, and the memory of the whole process. Pages are
+//! made here; only what a scraper does with them is timed.
+
+#![allow(clippy::disallowed_methods, reason = "the memory of this process is in a file")]
+
+use std::fmt::Write as _;
+use std::time::Duration;
+
+use flyball_metrics::exposition::Format;
+use flyball_metrics::target::{ScrapeReport, Target, TargetOptions};
+use flyball_metrics::{Labels, Store, StoreOptions};
+use rustix::time::{ClockId, clock_gettime};
+
+const BOUNDS: [f64; 18] = [
+    0.001,
+    0.002,
+    0.005,
+    0.01,
+    0.02,
+    0.03,
+    0.05,
+    0.075,
+    0.1,
+    0.15,
+    0.2,
+    0.3,
+    0.5,
+    0.75,
+    1.0,
+    2.5,
+    5.0,
+    f64::INFINITY,
+];
+/// Ten families of a histogram with count and sum: 200 series.
+const HANDLERS: usize = 10;
+
+/// A model server that answers a few requests a second.
+struct Pod {
+    seed: u64,
+    labels: Labels,
+    counts: [[u64; BOUNDS.len()]; HANDLERS],
+    sums: [f64; HANDLERS],
+    requests_per_second: u64,
+}
+
+impl Pod {
+    fn new(number: usize, requests_per_second: u64) -> Pod {
+        let (name, address) =
+            (format!("model-{number}"), format!("127.64.{}.{}:9100", number / 250, number % 250));
+        let labels = [
+            ("namespace", "default"),
+            ("job", "model"),
+            ("service", "model"),
+            ("endpoint", "metrics"),
+            ("container", "model"),
+            ("instance", address.as_str()),
+            ("pod", name.as_str()),
+        ];
+        let (labels, seed) = (Labels::new(labels), number as u64 + 1);
+        Pod { seed, labels, counts: Default::default(), sums: Default::default(), requests_per_second }
+    }
+
+    fn random(&mut self, below: u64) -> u64 {
+        self.seed = self.seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (self.seed >> 33) % below
+    }
+
+    fn serve(&mut self) {
+        for _ in 0..self.random(2 * self.requests_per_second + 1) {
+            // Most requests are for two of the handlers, as in most services.
+            let handler =
+                if self.random(10) < 9 { self.random(2) } else { self.random(HANDLERS as u64) } as usize;
+            let seconds = (5 + self.random(60) * self.random(10)) as f64 * 0.000_931;
+            self.sums[handler] += seconds;
+            for (bound, count) in BOUNDS.iter().zip(&mut self.counts[handler]) {
+                *count += u64::from(seconds <= *bound);
+            }
+        }
+    }
+
+    fn page(&self, page: &mut String) {
+        page.clear();
+        page.push_str("# HELP request_duration_seconds Time from request to answer.\n# TYPE request_duration_seconds histogram\n");
+        for handler in 0..HANDLERS {
+            for (bound, count) in BOUNDS.iter().zip(&self.counts[handler]) {
+                let le = if bound.is_finite() { bound.to_string() } else { "+Inf".to_owned() };
+                let _ = writeln!(
+                    page,
+                    "request_duration_seconds_bucket{{handler=\"/v1/models/{handler}\",le=\"{le}\"}} {count}"
+                );
+            }
+            let (sum, count) = (self.sums[handler], self.counts[handler][BOUNDS.len() - 1]);
+            let _ = writeln!(page, "request_duration_seconds_sum{{handler=\"/v1/models/{handler}\"}} {sum}");
+            let _ =
+                writeln!(page, "request_duration_seconds_count{{handler=\"/v1/models/{handler}\"}} {count}");
+        }
+    }
+}
+
+fn processor_time() -> Duration {
+    let time = clock_gettime(ClockId::ProcessCPUTime);
+    Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
+}
+
+fn memory_bytes() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap_or_default();
+    line.trim().trim_end_matches("kB").trim().parse::<u64>().unwrap_or(0) * 1_024
+}
+
+/// Scrapes pods every second, and returns the store and the processor's time for all scrapes.
+fn scrape(pods: &mut [Pod], seconds: i64, options: StoreOptions) -> (Store, Vec<Target>, Duration) {
+    let mut store = Store::new(options);
+    let mut targets: Vec<Target> =
+        pods.iter().map(|pod| Target::new(pod.labels.clone(), TargetOptions::default())).collect();
+    let (mut page, mut spent) = (String::new(), Duration::ZERO);
+    for second in 0..seconds {
+        for (pod, target) in pods.iter_mut().zip(&mut targets) {
+            pod.serve();
+            pod.page(&mut page);
+            // Scrapes start a little late now and then.
+            let at_ms = second * 1_000 + pod.random(40).saturating_sub(36) as i64;
+            let begun = processor_time();
+            let scraped = target.ingest(&mut store, page.as_bytes(), Format::Text, at_ms).expect("a page");
+            let report =
+                ScrapeReport { up: true, duration_seconds: 0.001 + page.len() as f64 * 1e-9, scraped };
+            target.report(&mut store, &report, at_ms);
+            spent += processor_time() - begun;
+        }
+        if second % 60 == 59 {
+            let begun = processor_time();
+            store.evict(second * 1_000);
+            spent += processor_time() - begun;
+        }
+    }
+    (store, targets, spent)
+}
+
+fn main() {
+    let megabytes = |bytes: f64| bytes / 1e6;
+    let mut pods: Vec<Pod> = (0..5).map(|number| Pod::new(number, 20)).collect();
+    let options = StoreOptions { retention: Duration::from_secs(86_400), ..StoreOptions::default() };
+    let (store, ..) = scrape(&mut pods, 3_600, options);
+    let size = store.size();
+    let bytes = size.bytes as f64 / size.samples as f64;
+    println!(
+        "5 pods, an hour: {} samples of {} series, {bytes:.2} bytes a sample",
+        size.samples, size.series
+    );
+    println!("5 pods, a day at that rate: {:.0} MB", megabytes(bytes * size.samples as f64 * 24.0));
+    drop(store);
+
+    const SECONDS: i64 = 300;
+    let mut pods: Vec<Pod> = (0..1_000).map(|number| Pod::new(number, 10)).collect();
+    let before = memory_bytes();
+    let (store, targets, spent) = scrape(&mut pods, SECONDS, StoreOptions::default());
+    let (size, memory) = (store.size(), memory_bytes());
+    let share = spent.as_secs_f64() / SECONDS as f64;
+    println!(
+        "1,000 pods: {} series, {share:.2} of a core, {:.1} million samples a core and second",
+        size.series,
+        size.series as f64 / share / 1e6
+    );
+    println!(
+        "1,000 pods after {SECONDS} s: {:.0} MB more in the process, {:.0} MB of them by the store's own count, {} samples",
+        megabytes(memory.saturating_sub(before) as f64),
+        megabytes(size.bytes as f64),
+        size.samples,
+    );
+    drop(targets);
+}
