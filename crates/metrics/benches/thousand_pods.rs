@@ -111,58 +111,78 @@ fn memory_bytes() -> u64 {
     line.trim().trim_end_matches("kB").trim().parse::<u64>().unwrap_or(0) * 1_024
 }
 
-/// Scrapes pods every second, and returns the store and the processor's time for all scrapes.
-fn scrape(pods: &mut [Pod], seconds: i64, options: StoreOptions) -> (Store, Vec<Target>, Duration) {
-    let mut store = Store::new(options);
-    let mut targets: Vec<Target> =
-        pods.iter().map(|pod| Target::new(pod.labels.clone(), TargetOptions::default())).collect();
-    let (mut page, mut spent) = (String::new(), Duration::ZERO);
-    for second in 0..seconds {
-        for (pod, target) in pods.iter_mut().zip(&mut targets) {
-            pod.serve();
-            pod.page(&mut page);
-            // Scrapes start a little late now and then.
-            let at_ms = second * 1_000 + pod.random(40).saturating_sub(36) as i64;
-            let begun = processor_time();
-            let scraped = target.ingest(&mut store, page.as_bytes(), Format::Text, at_ms).expect("a page");
-            let report =
-                ScrapeReport { up: true, duration_seconds: 0.001 + page.len() as f64 * 1e-9, scraped };
-            target.report(&mut store, &report, at_ms);
-            spent += processor_time() - begun;
-        }
-        if second % 60 == 59 {
-            let begun = processor_time();
-            store.evict(second * 1_000);
-            spent += processor_time() - begun;
-        }
-    }
-    (store, targets, spent)
+/// Pods, and what scrapes them.
+struct World {
+    pods: Vec<Pod>,
+    targets: Vec<Target>,
+    store: Store,
+    second: i64,
+    /// The processor's time for all scrapes.
+    spent: Duration,
 }
 
-fn main() {
-    let megabytes = |bytes: f64| bytes / 1e6;
-    let mut pods: Vec<Pod> = (0..5).map(|number| Pod::new(number, 20)).collect();
-    let options = StoreOptions { retention: Duration::from_secs(86_400), ..StoreOptions::default() };
-    let (store, ..) = scrape(&mut pods, 3_600, options);
-    let size = store.size();
-    let bytes = size.bytes as f64 / size.samples as f64;
-    println!(
-        "5 pods, an hour: {} samples of {} series, {bytes:.2} bytes a sample",
-        size.samples, size.series
-    );
-    println!("5 pods, a day at that rate: {:.0} MB", megabytes(bytes * size.samples as f64 * 24.0));
-    drop(store);
+impl World {
+    fn new(pods: usize, requests_per_second: u64, options: StoreOptions) -> World {
+        let pods: Vec<Pod> = (0..pods).map(|number| Pod::new(number, requests_per_second)).collect();
+        let target = |pod: &Pod| Target::new(pod.labels.clone(), TargetOptions::default());
+        let targets = pods.iter().map(target).collect();
+        World { pods, targets, store: Store::new(options), second: 0, spent: Duration::ZERO }
+    }
 
+    /// Scrapes every pod every second.
+    fn run(&mut self, seconds: i64) {
+        let mut page = String::new();
+        for second in self.second..self.second + seconds {
+            for (pod, target) in self.pods.iter_mut().zip(&mut self.targets) {
+                pod.serve();
+                pod.page(&mut page);
+                // Scrapes start a little late now and then.
+                let at_ms = second * 1_000 + pod.random(40).saturating_sub(36) as i64;
+                let duration_seconds = 0.001 + pod.random(1_000) as f64 * 1e-6;
+                let begun = processor_time();
+                let scraped =
+                    target.ingest(&mut self.store, page.as_bytes(), Format::Text, at_ms).expect("a page");
+                target.report(&mut self.store, &ScrapeReport { up: true, duration_seconds, scraped }, at_ms);
+                self.spent += processor_time() - begun;
+            }
+            if second % 60 == 59 {
+                let begun = processor_time();
+                self.store.evict(second * 1_000);
+                self.spent += processor_time() - begun;
+            }
+        }
+        self.second += seconds;
+    }
+}
+
+fn megabytes(bytes: f64) -> f64 {
+    bytes / 1e6
+}
+
+fn five_pods() {
+    let options = StoreOptions { retention: Duration::from_secs(86_400), ..StoreOptions::default() };
+    let mut world = World::new(5, 20, options);
+    world.run(3_600);
+    let hour = world.store.size();
+    world.run(3_600);
+    let two = world.store.size();
+    // The newest samples of each series and its labels take their room once, the rest grows with time.
+    let per_sample = (two.bytes - hour.bytes) as f64 / (two.samples - hour.samples) as f64;
+    let day = two.bytes as f64 + per_sample * hour.samples as f64 * 22.0;
+    println!("5 pods, an hour: {} samples of {} series", hour.samples, hour.series);
+    println!("5 pods: {per_sample:.2} bytes a sample, {:.0} MB after a day at that rate", megabytes(day));
+}
+
+fn thousand_pods() {
     const SECONDS: i64 = 300;
-    let mut pods: Vec<Pod> = (0..1_000).map(|number| Pod::new(number, 10)).collect();
     let before = memory_bytes();
-    let (store, targets, spent) = scrape(&mut pods, SECONDS, StoreOptions::default());
-    let (size, memory) = (store.size(), memory_bytes());
-    let share = spent.as_secs_f64() / SECONDS as f64;
+    let mut world = World::new(1_000, 10, StoreOptions::default());
+    world.run(SECONDS);
+    let (size, memory) = (world.store.size(), memory_bytes());
+    let share = world.spent.as_secs_f64() / SECONDS as f64;
+    let (series, rate) = (size.series, size.series as f64 / share / 1e6);
     println!(
-        "1,000 pods: {} series, {share:.2} of a core, {:.1} million samples a core and second",
-        size.series,
-        size.series as f64 / share / 1e6
+        "1,000 pods: {series} series, {share:.2} of a core, {rate:.1} million samples a core and second"
     );
     println!(
         "1,000 pods after {SECONDS} s: {:.0} MB more in the process, {:.0} MB of them by the store's own count, {} samples",
@@ -170,5 +190,9 @@ fn main() {
         megabytes(size.bytes as f64),
         size.samples,
     );
-    drop(targets);
+}
+
+fn main() {
+    five_pods();
+    thousand_pods();
 }

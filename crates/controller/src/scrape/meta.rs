@@ -31,10 +31,9 @@ fn set_all(labels: &mut LabelMap, kind: &str, of: &BTreeMap<String, String>) {
 
 pub(crate) fn pod(pod: &Pod, labels: &mut LabelMap) {
     let (spec, status) = (pod.spec.as_ref(), pod.status.as_ref());
-    let ready = status.and_then(|status| status.conditions.as_ref()).into_iter().flatten();
-    let ready = ready
-        .filter(|condition| condition.type_ == "Ready")
-        .map(|condition| condition.status.to_ascii_lowercase());
+    let mut conditions = status.and_then(|status| status.conditions.as_ref()).into_iter().flatten();
+    let ready = conditions.find(|condition| condition.type_ == "Ready");
+    let ready = ready.map(|condition| condition.status.to_ascii_lowercase());
     let controller = pod.owner_references().iter().find(|owner| owner.controller == Some(true));
     let text = |text: Option<&String>| text.cloned().unwrap_or_default();
     set(labels, "namespace", pod.namespace().unwrap_or_default());
@@ -44,7 +43,7 @@ pub(crate) fn pod(pod: &Pod, labels: &mut LabelMap) {
     set(labels, "pod_host_ip", text(status.and_then(|status| status.host_ip.as_ref())));
     set(labels, "pod_phase", text(status.and_then(|status| status.phase.as_ref())));
     set(labels, "pod_node_name", text(spec.and_then(|spec| spec.node_name.as_ref())));
-    set(labels, "pod_ready", ready.last().unwrap_or_else(|| "unknown".into()));
+    set(labels, "pod_ready", ready.unwrap_or_else(|| "unknown".into()));
     if let Some(controller) = controller {
         set(labels, "pod_controller_kind", controller.kind.as_str());
         set(labels, "pod_controller_name", controller.name.as_str());

@@ -401,8 +401,7 @@ fn write_request(second: u8) -> Vec<u8> {
     // TimeSeries{labels[__name__="up"], samples[{value 1, timestamp}]}, field by field.
     let label = [&[0x0a, 8][..], b"__name__", &[0x12, 2], b"up"].concat();
     let sample = [&[0x09][..], &1f64.to_le_bytes(), &[0x10, second]].concat();
-    let series =
-        [&[0x0a, label.len() as u8][..], &label, &[0x12, sample.len() as u8], &sample].concat();
+    let series = [&[0x0a, label.len() as u8][..], &label, &[0x12, sample.len() as u8], &sample].concat();
     let body = [&[0x0a, series.len() as u8][..], &series].concat();
     snap::raw::Encoder::new().compress_vec(&body).expect("small")
 }
@@ -436,9 +435,16 @@ async fn otlp_answers_as_prometheus_does() {
     let (status, ..) = push(&store, path, &[protobuf], Vec::new()).await;
     assert_eq!(status, 200);
     let (status, _, body) = push(&store, path, &[protobuf, ("content-encoding", "br")], Vec::new()).await;
-    assert_eq!((status, body.as_str()), (400, "unsupported compression: br. Only \"gzip\" or no compression supported\n"));
-    let (status, ..) = push(&store, path, &[protobuf, ("content-encoding", "gzip")], b"no gzip".to_vec()).await;
+    assert_eq!(
+        (status, body.as_str()),
+        (400, "unsupported compression: br. Only \"gzip\" or no compression supported\n")
+    );
+    let (status, ..) =
+        push(&store, path, &[protobuf, ("content-encoding", "gzip")], b"no gzip".to_vec()).await;
     assert_eq!(status, 400);
     let (status, _, body) = push(&store, path, &[("content-type", "text/plain")], Vec::new()).await;
-    assert_eq!((status, body.as_str()), (400, "unsupported content type: text/plain, supported: [application/x-protobuf]\n"));
+    assert_eq!(
+        (status, body.as_str()),
+        (400, "unsupported content type: text/plain, supported: [application/x-protobuf]\n")
+    );
 }
