@@ -47,7 +47,7 @@ async fn serve() -> String {
     address
 }
 
-/// Serves one TLS connection after the other with a certificate of its own; returns the address and the certificate.
+/// Serves pages over TLS with a certificate of its own; returns the address and the certificate.
 async fn serve_tls() -> (String, String) {
     let issued = rcgen::generate_simple_self_signed(vec!["model.test".to_owned()]).expect("a certificate");
     let key = PrivateKeyDer::try_from(issued.signing_key.serialize_der()).expect("a key");
@@ -63,10 +63,13 @@ async fn serve_tls() -> (String, String) {
     let address = listener.local_addr().expect("bound").to_string();
     tokio::spawn(async move {
         while let Ok((stream, _)) = listener.accept().await {
-            let Ok(stream) = acceptor.accept(stream).await else { continue };
-            let service = hyper_util::service::TowerToHyperService::new(pages());
-            let io = hyper_util::rt::TokioIo::new(stream);
-            let _ = hyper::server::conn::http1::Builder::new().serve_connection(io, service).await;
+            let acceptor = acceptor.clone();
+            tokio::spawn(async move {
+                let Ok(stream) = acceptor.accept(stream).await else { return };
+                let service = hyper_util::service::TowerToHyperService::new(pages());
+                let io = hyper_util::rt::TokioIo::new(stream);
+                let _ = hyper::server::conn::http1::Builder::new().serve_connection(io, service).await;
+            });
         }
     });
     (address, issued.cert.pem())
