@@ -52,7 +52,7 @@ pub(super) fn is_canonical(word: &str) -> bool {
     let Some((whole, fraction)) = word.split_once('.') else { return word == "+Inf" };
     let digits = |part: &str| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit());
     let no_zeros = (whole == "0" || !whole.starts_with('0')) && (fraction == "0" || !fraction.ends_with('0'));
-    let no_exponent = whole != "0" || !fraction.starts_with("0000");
+    let no_exponent = whole.len() <= 6 && (whole != "0" || !fraction.starts_with("0000"));
     word.len() <= EXACT_POWERS.len() && digits(whole) && digits(fraction) && no_zeros && no_exponent
 }
 
