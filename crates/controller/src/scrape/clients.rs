@@ -58,11 +58,6 @@ impl Clients {
         Clients { kube, plain, prepared: Arc::default() }
     }
 
-    /// The client for targets without credentials.
-    pub(super) fn plain(&self) -> &Prepared {
-        &self.plain
-    }
-
     /// The client that a monitor in a namespace asks for.
     ///
     /// # Errors

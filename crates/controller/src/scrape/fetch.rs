@@ -47,7 +47,7 @@ pub(crate) enum FetchError {
     Address(#[from] http::Error),
 }
 
-/// The HTTP client of all scrapes and remote queries.
+/// The HTTP client of all scrapes.
 #[derive(Clone)]
 pub(crate) struct Fetcher {
     clients: Clients,
@@ -67,22 +67,11 @@ impl Fetcher {
         Fetcher { clients: Clients::new(kube) }
     }
 
-    /// Gets `uri` within `timeout`, the whole body included, without credentials.
+    /// Scrapes a target within its time-out, the whole body included.
     ///
     /// # Errors
-    /// The server cannot be reached, answers anything but 200, too much, or too late.
-    pub(crate) async fn get(&self, uri: &Uri, timeout: Duration) -> Result<Page, FetchError> {
-        let prepared = self.clients.plain();
-        let ask = Ask { prepared, accept: "*/*", bytes_max: PAGE_BYTES_MAX, timeout, redirects_max: 0 };
-        tokio::time::timeout(timeout, ask.page(uri.clone()))
-            .await
-            .map_err(|_| FetchError::Timeout(timeout))?
-    }
-
-    /// Scrapes a target.
-    ///
-    /// # Errors
-    /// As for [`Fetcher::get`]; also if the target's credentials can't be had, or it is refused altogether.
+    /// The target cannot be reached, answers anything but 200, too much, or too late; its credentials can't be had, or it is
+    /// refused altogether.
     pub(crate) async fn scrape(&self, target: &Target) -> Result<Page, FetchError> {
         if let Some(why) = &target.refused {
             return Err(FetchError::Other(why.clone()));
