@@ -60,6 +60,7 @@ pub(super) enum Note<'a> {
     NanObservationsSkewResult { metric: &'a str },
     NanObservationsNotInFraction { metric: &'a str },
     BoundsReconciled(Operation),
+    StartsOverlap { metric: &'a str },
 }
 
 impl Note<'_> {
@@ -163,6 +164,10 @@ impl Note<'_> {
             Note::BoundsReconciled(operation) => {
                 format!("mismatched custom buckets were reconciled during {}", operation.name())
             }
+            Note::StartsOverlap { metric } => format!(
+                "sample has start time that overlaps with previous sample timestamp for metric {}",
+                quoted(metric)
+            ),
         }
     }
 }

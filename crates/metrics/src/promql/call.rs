@@ -81,6 +81,7 @@ impl Evaluator<'_> {
             let window = Window {
                 samples: samples.floats,
                 histograms: samples.histograms,
+                starts: samples.starts,
                 metric: row.get(METRIC_NAME),
                 tell: &tell,
                 end_ms: windows.ends_ms[step],
@@ -145,6 +146,7 @@ impl Evaluator<'_> {
             Special::Scalar => return self.only_value(&args[0]),
             Special::Vector => self.one_row(Labels::empty(), self.scalar(&args[0])?)?,
             Special::Timestamp => self.timestamp(&args[0])?,
+            Special::StartTimestamp => self.start_timestamp(&args[0])?,
             Special::Absent => self.absent(&self.vector(&args[0])?, &args[0])?,
             Special::AbsentOverTime => {
                 let windows = self.windows(&args[0])?;
@@ -194,6 +196,20 @@ impl Evaluator<'_> {
                     *value = self.times.at(i % self.times.count) as f64 / 1_000.0;
                 }
                 grid
+            }
+        };
+        grid.drop_names(self.options.delayed_name_removal)
+    }
+
+    /// Since when samples count. Only samples of a selector can tell that, and only where start timestamps are used.
+    fn start_timestamp(&self, arg: &Expr) -> Result<Grid> {
+        let grid = match arg.unwrap_parens() {
+            Expr::Vector(selector) if self.options.use_start_timestamps => {
+                self.select(selector, Pick::StartTimestamp)?
+            }
+            other => {
+                self.vector(other)?;
+                self.grid(0)?
             }
         };
         grid.drop_names(self.options.delayed_name_removal)

@@ -28,6 +28,7 @@ mod prettify;
 mod print;
 mod select;
 mod selectors;
+mod starts;
 mod stop;
 mod strings;
 mod tree;
@@ -69,6 +70,9 @@ pub struct EngineOptions {
     /// Drop metric names when the query ends and not at each operator. Default: no, as on a server without
     /// `--enable-feature=promql-delayed-name-removal`.
     pub delayed_name_removal: bool,
+    /// Let `rate`, `irate`, `increase` and `resets` see restarts by the start timestamps of samples, and `start_timestamp` tell
+    /// them. Default: no, as on a server without `--enable-feature=use-start-timestamps`.
+    pub use_start_timestamps: bool,
     /// Ends the query before it has a result. Default: nobody does.
     pub stop: Stop,
 }
@@ -81,6 +85,7 @@ impl Default for EngineOptions {
             samples_max: 50_000_000,
             visits_max: 5_000_000_000,
             delayed_name_removal: false,
+            use_start_timestamps: false,
             stop: Stop::default(),
         }
     }

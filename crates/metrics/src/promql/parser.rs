@@ -234,7 +234,8 @@ impl<'a> Parser<'a> {
         let return_bool = self.eat_keyword("bool");
         let mut matching = VectorMatching::default();
         let on = self.is_keyword("on");
-        if on || self.is_keyword("ignoring") {
+        let matches_labels = on || self.is_keyword("ignoring");
+        if matches_labels {
             self.advance();
             matching.on = on;
             matching.labels = self.label_list("grouping opts")?;
@@ -242,6 +243,9 @@ impl<'a> Parser<'a> {
         for (keyword, cardinality) in
             [("group_left", Cardinality::ManyToOne), ("group_right", Cardinality::OneToMany)]
         {
+            if self.is_keyword(keyword) && !matches_labels {
+                return Err(self.unexpected("", ""));
+            }
             if self.eat_keyword(keyword) {
                 matching.cardinality = cardinality;
                 if matches!(self.peek(), Token::Sign("(")) {

@@ -7,6 +7,7 @@ use super::ast::*;
 use super::error::QueryError;
 use super::eval::{Buckets, Evaluator, Times};
 use super::grid::{Grid, Name, Row};
+use super::starts::Starts;
 use super::value::{SampleValue, Series};
 use crate::histogram::{NativeHistogram, ResetHint, Schema};
 use crate::matcher::Matcher;
@@ -19,6 +20,8 @@ pub(super) enum Pick {
     Value,
     /// When it was taken, in seconds.
     Timestamp,
+    /// Since when it counts, in seconds; zero if nobody knows.
+    StartTimestamp,
 }
 
 /// The samples of one series in a window: floats and histograms.
@@ -26,6 +29,7 @@ pub(super) enum Pick {
 pub(super) struct Samples<'a> {
     pub(super) floats: &'a [Sample],
     pub(super) histograms: &'a [HistogramSample],
+    pub(super) starts: Starts<'a>,
 }
 
 impl Samples<'_> {
@@ -85,13 +89,14 @@ impl Evaluator<'_> {
             let samples = Samples {
                 floats: series.samples(after_ms, to_ms, &mut floats),
                 histograms: self.histograms(series, after_ms, to_ms, &mut histograms),
+                starts: self.starts(series),
             };
             if samples.is_empty() {
                 continue;
             }
             self.charge(samples.weight())?;
             let values = grid.push(Row::new(series.labels().clone()));
-            take_newest(samples.floats, &windows, pick, values);
+            take_newest(samples, &windows, pick, values);
             if !samples.histograms.is_empty() {
                 take_newest_histograms(samples, &windows, pick, &mut grid);
             }
@@ -118,6 +123,10 @@ impl Evaluator<'_> {
         scratch.clear();
         scratch.extend(found.into_iter().filter(|sample| sample.timestamp_ms > after_ms));
         scratch
+    }
+
+    fn starts<'s>(&self, series: SeriesRef<'s>) -> Starts<'s> {
+        Starts(series.start_times().filter(|_| self.options.use_start_timestamps))
     }
 
     /// Whether the series of a selector differ in more than what goes with the metric's name.
@@ -155,7 +164,7 @@ impl Evaluator<'_> {
                         floats = &alive;
                     }
                     let histograms = self.histograms(series, after_ms, to_ms, &mut histograms);
-                    let samples = Samples { floats, histograms };
+                    let samples = Samples { floats, histograms, starts: self.starts(series) };
                     self.charge(samples.weight())?;
                     if !samples.is_empty() {
                         f(Row::new(series.labels().clone()), samples)?;
@@ -169,7 +178,8 @@ impl Evaluator<'_> {
                 for (i, row) in grid.rows.iter().enumerate() {
                     let (floats, mut histograms) = inner.samples_of(&grid, i);
                     histograms.iter_mut().for_each(forget_resets);
-                    let samples = Samples { floats: &floats, histograms: &histograms };
+                    let starts = Starts::default();
+                    let samples = Samples { floats: &floats, histograms: &histograms, starts };
                     self.charge(samples.weight())?;
                     if !samples.is_empty() {
                         f(row.clone(), samples)?;
@@ -243,6 +253,7 @@ impl Evaluator<'_> {
                 let window = Samples {
                     floats: floats.window(samples.floats, after_ms, *end_ms),
                     histograms: histograms.window(samples.histograms, after_ms, *end_ms),
+                    starts: samples.starts,
                 };
                 visits += window.floats.len() + window.histograms.len() * weight + 1;
                 if !window.is_empty()
@@ -264,15 +275,16 @@ impl Evaluator<'_> {
 }
 
 /// Takes, at each step, the newest of the floats in the window, unless it is a stale marker.
-fn take_newest(floats: &[Sample], windows: &Windows, pick: Pick, values: &mut [f64]) {
+fn take_newest(samples: Samples<'_>, windows: &Windows, pick: Pick, values: &mut [f64]) {
     let mut cursor = 0;
     for (target, time) in values.iter_mut().zip(&windows.ends_ms) {
-        cursor = advance(floats, cursor, *time);
-        let Some(newest) = cursor.checked_sub(1).map(|newest| &floats[newest]) else { continue };
+        cursor = advance(samples.floats, cursor, *time);
+        let Some(newest) = cursor.checked_sub(1).map(|newest| &samples.floats[newest]) else { continue };
         if newest.timestamp_ms > time.saturating_sub(windows.range_ms) && !newest.is_stale_marker() {
             *target = match pick {
                 Pick::Value => newest.value,
                 Pick::Timestamp => newest.timestamp_ms as f64 / 1_000.0,
+                Pick::StartTimestamp => samples.starts.at(newest.timestamp_ms) as f64 / 1_000.0,
             };
         }
     }
@@ -291,10 +303,15 @@ fn take_newest_histograms(samples: Samples<'_>, windows: &Windows, pick: Pick, g
         let newer =
             float.checked_sub(1).is_some_and(|at| samples.floats[at].timestamp_ms > newest.timestamp_ms);
         if !newer && newest.timestamp_ms > time.saturating_sub(windows.range_ms) {
-            match pick {
-                Pick::Value => grid.set_histogram(row, step, newest.histogram.clone()),
-                Pick::Timestamp => grid.set(row, step, newest.timestamp_ms as f64 / 1_000.0),
-            }
+            let time_ms = match pick {
+                Pick::Value => {
+                    grid.set_histogram(row, step, newest.histogram.clone());
+                    continue;
+                }
+                Pick::Timestamp => newest.timestamp_ms,
+                Pick::StartTimestamp => samples.starts.at(newest.timestamp_ms),
+            };
+            grid.set(row, step, time_ms as f64 / 1_000.0);
         }
     }
 }

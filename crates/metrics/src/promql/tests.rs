@@ -66,7 +66,10 @@ fn mistakes_are_told_with_their_place() {
         ("1 == 1", "1:1: parse error: comparisons between scalars must use BOOL modifier"),
         ("x + bool y", "1:1: parse error: bool modifier can only be used on comparison operators"),
         ("x and 1", "1:1: parse error: set operator \"and\" not allowed in binary scalar expression"),
-        ("x and group_left() y", "1:1: parse error: no grouping allowed for \"and\" operation"),
+        ("x and on() group_left() y", "1:1: parse error: no grouping allowed for \"and\" operation"),
+        ("x + group_left(z) y", "1:5: parse error: unexpected <group_left>"),
+        ("x and\ngroup_right y", "2:1: parse error: unexpected <group_right>"),
+        ("x > bool group_left y", "1:10: parse error: unexpected <group_left>"),
         (
             "\"a\" + 1",
             "1:1: parse error: binary expression must contain only scalar and instant vector types",
@@ -311,4 +314,43 @@ proptest! {
             prop_assert_eq!(column, at_time, "{} at {}", text, time_ms);
         }
     }
+}
+
+#[test]
+fn start_timestamps_count_where_they_are_used() {
+    let mut store = Store::default();
+    let id = store.series_id(&Labels::new([("__name__", "deltas_total")])).expect("few");
+    for second in 1..=10 {
+        let sample = Sample::new(second * 10_000, 5.0);
+        store.append_started(id, sample, second * 10_000 - 8_000).expect("in order");
+    }
+    for (query, unused, used) in [
+        ("increase(deltas_total[1m])", "{} => 0", "{} => 30"),
+        ("irate(deltas_total[1m])", "{} => 0", "{} => 0.5"),
+        ("resets(deltas_total[1m])", "{} => 0", "{} => 5"),
+        ("changes(deltas_total[1m])", "{} => 0", "{} => 0"),
+        ("increase(deltas_total[15s])", "{} => 0", "{} => 7.5"),
+        ("increase(deltas_total[9s])", "", "{} => 5"),
+        ("increase(deltas_total[8s])", "", ""),
+        ("start_timestamp(deltas_total)", "", "{} => 92"),
+        ("start_timestamp(deltas_total * 1)", "", ""),
+    ] {
+        let parsing = ParseOptions { experimental_functions: true, ..ParseOptions::default() };
+        let expr = parse_with(query, parsing).expect("valid");
+        for (use_start_timestamps, wanted) in [(false, unused), (true, used)] {
+            let options = EngineOptions { use_start_timestamps, ..EngineOptions::default() };
+            let batch = eval_instant(&store, query, &expr, 100_000, &options).expect("a result").value;
+            assert_eq!(shown(&batch), wanted, "{query}");
+            if let Ok(mut live) = LiveQuery::new(query, options) {
+                let value = live.evaluate(&mut store, 100_000).expect("a result").value;
+                assert_eq!(shown(&value), wanted, "live {query}");
+                live.close(&mut store);
+            }
+        }
+    }
+}
+
+fn shown(value: &Value) -> String {
+    let Value::Vector(samples) = value else { panic!("a vector") };
+    samples.iter().map(|sample| format!("{} => {}", sample.labels, sample.value)).collect()
 }

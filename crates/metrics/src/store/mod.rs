@@ -16,6 +16,7 @@ mod index;
 mod samples;
 mod save;
 mod series;
+mod starts;
 
 use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
@@ -31,6 +32,7 @@ use index::{Candidates, Index};
 use samples::Room;
 pub use save::{DamagedFrame, FILE_HEADER, FRAME_HEADER_BYTES, Loading, Saving, frame_length};
 use series::{SampleRefused, Series};
+pub(crate) use starts::{StartTimes, UNKNOWN_START_MS};
 
 /// One series in so many is forgotten when there are too many, if it has ended: looking for them takes a while.
 const FORGOTTEN_AT_ONCE: usize = 20;
@@ -189,6 +191,11 @@ impl<'a> SeriesRef<'a> {
         self.0.histograms(after_ms, to_ms, scratch)
     }
 
+    /// Since when its samples count; `None` if none of them came with a start timestamp.
+    pub(crate) fn start_times(&self) -> Option<&'a StartTimes> {
+        self.0.start_times()
+    }
+
     /// The time of the oldest sample that is left.
     pub fn oldest_ms(&self) -> Option<i64> {
         self.0.oldest_ms()
@@ -248,10 +255,15 @@ impl Store {
 
     /// Appends a float to a series. The same sample again is not an error.
     pub fn append(&mut self, id: SeriesId, sample: Sample) -> Result<(), Rejected> {
+        self.append_started(id, sample, UNKNOWN_START_MS)
+    }
+
+    /// Appends a float that counts since `start_ms`, milliseconds since the Unix epoch; 0: nobody knows.
+    pub fn append_started(&mut self, id: SeriesId, sample: Sample, start_ms: i64) -> Result<(), Rejected> {
         self.append_with(
             id,
             sample.timestamp_ms,
-            |series, room| series.append(sample, room),
+            |series, room| series.append(sample, start_ms, room),
             |followers, followed_by| followers.tell_appended(followed_by, id, sample),
         )
     }
@@ -259,10 +271,20 @@ impl Store {
     /// Appends a native histogram to a series. The same sample again is not an error; one whose sum is the stale marker
     /// ends the series.
     pub fn append_histogram(&mut self, id: SeriesId, sample: HistogramSample) -> Result<(), Rejected> {
+        self.append_started_histogram(id, sample, UNKNOWN_START_MS)
+    }
+
+    /// Appends a native histogram that counts since `start_ms`, milliseconds since the Unix epoch; 0: nobody knows.
+    pub fn append_started_histogram(
+        &mut self,
+        id: SeriesId,
+        sample: HistogramSample,
+        start_ms: i64,
+    ) -> Result<(), Rejected> {
         self.append_with(
             id,
             sample.timestamp_ms,
-            |series, room| series.append_histogram(sample, room),
+            |series, room| series.append_histogram(sample, start_ms, room),
             |followers, followed_by| followers.tell_reread(followed_by),
         )
     }

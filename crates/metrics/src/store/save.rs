@@ -27,9 +27,10 @@ pub(super) enum Kind {
     Labels,
     Floats,
     Histograms,
+    StartTimes,
 }
 
-const KINDS: [Kind; 3] = [Kind::Labels, Kind::Floats, Kind::Histograms];
+const KINDS: [Kind; 4] = [Kind::Labels, Kind::Floats, Kind::Histograms, Kind::StartTimes];
 
 /// How far a store has been written.
 #[derive(Debug, Default)]
@@ -201,19 +202,20 @@ mod tests {
         Arc::new(NativeHistogram { count: count as f64, sum: count as f64, positive, ..empty })
     }
 
-    /// Appends seconds to three series, the last of which has histograms.
+    /// Appends seconds to three series, the last of which has histograms; all but the first restart every 50 s.
     fn fill(store: &mut Store, seconds: std::ops::Range<i64>) {
         for second in seconds {
             for series in 0..3 {
                 let id = store.series_id(&labels(series)).expect("few");
                 let timestamp_ms = second * 1_000;
+                let start_ms = series * (second / 50) * 50_000;
                 match series {
                     2 => {
                         let sample = HistogramSample { timestamp_ms, histogram: histogram(second) };
-                        store.append_histogram(id, sample).expect("in order");
+                        store.append_started_histogram(id, sample, start_ms).expect("in order");
                     }
                     _ => store
-                        .append(id, Sample::new(timestamp_ms, (second * series) as f64))
+                        .append_started(id, Sample::new(timestamp_ms, (second * series) as f64), start_ms)
                         .expect("in order"),
                 }
             }
@@ -244,18 +246,27 @@ mod tests {
         result.map(|()| samples)
     }
 
-    /// Every sample but the stale markers that loading appends.
+    /// Every sample with its start, but not the stale markers that loading appends.
     fn contents(store: &Store) -> Vec<String> {
         let (mut floats, mut histograms) = (Vec::new(), Vec::new());
         let mut lines = Vec::new();
         for series in store.select(&[]) {
+            let start_ms = |timestamp_ms| series.start_times().map_or(0, |starts| starts.at(timestamp_ms));
             for sample in
                 series.samples(i64::MIN, i64::MAX, &mut floats).iter().filter(|s| !s.is_stale_marker())
             {
-                lines.push(format!("{} {} {}", series.labels(), sample.timestamp_ms, sample.value));
+                let start_ms = start_ms(sample.timestamp_ms);
+                lines.push(format!(
+                    "{} {} {start_ms} {}",
+                    series.labels(),
+                    sample.timestamp_ms,
+                    sample.value
+                ));
             }
             for sample in series.histograms(i64::MIN, i64::MAX, &mut histograms) {
-                lines.push(format!("{} {} {:?}", series.labels(), sample.timestamp_ms, sample.histogram));
+                let start_ms = start_ms(sample.timestamp_ms);
+                let (labels, histogram) = (series.labels(), &sample.histogram);
+                lines.push(format!("{labels} {} {start_ms} {histogram:?}", sample.timestamp_ms));
             }
         }
         lines.sort();

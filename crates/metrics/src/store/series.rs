@@ -1,12 +1,13 @@
 //! One series: its labels, its floats and its native histograms.
 //!
-//! Nearly all series have floats only, and pay one pointer for the possibility of histograms. A series may change from one
-//! kind to the other; a stale marker is always a float.
+//! Nearly all series have floats only, and pay one pointer for the possibility of histograms and one for that of start
+//! timestamps. A series may change from one kind to the other; a stale marker is always a float.
 
 use super::chunk::Chunk;
 use super::histogram_chunk::HistogramChunk;
 use super::samples::{Block as _, Room, Samples, save_samples};
 use super::save::Kind;
+use super::starts::{StartTimes, UNKNOWN_START_MS};
 use crate::labels::Labels;
 use crate::sample::{ELSEWHERE_NAN_BITS, HistogramSample, STALE_NAN, Sample};
 
@@ -19,23 +20,32 @@ pub(super) enum SampleRefused {
     Duplicate,
 }
 
+/// Before all samples: nothing is in the file.
+const NOT_SAVED_MS: i64 = i64::MIN;
+
 /// A series and its samples.
 pub(super) struct Series {
     pub(super) labels: Labels,
     pub(super) floats: Samples<Chunk>,
     histograms: Option<Box<Samples<HistogramChunk>>>,
+    starts: Option<Box<StartTimes>>,
     /// Samples up to this time are in the file.
-    saved_ms: Option<i64>,
+    saved_ms: i64,
 }
 
 impl Series {
     pub(super) fn new(labels: Labels) -> Series {
-        Series { labels, floats: Samples::default(), histograms: None, saved_ms: None }
+        Series { labels, floats: Samples::default(), histograms: None, starts: None, saved_ms: NOT_SAVED_MS }
     }
 
     /// Appends by Prometheus' rule: later is taken, the same again is ignored, all else refused. Returns how much longer
     /// the series is.
-    pub(super) fn append(&mut self, mut sample: Sample, room: &mut Room) -> Result<usize, SampleRefused> {
+    pub(super) fn append(
+        &mut self,
+        mut sample: Sample,
+        start_ms: i64,
+        room: &mut Room,
+    ) -> Result<usize, SampleRefused> {
         if sample.value.to_bits() == ELSEWHERE_NAN_BITS {
             sample.value = f64::NAN;
         }
@@ -44,6 +54,7 @@ impl Series {
             return Ok(0);
         }
         self.floats.push(sample, room);
+        self.push_start(sample.timestamp_ms, start_ms);
         Ok(1)
     }
 
@@ -51,10 +62,11 @@ impl Series {
     pub(super) fn append_histogram(
         &mut self,
         mut sample: HistogramSample,
+        start_ms: i64,
         room: &mut Room,
     ) -> Result<usize, SampleRefused> {
         if sample.histogram.is_stale_marker() {
-            return self.append(Sample::new(sample.timestamp_ms, STALE_NAN), room);
+            return self.append(Sample::new(sample.timestamp_ms, STALE_NAN), UNKNOWN_START_MS, room);
         }
         let last = self.newest_histogram().map(|last| last.histogram.clone());
         let hint = sample.histogram.stored_hint(last.as_deref());
@@ -66,8 +78,19 @@ impl Series {
             return Ok(0);
         }
         let weight = HistogramChunk::weight(&sample);
+        self.push_start(sample.timestamp_ms, start_ms);
         self.histograms.get_or_insert_default().push(sample, room);
         Ok(weight)
+    }
+
+    fn push_start(&mut self, timestamp_ms: i64, start_ms: i64) {
+        if start_ms != UNKNOWN_START_MS || self.starts.is_some() {
+            self.starts.get_or_insert_default().push(timestamp_ms, start_ms);
+        }
+    }
+
+    pub(super) fn start_times(&self) -> Option<&StartTimes> {
+        self.starts.as_deref()
     }
 
     /// Whether a sample of this time is there already; an error if another is, or a later one.
@@ -116,13 +139,24 @@ impl Series {
     /// Drops samples before `cutoff_ms`, whole blocks at a time; returns how much shorter the series is.
     pub(super) fn evict(&mut self, cutoff_ms: i64) -> usize {
         let histograms = self.histograms.as_mut().map_or(0, |histograms| histograms.evict(cutoff_ms));
-        self.floats.evict(cutoff_ms) + histograms
+        let dropped = self.floats.evict(cutoff_ms) + histograms;
+        self.evict_starts();
+        dropped
     }
 
     /// Drops the oldest block, or the older half of what is plain, of each kind; returns how much shorter the series is.
     pub(super) fn drop_oldest(&mut self) -> usize {
         let histograms = self.histograms.as_mut().map_or(0, |histograms| histograms.drop_oldest());
-        self.floats.drop_oldest() + histograms
+        let dropped = self.floats.drop_oldest() + histograms;
+        self.evict_starts();
+        dropped
+    }
+
+    fn evict_starts(&mut self) {
+        let oldest_ms = self.oldest_ms();
+        if let Some(starts) = &mut self.starts {
+            starts.evict(oldest_ms);
+        }
     }
 
     /// Appends what is not in the file yet, each block after what `before` writes; everything if `whole`. `false`: there is nothing.
@@ -133,17 +167,22 @@ impl Series {
         out: &mut Vec<u8>,
         before: impl Fn(Kind, &mut Vec<u8>),
     ) -> bool {
-        let newest_ms = self.newest_ms();
+        let Some(newest_ms) = self.newest_ms() else { return false };
         let saved_ms = std::mem::replace(&mut self.saved_ms, newest_ms);
-        if self.saved_ms.is_none() || !whole && saved_ms == self.saved_ms {
+        if !whole && saved_ms == newest_ms {
             return false;
         }
         let (each_float, each_histogram) = (
             |out: &mut Vec<u8>| before(Kind::Floats, out),
             |out: &mut Vec<u8>| before(Kind::Histograms, out),
         );
-        if whole || saved_ms.is_none() {
+        if whole || saved_ms == NOT_SAVED_MS {
             before(Kind::Labels, out);
+        }
+        let after_ms = if whole { NOT_SAVED_MS } else { saved_ms };
+        if let Some(starts) = self.starts.as_ref().filter(|starts| starts.has_news(after_ms)) {
+            before(Kind::StartTimes, out);
+            starts.save(after_ms, out);
         }
         if whole {
             self.floats.save(room, out, each_float);
@@ -152,7 +191,6 @@ impl Series {
             }
             return true;
         }
-        let after_ms = saved_ms.unwrap_or(i64::MIN);
         let mut scratch = Vec::new();
         let floats = self.floats.window(after_ms, i64::MAX, &mut scratch);
         save_samples::<Chunk>(floats, room, out, each_float);
@@ -169,6 +207,11 @@ impl Series {
             Kind::Histograms => {
                 let block = HistogramChunk::load(from, room)?;
                 self.histograms.get_or_insert_default().take_block(block)
+            }
+            Kind::StartTimes => {
+                let newest_ms = self.newest_ms();
+                self.starts.get_or_insert_default().load(from, newest_ms)?;
+                0
             }
             Kind::Labels => 0,
         })
@@ -209,6 +252,7 @@ impl Series {
             .histograms
             .as_ref()
             .map_or(0, |histograms| size_of::<Samples<HistogramChunk>>() + histograms.heap_bytes());
-        self.floats.heap_bytes() + histograms + self.labels.heap_bytes() + size_of::<Series>()
+        let starts = self.starts.as_ref().map_or(0, |starts| size_of::<StartTimes>() + starts.heap_bytes());
+        self.floats.heap_bytes() + histograms + starts + self.labels.heap_bytes() + size_of::<Series>()
     }
 }

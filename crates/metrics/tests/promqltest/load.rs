@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use flyball_metrics::histogram::{Buckets, NativeHistogram, ResetHint, Schema, Span};
+use flyball_metrics::parse_duration_ms;
 
 use super::case::parse_number;
 
@@ -22,6 +23,34 @@ pub(crate) fn parse_items(text: &str) -> Result<Vec<Item>, String> {
         parse_item(&word, &mut items)?;
     }
     Ok(items)
+}
+
+/// Start timestamps, as milliseconds after the samples that have them: `_ -30s-1mx2 0x3`.
+pub(crate) fn parse_offsets(text: &str) -> Result<Vec<Option<i64>>, String> {
+    let mut offsets = Vec::new();
+    for word in text.split_whitespace() {
+        let (value, repeats) = word.split_once('x').unwrap_or((word, "0"));
+        let repeats: usize = repeats.parse().map_err(|_| format!("bad count in {word}"))?;
+        if value == "_" {
+            offsets.extend(std::iter::repeat_n(None, repeats.max(1)));
+            continue;
+        }
+        let step_at = value.char_indices().skip(1).find(|(_, c)| matches!(c, '+' | '-'));
+        let (first, step) = value.split_at(step_at.map_or(value.len(), |(at, _)| at));
+        let first_ms = parse_signed_ms(first)?;
+        let step_ms = if step.is_empty() { 0 } else { parse_signed_ms(step)? };
+        offsets.extend((0..=repeats as i64).map(|i| Some(first_ms + i * step_ms)));
+    }
+    Ok(offsets)
+}
+
+fn parse_signed_ms(text: &str) -> Result<i64, String> {
+    let (sign, duration) = match text.strip_prefix('-') {
+        Some(duration) => (-1, duration),
+        None => (1, text.strip_prefix('+').unwrap_or(text)),
+    };
+    let ms = parse_duration_ms(duration).map_err(|error| format!("{error}: {text}"))?;
+    Ok(sign * ms)
 }
 
 /// Splits at blanks that are not inside `{{…}}`.

@@ -11,7 +11,7 @@ use flyball_metrics::{HistogramSample, Labels, Matcher, Sample, Store, StoreOpti
 
 use super::case::{Command, Eval, EvalTimes, Expectation, Text, Tier, parse_series};
 use super::compare::{compare, compare_vector, points_of};
-use super::load::{Item, parse_items};
+use super::load::{Item, parse_items, parse_offsets};
 use super::nhcb;
 
 const MINUTE_MS: i64 = 60_000;
@@ -44,7 +44,8 @@ const FLAGGED: [&str; 8] =
 pub(crate) struct Runner {
     samples: BTreeMap<Labels, BTreeMap<i64, Item>>,
     native: BTreeSet<Labels>,
-    with_start_timestamps: BTreeSet<Labels>,
+    /// The start timestamps of series that have any, by the time of the sample.
+    starts: BTreeMap<Labels, BTreeMap<i64, i64>>,
     store: Store,
 }
 
@@ -81,8 +82,13 @@ impl Runner {
         let mut block = BTreeMap::new();
         for line in lines {
             let (labels, rest) = parse_series(line)?;
-            if rest.starts_with("@st") {
-                self.with_start_timestamps.insert(labels);
+            if let Some(offsets) = rest.strip_prefix("@st") {
+                let offsets = parse_offsets(offsets)?.into_iter().enumerate();
+                let starts = offsets.filter_map(|(i, offset_ms)| {
+                    let timestamp_ms = step_ms * i as i64;
+                    Some((timestamp_ms, timestamp_ms + offset_ms?))
+                });
+                self.starts.entry(labels).or_default().extend(starts);
                 continue;
             }
             let items = parse_items(rest)?.into_iter().enumerate().filter(|(_, item)| *item != Item::Gap);
@@ -103,14 +109,19 @@ impl Runner {
         self.store = Store::new(StoreOptions::default());
         for (labels, points) in &self.samples {
             let id = self.store.series_id(labels).map_err(|error| error.to_string())?;
+            let starts = self.starts.get(labels);
             for (timestamp_ms, item) in points {
                 let timestamp_ms = *timestamp_ms;
+                let start_ms = starts.and_then(|starts| starts.get(&timestamp_ms)).copied().unwrap_or(0);
                 let appended = match item.clone() {
                     Item::Gap => continue,
-                    Item::Float(value) => self.store.append(id, Sample { timestamp_ms, value }),
+                    Item::Float(value) => {
+                        self.store.append_started(id, Sample { timestamp_ms, value }, start_ms)
+                    }
                     Item::Histogram(histogram, _) => {
                         histogram.validate().map_err(|error| error.to_string())?;
-                        self.store.append_histogram(id, HistogramSample { timestamp_ms, histogram })
+                        let sample = HistogramSample { timestamp_ms, histogram };
+                        self.store.append_started_histogram(id, sample, start_ms)
                     }
                 };
                 appended.map_err(|error| error.to_string())?;
@@ -127,16 +138,16 @@ impl Runner {
             let all = |matchers: &[Matcher]| matchers.iter().all(|matcher| matcher.matches_labels(labels));
             expr.selectors().iter().any(|(selector, _)| all(&selector.matchers))
         };
-        let any = |set: &BTreeSet<Labels>| {
-            parse(text).is_ok_and(|expr| set.iter().any(|labels| matches(labels, &expr)))
+        let any = |series: Vec<&Labels>| {
+            parse(text).is_ok_and(|expr| series.iter().any(|labels| matches(labels, &expr)))
         };
         let trims = text.contains("</") || text.contains(">/");
         let native = eval.results.iter().any(|line| line.contains("{{"))
-            || any(&self.native)
+            || any(self.native.iter().collect())
             || trims
             || (parse(text).is_err() && !self.native.is_empty());
         let flagged = FLAGGED.iter().any(|word| text.contains(word))
-            || any(&self.with_start_timestamps)
+            || any(self.starts.keys().collect())
             || (strict.is_err() && parse(text).is_ok());
         match (native, flagged) {
             (false, false) => Tier::T1,
@@ -216,7 +227,7 @@ impl Runner {
 }
 
 fn options(delayed_name_removal: bool) -> EngineOptions {
-    EngineOptions { delayed_name_removal, ..EngineOptions::default() }
+    EngineOptions { delayed_name_removal, use_start_timestamps: true, ..EngineOptions::default() }
 }
 
 fn parse(query: &str) -> Result<Expr, promql::ParseError> {

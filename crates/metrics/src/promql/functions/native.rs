@@ -59,15 +59,15 @@ pub(super) fn delta(window: &Window<'_>) -> Option<SampleValue> {
 }
 
 fn extrapolated(window: &Window<'_>, is_counter: bool, divisor: f64) -> Option<SampleValue> {
-    let [first, .., last] = window.histograms else {
-        window.is_pure();
-        return None;
+    let (true, [first, rest @ ..]) = (window.is_pure(), window.histograms) else { return None };
+    let zero_ms = window.zero_ms(first.timestamp_ms).filter(|_| is_counter);
+    let last = match rest {
+        [.., last] => last,
+        [] if zero_ms.is_some() => first,
+        [] => return None,
     };
-    if !window.is_pure() {
-        return None;
-    }
     let mut notes = Vec::new();
-    let increase = increase_between(window, is_counter, &mut notes);
+    let increase = increase_of(window, is_counter, zero_ms.is_some(), &mut notes);
     if increase.is_none() {
         notes.push(window.mixed_schemas());
     }
@@ -79,9 +79,28 @@ fn extrapolated(window: &Window<'_>, is_counter: bool, divisor: f64) -> Option<S
         last_ms: last.timestamp_ms,
         count: window.histograms.len(),
         zero_before: counts_from_zero.then(|| first.histogram.count / increase.count),
+        zero_ms,
     });
     increase.scale(factor / divisor);
     histogram_cell(increase)
+}
+
+/// The increase between the first and the last histogram; from zero on if the counter was zero in the window.
+fn increase_of<'a>(
+    window: &Window<'a>,
+    is_counter: bool,
+    from_zero: bool,
+    notes: &mut Vec<Note<'a>>,
+) -> Option<NativeHistogram> {
+    let first = &*window.histograms[0].histogram;
+    if window.histograms.len() == 1 {
+        return Some(first.clone());
+    }
+    let mut increase = increase_between(window, is_counter, notes)?;
+    if from_zero {
+        note_reconciled(increase.add(first).ok()?, Operation::Addition, notes);
+    }
+    Some(increase)
 }
 
 /// The last histogram less the first, with what was lost in restarts in between; `None` if their schemas are mixed.
@@ -98,9 +117,14 @@ fn increase_between<'a>(
     if is_counter && (is_gauge(first) || is_gauge(last)) {
         notes.push(no_counter);
     }
+    let restarted = |i: usize| {
+        let [before, after] = [i, i + 1].map(|i| window.histograms[i].timestamp_ms);
+        window.starts.is_restart(before, after)
+    };
     // What was counted before a restart right after the first one doesn't matter, whatever its buckets are.
     let nothing = NativeHistogram::empty(all[1].schema.clone());
-    let previous = if is_counter && all[1].detect_reset(first) { &nothing } else { first };
+    let restarted_at_once = restarted(0) || all[1].detect_reset(first);
+    let previous = if is_counter && restarted_at_once { &nothing } else { first };
     if previous.schema.is_custom() != last.schema.is_custom() {
         return None;
     }
@@ -116,7 +140,11 @@ fn increase_between<'a>(
     let schemas = between.iter().chain([&previous, &last]).map(|histogram| histogram.schema.number());
     let mut increase = last.clone();
     increase.reduce_to(schemas.min().and_then(|schema| i8::try_from(schema).ok()).unwrap_or_default());
-    subtract_counter(&mut increase, previous, if is_counter { &all[1..] } else { &[] }, notes).ok()?;
+    let rest = if is_counter { &all[1..] } else { &[] };
+    subtract_counter(&mut increase, previous, rest, restarted, notes).ok()?;
+    if is_counter {
+        notes.extend(window.overlap(window.histograms.iter().map(|sample| sample.timestamp_ms)));
+    }
     let gauges = is_gauge(first) && is_gauge(last);
     if !(is_counter || gauges) {
         notes.push(Note::HistogramIsNoGauge { metric: window.metric });
@@ -126,17 +154,18 @@ fn increase_between<'a>(
     Some(increase)
 }
 
-/// Subtracts `first`, and adds what `rest` had before each restart.
+/// Subtracts `first`, and adds what `rest` had before each restart; `restarted` tells of those that only start timestamps show.
 fn subtract_counter(
     increase: &mut NativeHistogram,
     first: &NativeHistogram,
     rest: &[&NativeHistogram],
+    restarted: impl Fn(usize) -> bool,
     notes: &mut Vec<Note<'_>>,
 ) -> Result<(), MixedSchemas> {
     note_reconciled(increase.sub(first)?, Operation::Subtraction, notes);
     let mut previous = first;
-    for current in rest {
-        if current.detect_reset(previous) {
+    for (i, current) in rest.iter().enumerate() {
+        if restarted(i) || current.detect_reset(previous) {
             note_reconciled(increase.add(previous)?, Operation::Addition, notes);
         }
         previous = current;
@@ -162,9 +191,11 @@ fn between_last_two(window: &Window<'_>, is_rate: bool) -> Option<SampleValue> {
     let points = window.points();
     let [.., (before_ms, before), (last_ms, last)] = &points[..] else { return None };
     let seconds = (last_ms - before_ms) as f64 / 1_000.0;
+    let restarted = is_rate && window.starts.is_restart(*before_ms, *last_ms);
     match (before, last) {
         (Point::Float(before), Point::Float(last)) => {
-            let increase = if is_rate && last < before { *last } else { last - before };
+            let reset = restarted || is_rate && last < before;
+            let increase = if reset { *last } else { last - before };
             Some(SampleValue::Float(if is_rate { increase / seconds } else { increase }))
         }
         (Point::Histogram(before), Point::Histogram(last)) => {
@@ -176,7 +207,7 @@ fn between_last_two(window: &Window<'_>, is_rate: bool) -> Option<SampleValue> {
             if !is_rate && gauges != [true, true] {
                 (window.tell)(Note::HistogramIsNoGauge { metric: window.metric });
             }
-            if !is_rate || !last.detect_reset(before) {
+            if !is_rate || !(restarted || last.detect_reset(before)) {
                 match increase.sub(before) {
                     Ok(added) if added.bounds_reconciled => {
                         (window.tell)(Note::BoundsReconciled(Operation::Subtraction));
@@ -203,7 +234,7 @@ fn between_last_two(window: &Window<'_>, is_rate: bool) -> Option<SampleValue> {
 }
 
 pub(super) fn changes(window: &Window<'_>) -> Option<SampleValue> {
-    count_pairs(window, |before, after| match (before, after) {
+    count_pairs(window, |(_, before), (_, after)| match (before, after) {
         (Point::Float(a), Point::Float(b)) => a != b && !(a.is_nan() && b.is_nan()),
         (Point::Histogram(a), Point::Histogram(b)) => !a.same_data(b),
         _ => true,
@@ -211,16 +242,22 @@ pub(super) fn changes(window: &Window<'_>) -> Option<SampleValue> {
 }
 
 pub(super) fn resets(window: &Window<'_>) -> Option<SampleValue> {
-    count_pairs(window, |before, after| match (before, after) {
-        (Point::Float(before), Point::Float(after)) => after < before,
-        (Point::Histogram(before), Point::Histogram(after)) => after.detect_reset(before),
-        _ => true,
+    count_pairs(window, |(before_ms, before), (after_ms, after)| {
+        let reset = match (before, after) {
+            (Point::Float(before), Point::Float(after)) => after < before,
+            (Point::Histogram(before), Point::Histogram(after)) => after.detect_reset(before),
+            _ => true,
+        };
+        reset || window.starts.is_restart(before_ms, after_ms)
     })
 }
 
-fn count_pairs(window: &Window<'_>, counts: impl Fn(Point<'_>, Point<'_>) -> bool) -> Option<SampleValue> {
+fn count_pairs(
+    window: &Window<'_>,
+    counts: impl Fn((i64, Point<'_>), (i64, Point<'_>)) -> bool,
+) -> Option<SampleValue> {
     let points = window.points();
-    let count = points.windows(2).filter(|pair| counts(pair[0].1, pair[1].1)).count();
+    let count = points.windows(2).filter(|pair| counts(pair[0], pair[1])).count();
     Some(SampleValue::Float(count as f64))
 }
 

@@ -7,6 +7,7 @@ use super::WindowFunction;
 use crate::kahan::KahanSum;
 use crate::promql::annotations::Note;
 use crate::promql::numerics::{Mean, Variance, linear_regression, quantile as quantile_of};
+use crate::promql::starts::Starts;
 use crate::promql::value::SampleValue;
 use crate::sample::{HistogramSample, Sample};
 
@@ -14,6 +15,7 @@ use crate::sample::{HistogramSample, Sample};
 pub(in crate::promql) struct Window<'a> {
     pub(in crate::promql) samples: &'a [Sample],
     pub(in crate::promql) histograms: &'a [HistogramSample],
+    pub(in crate::promql) starts: Starts<'a>,
     /// The name of the metric, or empty where it has none.
     pub(in crate::promql) metric: &'a str,
     /// Takes what there is to tell.
@@ -73,17 +75,21 @@ pub(super) fn delta(window: &Window<'_>) -> Option<f64> {
 
 /// The increase between the first and the last sample, and the factor that stretches it to the whole window.
 fn extrapolated(window: &Window<'_>, is_counter: bool) -> Option<(f64, f64)> {
-    if window.samples.len() < 2 {
+    let (first, last) = (window.first(), window.last());
+    let zero_ms = window.zero_ms(first.timestamp_ms).filter(|_| is_counter);
+    if window.samples.len() < 2 && zero_ms.is_none() {
         return None;
     }
-    let (first, last) = (window.first(), window.last());
     let mut increase = last.value - first.value;
     if is_counter {
-        for (previous, current) in window.steps() {
-            if current < previous {
-                increase += previous;
-            }
-        }
+        window
+            .overlap(window.samples.iter().map(|sample| sample.timestamp_ms))
+            .into_iter()
+            .for_each(window.tell);
+        window.each_reset(|previous| increase += previous);
+    }
+    if zero_ms.is_some() {
+        increase += first.value;
     }
     let counts_from_zero = is_counter && increase > 0.0 && first.value >= 0.0;
     let sampled = Sampled {
@@ -91,6 +97,7 @@ fn extrapolated(window: &Window<'_>, is_counter: bool) -> Option<(f64, f64)> {
         last_ms: last.timestamp_ms,
         count: window.samples.len(),
         zero_before: counts_from_zero.then(|| first.value / increase),
+        zero_ms,
     };
     Some((increase, window.stretch(&sampled)))
 }
@@ -99,10 +106,12 @@ fn extrapolated(window: &Window<'_>, is_counter: bool) -> Option<(f64, f64)> {
 pub(in crate::promql) struct Sampled {
     pub(in crate::promql) first_ms: i64,
     pub(in crate::promql) last_ms: i64,
-    /// At least 2.
+    /// At least 2, or 1 if it is known when the counter was zero.
     pub(in crate::promql) count: usize,
     /// How long before the first sample a counter was zero, as a share of the time between the first and the last sample.
     pub(in crate::promql) zero_before: Option<f64>,
+    /// When the counter was zero, if its start timestamp tells.
+    pub(in crate::promql) zero_ms: Option<i64>,
 }
 
 impl Sampled {
@@ -111,7 +120,11 @@ impl Sampled {
     /// Towards an end of the window without samples for more than 1.1 average distances, only half a distance is added; a
     /// counter is never stretched to before it was zero. (Prometheus: `extrapolatedRate`.)
     pub(in crate::promql) fn stretch(&self, after_ms: i64, to_ms: i64) -> f64 {
-        Timing::of(self.first_ms, self.last_ms, self.count, (after_ms, to_ms)).stretch(self.zero_before)
+        let timing = Timing::of(self.first_ms, self.last_ms, self.count, (after_ms, to_ms));
+        match self.zero_ms {
+            Some(zero_ms) => timing.since_zero(zero_ms, self.last_ms).stretch(None),
+            None => timing.stretch(self.zero_before),
+        }
     }
 }
 
@@ -134,13 +147,18 @@ impl Timing {
     ) -> Timing {
         let seconds = |ms: i64| ms as f64 / 1_000.0;
         let between = seconds(last_ms - first_ms);
-        let average = between / (count - 1) as f64;
+        let average = between / (count - 1).max(1) as f64;
         let stretch = |gap: f64| if gap >= average * 1.1 { average / 2.0 } else { gap };
         Timing {
             between,
             to_start: stretch(seconds(first_ms - after_ms)),
             to_end: stretch(seconds(to_ms - last_ms)),
         }
+    }
+
+    /// The same with a zero at a time before the first sample, from where nothing needs to be stretched.
+    fn since_zero(self, zero_ms: i64, last_ms: i64) -> Timing {
+        Timing { between: (last_ms - zero_ms) as f64 / 1_000.0, to_start: 0.0, ..self }
     }
 
     /// The factor, for a counter that was zero so long before (see [`Sampled::zero_before`]).
@@ -155,9 +173,38 @@ impl Timing {
     }
 }
 
-impl Window<'_> {
+impl<'a> Window<'a> {
     pub(super) fn stretch(&self, sampled: &Sampled) -> f64 {
         sampled.stretch(self.end_ms - self.range_ms, self.end_ms)
+    }
+
+    /// When the counter was zero before its first sample, if that is in the window and known.
+    pub(super) fn zero_ms(&self, first_ms: i64) -> Option<i64> {
+        self.starts.zero_ms(self.end_ms.saturating_sub(self.range_ms), first_ms)
+    }
+
+    /// What to tell if the start of one of the samples of these times contradicts the sample before it.
+    pub(super) fn overlap(&self, times_ms: impl Iterator<Item = i64> + Clone) -> Option<Note<'a>> {
+        let mut neighbours = times_ms.clone().zip(times_ms.skip(1));
+        let found = !self.starts.is_empty()
+            && neighbours.any(|(previous, current)| self.starts.is_overlap(previous, current));
+        found.then_some(Note::StartsOverlap { metric: self.metric })
+    }
+
+    /// Calls `f` with the value before each restart of the counter.
+    fn each_reset(&self, mut f: impl FnMut(f64)) {
+        if self.starts.is_empty() {
+            self.steps()
+                .filter(|(previous, current)| current < previous)
+                .for_each(|(previous, _)| f(previous));
+            return;
+        }
+        for pair in self.samples.windows(2) {
+            let restarted = self.starts.is_restart(pair[0].timestamp_ms, pair[1].timestamp_ms);
+            if pair[1].value < pair[0].value || restarted {
+                f(pair[0].value);
+            }
+        }
     }
 
     pub(super) fn range_seconds(&self) -> f64 {
@@ -167,7 +214,9 @@ impl Window<'_> {
 
 pub(super) fn irate(window: &Window<'_>) -> Option<f64> {
     let [.., previous, last] = window.samples else { return None };
-    let increase = if last.value < previous.value { last.value } else { last.value - previous.value };
+    let restarted = window.starts.is_restart(previous.timestamp_ms, last.timestamp_ms);
+    let reset = last.value < previous.value || restarted;
+    let increase = if reset { last.value } else { last.value - previous.value };
     Some(increase / ((last.timestamp_ms - previous.timestamp_ms) as f64 / 1_000.0))
 }
 
@@ -182,7 +231,9 @@ pub(super) fn changes(window: &Window<'_>) -> Option<f64> {
 }
 
 pub(super) fn resets(window: &Window<'_>) -> Option<f64> {
-    Some(window.steps().filter(|(previous, current)| current < previous).count() as f64)
+    let mut count = 0;
+    window.each_reset(|_| count += 1);
+    Some(f64::from(count))
 }
 
 pub(super) fn deriv(window: &Window<'_>) -> Option<f64> {

@@ -32,7 +32,7 @@ use crate::store::Store;
 /// keeps news for it.
 ///
 /// ```
-/// use flyball_metrics::promql::{EngineOptions, LiveQuery, Value};
+/// use flyball_metrics::promql::{EngineOptions, LiveQuery, SampleValue, Value};
 /// use flyball_metrics::{Labels, Sample, Store};
 ///
 /// let mut store = Store::default();
@@ -43,7 +43,7 @@ use crate::store::Store;
 ///     query.evaluate(&mut store, second * 1000)?;
 /// }
 /// let Value::Vector(samples) = query.evaluate(&mut store, 59_000)?.value else { panic!() };
-/// assert_eq!(samples[0].value, 5.0);
+/// assert_eq!(samples[0].value, SampleValue::Float(5.0));
 /// query.close(&mut store);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
@@ -103,9 +103,11 @@ impl LiveQuery {
         find_places(&self.expr, &mut places);
         let samples: usize = self.leaves.iter().map(|leaf| leaf.samples + 2 * leaf.values.len()).sum();
         // A query near its limits is left to the engine that counts them one by one.
-        let is_small = samples < self.options.samples_max / 2 && !self.options.delayed_name_removal;
+        let is_small = samples < self.options.samples_max / 2;
+        // What is kept knows neither names that go at the end nor start timestamps.
+        let is_default = !(self.options.delayed_name_removal || self.options.use_start_timestamps);
         let mut prepared = Vec::new();
-        for (part, place) in self.parts.iter_mut().zip(&places).filter(|_| is_small) {
+        for (part, place) in self.parts.iter_mut().zip(&places).filter(|_| is_small && is_default) {
             prepared.extend(part.prepare(&self.leaves[part.leaf], place, &evaluator));
         }
         evaluator.knowing(&prepared).run(&self.expr)

@@ -3,6 +3,7 @@
 
 use crate::promql::functions::window::Window;
 use crate::promql::grid::ABSENT;
+use crate::promql::starts::Starts;
 use crate::sample::Sample;
 use crate::store::{SeriesRef, Store};
 
@@ -106,6 +107,7 @@ impl Windows {
         let window = Window {
             samples,
             histograms: &[],
+            starts: Starts::default(),
             metric: "",
             tell: &|_| {},
             end_ms: to_ms,
