@@ -77,6 +77,15 @@ pub struct Limits {
     pub native_histogram_bucket_limit: usize,
 }
 
+/// What is told of each scrape, in series of its own.
+const REPORTS: [&str; 5] = [
+    "up",
+    "scrape_duration_seconds",
+    "scrape_samples_scraped",
+    "scrape_samples_post_metric_relabeling",
+    "scrape_series_added",
+];
+
 /// A target and what it remembers between scrapes.
 pub struct Target {
     labels: Labels,
@@ -85,7 +94,7 @@ pub struct Target {
     known: Vec<Known>,
     by_labels: ByLabels,
     scrape: u64,
-    reports: Vec<SeriesId>,
+    reports: [Option<SeriesId>; REPORTS.len()],
 }
 
 /// A series of the last page.
@@ -249,27 +258,23 @@ impl Target {
 
     /// Ends `up` and the `scrape_…` series.
     pub fn end_reports(&mut self, store: &mut Store, at_ms: i64) {
-        store.mark_stale(self.reports.drain(..), at_ms);
+        store.mark_stale(std::mem::take(&mut self.reports).into_iter().flatten(), at_ms);
     }
 
     /// Writes `up` and the `scrape_…` series.
     pub fn report(&mut self, store: &mut Store, report: &ScrapeReport, at_ms: i64) {
         let values = [
-            ("up", f64::from(u8::from(report.up))),
-            ("scrape_duration_seconds", report.duration_seconds),
-            ("scrape_samples_scraped", report.scraped.samples as f64),
-            ("scrape_samples_post_metric_relabeling", report.scraped.samples_post_relabeling as f64),
-            ("scrape_series_added", report.scraped.series_added as f64),
+            f64::from(u8::from(report.up)),
+            report.duration_seconds,
+            report.scraped.samples as f64,
+            report.scraped.samples_post_relabeling as f64,
+            report.scraped.series_added as f64,
         ];
-        let known = std::mem::take(&mut self.reports);
-        for (i, (name, value)) in values.into_iter().enumerate() {
-            let sample = Sample::new(at_ms, value);
-            let appended = known.get(i).map(|id| (*id, store.append(*id, sample)));
+        for ((id, name), value) in self.reports.iter_mut().zip(REPORTS).zip(values) {
+            let known = id.filter(|id| store.series(*id).is_some());
+            *id = known.or_else(|| store.series_id(&self.labels.with(METRIC_NAME, name)).ok());
             // A refusal is counted by the store; there is nobody else to tell.
-            self.reports.extend(match appended {
-                Some((id, Ok(()))) => Ok(id),
-                _ => store.append_to(&self.labels.with(METRIC_NAME, name), sample),
-            });
+            id.map(|id| store.append(id, Sample::new(at_ms, value)));
         }
     }
 

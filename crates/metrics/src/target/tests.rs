@@ -62,6 +62,22 @@ fn a_broken_page_leaves_nothing_behind_and_ends_all() {
 }
 
 #[test]
+fn a_refused_report_costs_no_later_one() {
+    let (mut store, mut target) = target(TargetOptions::default());
+    let mut report = |up, at_ms| {
+        let report = ScrapeReport { up, duration_seconds: 0.5, scraped: Scraped::default() };
+        target.report(&mut store, &report, at_ms);
+    };
+    report(true, 2_000);
+    report(false, 1_000);
+    report(true, 3_000);
+    assert_eq!(newest(&store, "up")[0].2, "1");
+    assert_eq!(newest(&store, "scrape_duration_seconds")[0].2, "0.5");
+    target.end_reports(&mut store, 4_000);
+    assert_eq!(newest(&store, "up")[0].2, "stale");
+}
+
+#[test]
 fn clashing_labels_are_renamed_or_honored() {
     let page = b"a{job=\"mine\",exported_job=\"other\"} 1\n";
     for (honor_labels, expected) in [

@@ -122,7 +122,7 @@ mod tests {
         assert_eq!(phase("1.5:90s").expect("a load"), Phase { load_millis: 1500, seconds: 90 });
         for (text, message) in [
             ("100m", "--load \"100m\": write it as 100m:72h"),
-            ("x:1h", "--load \"x\""),
+            ("x:1h", "--load \"x:1h\""),
             ("1:soon", "--load \"soon\": write a duration such as 90s, 72h or 3d"),
         ] {
             assert_eq!(phase(text).expect_err(text).to_string(), message);
