@@ -12,7 +12,7 @@ use serde::Deserialize;
 use crate::facts;
 
 const PATH: &str = "/apis/metrics.k8s.io/v1beta1/pods";
-const NANOS_PER_MILLI: i64 = 1_000_000;
+const NANOS_PER_MILLI: i128 = 1_000_000;
 
 /// What the containers of one pod used.
 #[derive(Debug)]
@@ -67,7 +67,8 @@ fn amounts(usage: &BTreeMap<String, String>) -> Resources {
     let amount =
         |resource: Resource| usage.get(resource.as_str()).and_then(|text| Quantity::parse(text).ok());
     let sensible = |amount: &i64| (0..=AMOUNT_MAX).contains(amount);
-    let cpu = amount(Resource::Cpu).map(|cpu| (cpu.as_f64() * 1e9) as i64 / NANOS_PER_MILLI);
+    let millis = |cpu: Quantity| i64::try_from((cpu.as_f64() * 1e9).round() as i128 / NANOS_PER_MILLI).ok();
+    let cpu = amount(Resource::Cpu).and_then(millis);
     let memory = amount(Resource::Memory).map(Quantity::value);
     Resources::new(cpu.filter(sensible), memory.filter(sensible))
 }
