@@ -126,7 +126,7 @@ mod tests {
     use super::why_empty;
     use crate::labels::Labels;
     use crate::promql::{EngineOptions, explain, parse};
-    use crate::sample::Sample;
+    use crate::sample::{STALE_NAN, Sample};
     use crate::store::Store;
 
     #[test]
@@ -138,7 +138,12 @@ mod tests {
                 store.append_to(&labels, Sample::new(second * 1_000, 1.0)).expect("in order");
             }
         }
+        let gone = Labels::new([("__name__", "gone"), ("pod", "a")]);
+        for sample in [Sample::new(50_000, 1.0), Sample::new(55_000, STALE_NAN)] {
+            store.append_to(&gone, sample).expect("in order");
+        }
         let rows = [
+            ("gone", 60, "gone: the newest sample is 10 s old"),
             ("sum(rate(request_total[1m]))", 60, "request_total[1m] matches no series; near: requests_total"),
             (
                 "requests_total{pod=\"c\"}",

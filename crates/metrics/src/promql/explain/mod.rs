@@ -19,6 +19,7 @@ use super::ast::{Expr, VectorSelector};
 use super::duration::DurationContext;
 use crate::labels::{Labels, METRIC_NAME};
 use crate::matcher::Matcher;
+use crate::sample::Sample;
 use crate::store::{SeriesRef, Store};
 
 /// Targets that are told of each selector at most.
@@ -101,8 +102,13 @@ fn explain_selector(
     let mut sources = BTreeSet::new();
     for series in &matched {
         let floats = series.samples(after_ms, end_ms, &mut scratch);
-        let alive = floats.iter().filter(|sample| !sample.is_stale_marker()).count();
-        counts.push(alive + series.histograms(after_ms, end_ms, &mut histograms).len());
+        let histograms = series.histograms(after_ms, end_ms, &mut histograms);
+        // Without a range, what came before a marker is not seen.
+        let marker = floats.last().filter(|newest| newest.is_stale_marker() && range_ms.is_none());
+        let ended_ms = marker.map_or(i64::MIN, |marker| marker.timestamp_ms);
+        let seen = |sample: &&Sample| !sample.is_stale_marker() && sample.timestamp_ms > ended_ms;
+        let histograms = histograms.iter().filter(|sample| sample.timestamp_ms > ended_ms);
+        counts.push(floats.iter().filter(seen).count() + histograms.count());
         newest_ms = newest_ms.max(newest_until(*series, end_ms));
         if intervals.len() < INTERVALS_MAX {
             intervals.extend(interval(*series, end_ms));
