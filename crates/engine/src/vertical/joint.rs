@@ -219,7 +219,9 @@ impl Share {
             self.requested / 100 * TOLERANCE_PERCENT + self.requested % 100 * TOLERANCE_PERCENT / 100;
         let bounded = next.clamp(self.least, self.most.max(self.least));
         if (bounded - self.requested).abs() <= tolerance && self.requested <= self.most {
-            return (self.requested, Some(VerticalReason::NearEnough));
+            let near = (self.wanted - self.requested).abs() <= tolerance;
+            let held = reason.filter(|_| !near);
+            return (self.requested, Some(held.unwrap_or(VerticalReason::NearEnough)));
         }
         let reason = match next {
             _ if bounded < next => Some(VerticalReason::NoMoreRoom),

@@ -133,7 +133,10 @@ fn both_axes_give_their_reasons() {
         "size      model cpu 50m → 180m  UtilizationTarget: a load of 90m takes so much of 1 replica at 50 % utilization",
     ];
     assert!(steps.iter().all(|step| text.contains(step)), "{text}");
-    for second in 2..60 {
+    let decision = world.second(at(2), Some(1));
+    let last = decision.sizes[0].desired.steps.last().expect("a step");
+    assert!(matches!(last.reason, VerticalReason::ShrinkStabilized { .. }), "{decision}");
+    for second in 3..60 {
         world.second(at(second), Some(600));
     }
     let decision = world.second(at(60), Some(600));
