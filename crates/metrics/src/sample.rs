@@ -34,6 +34,24 @@ pub struct HistogramSample {
     pub histogram: Arc<NativeHistogram>,
 }
 
+/// A measurement of either kind.
+pub(crate) trait Timed {
+    /// When it was taken.
+    fn time_ms(&self) -> i64;
+}
+
+impl Timed for Sample {
+    fn time_ms(&self) -> i64 {
+        self.timestamp_ms
+    }
+}
+
+impl Timed for HistogramSample {
+    fn time_ms(&self) -> i64 {
+        self.timestamp_ms
+    }
+}
+
 /// The bit pattern of the stale marker: a signalling NaN that no arithmetic can produce (Prometheus, model/value).
 pub const STALE_NAN_BITS: u64 = 0x7ff0_0000_0000_0002;
 

@@ -95,10 +95,7 @@ impl DataSet {
     pub(crate) fn ask(&self, query: &Query) -> Answer {
         let options =
             EngineOptions { delayed_name_removal: query.names_dropped_last, ..EngineOptions::default() };
-        let parsed = promql::parse_with(
-            &query.text,
-            ParseOptions { experimental_functions: true, fill_modifiers: true },
-        );
+        let parsed = promql::parse_with(&query.text, ParseOptions::all());
         let expr = match parsed {
             Ok(expr) => expr,
             Err(error) => return Answer::failed(error.to_string()),

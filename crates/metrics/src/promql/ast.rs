@@ -346,6 +346,18 @@ pub struct Call {
     pub span: Span,
 }
 
+impl Call {
+    /// The second argument of `info`: written as a selector, but it only names labels and is not evaluated.
+    pub(super) fn data_labels(&self) -> Option<&Expr> {
+        self.args.get(1).filter(|_| self.function.name == "info")
+    }
+
+    /// The arguments that are evaluated.
+    pub(super) fn evaluated_args(&self) -> &[Expr] {
+        if self.data_labels().is_some() { &self.args[..1] } else { &self.args }
+    }
+}
+
 /// `@` and `offset`.
 #[derive(Clone, Debug, PartialEq, Default)]
 pub struct TimeShift {
@@ -375,8 +387,29 @@ pub struct VectorSelector {
     pub matchers: Vec<Matcher>,
     /// When.
     pub shift: TimeShift,
+    /// What is done at the ends of a window, or at the time of an instant vector, where no sample is.
+    pub extension: Option<Extension>,
     /// Where it stands.
     pub span: Span,
+}
+
+/// `anchored` and `smoothed`: how a selector looks at samples outside of its window.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Extension {
+    /// `anchored`: the window begins with the newest sample at or before its start.
+    Anchored,
+    /// `smoothed`: values at the window's ends lie on the line between the samples around them.
+    Smoothed,
+}
+
+impl Extension {
+    /// As written in a query.
+    pub fn keyword(self) -> &'static str {
+        match self {
+            Extension::Anchored => "anchored",
+            Extension::Smoothed => "smoothed",
+        }
+    }
 }
 
 /// Series over a window.
@@ -491,26 +524,7 @@ impl Expr {
         expr
     }
 
-    /// Whether the value is the same at each step of a range query, because all that it looks at is pinned by `@`.
-    pub(super) fn is_step_invariant(&self) -> bool {
-        match self {
-            Expr::Number(_) | Expr::String(_) => true,
-            Expr::Vector(selector) => selector.shift.at.is_some(),
-            Expr::Matrix(matrix) => matrix.vector.shift.at.is_some(),
-            Expr::Subquery(subquery) => subquery.shift.at.is_some(),
-            Expr::Aggregate(aggregate) => aggregate.expr.is_step_invariant(),
-            Expr::Call(call) => {
-                let pinned = call.args.iter().all(Expr::is_step_invariant);
-                let of_selector = call.args.first().is_some_and(|arg| matches!(arg, Expr::Vector(_)));
-                pinned
-                    && (!call.function.depends_on_time()
-                        || (call.function.name == "timestamp" && of_selector))
-            }
-            other => other.children().into_iter().all(Expr::is_step_invariant),
-        }
-    }
-
-    /// The expressions directly inside this one.
+    /// The expressions directly inside this one, as far as they are evaluated.
     pub fn children(&self) -> Vec<&Expr> {
         match self {
             Expr::Number(_) | Expr::String(_) | Expr::Vector(_) | Expr::Matrix(_) => Vec::new(),
@@ -518,7 +532,7 @@ impl Expr {
             Expr::Unary(unary) => vec![&unary.expr],
             Expr::Binary(binary) => vec![&binary.lhs, &binary.rhs],
             Expr::Aggregate(aggregate) => aggregate.parameter.iter().chain([&aggregate.expr]).collect(),
-            Expr::Call(call) => call.args.iter().collect(),
+            Expr::Call(call) => call.evaluated_args().iter().collect(),
             Expr::Subquery(subquery) => vec![&subquery.expr],
         }
     }

@@ -71,6 +71,7 @@ impl Evaluator<'_> {
         let scalars: Vec<Vec<f64>> = scalars.map(|arg| self.scalar(arg)).collect::<Result<_>>()?;
         self.check_smoothing_factors(call, &scalars)?;
         let windows = self.windows(range_vector)?;
+        call.function.check_extension(windows.extension)?;
         let span = call.args[0].told_at();
         let tell = |note: Note<'_>| self.note(span, note);
         let mut parameters = vec![0.0; scalars.len()];
@@ -86,6 +87,7 @@ impl Evaluator<'_> {
                 tell: &tell,
                 end_ms: windows.ends_ms[step],
                 range_ms: windows.range_ms,
+                extension: windows.extension,
                 now_ms: self.times.at(step),
                 parameters: &parameters,
             };
@@ -150,6 +152,7 @@ impl Evaluator<'_> {
             Special::Absent => self.absent(&self.vector(&args[0])?, &args[0])?,
             Special::AbsentOverTime => {
                 let windows = self.windows(&args[0])?;
+                call.function.check_extension(windows.extension)?;
                 let one = |_, _: &Row, _: Samples<'_>| Some(SampleValue::Float(1.0));
                 self.absent(&self.map_windows(&args[0], &windows, one)?, &args[0])?
             }
@@ -164,6 +167,7 @@ impl Evaluator<'_> {
             Special::HistogramQuantile => self.histogram_quantile(args)?,
             Special::HistogramFraction => self.histogram_fraction(args)?,
             Special::HistogramQuantiles => self.histogram_quantiles(args)?,
+            Special::Info => self.info(&args[0], args.get(1))?,
         };
         Ok(Evaluated::Vector(grid))
     }
@@ -251,10 +255,7 @@ impl Evaluator<'_> {
             grid.drop_histograms();
         }
         if !self.times.is_instant() {
-            // What is the same at each step is evaluated, and could be sorted, once.
-            if !args[0].is_step_invariant() {
-                self.note(call.span, Note::SortInRangeQuery);
-            }
+            self.note(call.span, Note::SortInRangeQuery);
             return Ok(grid);
         }
         let mut order: Vec<usize> = (0..grid.rows.len()).collect();

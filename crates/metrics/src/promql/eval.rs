@@ -23,9 +23,15 @@ pub(super) struct Times {
     pub(super) start_ms: i64,
     pub(super) step_ms: i64,
     pub(super) count: usize,
+    /// The end of what was asked for; the last step may be before it.
+    pub(super) end_ms: i64,
 }
 
 impl Times {
+    pub(super) fn once(time_ms: i64) -> Times {
+        Times { start_ms: time_ms, step_ms: 1, count: 1, end_ms: time_ms }
+    }
+
     pub(super) fn at(&self, step: usize) -> i64 {
         self.start_ms + self.step_ms * step as i64
     }
@@ -34,8 +40,9 @@ impl Times {
         (0..self.count).map(move |step| self.at(step))
     }
 
+    /// Whether one time was asked for, and not a row of times in which there happens to be one.
     pub(super) fn is_instant(&self) -> bool {
-        self.count == 1
+        self.start_ms == self.end_ms
     }
 }
 
@@ -252,6 +259,9 @@ impl<'a> Evaluator<'a> {
                 self.warn_of_non_counters(rows, argument);
             }
             return Ok(Evaluated::Vector(prepared.grid.clone()));
+        }
+        if !self.times.is_instant() && self.is_invariant(expr) {
+            return self.eval_once(expr);
         }
         Ok(match expr {
             Expr::Number(number) => Evaluated::Scalar(vec![number.value; self.times.count]),

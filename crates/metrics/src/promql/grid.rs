@@ -158,6 +158,15 @@ impl Grid {
         }
     }
 
+    /// A grid of one step, spread over several.
+    pub(super) fn repeated(self, steps: usize) -> Grid {
+        let values = self.values.iter().flat_map(|value| std::iter::repeat_n(*value, steps)).collect();
+        let histograms = self.histograms.iter();
+        let histograms =
+            histograms.flat_map(|histogram| std::iter::repeat_n(histogram.clone(), steps)).collect();
+        Grid { steps, values, histograms, ..self }
+    }
+
     /// Whether any series has a sample at a step.
     pub(super) fn any_at(&self, step: usize) -> bool {
         (0..self.rows.len()).any(|row| present(self.value(row, step)))

@@ -20,20 +20,24 @@ mod functions;
 mod grid;
 mod histograms;
 mod incremental;
+mod info;
 mod lexer;
 mod modifiers;
 mod numerics;
 mod parser;
 mod prettify;
 mod print;
+mod reference;
 mod select;
 mod selectors;
+mod smooth;
 mod starts;
 mod stop;
 mod strings;
 mod tree;
 mod types;
 mod value;
+mod windows;
 
 use std::time::Duration;
 
@@ -115,8 +119,7 @@ pub fn eval_instant(
     time_ms: i64,
     options: &EngineOptions,
 ) -> Result<QueryResult, QueryError> {
-    let times = Times { start_ms: time_ms, step_ms: 1, count: 1 };
-    Evaluator::new(store, query, options, times, 0).run(expr)
+    Evaluator::new(store, query, options, Times::once(time_ms), 0).run(expr)
 }
 
 /// The values of a parsed query at `start_ms`, `start_ms + step_ms`, … up to `end_ms`.
@@ -148,7 +151,8 @@ pub fn eval_range(
         )));
     }
     let count = usize::try_from(range_ms / step_ms).unwrap_or(0) + 1;
-    Evaluator::new(store, query, options, Times { start_ms, step_ms, count }, range_ms).run_range(expr)
+    Evaluator::new(store, query, options, Times { start_ms, step_ms, count, end_ms }, range_ms)
+        .run_range(expr)
 }
 
 #[cfg(test)]

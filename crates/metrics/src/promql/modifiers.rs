@@ -1,4 +1,5 @@
-//! The parser's part after an expression: `[range]`, `[range:step]`, `@`, `offset`, and arithmetic over durations.
+//! The parser's part after an expression: `[range]`, `[range:step]`, `@`, `offset`, `anchored`, `smoothed`, and arithmetic
+//! over durations.
 
 use super::ast::*;
 use super::error::ParseError;
@@ -97,6 +98,28 @@ impl Parser<'_> {
         };
         if shift.offset.replace(offset).is_some() {
             return Err(self.error(span, "offset may not be set multiple times"));
+        }
+        Ok(expr)
+    }
+
+    /// `anchored` or `smoothed` after `expr`.
+    pub(super) fn extend(&mut self, mut expr: Expr, extension: Extension) -> Result<Expr, ParseError> {
+        let keyword = extension.keyword();
+        let wrong = |parser: &Self, expr: &Expr, why: &str| Err(parser.error(expr.span(), why));
+        if !self.options.extended_range_selectors {
+            return wrong(self, &expr, &format!("{keyword} modifier is experimental and not enabled"));
+        }
+        self.advance();
+        let selector = match &mut expr {
+            Expr::Vector(selector) => selector,
+            Expr::Matrix(matrix) => &mut matrix.vector,
+            Expr::Subquery(_) => {
+                return wrong(self, &expr, &format!("{keyword} modifier is not supported for subqueries"));
+            }
+            _ => return wrong(self, &expr, &format!("{keyword} modifier not implemented")),
+        };
+        if selector.extension.replace(extension).is_some_and(|other| other != extension) {
+            return wrong(self, &expr, "anchored and smoothed modifiers cannot be used together");
         }
         Ok(expr)
     }

@@ -23,6 +23,8 @@ pub struct ParseOptions {
     pub experimental_functions: bool,
     /// `fill`, `fill_left` and `fill_right`, behind `--enable-feature=promql-binop-fill-modifiers`.
     pub fill_modifiers: bool,
+    /// `anchored` and `smoothed`, behind `--enable-feature=promql-extended-range-selectors`.
+    pub extended_range_selectors: bool,
 }
 
 /// Parses a query with Prometheus' default options.
@@ -59,6 +61,7 @@ pub fn parse_metric_selector(text: &str) -> Result<Vec<Matcher>, ParseError> {
     if parser.peek() != &Token::End {
         return Err(parser.unexpected("", ""));
     }
+    types::check(&Expr::Vector(selector.clone()), text)?;
     Ok(selector.matchers)
 }
 
@@ -67,7 +70,14 @@ pub(super) struct Parser<'a> {
     tokens: Vec<(Token, Span)>,
     at: usize,
     depth: usize,
-    options: ParseOptions,
+    pub(super) options: ParseOptions,
+}
+
+impl ParseOptions {
+    /// Everything that Prometheus has behind feature flags.
+    pub fn all() -> ParseOptions {
+        ParseOptions { experimental_functions: true, fill_modifiers: true, extended_range_selectors: true }
+    }
 }
 
 impl<'a> Parser<'a> {
@@ -317,6 +327,8 @@ impl<'a> Parser<'a> {
                 Token::Sign("[") => self.window(expr)?,
                 Token::Sign("@") => self.at_modifier(expr)?,
                 Token::Name if self.is_keyword("offset") => self.offset_modifier(expr)?,
+                Token::Name if self.is_keyword("anchored") => self.extend(expr, Extension::Anchored)?,
+                Token::Name if self.is_keyword("smoothed") => self.extend(expr, Extension::Smoothed)?,
                 _ => return Ok(expr),
             };
         }

@@ -17,9 +17,15 @@ impl fmt::Display for Expr {
             Expr::Binary(binary) => binary.fmt(f),
             Expr::Aggregate(aggregate) => aggregate.fmt(f),
             Expr::Call(call) => write!(f, "{}({})", call.function.name, join(&call.args)),
-            Expr::Vector(selector) => write!(f, "{}{}", SelectorText(selector), selector.shift),
+            Expr::Vector(selector) => {
+                let TimeShift { at, offset } = &selector.shift;
+                let extension = ExtensionText(selector.extension);
+                write!(f, "{}{}{extension}{}", SelectorText(selector), AtText(*at), OffsetText(offset))
+            }
             Expr::Matrix(matrix) => {
-                write!(f, "{}[{}]{}", SelectorText(&matrix.vector), Bare(&matrix.range), matrix.vector.shift)
+                let MatrixSelector { vector, range, .. } = &**matrix;
+                let (text, extension) = (SelectorText(vector), ExtensionText(vector.extension));
+                write!(f, "{text}[{}]{extension}{}", Bare(range), vector.shift)
             }
             Expr::Subquery(subquery) => {
                 write!(f, "{}[{}:", subquery.expr, Bare(&subquery.range))?;
@@ -93,21 +99,44 @@ impl fmt::Display for AggregateExpr {
 
 impl fmt::Display for TimeShift {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.at {
+        write!(f, "{}{}", AtText(self.at), OffsetText(&self.offset))
+    }
+}
+
+struct AtText(Option<At>);
+
+impl fmt::Display for AtText {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
             Some(At::Time(ms)) => {
                 let sign = if ms < 0 { "-" } else { "" };
                 let ms = ms.unsigned_abs();
-                write!(f, " @ {sign}{}.{:03}", ms / 1_000, ms % 1_000)?;
+                write!(f, " @ {sign}{}.{:03}", ms / 1_000, ms % 1_000)
             }
-            Some(At::Start) => f.write_str(" @ start()")?,
-            Some(At::End) => f.write_str(" @ end()")?,
-            None => {}
+            Some(At::Start) => f.write_str(" @ start()"),
+            Some(At::End) => f.write_str(" @ end()"),
+            None => Ok(()),
         }
-        match &self.offset {
+    }
+}
+
+struct OffsetText<'a>(&'a Option<DurationExpr>);
+
+impl fmt::Display for OffsetText<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
             Some(DurationExpr::Number(number)) if number.value == 0.0 => Ok(()),
             Some(offset) => write!(f, " offset {}", Bare(offset)),
             None => Ok(()),
         }
+    }
+}
+
+struct ExtensionText(Option<Extension>);
+
+impl fmt::Display for ExtensionText {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.map_or(Ok(()), |extension| write!(f, " {}", extension.keyword()))
     }
 }
 

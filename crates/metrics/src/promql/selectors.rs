@@ -31,10 +31,7 @@ impl Parser<'_> {
             }
             matchers.push(Matcher::equal(METRIC_NAME, name));
         }
-        if matchers.iter().all(|matcher| matcher.matches("")) {
-            return Err(self.error(span, "vector selector must contain at least one non-empty matcher"));
-        }
-        Ok(VectorSelector { name, matchers, shift: TimeShift::default(), span })
+        Ok(VectorSelector { name, matchers, shift: TimeShift::default(), extension: None, span })
     }
 
     /// The inside of the braces, after `{`. A string alone is the metric's name.

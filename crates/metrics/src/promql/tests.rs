@@ -1,5 +1,7 @@
 //! Parsing, printing, limits and explanations. Values are judged by Prometheus' own suite (`tests/promqltest.rs`).
 
+mod experimental;
+
 use proptest::prelude::*;
 
 use super::*;

@@ -101,6 +101,8 @@ fn selector(kind: &str, selector: &VectorSelector) -> Value {
         "matchers": selector.matchers.iter().map(matcher).collect::<Vec<_>>(),
         "timestamp": timestamp(&selector.shift),
         "startOrEnd": start_or_end(&selector.shift),
+        "anchored": selector.extension == Some(Extension::Anchored),
+        "smoothed": selector.extension == Some(Extension::Smoothed),
     })
 }
 
@@ -141,6 +143,7 @@ mod tests {
         let up = || {
             json!({
                 "type": "vectorSelector", "name": "up", "offset": 0, "timestamp": null, "startOrEnd": null,
+                "anchored": false, "smoothed": false,
                 "matchers": [{ "name": "__name__", "value": "up", "type": "=" }],
             })
         };
@@ -173,7 +176,7 @@ mod tests {
                     "func": { "name": "rate", "argTypes": ["matrix"], "variadic": 0, "returnType": "vector" },
                     "args": [{
                         "type": "matrixSelector", "name": "up", "range": 300_000, "offset": -60_000,
-                        "timestamp": null, "startOrEnd": "end",
+                        "timestamp": null, "startOrEnd": "end", "anchored": false, "smoothed": false,
                         "matchers": [{ "name": "__name__", "value": "up", "type": "=" }],
                     }],
                 }),

@@ -37,6 +37,7 @@ impl Checker<'_> {
             Expr::Binary(binary) => self.binary(binary, expr.span()),
             Expr::Aggregate(aggregate) => self.aggregate(aggregate),
             Expr::Call(call) => self.call(call),
+            Expr::Vector(selector) => self.selector(selector),
             Expr::Subquery(subquery) => match subquery.expr.value_type() {
                 ValueType::Vector => Ok(()),
                 other => {
@@ -72,7 +73,34 @@ impl Checker<'_> {
         }
     }
 
+    /// One that selects all series is most likely a mistake.
+    fn selector(&self, selector: &VectorSelector) -> Result<(), ParseError> {
+        if selector.matchers.iter().all(|matcher| matcher.matches("")) {
+            let message = "vector selector must contain at least one non-empty matcher".into();
+            return self.error(selector.span, message);
+        }
+        Ok(())
+    }
+
+    /// The second argument of `info` is written as a selector, but only names labels.
+    fn data_labels(&self, call: &Call, arg: &Expr) -> Result<(), ParseError> {
+        let wrong = |message: &str| self.error(arg.span(), message.into());
+        match arg {
+            Expr::Vector(selector) if selector.name.is_none() => Ok(()),
+            Expr::Vector(_) => wrong("expected label selectors only, got vector selector instead"),
+            other if other.value_type() != ValueType::Vector => {
+                let [wanted, got] = [ValueType::Vector, other.value_type()].map(ValueType::describe);
+                let message = format!("expected type {wanted} in call to function \"info\", got {got}");
+                self.error(call.span, message)
+            }
+            _ => wrong("expected label selectors only"),
+        }
+    }
+
     fn call(&self, call: &Call) -> Result<(), ParseError> {
+        if let Some(arg) = call.data_labels() {
+            self.data_labels(call, arg)?;
+        }
         let context = format!("call to function {}", quote(call.function.name.as_bytes()));
         for (i, arg) in call.args.iter().enumerate() {
             self.expect(arg, call.function.argument_type(i), &context)?;

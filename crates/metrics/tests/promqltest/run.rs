@@ -17,7 +17,7 @@ use super::nhcb;
 const MINUTE_MS: i64 = 60_000;
 
 /// Functions whose value depends on the time of evaluation even when their selectors are pinned by `@`.
-const TIME_DEPENDENT: [&str; 16] = [
+const TIME_DEPENDENT: [&str; 15] = [
     "days_in_month",
     "day_of_month",
     "day_of_week",
@@ -33,10 +33,9 @@ const TIME_DEPENDENT: [&str; 16] = [
     "end",
     "step",
     "range",
-    "info",
 ];
 
-/// Words of features behind flags that the engine does not have.
+/// Words of features that Prometheus has behind flags.
 const FLAGGED: [&str; 8] =
     ["limitk", "limit_ratio", "info(", "fill(", "fill_left", "fill_right", "anchored", "smoothed"];
 
@@ -231,7 +230,7 @@ fn options(delayed_name_removal: bool) -> EngineOptions {
 }
 
 fn parse(query: &str) -> Result<Expr, promql::ParseError> {
-    promql::parse_with(query, ParseOptions { experimental_functions: true, fill_modifiers: true })
+    promql::parse_with(query, ParseOptions::all())
 }
 
 /// What of an annotation is compared.

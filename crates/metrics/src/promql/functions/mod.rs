@@ -4,6 +4,7 @@
 //! query's times) are named in [`Special`] and computed in `call`.
 
 pub(super) mod calendar;
+pub(super) mod extended;
 pub(super) mod histogram;
 pub(super) mod label;
 pub(super) mod native;
@@ -11,7 +12,8 @@ pub(super) mod window;
 
 use std::fmt;
 
-use super::ast::ValueType;
+use super::ast::{Extension, ValueType};
+use super::error::QueryError;
 use super::value::SampleValue;
 use crate::histogram::NativeHistogram;
 use calendar::{Clock, civil};
@@ -71,6 +73,7 @@ pub(super) enum Special {
     HistogramFraction,
     HistogramQuantile,
     HistogramQuantiles,
+    Info,
     LabelJoin,
     LabelReplace,
     MaxOf,
@@ -123,6 +126,29 @@ const TIME_DEPENDENT: [&str; 11] = [
 impl Function {
     pub(super) fn depends_on_time(&self) -> bool {
         TIME_DEPENDENT.contains(&self.name)
+    }
+}
+
+/// Functions that know what to do with the samples around an `anchored` window.
+const OF_ANCHORED: [&str; 5] = ["changes", "delta", "increase", "rate", "resets"];
+/// Functions that know what to do with the samples around a `smoothed` window.
+const OF_SMOOTHED: [&str; 3] = ["delta", "increase", "rate"];
+
+impl Function {
+    /// An error if the function can't have a window with samples around it.
+    pub(super) fn check_extension(&self, extension: Option<Extension>) -> Result<(), QueryError> {
+        let functions: &[&str] = match extension {
+            None => return Ok(()),
+            Some(Extension::Anchored) => &OF_ANCHORED,
+            Some(Extension::Smoothed) => &OF_SMOOTHED,
+        };
+        let (keyword, name) = (extension.map_or("", Extension::keyword), self.name);
+        if functions.contains(&name) {
+            return Ok(());
+        }
+        let functions = functions.join(", ");
+        let message = format!("{keyword} modifier can only be used with: {functions} - not with {name}");
+        Err(QueryError::Execution(message))
     }
 }
 
@@ -264,6 +290,7 @@ static FUNCTIONS: &[Function] = &[
     calendar("hour", |clock| clock.hour),
     window("idelta", window::idelta, native::idelta),
     window("increase", window::increase, native::increase),
+    special("info", &[V, V], Special::Info).optional(1).experimental(),
     window("irate", window::irate, native::irate),
     special("label_join", &[V, T, T, T], Special::LabelJoin).optional(1).variadic(),
     special("label_replace", &[V, T, T, T, T], Special::LabelReplace),

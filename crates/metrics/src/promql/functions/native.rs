@@ -4,6 +4,7 @@
 
 use std::sync::Arc;
 
+use super::extended;
 use super::window::{Sampled, Window};
 use crate::histogram::{Added, HistogramMean, HistogramSum, MixedSchemas, NativeHistogram, ResetHint};
 use crate::kahan::KahanSum;
@@ -42,7 +43,7 @@ impl<'a> Window<'a> {
     }
 }
 
-fn histogram_cell(histogram: NativeHistogram) -> Option<SampleValue> {
+pub(super) fn histogram_cell(histogram: NativeHistogram) -> Option<SampleValue> {
     Some(SampleValue::Histogram(Arc::new(histogram)))
 }
 
@@ -60,6 +61,9 @@ pub(super) fn delta(window: &Window<'_>) -> Option<SampleValue> {
 
 fn extrapolated(window: &Window<'_>, is_counter: bool, divisor: f64) -> Option<SampleValue> {
     let (true, [first, rest @ ..]) = (window.is_pure(), window.histograms) else { return None };
+    if window.extension.is_some() {
+        return extended::histogram_increase(window, is_counter, divisor);
+    }
     let zero_ms = window.zero_ms(first.timestamp_ms).filter(|_| is_counter);
     let last = match rest {
         [.., last] => last,
@@ -173,6 +177,24 @@ fn subtract_counter(
     Ok(())
 }
 
+/// Nothing if histograms could not be combined; tells of that, and of bounds that had to be dropped.
+pub(super) fn tell_outcome(
+    outcome: Result<Added, MixedSchemas>,
+    operation: Operation,
+    metric: &str,
+    tell: &dyn Fn(Note<'_>),
+) -> Option<()> {
+    match outcome {
+        Ok(added) if added.bounds_reconciled => tell(Note::BoundsReconciled(operation)),
+        Ok(_) => {}
+        Err(MixedSchemas) => {
+            tell(Note::MixedSchemas { metric });
+            return None;
+        }
+    }
+    Some(())
+}
+
 fn note_reconciled(added: Added, operation: Operation, notes: &mut Vec<Note<'_>>) {
     if added.bounds_reconciled {
         notes.push(Note::BoundsReconciled(operation));
@@ -208,16 +230,7 @@ fn between_last_two(window: &Window<'_>, is_rate: bool) -> Option<SampleValue> {
                 (window.tell)(Note::HistogramIsNoGauge { metric: window.metric });
             }
             if !is_rate || !(restarted || last.detect_reset(before)) {
-                match increase.sub(before) {
-                    Ok(added) if added.bounds_reconciled => {
-                        (window.tell)(Note::BoundsReconciled(Operation::Subtraction));
-                    }
-                    Ok(_) => {}
-                    Err(MixedSchemas) => {
-                        (window.tell)(window.mixed_schemas());
-                        return None;
-                    }
-                }
+                tell_outcome(increase.sub(before), Operation::Subtraction, window.metric, window.tell)?;
             }
             increase.reset_hint = ResetHint::Gauge;
             increase.compact();
@@ -256,7 +269,7 @@ fn count_pairs(
     window: &Window<'_>,
     counts: impl Fn((i64, Point<'_>), (i64, Point<'_>)) -> bool,
 ) -> Option<SampleValue> {
-    let points = window.points();
+    let points = window.since_anchor()?.points();
     let count = points.windows(2).filter(|pair| counts(pair[0], pair[1])).count();
     Some(SampleValue::Float(count as f64))
 }

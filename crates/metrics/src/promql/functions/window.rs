@@ -3,15 +3,17 @@
 //! A window is left-open: `(end - range, end]`. It has at least one sample and no stale marker. The functions here look at
 //! its floats, of which there is at least one; what a window with native histograms results in is in `native`.
 
-use super::WindowFunction;
+use super::{WindowFunction, extended};
 use crate::kahan::KahanSum;
 use crate::promql::annotations::Note;
+use crate::promql::ast::Extension;
 use crate::promql::numerics::{Mean, Variance, linear_regression, quantile as quantile_of};
 use crate::promql::starts::Starts;
 use crate::promql::value::SampleValue;
-use crate::sample::{HistogramSample, Sample};
+use crate::sample::{HistogramSample, Sample, Timed};
 
 /// The samples of one series that a function looks at.
+#[derive(Clone, Copy)]
 pub(in crate::promql) struct Window<'a> {
     pub(in crate::promql) samples: &'a [Sample],
     pub(in crate::promql) histograms: &'a [HistogramSample],
@@ -23,6 +25,8 @@ pub(in crate::promql) struct Window<'a> {
     /// The window's end; `offset` and `@` move it away from the time of evaluation.
     pub(in crate::promql) end_ms: i64,
     pub(in crate::promql) range_ms: i64,
+    /// Whether there are samples around the window too, and for what.
+    pub(in crate::promql) extension: Option<Extension>,
     /// The time of evaluation.
     pub(in crate::promql) now_ms: i64,
     /// The scalar arguments, in order.
@@ -41,6 +45,27 @@ impl Window<'_> {
                 (function.floats)(self).map(SampleValue::Float)
             }
         }
+    }
+
+    /// An anchored window from its anchor on: the newest sample at or before its start. `None` if no sample is after the start.
+    pub(super) fn since_anchor(&self) -> Option<Self> {
+        if self.extension != Some(Extension::Anchored) {
+            return Some(*self);
+        }
+        let start_ms = self.end_ms.saturating_sub(self.range_ms);
+        let float = self.samples.partition_point(|sample| sample.timestamp_ms <= start_ms);
+        let histogram = self.histograms.partition_point(|sample| sample.timestamp_ms <= start_ms);
+        if float == self.samples.len() && histogram == self.histograms.len() {
+            return None;
+        }
+        let time = |at: Option<i64>| at.unwrap_or(i64::MIN);
+        let float_ms = float.checked_sub(1).map(|at| self.samples[at].time_ms());
+        let histogram_ms = histogram.checked_sub(1).map(|at| self.histograms[at].time_ms());
+        let (float, histogram) = match time(float_ms) >= time(histogram_ms) {
+            true => (float.saturating_sub(1), histogram),
+            false => (float, histogram - 1),
+        };
+        Some(Window { samples: &self.samples[float..], histograms: &self.histograms[histogram..], ..*self })
     }
 
     fn first(&self) -> Sample {
@@ -62,14 +87,23 @@ impl Window<'_> {
 }
 
 pub(super) fn rate(window: &Window<'_>) -> Option<f64> {
+    if window.extension.is_some() {
+        return extended::increase(window, true).map(|increase| increase / window.range_seconds());
+    }
     extrapolated(window, true).map(|(increase, factor)| increase * (factor / window.range_seconds()))
 }
 
 pub(super) fn increase(window: &Window<'_>) -> Option<f64> {
+    if window.extension.is_some() {
+        return extended::increase(window, true);
+    }
     extrapolated(window, true).map(|(increase, factor)| increase * factor)
 }
 
 pub(super) fn delta(window: &Window<'_>) -> Option<f64> {
+    if window.extension.is_some() {
+        return extended::increase(window, false);
+    }
     extrapolated(window, false).map(|(increase, factor)| increase * factor)
 }
 
@@ -227,12 +261,12 @@ pub(super) fn idelta(window: &Window<'_>) -> Option<f64> {
 
 pub(super) fn changes(window: &Window<'_>) -> Option<f64> {
     let changed = |(a, b): &(f64, f64)| a != b && !(a.is_nan() && b.is_nan());
-    Some(window.steps().filter(changed).count() as f64)
+    Some(window.since_anchor()?.steps().filter(changed).count() as f64)
 }
 
 pub(super) fn resets(window: &Window<'_>) -> Option<f64> {
     let mut count = 0;
-    window.each_reset(|_| count += 1);
+    window.since_anchor()?.each_reset(|_| count += 1);
     Some(f64::from(count))
 }
 

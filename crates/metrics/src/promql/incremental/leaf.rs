@@ -59,7 +59,7 @@ impl<'a> Shape<'a> {
     /// The shape of an expression, if it is a plain selector or a function over a range that can be kept up to date.
     pub(super) fn of(expr: &'a Expr) -> Option<Shape<'a>> {
         match expr {
-            Expr::Vector(selector) if selector.shift.at.is_none() => {
+            Expr::Vector(selector) if is_plain(selector) => {
                 let function = Function::Edges(EdgeFunction::Newest);
                 Some(Shape { selector, range: None, function, drops_name: false, counter: None })
             }
@@ -81,7 +81,7 @@ impl<'a> Shape<'a> {
             }
         }
         let (argument, matrix) = argument?;
-        if matrix.vector.shift.at.is_some() || parameters.iter().any(|q| !(0.0..=1.0).contains(q)) {
+        if !is_plain(&matrix.vector) || parameters.iter().any(|q| !(0.0..=1.0).contains(q)) {
             return None;
         }
         let name = call.function.name;
@@ -93,6 +93,11 @@ impl<'a> Shape<'a> {
         let counter = matches!(name, "rate" | "increase").then_some(argument);
         Some(Shape { selector: &matrix.vector, range: Some(&matrix.range), function, drops_name, counter })
     }
+}
+
+/// Whether a selector looks at the samples up to the time of evaluation, or an offset before it, and at no others.
+fn is_plain(selector: &VectorSelector) -> bool {
+    selector.shift.at.is_none() && selector.extension.is_none()
 }
 
 impl Leaf {

@@ -97,8 +97,7 @@ impl LiveQuery {
         for leaf in &mut self.leaves {
             leaf.update(store, time_ms);
         }
-        let times = Times { start_ms: time_ms, step_ms: 1, count: 1 };
-        let evaluator = Evaluator::new(store, &self.query, &self.options, times, 0);
+        let evaluator = Evaluator::new(store, &self.query, &self.options, Times::once(time_ms), 0);
         let mut places = Vec::new();
         find_places(&self.expr, &mut places);
         let samples: usize = self.leaves.iter().map(|leaf| leaf.samples + 2 * leaf.values.len()).sum();

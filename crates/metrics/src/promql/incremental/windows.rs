@@ -112,6 +112,7 @@ impl Windows {
             tell: &|_| {},
             end_ms: to_ms,
             range_ms: to_ms - after_ms,
+            extension: None,
             now_ms: to_ms,
             parameters: &self.parameters,
         };
