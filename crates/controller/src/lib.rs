@@ -9,6 +9,7 @@
 //! - `claims`, `polled`, `memories`: pods that two autoscalers select, readings that are kept for a polling interval, and
 //!   what the engine remembers over a restart.
 //! - `jobs`: ScaledJobs, from their triggers to their Jobs.
+//! - `autoscaler`, `files`: how the loop is started and ended, and what is written down.
 //! - `act`, `history`: scale, statuses, events, and the decisions of the recent past.
 //! - `vertical`: the VerticalPodAutoscaler's recommender and updater, a loop of their own.
 //! - `serve`, `telemetry`: the Prometheus API, the metrics APIs, the decisions, and the autoscaler's own metrics.
@@ -20,9 +21,11 @@
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 mod act;
+mod autoscaler;
 mod claims;
 mod cluster;
 mod facts;
+mod files;
 mod history;
 mod jobs;
 mod memories;
@@ -39,8 +42,8 @@ mod usage;
 mod vertical;
 mod workload;
 
+pub use autoscaler::{AggregatedApi, Autoscaler, Options};
 pub use history::Record;
-pub use run::{AggregatedApi, Autoscaler, Options};
 
 /// Locks, also after a panic elsewhere: what is guarded is replaced whole, never left half written.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

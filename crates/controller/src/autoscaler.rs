@@ -1,0 +1,181 @@
+//! The running autoscaler as others see it: what it is started with, what it shares with the APIs that it offers, how it ends.
+
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use axum::Router;
+use flyball_metrics::{Store, StoreOptions};
+use kube::Client;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use crate::cluster::{Changed, Cluster};
+use crate::files::Files;
+use crate::history::History;
+use crate::run::Rounds;
+use crate::scrape::pool::{DroppedTargets, Shown};
+use crate::serve::external_metrics::Values;
+use crate::serve::{decisions, external_metrics, live_facts, prometheus, resource_metrics};
+use crate::telemetry;
+use crate::usage::UsageLog;
+use crate::vertical::Vertical;
+use crate::vertical::joint::Joint;
+use crate::workload::Workloads;
+
+/// Bytes of memory for what was scraped. A day of a small service takes a tenth of it; a thousand pods, some minutes.
+const STORE_BYTES_MAX: usize = 200_000_000;
+/// How long samples are kept, if there is room for them.
+const RETENTION: Duration = Duration::from_secs(24 * 3_600);
+/// Series that are kept: what two hundred pods with a thousand series each have.
+const SERIES_MAX: usize = 200_000;
+
+/// How the autoscaler runs.
+#[derive(Clone, Debug, Default)]
+pub struct Options {
+    /// Scrape targets that feed a trigger at their monitor's interval, not every second.
+    pub keep_scrape_intervals: bool,
+    /// The file in which decisions are kept over restarts; in memory only if there is none.
+    pub history: Option<PathBuf>,
+    /// The file in which the engine's memory of each target is kept over restarts: what was recommended and changed
+    /// lately. It is forgotten at a restart if there is none.
+    pub memories: Option<PathBuf>,
+    /// How often VerticalPodAutoscalers are looked at; every minute, as VPA does, if unset.
+    pub vertical_interval: Option<Duration>,
+    /// The file in which samples are kept over restarts; in memory only if there is none.
+    pub samples: Option<PathBuf>,
+}
+
+/// An API for the API server to aggregate.
+pub struct AggregatedApi {
+    /// Its group.
+    pub group: &'static str,
+    /// Its version.
+    pub version: &'static str,
+    /// Its resources: plural, kind, whether they are namespaced, and verbs.
+    pub resources: Vec<(&'static str, &'static str, bool, &'static [&'static str])>,
+    /// What answers requests to it, by their full paths.
+    pub router: Router,
+}
+
+/// The running autoscaler.
+pub struct Autoscaler {
+    shared: Shared,
+    cluster: Cluster,
+    workloads: Workloads,
+    stop: CancellationToken,
+    watches: JoinSet<()>,
+    loops: JoinSet<()>,
+}
+
+/// What the loop writes and the APIs read.
+#[derive(Clone)]
+pub(crate) struct Shared {
+    pub(crate) store: Arc<Mutex<Store>>,
+    pub(crate) usage: Arc<Mutex<UsageLog>>,
+    pub(crate) history: Arc<Mutex<History>>,
+    pub(crate) values: Values,
+    pub(crate) targets: Arc<Mutex<Vec<Shown>>>,
+    pub(crate) telemetry: telemetry::Shared,
+    pub(crate) joint: Joint,
+    pub(crate) dropped: DroppedTargets,
+}
+
+impl Autoscaler {
+    /// Watches, and starts to decide.
+    ///
+    /// # Errors
+    /// The file of decisions cannot be read or written.
+    pub async fn start(client: Client, options: Options) -> std::io::Result<Autoscaler> {
+        let shared = Shared {
+            store: Arc::new(Mutex::new(Store::new(StoreOptions {
+                series_max: SERIES_MAX,
+                bytes_max: STORE_BYTES_MAX,
+                retention: RETENTION,
+                ..StoreOptions::default()
+            }))),
+            usage: Arc::default(),
+            history: Arc::default(),
+            values: Values::default(),
+            targets: Arc::default(),
+            telemetry: Arc::default(),
+            joint: Joint::default(),
+            dropped: DroppedTargets::default(),
+        };
+        let files = Files::open(&options, &shared.history, &shared.store)?;
+        let (mut watches, mut loops) = (JoinSet::new(), JoinSet::new());
+        let changed = Changed::default();
+        let cluster = Cluster::watch(&client, &changed, &mut watches).await;
+        let stop = CancellationToken::new();
+        let workloads = Workloads::new(client.clone(), cluster.clone());
+        let (joint, interval) = (shared.joint.clone(), options.vertical_interval);
+        let vertical = Vertical::new(client.clone(), cluster.clone(), workloads.clone(), joint, interval);
+        loops.spawn(vertical.run(changed.vertical, stop.clone()));
+        let rounds = Rounds::new(client, cluster.clone(), shared.clone(), files, &options);
+        loops.spawn(rounds.run(changed.horizontal, stop.clone()));
+        Ok(Autoscaler { shared, cluster, workloads, stop, watches, loops })
+    }
+
+    /// The Prometheus HTTP API over everything that was scraped.
+    pub fn prometheus(&self) -> Router {
+        let (store, targets) = (Arc::clone(&self.shared.store), Arc::clone(&self.shared.targets));
+        let dropped = Arc::clone(&self.shared.dropped);
+        let own = telemetry::router(Arc::clone(&self.shared.telemetry));
+        prometheus::router(prometheus::Source::new(store, targets).with_dropped(dropped)).merge(own)
+    }
+
+    /// The APIs to aggregate: resource metrics, external metrics, decisions and live facts.
+    pub fn apis(&self) -> Vec<AggregatedApi> {
+        let usage = resource_metrics::Source {
+            usage: Arc::clone(&self.shared.usage),
+            pods: self.cluster.pods.clone(),
+            nodes: self.cluster.nodes.clone(),
+        };
+        let live = live_facts::Source {
+            store: Arc::clone(&self.shared.store),
+            targets: Arc::clone(&self.shared.targets),
+            history: Arc::clone(&self.shared.history),
+            cluster: self.cluster.clone(),
+            workloads: self.workloads.clone(),
+        };
+        vec![
+            AggregatedApi {
+                group: "metrics.k8s.io",
+                version: "v1beta1",
+                resources: vec![
+                    ("nodes", "NodeMetrics", false, &["get", "list"]),
+                    ("pods", "PodMetrics", true, &["get", "list"]),
+                ],
+                router: resource_metrics::router(usage),
+            },
+            AggregatedApi {
+                group: "external.metrics.k8s.io",
+                version: "v1beta1",
+                resources: vec![("externalmetrics", "ExternalMetricValueList", true, &["get"])],
+                router: external_metrics::router(Arc::clone(&self.shared.values)),
+            },
+            AggregatedApi {
+                group: decisions::GROUP,
+                version: decisions::VERSION,
+                resources: vec![
+                    ("decisions", "Decision", true, &["list"]),
+                    ("livefacts", "LiveFacts", true, &["get"]),
+                ],
+                // The Prometheus API is there as well, for clients that know the kubeconfig and nothing else.
+                router: decisions::router(Arc::clone(&self.shared.history))
+                    .merge(live_facts::router(live))
+                    .nest(
+                        &format!("/apis/{}/{}/prometheus", decisions::GROUP, decisions::VERSION),
+                        self.prometheus(),
+                    ),
+            },
+        ]
+    }
+
+    /// Ends the loops and the watches. The replicas stay as they are, and what was learned is written down.
+    pub async fn stop(mut self) {
+        self.stop.cancel();
+        while self.loops.join_next().await.is_some() {}
+        self.watches.shutdown().await;
+    }
+}
