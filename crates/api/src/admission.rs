@@ -18,12 +18,13 @@ use k8s_openapi::api::autoscaling::v2::HorizontalPodAutoscaler;
 use k8s_openapi::api::core::v1::{LimitRange, PodSpec};
 use serde_json::Value;
 
+use crate::kinds::monitor::RelabelConfig;
 use crate::kinds::scaled_object::ScaledObject;
 use crate::problem::Problem;
 use crate::read::read;
 
 pub use behavior::check as check_behavior;
-pub use monitor::{admit_pod_monitor, admit_service_monitor};
+pub use monitor::{admit_pod_monitor, admit_scrape_config, admit_service_monitor};
 pub use scaled_object::{admit_scaled_job, admit_scaled_object};
 pub use trigger_authentication::{admit_cluster_trigger_authentication, admit_trigger_authentication};
 pub use vertical_pod_autoscaler::admit_vertical_pod_autoscaler;
@@ -46,16 +47,16 @@ pub fn admit(
     object: &Value,
     old: Option<&Value>,
     neighbours: Neighbours<'_>,
-    check_query: CheckQuery<'_>,
+    checks: Checks<'_>,
 ) -> Option<Admission> {
     let field = |name: &str| object.get(name).and_then(Value::as_str);
     let admission = match (field("apiVersion")?, field("kind")?) {
         ("keda.sh/v1alpha1", "ScaledObject") => read(object).map(|object| {
             let old = old.and_then(|old| read(old).ok());
-            admit_scaled_object(&object, old.as_ref(), neighbours, check_query)
+            admit_scaled_object(&object, old.as_ref(), neighbours, checks.query)
         }),
         ("keda.sh/v1alpha1", "ScaledJob") => {
-            read(object).map(|object| admit_scaled_job(&object, check_query))
+            read(object).map(|object| admit_scaled_job(&object, checks.query))
         }
         ("keda.sh/v1alpha1", "TriggerAuthentication") => {
             read(object).map(|object| admit_trigger_authentication(&object))
@@ -67,9 +68,14 @@ pub fn admit(
             read(object).map(|object| admit_vertical_pod_autoscaler(&object))
         }
         ("monitoring.coreos.com/v1", "ServiceMonitor") => {
-            read(object).map(|object| admit_service_monitor(&object))
+            read(object).map(|object| admit_service_monitor(&object, checks.relabeling))
         }
-        ("monitoring.coreos.com/v1", "PodMonitor") => read(object).map(|object| admit_pod_monitor(&object)),
+        ("monitoring.coreos.com/v1", "PodMonitor") => {
+            read(object).map(|object| admit_pod_monitor(&object, checks.relabeling))
+        }
+        ("monitoring.coreos.com/v1alpha1", "ScrapeConfig") => {
+            read(object).map(|object| admit_scrape_config(&object, checks.relabeling))
+        }
         _ => return None,
     };
     Some(admission.unwrap_or_else(|problems| Admission { problems, warnings: Vec::new() }))
@@ -90,6 +96,17 @@ pub struct Neighbours<'a> {
     pub dry_run: bool,
 }
 
-/// Checks a PromQL query, whose language lives in another crate: what is wrong with it, with the place in the
-/// text.
+/// Checks of what is written in languages of other crates.
+#[derive(Clone, Copy)]
+pub struct Checks<'a> {
+    /// Of queries.
+    pub query: CheckQuery<'a>,
+    /// Of rules for labels.
+    pub relabeling: CheckRelabeling<'a>,
+}
+
+/// Checks a PromQL query: what is wrong with it, with the place in the text.
 pub type CheckQuery<'a> = &'a dyn Fn(&str) -> Result<(), String>;
+
+/// Checks a rule for labels: the fields that are wrong, and why.
+pub type CheckRelabeling<'a> = &'a dyn Fn(&RelabelConfig) -> Vec<(&'static str, String)>;

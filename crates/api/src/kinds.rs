@@ -14,6 +14,7 @@ pub mod scaled_job;
 pub mod scaled_object;
 mod schema;
 pub mod scrape_client;
+pub mod scrape_config;
 pub mod trigger_authentication;
 pub mod vertical_pod_autoscaler;
 
@@ -28,6 +29,7 @@ pub fn crds() -> Vec<CustomResourceDefinition> {
         vertical_pod_autoscaler::VerticalPodAutoscalerCheckpoint::crd(),
         monitor::ServiceMonitor::crd(),
         monitor::PodMonitor::crd(),
+        scrape_config::ScrapeConfig::crd(),
     ]
     .into_iter()
     .map(|crd| schema::tidy(finish(crd)))

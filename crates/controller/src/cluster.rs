@@ -12,6 +12,7 @@ use std::sync::Arc;
 use flyball_api::kinds::monitor::{PodMonitor, ServiceMonitor};
 use flyball_api::kinds::scaled_job::ScaledJob;
 use flyball_api::kinds::scaled_object::ScaledObject;
+use flyball_api::kinds::scrape_config::ScrapeConfig;
 use flyball_api::kinds::trigger_authentication::{ClusterTriggerAuthentication, TriggerAuthentication};
 use flyball_api::kinds::vertical_pod_autoscaler::VerticalPodAutoscaler;
 use futures::StreamExt;
@@ -49,6 +50,7 @@ pub(crate) struct Cluster {
     pub(crate) slices: Store<EndpointSlice>,
     pub(crate) service_monitors: Store<ServiceMonitor>,
     pub(crate) pod_monitors: Store<PodMonitor>,
+    pub(crate) scrape_configs: Store<ScrapeConfig>,
 }
 
 /// Wakes the loops; each has its own, or one would take the other's wake-up.
@@ -88,6 +90,7 @@ impl Cluster {
             slices: watch(client, changed, tasks),
             service_monitors: watch(client, changed, tasks),
             pod_monitors: watch(client, changed, tasks),
+            scrape_configs: watch(client, changed, tasks),
         };
         cluster.ready().await;
         cluster
@@ -115,6 +118,7 @@ impl Cluster {
             self.slices.wait_until_ready(),
             self.service_monitors.wait_until_ready(),
             self.pod_monitors.wait_until_ready(),
+            self.scrape_configs.wait_until_ready(),
         );
     }
 }

@@ -5,6 +5,7 @@
 //!
 //! - `cluster`, `workload`: what is watched, and the replicas of what is scaled.
 //! - `scrape`, `usage`: pages of metrics into the store; CPU and memory of pods.
+//! - `tls`: whom scrapes and triggers trust, and how they find Services.
 //! - `scalers`, `source`: what each autoscaler object asks for, and the readings of its triggers.
 //! - `claims`, `polled`, `memories`: pods that two autoscalers select, readings that are kept for a polling interval, and
 //!   what the engine remembers over a restart.
@@ -38,12 +39,14 @@ mod serve;
 mod source;
 mod store_file;
 mod telemetry;
+mod tls;
 mod usage;
 mod vertical;
 mod workload;
 
 pub use autoscaler::{AggregatedApi, Autoscaler, Options};
 pub use history::Record;
+pub use scrape::target::check_relabeling;
 
 /// Locks, also after a panic elsewhere: what is guarded is replaced whole, never left half written.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

@@ -31,7 +31,7 @@ use crate::scrape::fetch::Fetcher;
 use crate::scrape::node::{self, NodeReader};
 use crate::scrape::pool::Pool;
 use crate::source::Sources;
-use crate::source::promql::Down;
+use crate::source::promql::{self, Down};
 use crate::telemetry::OwnSeries;
 use crate::vertical::joint;
 use crate::workload::{Workload, Workloads};
@@ -80,7 +80,7 @@ impl Rounds {
         files: Files,
         options: &Options,
     ) -> Rounds {
-        let fetcher = Fetcher::new(client.clone());
+        let fetcher = Fetcher::new(client.clone(), promql::names(&cluster));
         let workloads = Workloads::new(client.clone(), cluster.clone());
         Rounds {
             engine: Engine::default(),

@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 
-use flyball_api::admission::{self, Admission, Neighbours};
+use flyball_api::admission::{self, Admission, Checks, Neighbours};
 use flyball_api::kinds::vertical_pod_autoscaler::VerticalPodAutoscaler;
 use flyball_api::vertical::{self, admission::Controller};
 use flyball_apiserver::{AdmissionRequest, AdmissionResponse, ApiServer, FieldError, Lookup, Operation};
@@ -17,7 +17,7 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 /// The kinds that have rules, as group and plural.
-const KINDS: [(&str, &str); 7] = [
+const KINDS: [(&str, &str); 8] = [
     ("keda.sh", "scaledobjects"),
     ("keda.sh", "scaledjobs"),
     ("keda.sh", "triggerauthentications"),
@@ -25,6 +25,7 @@ const KINDS: [(&str, &str); 7] = [
     ("autoscaling.k8s.io", "verticalpodautoscalers"),
     ("monitoring.coreos.com", "servicemonitors"),
     ("monitoring.coreos.com", "podmonitors"),
+    ("monitoring.coreos.com", "scrapeconfigs"),
 ];
 
 /// Registers the rules for every kind that has some.
@@ -48,7 +49,8 @@ fn judge(request: &AdmissionRequest<'_>) -> AdmissionResponse {
         limit_ranges: &list(request.lookup, "", "limitranges", request.namespace),
         dry_run: request.dry_run,
     };
-    let judged = admission::admit(object, request.old_object, neighbours, &check_query);
+    let checks = Checks { query: &check_query, relabeling: &flyball_controller::check_relabeling };
+    let judged = admission::admit(object, request.old_object, neighbours, checks);
     let Admission { problems, warnings } = judged.unwrap_or_default();
     let causes = problems
         .iter()

@@ -49,6 +49,9 @@ pub struct ServiceMonitorSpec {
     /// The kind of object that addresses are read from.
     #[schemars(extend("enum" = ["Endpoints", "EndpointSlice"]))]
     pub service_discovery_role: Option<String>,
+    /// How targets are discovered.
+    #[serde(flatten)]
+    pub discovery: DiscoverySettings,
     /// Limits and settings of every scrape.
     #[serde(flatten)]
     pub scrape: ScrapeSettings,
@@ -84,6 +87,9 @@ pub struct PodMonitorSpec {
     pub selector: LabelSelector,
     /// The namespaces to look in; its own if unset.
     pub namespace_selector: Option<NamespaceSelector>,
+    /// How targets are discovered.
+    #[serde(flatten)]
+    pub discovery: DiscoverySettings,
     /// Limits and settings of every scrape.
     #[serde(flatten)]
     pub scrape: ScrapeSettings,
@@ -162,14 +168,23 @@ pub struct EndpointSettings {
     pub client: ScrapeClient,
 }
 
-/// Limits and settings of every scrape of a monitor.
+/// How the targets of a monitor are discovered.
+#[skip_serializing_none]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct DiscoverySettings {
+    /// How targets are selected; RelabelConfig if unset.
+    #[schemars(extend("enum" = ["RelabelConfig", "RoleSelector"]))]
+    pub selector_mechanism: Option<String>,
+    /// What is added to the discovered targets.
+    pub attach_metadata: Option<AttachMetadata>,
+}
+
+/// Limits and settings of every scrape of a monitor or a ScrapeConfig.
 #[skip_serializing_none]
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ScrapeSettings {
-    /// How targets are selected; RelabelConfig if unset.
-    #[schemars(extend("enum" = ["RelabelConfig", "RoleSelector"]))]
-    pub selector_mechanism: Option<String>,
     /// The most samples a scrape may have.
     #[schemars(range(min = 0))]
     pub sample_limit: Option<i64>,
@@ -209,8 +224,6 @@ pub struct ScrapeSettings {
     /// Whether classic histograms become native ones with custom buckets.
     #[serde(rename = "convertClassicHistogramsToNHCB")]
     pub convert_classic_histograms_to_nhcb: Option<bool>,
-    /// What is added to the discovered targets.
-    pub attach_metadata: Option<AttachMetadata>,
     /// The scrape class of the Prometheus object to use.
     pub scrape_class: Option<String>,
 }
@@ -308,7 +321,7 @@ pub struct MonitorBinding {
 }
 
 /// A duration as Prometheus writes it.
-fn duration(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+pub(super) fn duration(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
     schemars::json_schema!({
         "type": "string",
         "pattern": "^(0|(([0-9]+)y)?(([0-9]+)w)?(([0-9]+)d)?(([0-9]+)h)?(([0-9]+)m)?(([0-9]+)s)?(([0-9]+)ms)?)$",

@@ -33,6 +33,26 @@ pub struct ScrapeClient {
     pub proxy: Proxy,
 }
 
+impl ScrapeClient {
+    /// The field that asks for what is not supported, and why its target is not scraped at all: without it the answer
+    /// would be a wrong one, or less safe than asked for.
+    pub fn unsupported(&self) -> Option<(&'static str, &'static str)> {
+        let tls = self.tls_config.as_ref();
+        let file =
+            tls.is_some_and(|tls| tls.ca_file.is_some() || tls.cert_file.is_some() || tls.key_file.is_some());
+        if self.oauth2.is_some() {
+            Some(("oauth2", "oauth2 is not supported; use authorization with a token in a Secret"))
+        } else if self.proxy.proxy_url.is_some() || self.proxy.proxy_from_environment == Some(true) {
+            let field = if self.proxy.proxy_url.is_some() { "proxyUrl" } else { "proxyFromEnvironment" };
+            Some((field, "proxies are not supported: the target is asked directly or not at all"))
+        } else if file {
+            Some(("tlsConfig", "files are not read for monitors; put certificates and keys into a Secret"))
+        } else {
+            None
+        }
+    }
+}
+
 /// The proxy to send a request through.
 #[skip_serializing_none]
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]

@@ -12,6 +12,7 @@ use serde_json::Value;
 use crate::kinds::monitor::{PodMonitor, ServiceMonitor};
 use crate::kinds::scaled_job::ScaledJob;
 use crate::kinds::scaled_object::{ScaleTrigger, ScaledObject};
+use crate::kinds::scrape_config::ScrapeConfig;
 use crate::kinds::vertical_pod_autoscaler::VerticalPodAutoscaler;
 use crate::problem::Checked;
 use crate::read::read;
@@ -111,6 +112,8 @@ pub struct Manifests {
     pub service_monitors: Vec<Sourced<ServiceMonitor>>,
     /// What is scraped by pod.
     pub pod_monitors: Vec<Sourced<PodMonitor>>,
+    /// What is scraped by address.
+    pub scrape_configs: Vec<Sourced<ScrapeConfig>>,
 }
 
 impl Manifests {
@@ -129,6 +132,7 @@ impl Manifests {
             ("autoscaling.k8s.io", "VerticalPodAutoscaler") => push(&mut self.vpas, origin, object),
             ("monitoring.coreos.com", "ServiceMonitor") => push(&mut self.service_monitors, origin, object),
             ("monitoring.coreos.com", "PodMonitor") => push(&mut self.pod_monitors, origin, object),
+            ("monitoring.coreos.com", "ScrapeConfig") => push(&mut self.scrape_configs, origin, object),
             ("", "Service") => push(&mut self.services, origin, object),
             ("batch", _) => Ok(()),
             (_, kind) if object.pointer("/spec/template/spec/containers").is_some() => {

@@ -13,6 +13,7 @@ use super::{Facts, Manifests, Place, Sourced, Workload, near, queries};
 use crate::duration;
 use crate::kinds::monitor::{Endpoint, NamespaceSelector, PodMonitor, ServiceMonitor};
 use crate::kinds::scaled_object::ScaledObject;
+use crate::kinds::scrape_config::ScrapeConfig;
 
 /// Asks for a scrape without a monitor.
 const SCRAPE_ANNOTATION: &str = "prometheus.io/scrape";
@@ -85,6 +86,27 @@ fn scraping_pods<'a>(
     })
 }
 
+/// The ScrapeConfigs that scrape a Service of a workload by its name.
+fn scraping_by_name<'a>(
+    manifests: &'a Manifests,
+    workload: &'a Sourced<Workload>,
+) -> impl Iterator<Item = &'a Sourced<ScrapeConfig>> {
+    let leading = |name: &str, namespace: &str| {
+        manifests.services.iter().any(|service| {
+            (service.origin.name(), service.origin.namespace.as_str()) == (name, namespace)
+                && leads_to(service, workload)
+        })
+    };
+    manifests.scrape_configs.iter().filter(move |config| {
+        let targets = config.spec.static_configs.iter().flat_map(|group| &group.targets);
+        targets.filter_map(|target| target.split(':').next()).any(|host| {
+            let mut parts = host.split('.');
+            let name = parts.next().unwrap_or_default();
+            leading(name, parts.next().unwrap_or(&config.origin.namespace))
+        })
+    })
+}
+
 /// How often the pods of an object's workload are scraped, at the slowest; nothing where no monitor is known
 /// to.
 pub(super) fn interval(manifests: &Manifests, object: &Sourced<ScaledObject>) -> Option<Duration> {
@@ -92,8 +114,9 @@ pub(super) fn interval(manifests: &Manifests, object: &Sourced<ScaledObject>) ->
     let by_service = scraping(manifests, workload).flat_map(|monitor| &monitor.spec.endpoints);
     let by_pod = scraping_pods(manifests, workload).flat_map(|monitor| &monitor.spec.pod_metrics_endpoints);
     let settings = by_service.map(|endpoint| &endpoint.scrape).chain(by_pod.map(|endpoint| &endpoint.scrape));
-    let written =
-        settings.map(|settings| settings.interval.as_deref().and_then(|text| duration::parse(text).ok()));
+    let by_name = scraping_by_name(manifests, workload).map(|config| &config.spec.scrape_interval);
+    let written = settings.map(|settings| &settings.interval).chain(by_name);
+    let written = written.map(|interval| interval.as_deref().and_then(|text| duration::parse(text).ok()));
     written.map(|interval| interval.unwrap_or(SCRAPE_INTERVAL_DEFAULT)).max()
 }
 
@@ -114,9 +137,10 @@ pub(super) fn nothing_scraped(manifests: &Manifests, facts: Facts<'_>) -> Vec<Pl
             let first = metrics.into_iter().find(|metric| metric.starts_with("http_"))?;
             let scraped = is_annotated(workload)
                 || scraping(manifests, workload).next().is_some()
-                || scraping_pods(manifests, workload).next().is_some();
+                || scraping_pods(manifests, workload).next().is_some()
+                || scraping_by_name(manifests, workload).next().is_some();
             let message = format!(
-                "{first} is queried, but no ServiceMonitor or PodMonitor here scrapes the pods of {}",
+                "{first} is queried, but no ServiceMonitor, PodMonitor or ScrapeConfig here scrapes the pods of {}",
                 workload.origin.name()
             );
             let help = "add a Service with a metrics port and a ServiceMonitor that selects it";

@@ -41,6 +41,8 @@ fn names_scope_and_subresources_are_those_of_the_originals() {
         subresources=1",
         "podmonitors.monitoring.coreos.com v1 Namespaced short=pmon categories=prometheus-operator \
         subresources=1",
+        "scrapeconfigs.monitoring.coreos.com v1alpha1 Namespaced short=scfg categories=prometheus-operator \
+        subresources=1",
     ];
     assert_eq!(described, expected);
 }

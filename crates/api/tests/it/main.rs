@@ -6,6 +6,7 @@ mod admission;
 mod crds;
 mod hpa;
 mod lint;
+mod monitors;
 mod plans;
 mod seed;
 mod status;

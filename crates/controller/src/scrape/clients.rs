@@ -9,36 +9,25 @@ use std::time::{Duration, Instant};
 
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD as BASE64;
-use bytes::Bytes;
 use flyball_api::kinds::scrape_client::{ScrapeClient, SecretOrConfigMap, TlsConfig};
 use http::HeaderValue;
-use http_body_util::Empty;
-use hyper_rustls::HttpsConnector;
-use hyper_util::client::legacy::{Client, connect::HttpConnector};
-use hyper_util::rt::{TokioExecutor, TokioTimer};
 use k8s_openapi::api::core::v1::{ConfigMap, ConfigMapKeySelector, Secret, SecretKeySelector};
 use kube::Api;
-use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::crypto::{CryptoProvider, ring, verify_tls12_signature, verify_tls13_signature};
-use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
-use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
+use rustls::pki_types::CertificateDer;
+use rustls::{ClientConfig, RootCertStore, SupportedProtocolVersion};
 
 use crate::lock;
+use crate::tls::{self, HttpsClient, Identity, Names, Trust};
 
 /// How old credentials may be.
 const CREDENTIALS_AGE_MAX: Duration = Duration::from_secs(60);
-/// Connections to a target are kept between scrapes, but not for ever: pods come and go.
-const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
 /// Different ways to ask that are remembered; a machine has a few.
 const PREPARED_MAX: usize = 200;
-
-type HttpClient = Client<HttpsConnector<HttpConnector>, Empty<Bytes>>;
 
 /// A client, and what it says of itself.
 #[derive(Clone)]
 pub(super) struct Prepared {
-    pub(super) client: HttpClient,
+    pub(super) client: HttpsClient,
     pub(super) authorization: Option<HeaderValue>,
 }
 
@@ -46,16 +35,18 @@ pub(super) struct Prepared {
 #[derive(Clone)]
 pub(super) struct Clients {
     kube: kube::Client,
-    plain: Prepared,
+    names: Names,
+    system: ClientConfig,
+    /// Clients without certificates of their own, by the namespace in which names are understood.
+    plain: Arc<Mutex<HashMap<String, HttpsClient>>>,
     prepared: Arc<Mutex<HashMap<String, (Instant, Prepared)>>>,
 }
 
 impl Clients {
-    pub(super) fn new(kube: kube::Client) -> Clients {
-        let trusted = RootCertStore { roots: webpki_roots_of_system() };
-        let config = config_builder(None).with_root_certificates(trusted).with_no_client_auth();
-        let plain = Prepared { client: http_client(config, None), authorization: None };
-        Clients { kube, plain, prepared: Arc::default() }
+    pub(super) fn new(kube: kube::Client, names: Names) -> Clients {
+        let system = tls::config(rustls::ALL_VERSIONS, Trust::Authorities(Trust::system()), None)
+            .expect("ring's ciphers are for both versions");
+        Clients { kube, names, system, plain: Arc::default(), prepared: Arc::default() }
     }
 
     /// The client that a monitor in a namespace asks for.
@@ -68,7 +59,7 @@ impl Clients {
             || wanted.bearer_token_secret.is_some()
             || wanted.tls_config.is_some();
         if !asks {
-            return Ok(self.plain.clone());
+            return Ok(Prepared { client: self.plain(namespace), authorization: None });
         }
         let key = format!("{namespace}\n{}", serde_json::to_string(wanted).unwrap_or_default());
         if let Some((at, prepared)) = lock(&self.prepared).get(&key)
@@ -89,48 +80,38 @@ impl Clients {
         let reader = Reader { kube: &self.kube, namespace };
         let authorization = reader.authorization(wanted).await?;
         let client = match &wanted.tls_config {
-            None => self.plain.client.clone(),
-            Some(tls) => http_client(reader.tls(tls).await?, tls.server_name.as_deref()),
+            None => self.plain(namespace),
+            Some(tls) => {
+                let names = self.names.within(namespace);
+                tls::client(reader.tls(tls).await?, names, tls.server_name.as_deref())
+            }
         };
         Ok(Prepared { client, authorization })
     }
+
+    fn plain(&self, namespace: &str) -> HttpsClient {
+        let mut all = lock(&self.plain);
+        if let Some(client) = all.get(namespace) {
+            return client.clone();
+        }
+        if all.len() >= PREPARED_MAX {
+            all.clear();
+        }
+        let client = tls::client(self.system.clone(), self.names.within(namespace), None);
+        all.insert(namespace.to_owned(), client.clone());
+        client
+    }
 }
 
-fn http_client(config: ClientConfig, server_name: Option<&str>) -> HttpClient {
-    let mut http = HttpConnector::new();
-    http.set_nodelay(true);
-    http.enforce_http(false);
-    let builder = hyper_rustls::HttpsConnectorBuilder::new().with_tls_config(config).https_or_http();
-    let builder = match server_name.and_then(|name| ServerName::try_from(name.to_owned()).ok()) {
-        Some(name) => builder.with_server_name_resolver(hyper_rustls::FixedServerNameResolver::new(name)),
-        None => builder,
-    };
-    Client::builder(TokioExecutor::new())
-        .pool_idle_timeout(IDLE_TIMEOUT)
-        .pool_max_idle_per_host(1)
-        .pool_timer(TokioTimer::new())
-        .build(builder.enable_http1().wrap_connector(http))
-}
-
-fn webpki_roots_of_system() -> Vec<rustls::pki_types::TrustAnchor<'static>> {
-    let mut store = RootCertStore::empty();
-    // A machine without certificates of its own trusts nobody, and a monitor can name an authority.
-    store.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-    store.roots
-}
-
-fn config_builder(tls: Option<&TlsConfig>) -> rustls::ConfigBuilder<ClientConfig, rustls::WantsVerifier> {
-    let only_13 = tls.is_some_and(|tls| tls.min_version.as_deref() == Some("TLS13"));
-    let only_12 = tls.is_some_and(|tls| tls.max_version.as_deref().is_some_and(|version| version != "TLS13"));
-    let versions: &[&rustls::SupportedProtocolVersion] = match (only_13, only_12) {
-        (true, _) => &[&rustls::version::TLS13],
-        (_, true) => &[&rustls::version::TLS12],
-        _ => rustls::ALL_VERSIONS,
-    };
-    let provider = Arc::new(ring::default_provider());
-    ClientConfig::builder_with_provider(provider)
-        .with_protocol_versions(versions)
-        .expect("ring's ciphers are for both versions")
+/// The versions of TLS that a monitor allows, of those that are safe.
+fn versions(tls: &TlsConfig) -> Vec<&'static SupportedProtocolVersion> {
+    let only_13 = tls.min_version.as_deref() == Some("TLS13");
+    let only_12 = tls.max_version.as_deref().is_some_and(|version| version != "TLS13");
+    match (only_13, only_12) {
+        (true, _) => vec![&rustls::version::TLS13],
+        (_, true) => vec![&rustls::version::TLS12],
+        _ => rustls::ALL_VERSIONS.to_vec(),
+    }
 }
 
 /// Reads what a monitor names.
@@ -161,26 +142,22 @@ impl Reader<'_> {
     }
 
     async fn tls(&self, tls: &TlsConfig) -> Result<ClientConfig, String> {
-        let builder = config_builder(Some(tls));
-        let builder = if tls.insecure_skip_verify == Some(true) {
-            builder.dangerous().with_custom_certificate_verifier(Arc::new(Unverified::new()))
-        } else {
-            let trusted = match &tls.ca {
-                Some(ca) => self.authorities(ca).await?,
-                None => RootCertStore { roots: webpki_roots_of_system() },
-            };
-            builder.with_root_certificates(trusted)
+        let trust = match (&tls.insecure_skip_verify, &tls.ca) {
+            (Some(true), _) => Trust::Everybody,
+            (_, Some(ca)) => Trust::Authorities(self.authorities(ca).await?),
+            (_, None) => Trust::Authorities(Trust::system()),
         };
-        match (&tls.cert, &tls.key_secret) {
-            (Some(cert), Some(key)) => {
-                let chain = certificates(&self.either(cert).await?)?;
-                let key = PrivateKeyDer::from_pem_slice(&self.secret(key).await?).map_err(|_| {
-                    format!("key {:?} of secret {:?} is no private key in PEM", key.key, key.name)
-                })?;
-                builder.with_client_auth_cert(chain, key).map_err(|error| error.to_string())
-            }
-            _ => Ok(builder.with_no_client_auth()),
-        }
+        let identity = match (&tls.cert, &tls.key_secret) {
+            (Some(cert), Some(key)) => Some(self.identity(cert, key).await?),
+            _ => None,
+        };
+        tls::config(&versions(tls), trust, identity).map_err(|error| error.to_string())
+    }
+
+    async fn identity(&self, cert: &SecretOrConfigMap, key: &SecretKeySelector) -> Result<Identity, String> {
+        let chain = certificates(&self.either(cert).await?)?;
+        let no_key = || format!("key {:?} of secret {:?} is no private key in PEM", key.key, key.name);
+        Ok((chain, tls::private_key(&self.secret(key).await?).ok_or_else(no_key)?))
     }
 
     async fn authorities(&self, ca: &SecretOrConfigMap) -> Result<RootCertStore, String> {
@@ -226,54 +203,5 @@ impl Reader<'_> {
 }
 
 fn certificates(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, String> {
-    let all: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem).collect();
-    match all {
-        Ok(all) if !all.is_empty() => Ok(all),
-        _ => Err("tlsConfig: no certificate in PEM".into()),
-    }
-}
-
-/// `insecureSkipVerify`: any certificate will do, but the connection is still encrypted to whoever has its key.
-#[derive(Debug)]
-struct Unverified(CryptoProvider);
-
-impl Unverified {
-    fn new() -> Unverified {
-        Unverified(ring::default_provider())
-    }
-}
-
-impl ServerCertVerifier for Unverified {
-    fn verify_server_cert(
-        &self,
-        _: &CertificateDer<'_>,
-        _: &[CertificateDer<'_>],
-        _: &ServerName<'_>,
-        _: &[u8],
-        _: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
-        Ok(ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        verify_tls12_signature(message, cert, signature, &self.0.signature_verification_algorithms)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        verify_tls13_signature(message, cert, signature, &self.0.signature_verification_algorithms)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.0.signature_verification_algorithms.supported_schemes()
-    }
+    tls::certificates(pem).ok_or_else(|| "tlsConfig: no certificate in PEM".to_owned())
 }

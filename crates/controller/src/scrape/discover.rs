@@ -1,4 +1,4 @@
-//! Which pages to scrape: from ServiceMonitors, PodMonitors and `prometheus.io/` annotations. Pure.
+//! Which pages to scrape: from ServiceMonitors, PodMonitors, ScrapeConfigs and `prometheus.io/` annotations. Pure.
 //!
 //! The labels are those that prometheus-operator's generated configuration gives (namespace, service, pod,
 //! container, endpoint, job, instance), so that queries written for Prometheus match unchanged. Two differences:
@@ -12,6 +12,7 @@ use flyball_api::kinds::monitor::{
     Endpoint, EndpointSettings, NamespaceSelector, PodMetricsEndpoint, PodMonitor, ScrapeSettings,
     ServiceMonitor,
 };
+use flyball_api::kinds::scrape_config::ScrapeConfig;
 use k8s_openapi::api::core::v1::{Container, ContainerPort, Pod, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
@@ -30,6 +31,7 @@ pub(crate) const TARGETS_MAX: usize = 1000;
 pub(crate) struct Objects<'a> {
     pub(crate) service_monitors: &'a [Arc<ServiceMonitor>],
     pub(crate) pod_monitors: &'a [Arc<PodMonitor>],
+    pub(crate) scrape_configs: &'a [Arc<ScrapeConfig>],
     pub(crate) services: &'a [Arc<Service>],
     pub(crate) slices: &'a [Arc<EndpointSlice>],
     pub(crate) pods: &'a [Arc<Pod>],
@@ -47,6 +49,7 @@ pub(crate) struct Discovery {
 struct Seen {
     service_monitors: Vec<Same<ServiceMonitor>>,
     pod_monitors: Vec<Same<PodMonitor>>,
+    scrape_configs: Vec<Same<ScrapeConfig>>,
     services: Vec<Same<Service>>,
     slices: Vec<Same<EndpointSlice>>,
     pods: Vec<Same<Pod>>,
@@ -66,11 +69,13 @@ impl Discovery {
     pub(crate) fn discover(&mut self, cluster: &Cluster) -> Option<Discovered> {
         let service_monitors = cluster.service_monitors.state();
         let pod_monitors = cluster.pod_monitors.state();
+        let scrape_configs = cluster.scrape_configs.state();
         let (services, slices) = (cluster.services.state(), cluster.slices.state());
         let pods = cluster.pods.state();
         let seen = Seen {
             service_monitors: service_monitors.iter().cloned().map(Same).collect(),
             pod_monitors: pod_monitors.iter().cloned().map(Same).collect(),
+            scrape_configs: scrape_configs.iter().cloned().map(Same).collect(),
             services: services.iter().cloned().map(Same).collect(),
             slices: slices.iter().cloned().map(Same).collect(),
             pods: pods.iter().cloned().map(Same).collect(),
@@ -82,6 +87,7 @@ impl Discovery {
         let found = discover(Objects {
             service_monitors: &service_monitors,
             pod_monitors: &pod_monitors,
+            scrape_configs: &scrape_configs,
             services: &services,
             slices: &slices,
             pods: &pods,
@@ -148,6 +154,9 @@ pub(crate) fn discover(objects: Objects<'_>) -> Discovered {
         for (index, endpoint) in monitor.spec.pod_metrics_endpoints.iter().enumerate() {
             pod_monitor_targets(objects, monitor, index, endpoint, &mut found);
         }
+    }
+    for config in objects.scrape_configs {
+        scrape_config_targets(config, &mut found);
     }
     let covered: BTreeSet<String> = found.targets.iter().map(|target| target.url.clone()).collect();
     let annotated = objects.pods.iter().filter_map(|pod| annotated_target(pod));
@@ -234,6 +243,29 @@ fn pod_monitor_targets(
         places.push(labels);
     }
     found.add(&pool, job, places, monitor.spec.scrape.target_limit);
+}
+
+fn scrape_config_targets(config: &ScrapeConfig, found: &mut Discovered) {
+    let (spec, namespace) = (&config.spec, config.namespace().unwrap_or_default());
+    let pool = format!("scrapeConfig/{namespace}/{}", config.name_any());
+    for field in spec.other_discoveries.keys() {
+        found.refuse(&pool, format!("{field} is not supported; only staticConfigs are read"));
+    }
+    let mut places = Vec::new();
+    for group in &spec.static_configs {
+        for address in &group.targets {
+            let mut labels = group.labels.clone();
+            labels.insert("__address__".into(), address.clone());
+            if let Some(job) = &spec.job_name {
+                labels.insert("job".into(), job.clone());
+            }
+            places.push(labels);
+        }
+    }
+    let settings = spec.settings();
+    let job = Job::new(pool.clone(), namespace, &settings, &spec.scrape)
+        .map(|job| job.compressed(spec.enable_compression.unwrap_or(true)));
+    found.add(&pool, job, places, spec.scrape.target_limit);
 }
 
 /// A pod that asks to be scraped by the annotations that most Prometheus installations look for.
@@ -477,7 +509,7 @@ mod tests {
                 services: &services,
                 slices: &slices,
                 pods: &pods,
-                pod_monitors: &[],
+                ..Objects::default()
             };
             let expected: Vec<String> = expected.into_iter().map(url).collect();
             assert_eq!(found(objects), expected, "{monitors:?}");
@@ -497,7 +529,7 @@ mod tests {
                 services: &services,
                 slices: &slices,
                 pods: &pods,
-                pod_monitors: &[],
+                ..Objects::default()
             };
             assert_eq!(found(objects).len(), expected, "{namespace_selector} {phase}");
         };
@@ -542,7 +574,7 @@ mod tests {
                 services: &services,
                 slices: &slices,
                 pods: &pods,
-                pod_monitors: &[],
+                ..Objects::default()
             };
             check(&discover(objects));
         };

@@ -14,6 +14,7 @@ use hyper::body::Incoming;
 
 use super::clients::{Clients, Prepared};
 use super::target::Target;
+use crate::tls::Names;
 
 /// The largest page that is read. A page of 10 MiB holds about 100,000 series: far more than one model server
 /// has, and little enough that every target can send one at the same time.
@@ -60,11 +61,12 @@ struct Ask<'a> {
     bytes_max: usize,
     timeout: Duration,
     redirects_max: usize,
+    compressed: bool,
 }
 
 impl Fetcher {
-    pub(crate) fn new(kube: kube::Client) -> Fetcher {
-        Fetcher { clients: Clients::new(kube) }
+    pub(crate) fn new(kube: kube::Client, names: Names) -> Fetcher {
+        Fetcher { clients: Clients::new(kube, names) }
     }
 
     /// Scrapes a target within its time-out, the whole body included.
@@ -84,7 +86,8 @@ impl Fetcher {
             let redirects_max = if target.client.follow_redirects == Some(false) { 0 } else { REDIRECTS_MAX };
             let (accept, bytes_max, timeout) =
                 (target.accept.as_str(), target.page_bytes_max, target.timeout);
-            Ask { prepared: &prepared, accept, bytes_max, timeout, redirects_max }.page(uri).await
+            let compressed = target.compressed;
+            Ask { prepared: &prepared, accept, bytes_max, timeout, redirects_max, compressed }.page(uri).await
         };
         let timeout = target.timeout;
         tokio::time::timeout(timeout, exchange).await.map_err(|_| FetchError::Timeout(timeout))?
@@ -113,7 +116,8 @@ impl Ask<'_> {
     async fn exchange(&self, uri: &Uri, same_host: bool) -> Result<Response<Incoming>, FetchError> {
         // Nothing is gained by compressing what never leaves the machine.
         let local = uri.host().and_then(|host| host.parse::<std::net::IpAddr>().ok());
-        let encoding = if local.is_some_and(|ip| ip.is_loopback()) { "identity" } else { "gzip" };
+        let plain = !self.compressed || local.is_some_and(|ip| ip.is_loopback());
+        let encoding = if plain { "identity" } else { "gzip" };
         let mut request = Request::get(uri)
             .header(header::ACCEPT, self.accept)
             .header(header::ACCEPT_ENCODING, encoding)

@@ -262,7 +262,11 @@ impl Scrape {
 
 #[cfg(test)]
 mod tests {
+    use flyball_api::kinds::scrape_config::ScrapeConfig;
+
     use super::*;
+    use crate::scrape::discover::{Objects, discover};
+    use crate::tls::Names;
 
     #[test]
     fn ticks_stay_on_their_grid() {
@@ -277,5 +281,73 @@ mod tests {
         let second = Duration::from_secs(1);
         assert_eq!((at(10_002, second), at(9_998, second), at(10_003, second)), (10_000, 10_000, 10_003));
         assert_eq!(at(10_002, Duration::from_millis(100)), 10_002);
+    }
+
+    /// Serves a page on a free port of this machine.
+    async fn serve(page: &'static str) -> u16 {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let text = async move || ([("content-type", "text/plain; version=0.0.4")], page);
+        let router = axum::Router::new().route("/stats", axum::routing::get(text));
+        tokio::spawn(async move { axum::serve(listener, router).await });
+        port
+    }
+
+    fn pool(store: &Arc<Mutex<Store>>) -> Pool {
+        let names = Names::new(Arc::new(|host, namespace| {
+            matches!((host, namespace), ("model", "ml")).then(|| [127, 0, 0, 1].into())
+        }));
+        let nothing = kube::Client::new(axum::Router::new(), "default");
+        Pool::new(Arc::clone(store), Fetcher::new(nothing, names), false)
+    }
+
+    #[tokio::test]
+    async fn addresses_of_a_scrape_config_are_scraped() {
+        let port = serve("x{job=\"own\"} 1\ny 2\n").await;
+        let config: ScrapeConfig = serde_json::from_value(serde_json::json!({
+            "metadata": { "name": "web", "namespace": "ml" },
+            "spec": {
+                "jobName": "shop", "metricsPath": "/stats", "scrapeInterval": "5s",
+                "staticConfigs": [
+                    { "targets": [format!("model:{port}")], "labels": { "team": "a" } },
+                    { "targets": ["model:1"], "labels": { "team": "b" } },
+                    { "targets": ["model:2"], "labels": { "team": "none" } },
+                ],
+                "relabelings": [
+                    { "action": "drop", "sourceLabels": ["team"], "regex": "none" },
+                    { "sourceLabels": ["__tmp_prometheus_job_name"], "targetLabel": "from" },
+                ],
+                "metricRelabelings": [{ "action": "drop", "sourceLabels": ["__name__"], "regex": "y" }],
+            },
+        }))
+        .unwrap();
+        let configs = [Arc::new(config)];
+        let store = Arc::new(Mutex::new(Store::default()));
+        let mut pool = pool(&store);
+        pool.sync(discover(Objects { scrape_configs: &configs, ..Objects::default() }), 0);
+        let mut scrapes = JoinSet::new();
+        pool.start_due(0, &mut scrapes);
+        while scrapes.join_next().await.is_some() {}
+
+        let shown: Vec<(String, Option<bool>, u64)> = pool
+            .shown()
+            .iter()
+            .map(|shown| (shown.target.pool.clone(), shown.status.up, shown.interval.as_secs()))
+            .collect();
+        let web = "scrapeConfig/ml/web".to_owned();
+        // One that has never answered is tried every second.
+        assert_eq!(shown, [(web.clone(), Some(false), 1), (web.clone(), Some(true), 5)]);
+        assert_eq!(pool.dropped().len(), 1);
+        let series: Vec<String> =
+            lock(&store).select(&[]).iter().map(|series| series.labels().to_string()).collect();
+        let own = format!("from=\"{web}\", instance=\"model:{port}\", job=\"shop\", team=\"a\"");
+        for expected in [
+            format!("{{__name__=\"x\", exported_job=\"own\", {own}}}"),
+            format!("{{__name__=\"up\", {own}}}"),
+            format!("{{__name__=\"up\", from=\"{web}\", instance=\"model:1\", job=\"shop\", team=\"b\"}}"),
+        ] {
+            assert!(series.contains(&expected), "{expected} is not in {series:#?}");
+        }
+        assert!(!series.iter().any(|labels| labels.contains("\"y\"")), "{series:#?}");
     }
 }

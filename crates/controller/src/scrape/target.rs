@@ -10,7 +10,7 @@ use flyball_api::kinds::monitor::{EndpointSettings, RelabelConfig, ScrapeProtoco
 use flyball_api::kinds::scrape_client::ScrapeClient;
 use flyball_metrics::Labels;
 use flyball_metrics::exposition::Format;
-use flyball_metrics::relabel::{self, Rule, RuleText};
+use flyball_metrics::relabel::{self, Rule, RuleError, RuleField, RuleText};
 use flyball_metrics::target::{Limits, TargetOptions};
 
 use super::fetch::PAGE_BYTES_MAX;
@@ -45,6 +45,8 @@ pub(crate) struct Target {
     pub(crate) accept: String,
     pub(crate) fallback: Option<Format>,
     pub(crate) page_bytes_max: usize,
+    /// Whether a compressed page is asked for.
+    pub(crate) compressed: bool,
     pub(crate) client: ScrapeClient,
     /// Why it is not scraped at all.
     pub(crate) refused: Option<String>,
@@ -70,6 +72,7 @@ pub(crate) struct Job<'a> {
     scrape: &'a ScrapeSettings,
     relabelings: Vec<Rule>,
     options: TargetOptions,
+    compressed: bool,
 }
 
 impl<'a> Job<'a> {
@@ -95,7 +98,12 @@ impl<'a> Job<'a> {
             native_histogram_min_bucket_factor: min_bucket_factor(scrape),
             limits: limits(scrape),
         };
-        Ok(Job { pool, namespace, settings, scrape, relabelings, options })
+        Ok(Job { pool, namespace, settings, scrape, relabelings, options, compressed: true })
+    }
+
+    /// The same job, asking for compressed pages or not.
+    pub(crate) fn compressed(self, compressed: bool) -> Job<'a> {
+        Job { compressed, ..self }
     }
 
     /// The target at a discovered place; `None`: the relabelings drop it.
@@ -125,7 +133,8 @@ impl<'a> Job<'a> {
             fallback: self.scrape.fallback_scrape_protocol.map(format),
             page_bytes_max: page_bytes_max(self.scrape.body_size_limit.as_deref()),
             client: self.settings.client.clone(),
-            refused: unsupported(&self.settings.client),
+            refused: self.settings.client.unsupported().map(|(field, why)| format!("{field}: {why}")),
+            compressed: self.compressed,
         }))
     }
 
@@ -135,6 +144,7 @@ impl<'a> Job<'a> {
         let slash = if path.starts_with('/') { "" } else { "/" };
         let defaults = [
             ("job", self.pool.clone()),
+            ("__tmp_prometheus_job_name", self.pool.clone()),
             ("__scrape_interval__", settings.interval.clone().unwrap_or_else(|| INTERVAL_DEFAULT.into())),
             ("__scrape_timeout__", settings.scrape_timeout.clone().unwrap_or_else(|| TIMEOUT_DEFAULT.into())),
             ("__metrics_path__", format!("{slash}{path}")),
@@ -177,6 +187,24 @@ fn rules(field: &str, written: &[RelabelConfig]) -> Result<Vec<Rule>, String> {
         Rule::new(rule_text(config)).map_err(|error| format!("{field}[{at}]: {error}"))
     };
     written.iter().enumerate().map(rule).collect()
+}
+
+/// What is wrong with a rule: each field, and why.
+pub fn check_relabeling(config: &RelabelConfig) -> Vec<(&'static str, String)> {
+    let RuleError(problems) = match Rule::new(rule_text(config)) {
+        Ok(_) => return Vec::new(),
+        Err(error) => error,
+    };
+    let field = |field| match field {
+        RuleField::SourceLabels => "sourceLabels",
+        RuleField::Separator => "separator",
+        RuleField::TargetLabel => "targetLabel",
+        RuleField::Regex => "regex",
+        RuleField::Modulus => "modulus",
+        RuleField::Replacement => "replacement",
+        RuleField::Action => "action",
+    };
+    problems.into_iter().map(|problem| (field(problem.field), problem.message)).collect()
 }
 
 fn rule_text(config: &RelabelConfig) -> RuleText {
@@ -263,23 +291,6 @@ fn format(protocol: ScrapeProtocol) -> Format {
         ScrapeProtocol::PrometheusProto => Format::Protobuf,
         ScrapeProtocol::OpenMetricsText0_0_1 | ScrapeProtocol::OpenMetricsText1_0_0 => Format::OpenMetrics,
         ScrapeProtocol::PrometheusText0_0_4 | ScrapeProtocol::PrometheusText1_0_0 => Format::Text,
-    }
-}
-
-/// What a monitor may ask for and is not given. Scraping without it would be answered wrongly, or be less safe than asked for.
-fn unsupported(client: &ScrapeClient) -> Option<String> {
-    let tls = client.tls_config.as_ref();
-    let file =
-        tls.is_some_and(|tls| tls.ca_file.is_some() || tls.cert_file.is_some() || tls.key_file.is_some());
-    let proxy = client.proxy.proxy_url.is_some() || client.proxy.proxy_from_environment == Some(true);
-    if client.oauth2.is_some() {
-        Some("oauth2 is not supported; use authorization with a token in a Secret".into())
-    } else if proxy {
-        Some("proxies are not supported: the target is asked directly or not at all".into())
-    } else if file {
-        Some("tlsConfig: files are not read for monitors; put certificates and keys into a Secret".into())
-    } else {
-        None
     }
 }
 

@@ -14,16 +14,11 @@ use flyball_api::trigger::prometheus::{AuthHeader, Authentication};
 use http::header::{AUTHORIZATION, HeaderName, HeaderValue, USER_AGENT};
 use http::{HeaderMap, Request, StatusCode, Uri};
 use http_body_util::{BodyExt, Empty, Limited};
-use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
-use hyper_util::client::legacy::{Client, connect::HttpConnector};
-use hyper_util::rt::{TokioExecutor, TokioTimer};
-use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::crypto::{CryptoProvider, ring, verify_tls12_signature, verify_tls13_signature};
-use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
-use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
+use rustls::ClientConfig;
+use rustls::pki_types::CertificateDer;
 
 use crate::scrape::fetch::chain;
+use crate::tls::{self, HttpsClient, Identity, Names, Trust};
 
 /// KEDA's `KEDA_HTTP_DEFAULT_TIMEOUT`.
 pub(crate) const TIMEOUT_DEFAULT: Duration = Duration::from_secs(3);
@@ -31,9 +26,6 @@ pub(crate) const TIMEOUT_DEFAULT: Duration = Duration::from_secs(3);
 const ANSWER_BYTES_MAX: usize = 10 << 20;
 /// More ways to trust and be known than triggers have; old ones are forgotten beyond it.
 const CLIENTS_MAX: usize = 64;
-const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
-
-type HttpsClient = Client<HttpsConnector<HttpConnector>, Empty<Bytes>>;
 
 /// One request.
 #[derive(Clone, Debug)]
@@ -48,10 +40,20 @@ pub(crate) struct Call {
 /// The clients.
 #[derive(Clone, Default)]
 pub(crate) struct Caller {
+    names: Names,
     clients: Arc<Mutex<BTreeMap<u64, HttpsClient>>>,
 }
 
 impl Caller {
+    pub(crate) fn new(names: Names) -> Caller {
+        Caller { names, clients: Arc::default() }
+    }
+
+    /// The same caller in a namespace.
+    pub(crate) fn within(&self, namespace: &str) -> Caller {
+        Caller { names: self.names.within(namespace), clients: Arc::clone(&self.clients) }
+    }
+
     /// Gets the URL, with the headers that say who asks.
     ///
     /// # Errors
@@ -73,16 +75,11 @@ impl Caller {
     }
 
     fn client(&self, call: &Call) -> Result<HttpsClient, String> {
-        let key = key(call);
+        let key = self.key(call);
         if let Some(client) = crate::lock(&self.clients).get(&key) {
             return Ok(client.clone());
         }
-        let connector =
-            HttpsConnectorBuilder::new().with_tls_config(tls(call)?).https_or_http().enable_http1().build();
-        let client: HttpsClient = Client::builder(TokioExecutor::new())
-            .pool_idle_timeout(IDLE_TIMEOUT)
-            .pool_timer(TokioTimer::new())
-            .build(connector);
+        let client = tls::client(tls_config(call)?, self.names.clone(), None);
         let mut clients = crate::lock(&self.clients);
         if clients.len() >= CLIENTS_MAX {
             clients.pop_first();
@@ -90,14 +87,15 @@ impl Caller {
         clients.insert(key, client.clone());
         Ok(client)
     }
-}
 
-/// What tells one way to trust and to be known from another.
-fn key(call: &Call) -> u64 {
-    let mut hasher = DefaultHasher::new();
-    call.unsafe_ssl.hash(&mut hasher);
-    hash_certificates(&call.authentication, &mut hasher);
-    hasher.finish()
+    /// What tells one way to find, trust and be known from another.
+    fn key(&self, call: &Call) -> u64 {
+        let mut hasher = DefaultHasher::new();
+        self.names.namespace().hash(&mut hasher);
+        call.unsafe_ssl.hash(&mut hasher);
+        hash_certificates(&call.authentication, &mut hasher);
+        hasher.finish()
+    }
 }
 
 fn hash_certificates(authentication: &Authentication, hasher: &mut DefaultHasher) {
@@ -154,75 +152,32 @@ fn insert(headers: &mut HeaderMap, name: &str, value: &str) -> Result<(), String
 }
 
 /// `unsafeSsl` counts only where no authority and no certificate are given, as with KEDA.
-fn tls(call: &Call) -> Result<ClientConfig, String> {
-    let provider = Arc::new(ring::default_provider());
-    let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
-        .with_safe_default_protocol_versions()
-        .map_err(|error| error.to_string())?;
+fn tls_config(call: &Call) -> Result<ClientConfig, String> {
     let Authentication { certificate, authority, .. } = &call.authentication;
-    if call.unsafe_ssl && certificate.is_none() && authority.is_none() {
-        let trusting = Arc::new(TrustsAll(provider));
-        return Ok(builder.dangerous().with_custom_certificate_verifier(trusting).with_no_client_auth());
-    }
-    let mut roots = RootCertStore::empty();
-    roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-    if let Some(authority) = authority {
-        roots.add_parsable_certificates(certificates(authority.reveal(), "ca")?);
-    }
-    let builder = builder.with_root_certificates(roots);
-    let Some((certificate, key)) = certificate else { return Ok(builder.with_no_client_auth()) };
-    let key = PrivateKeyDer::from_pem_slice(key.reveal().as_bytes())
-        .map_err(|_| "the parameter key is no private key in PEM".to_owned())?;
-    let chain = certificates(certificate.reveal(), "cert")?;
-    builder.with_client_auth_cert(chain, key).map_err(|error| format!("cert and key cannot be used: {error}"))
+    let trust = if call.unsafe_ssl && certificate.is_none() && authority.is_none() {
+        Trust::Everybody
+    } else {
+        let mut roots = Trust::system();
+        if let Some(authority) = authority {
+            roots.add_parsable_certificates(certificates(authority.reveal(), "ca")?);
+        }
+        Trust::Authorities(roots)
+    };
+    let identity =
+        certificate.as_ref().map(|(chain, key)| identity(chain.reveal(), key.reveal())).transpose()?;
+    tls::config(rustls::ALL_VERSIONS, trust, identity)
+        .map_err(|error| format!("cert and key cannot be used: {error}"))
+}
+
+fn identity(chain: &str, key: &str) -> Result<Identity, String> {
+    let no_key = || "the parameter key is no private key in PEM".to_owned();
+    let key = tls::private_key(key.as_bytes()).ok_or_else(no_key)?;
+    Ok((certificates(chain, "cert")?, key))
 }
 
 fn certificates(pem: &str, parameter: &str) -> Result<Vec<CertificateDer<'static>>, String> {
-    let found: Vec<_> = CertificateDer::pem_slice_iter(pem.as_bytes()).filter_map(Result::ok).collect();
-    if found.is_empty() {
-        Err(format!("the parameter {parameter} has no certificate in PEM"))
-    } else {
-        Ok(found)
-    }
-}
-
-/// `unsafeSsl: "true"`: any certificate will do.
-#[derive(Debug)]
-struct TrustsAll(Arc<CryptoProvider>);
-
-impl ServerCertVerifier for TrustsAll {
-    fn verify_server_cert(
-        &self,
-        _: &CertificateDer<'_>,
-        _: &[CertificateDer<'_>],
-        _: &ServerName<'_>,
-        _: &[u8],
-        _: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
-        Ok(ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        verify_tls12_signature(message, certificate, signature, &self.0.signature_verification_algorithms)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        verify_tls13_signature(message, certificate, signature, &self.0.signature_verification_algorithms)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.0.signature_verification_algorithms.supported_schemes()
-    }
+    let none = || format!("the parameter {parameter} has no certificate in PEM");
+    tls::certificates(pem.as_bytes()).ok_or_else(none)
 }
 
 #[cfg(test)]
@@ -231,6 +186,8 @@ pub(crate) mod tests {
     use axum::http::Request as Asked;
     use axum::routing::get;
     use rcgen::{CertificateParams, Issuer, KeyPair};
+    use rustls::RootCertStore;
+    use rustls::crypto::ring;
     use tokio::net::TcpListener;
 
     use super::*;
@@ -315,7 +272,7 @@ pub(crate) mod tests {
         .allow_unauthenticated()
         .build()
         .unwrap();
-        let key = PrivateKeyDer::from_pem_slice(signed.server.1.as_bytes()).unwrap();
+        let key = tls::private_key(signed.server.1.as_bytes()).unwrap();
         let config = rustls::ServerConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
             .unwrap()
@@ -358,6 +315,25 @@ pub(crate) mod tests {
         assert_eq!(said(trusting.clone()).await.as_deref(), Ok("known"));
         trusting.authentication.authority = Some("nonsense".to_owned().into());
         assert_eq!(said(trusting).await, Err("the parameter ca has no certificate in PEM".to_owned()));
+    }
+
+    #[tokio::test]
+    async fn a_service_is_reached_at_its_address_under_its_name() {
+        let signed = signed();
+        let port = serve_tls(&signed).await.rsplit(':').next().unwrap().to_owned();
+        let caller = Caller::new(Names::new(Arc::new(|host, namespace| {
+            matches!((host, namespace), ("localhost" | "other.test", "ml")).then(|| [127, 0, 0, 1].into())
+        })));
+        let said = async |namespace: &str, host: &str| {
+            let mut call = call(&format!("https://{host}:{port}"));
+            call.authentication.authority = Some(signed.authority.clone().into());
+            let answer = caller.within(namespace).get(&call).await;
+            answer.map(|(_, body)| String::from_utf8_lossy(&body).into_owned())
+        };
+        assert_eq!(said("ml", "localhost").await.as_deref(), Ok("unknown"));
+        let other = said("ml", "other.test").await;
+        assert!(other.as_ref().is_err_and(|why| why.contains("certificate not valid for name")), "{other:?}");
+        assert!(said("default", "other.test").await.is_err_and(|why| !why.contains("certificate")));
     }
 
     #[tokio::test]

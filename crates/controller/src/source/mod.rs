@@ -38,7 +38,8 @@ pub(crate) struct Sources {
     pub(crate) promql: PromqlReader,
     pub(crate) custom: CustomReader,
     caller: Caller,
-    numbers: Polls<String, (Result<f64, String>, Time)>,
+    /// By what is asked and from which namespace: a short name means another Service in another one.
+    numbers: Polls<(String, String), (Result<f64, String>, Time)>,
 }
 
 impl Sources {
@@ -48,7 +49,7 @@ impl Sources {
         usage: &Arc<Mutex<UsageLog>>,
         store: &Arc<Mutex<Store>>,
     ) -> Sources {
-        let caller = Caller::default();
+        let caller = Caller::new(promql::names(&cluster));
         Sources {
             promql: PromqlReader::new(Arc::clone(store), caller.clone(), cluster.clone()),
             custom: CustomReader::new(client, Arc::clone(store)),
@@ -68,7 +69,7 @@ impl Sources {
                 _ => None,
             })
             .collect();
-        self.numbers.keep_only(|key| kept.contains(key));
+        self.numbers.keep_only(|(api, _)| kept.contains(api));
     }
 
     /// What `query` reads now, for a workload with these pods.
@@ -121,11 +122,10 @@ impl Sources {
     async fn read_metrics_api(&mut self, api: &MetricsApi, namespace: &str, now: Time) -> Reading {
         let ask = || {
             let addresses = api.aggregation.as_ref().map(|_| ready_addresses(&self.cluster, &api.url));
-            let api = MetricsApi { url: at_service(&self.cluster, &api.url, namespace), ..api.clone() };
-            let answer = metrics_api::ask(self.caller.clone(), api, addresses);
+            let answer = metrics_api::ask(self.caller.within(namespace), api.clone(), addresses);
             async move { (answer.await, now) }
         };
-        match self.numbers.read(&key_of(api), ask).await {
+        match self.numbers.read(&(key_of(api), namespace.to_owned()), ask).await {
             None => Reading::Missing { why: format!("{} has not answered yet", api.url) },
             Some((Ok(value), at)) => Reading::Value { value, at },
             Some((Err(error), _)) => failed(error),
@@ -141,17 +141,6 @@ fn key_of(api: &MetricsApi) -> String {
 
 fn failed(error: impl Into<String>) -> Reading {
     Reading::Failed { error: error.into() }
-}
-
-/// The URL with the address of the Service that it names, since there is no DNS for Services on one machine. A name
-/// that a certificate must have stays.
-fn at_service(cluster: &Cluster, url: &str, namespace: &str) -> String {
-    let uri: Option<http::Uri> = url.parse().ok().filter(|uri: &http::Uri| uri.scheme_str() == Some("http"));
-    let host = uri.as_ref().and_then(http::Uri::host).unwrap_or_default();
-    match promql::service_address(cluster, host, namespace) {
-        Some(address) => url.replacen(host, &address, 1),
-        None => url.to_owned(),
-    }
 }
 
 /// The addresses of the ready endpoints of the Service in a URL, whose host begins with its name and namespace.

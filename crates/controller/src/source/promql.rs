@@ -26,6 +26,7 @@ use crate::scrape::target::Target;
 use crate::source::caller::{self, Caller};
 use crate::source::polls::Polls;
 use crate::source::promql::local::LocalQuery;
+use crate::tls::Names;
 
 /// A name that did not resolve is tried again after this.
 const RESOLVE_AGAIN: Duration = Duration::from_secs(30);
@@ -124,8 +125,8 @@ impl PromqlReader {
         down: &[Down],
         now: Time,
     ) -> Reading {
-        if let Some(server) = self.server(&trigger.server_address, namespace).await {
-            let (answer, at) = self.ask(&server, trigger, now).await;
+        if self.exists(&trigger.server_address, namespace).await {
+            let (answer, at) = self.ask(trigger, namespace, now).await;
             return reading(answer, trigger, at);
         }
         let mut store = crate::lock(&self.store);
@@ -136,18 +137,14 @@ impl PromqlReader {
             .map_or_else(|instead| instead, |answer| reading(answer, trigger, now))
     }
 
-    /// The base URL of the server that the trigger names, if there is such a server.
-    async fn server(&mut self, address: &str, namespace: &str) -> Option<String> {
-        let uri: Uri = address.parse().ok()?;
-        let host = uri.host()?;
-        let base = address.trim_end_matches('/');
-        if host.parse::<IpAddr>().is_ok() || host == "localhost" {
-            return Some(base.to_owned());
-        }
-        if let Some(cluster_ip) = service_address(&self.cluster, host, namespace) {
-            return Some(base.replacen(host, &cluster_ip, 1));
-        }
-        self.resolves(host, uri.port_u16().unwrap_or(80)).await.then(|| base.to_owned())
+    /// Whether there is the server that the trigger names.
+    async fn exists(&mut self, address: &str, namespace: &str) -> bool {
+        let uri: Option<Uri> = address.parse().ok();
+        let Some(host) = uri.as_ref().and_then(Uri::host) else { return false };
+        host.parse::<IpAddr>().is_ok()
+            || host == "localhost"
+            || service_address(&self.cluster, host, namespace).is_some()
+            || self.resolves(host, uri.as_ref().and_then(Uri::port_u16).unwrap_or(80)).await
     }
 
     async fn resolves(&mut self, host: &str, port: u16) -> bool {
@@ -164,27 +161,39 @@ impl PromqlReader {
         found
     }
 
-    /// The last answer of a server, which is asked in the background.
-    async fn ask(&mut self, server: &str, trigger: &Prometheus, now: Time) -> (Answer, Time) {
+    /// The last answer of the trigger's server, which is asked in the background.
+    async fn ask(&mut self, trigger: &Prometheus, namespace: &str, now: Time) -> (Answer, Time) {
         let key = RemoteKey {
             query: trigger.query.clone(),
-            how: format!("{server} {trigger:?} {}", caller::fingerprint(&trigger.authentication, "")),
+            how: format!("{namespace} {trigger:?} {}", caller::fingerprint(&trigger.authentication, "")),
         };
-        let caller = self.caller.clone();
-        let (server, trigger) = (server.to_owned(), trigger.clone());
+        let (caller, trigger) = (self.caller.within(namespace), trigger.clone());
         let none = (Answer::Empty(format!("{} has not answered yet", trigger.server_address)), now);
-        let ask = || async move { (remote::ask(&caller, &server, &trigger, now).await, now) };
+        let ask = || async move { (remote::ask(&caller, &trigger, now).await, now) };
         self.remote.read(&key, ask).await.unwrap_or(none)
     }
 }
 
-/// The address of the Service that a cluster's DNS would find under `name.namespace.svc…`.
-pub(crate) fn service_address(cluster: &Cluster, host: &str, namespace: &str) -> Option<String> {
-    let mut parts = host.split('.');
-    let (name, namespace) = (parts.next()?, parts.next().unwrap_or(namespace));
+/// The names of a cluster's Services.
+pub(crate) fn names(cluster: &Cluster) -> Names {
+    let cluster = cluster.clone();
+    Names::new(Arc::new(move |host, namespace| service_address(&cluster, host, namespace)))
+}
+
+/// The address of the Service that a cluster's DNS would find under a name, for who is in a namespace.
+pub(crate) fn service_address(cluster: &Cluster, host: &str, namespace: &str) -> Option<IpAddr> {
+    let (name, namespace) = service_name(host, namespace)?;
     let service = cluster.services.get(&ObjectRef::new(name).within(namespace))?;
-    let address = service.spec.as_ref()?.cluster_ip.clone()?;
-    (address != "None").then_some(address)
+    // A headless Service has no address; its `clusterIP` is `None`.
+    service.spec.as_ref()?.cluster_ip.as_ref()?.parse().ok()
+}
+
+/// The Service that a name means, and its namespace: `name`, `name.namespace`, with `svc` and `cluster.local` or without.
+fn service_name<'a>(host: &'a str, namespace: &'a str) -> Option<(&'a str, &'a str)> {
+    let (name, rest) = host.split_once('.').unwrap_or((host, ""));
+    let (given, domain) = rest.split_once('.').unwrap_or((rest, ""));
+    let namespace = if given.is_empty() { namespace } else { given };
+    matches!(domain, "" | "svc" | "svc.cluster.local").then_some((name, namespace))
 }
 
 /// An answer as a reading, by the trigger's `ignoreNullValues`.
@@ -226,6 +235,20 @@ mod tests {
         match read.map(|trigger| trigger.source) {
             Some(Source::Prometheus(prometheus)) => prometheus,
             _ => panic!("{problems:?}"),
+        }
+    }
+
+    #[test]
+    fn services_are_named_as_in_a_clusters_dns() {
+        let table = [
+            ("p", Some(("p", "ml"))),
+            ("p.monitoring", Some(("p", "monitoring"))),
+            ("p.monitoring.svc", Some(("p", "monitoring"))),
+            ("p.monitoring.svc.cluster.local", Some(("p", "monitoring"))),
+            ("p.monitoring.example.com", None),
+        ];
+        for (host, expected) in table {
+            assert_eq!(service_name(host, "ml"), expected, "{host}");
         }
     }
 

@@ -89,10 +89,47 @@ pub struct RuleText {
     pub action: Option<String>,
 }
 
-/// Why a rule can't be used, in Prometheus' words.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{0}")]
-pub struct RuleError(String);
+/// A field of a rule.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RuleField {
+    /// `source_labels`
+    SourceLabels,
+    /// `separator`
+    Separator,
+    /// `target_label`
+    TargetLabel,
+    /// `regex`
+    Regex,
+    /// `modulus`
+    Modulus,
+    /// `replacement`
+    Replacement,
+    /// `action`
+    Action,
+}
+
+/// One thing that is wrong with a rule.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RuleProblem {
+    /// Where it is.
+    pub field: RuleField,
+    /// Why that is wrong, in Prometheus' words.
+    pub message: String,
+}
+
+/// Everything that is wrong with a rule.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RuleError(pub Vec<RuleProblem>);
+
+impl fmt::Display for RuleError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut messages: Vec<&str> = self.0.iter().map(|problem| problem.message.as_str()).collect();
+        messages.dedup();
+        f.write_str(&messages.join("; "))
+    }
+}
+
+impl std::error::Error for RuleError {}
 
 /// A rule that was checked and compiled.
 #[derive(Clone, Debug)]
@@ -117,12 +154,22 @@ impl Rule {
     /// Checks and compiles a rule.
     ///
     /// # Errors
-    /// The action is unknown, the expression is wrong, or fields are missing or set that the action has no use for.
+    /// The action is unknown, the expression is wrong, or fields are missing or set that the action has no use for:
+    /// all of it.
     pub fn new(written: RuleText) -> Result<Rule, RuleError> {
-        let action = read_action(written.action.as_deref())?;
-        check(&written, action)?;
-        let regex = anchored_regex(written.regex.as_deref().unwrap_or(REGEX_DEFAULT))
-            .map_err(|error| RuleError(error.to_string()))?;
+        let mut problems = Vec::new();
+        let action = read_action(written.action.as_deref());
+        match &action {
+            Ok(action) => check(&written, *action, &mut problems),
+            Err(message) => problems.push(RuleProblem { field: RuleField::Action, message: message.clone() }),
+        }
+        let regex = anchored_regex(written.regex.as_deref().unwrap_or(REGEX_DEFAULT));
+        if let Err(error) = &regex {
+            problems.push(RuleProblem { field: RuleField::Regex, message: error.to_string() });
+        }
+        let (Ok(action), Ok(regex), true) = (action, regex, problems.is_empty()) else {
+            return Err(RuleError(problems));
+        };
         let text =
             |field: &Option<String>, default: &str| field.clone().unwrap_or_else(|| default.to_owned());
         Ok(Rule {
@@ -228,50 +275,66 @@ fn last_half_of_md5(bytes: &[u8]) -> u64 {
     hash[8..].iter().fold(0, |number, byte| number << 8 | u64::from(*byte))
 }
 
-fn read_action(action: Option<&str>) -> Result<Action, RuleError> {
+fn read_action(action: Option<&str>) -> Result<Action, String> {
     let Some(action) = action.filter(|action| !action.is_empty()) else { return Ok(Action::Replace) };
     let lower = action.to_ascii_lowercase();
     let known = ACTIONS.iter().find(|(name, _)| *name == lower);
     known
         .map(|(_, action)| *action)
-        .ok_or_else(|| RuleError(format!("unknown relabel action {}", quote(action.as_bytes()))))
+        .ok_or_else(|| format!("unknown relabel action {}", quote(action.as_bytes())))
 }
 
-fn check(written: &RuleText, action: Action) -> Result<(), RuleError> {
+/// What the action needs and has not, and what it has and has no use for.
+fn check(written: &RuleText, action: Action, problems: &mut Vec<RuleProblem>) {
     use Action::*;
-    let refuse = |message: String| Err(RuleError(message));
-    let differs =
-        |field: &Option<String>, default: &str| field.as_deref().is_some_and(|text| text != default);
-    let modulus = written.modulus.unwrap_or(0);
+    let mut refuse = |is_wrong: bool, field: RuleField, message: String| {
+        if is_wrong {
+            problems.push(RuleProblem { field, message });
+        }
+    };
     let target = written.target_label.as_deref().unwrap_or("");
-    let other_separator = differs(&written.separator, SEPARATOR_DEFAULT);
-    let other_replacement = differs(&written.replacement, REPLACEMENT_DEFAULT);
-    if action == HashMod && modulus == 0 {
-        return refuse("relabel configuration for hashmod requires non-zero modulus".into());
-    }
     let writes = matches!(action, Replace | HashMod | Lowercase | Uppercase | KeepEqual | DropEqual);
-    if writes && target.is_empty() {
-        return refuse(format!("relabel configuration for {action} action requires 'target_label' value"));
+    let no_modulus = "relabel configuration for hashmod requires non-zero modulus".to_owned();
+    refuse(action == HashMod && written.modulus.unwrap_or(0) == 0, RuleField::Modulus, no_modulus);
+    let no_target = format!("relabel configuration for {action} action requires 'target_label' value");
+    refuse(writes && target.is_empty(), RuleField::TargetLabel, no_target);
+    let no_name = format!("\"\" is invalid 'replacement' for {action} action");
+    let is_empty = written.replacement.as_deref() == Some("");
+    refuse(action == LabelMap && is_empty, RuleField::Replacement, no_name);
+    for field in written.set_fields() {
+        let message = match (action, field) {
+            (Lowercase | Uppercase | KeepEqual | DropEqual, RuleField::Replacement) => {
+                format!("'replacement' can not be set for {action} action")
+            }
+            (KeepEqual | DropEqual, RuleField::Regex | RuleField::Modulus | RuleField::Separator) => {
+                format!(
+                    "{action} action requires only 'source_labels' and `target_label`, and no other fields"
+                )
+            }
+            (LabelDrop | LabelKeep, field) if field != RuleField::Regex => {
+                format!("{action} action requires only 'regex', and no other fields")
+            }
+            _ => continue,
+        };
+        refuse(true, field, message);
     }
-    if matches!(action, Lowercase | Uppercase | KeepEqual | DropEqual) && other_replacement {
-        return refuse(format!("'replacement' can not be set for {action} action"));
+}
+
+impl RuleText {
+    /// The fields, but for the action, that say something else than their default.
+    fn set_fields(&self) -> impl Iterator<Item = RuleField> {
+        let differs =
+            |field: &Option<String>, default: &str| field.as_deref().is_some_and(|text| text != default);
+        let fields = [
+            (RuleField::SourceLabels, !self.source_labels.is_empty()),
+            (RuleField::Separator, differs(&self.separator, SEPARATOR_DEFAULT)),
+            (RuleField::TargetLabel, differs(&self.target_label, "")),
+            (RuleField::Regex, differs(&self.regex, REGEX_DEFAULT)),
+            (RuleField::Modulus, self.modulus.unwrap_or(0) != 0),
+            (RuleField::Replacement, differs(&self.replacement, REPLACEMENT_DEFAULT)),
+        ];
+        fields.into_iter().filter(|(_, is_set)| *is_set).map(|(field, _)| field)
     }
-    if action == LabelMap && written.replacement.as_deref() == Some("") {
-        return refuse(format!("\"\" is invalid 'replacement' for {action} action"));
-    }
-    let other_regex = differs(&written.regex, REGEX_DEFAULT);
-    if matches!(action, KeepEqual | DropEqual) && (other_regex || modulus != 0 || other_separator) {
-        return refuse(format!(
-            "{action} action requires only 'source_labels' and `target_label`, and no other fields"
-        ));
-    }
-    let sources = !written.source_labels.is_empty() || !target.is_empty();
-    if matches!(action, LabelDrop | LabelKeep)
-        && (sources || modulus != 0 || other_separator || other_replacement)
-    {
-        return refuse(format!("{action} action requires only 'regex', and no other fields"));
-    }
-    Ok(())
 }
 
 #[cfg(test)]

@@ -93,6 +93,13 @@ fn useless_rules_are_refused_in_the_words_of_prometheus() {
     for (rule, message) in table {
         assert_eq!(Rule::new(written(rule)).expect_err(rule).to_string(), message, "{rule}");
     }
+    let RuleError(problems) = Rule::new(written("action=hashmod regex=((")).expect_err("three problems");
+    let fields: Vec<RuleField> = problems.iter().map(|problem| problem.field).collect();
+    assert_eq!(fields, [RuleField::Modulus, RuleField::TargetLabel, RuleField::Regex]);
+    let RuleError(problems) =
+        Rule::new(written("action=labelkeep source=a separator=, target=b")).expect_err("three more");
+    let fields: Vec<RuleField> = problems.iter().map(|problem| problem.field).collect();
+    assert_eq!(fields, [RuleField::SourceLabels, RuleField::Separator, RuleField::TargetLabel]);
     let error = Rule::new(written("source=a target=b regex=((")).expect_err("unclosed").to_string();
     assert!(error.contains("unclosed group") && error.contains("(("), "{error}");
     let error = Rule::new(written("source=a target=b regex=((a{99}){99}){99}")).expect_err("too large");

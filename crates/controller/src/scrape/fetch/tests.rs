@@ -86,7 +86,10 @@ fn fetcher(data: Value) -> Fetcher {
     });
     let api = Router::new()
         .route("/api/v1/namespaces/default/secrets/scrape", get(async move || axum::Json(secret.clone())));
-    Fetcher::new(kube::Client::new(api, "default"))
+    let names = Names::new(Arc::new(|host, namespace| {
+        matches!((host, namespace), ("model" | "model.test", "default")).then(|| [127, 0, 0, 1].into())
+    }));
+    Fetcher::new(kube::Client::new(api, "default"), names)
 }
 
 fn target(url: String, client: Value) -> Target {
@@ -156,6 +159,10 @@ async fn certificates_are_checked_as_the_monitor_says() {
     let page = |tls: Value| scraped(&fetcher, format!("https://{address}/who"), json!({ "tlsConfig": tls }));
     let ca = |key: &str| json!({ "secret": { "name": "scrape", "key": key } });
     assert_eq!(page(json!({ "ca": ca("ca"), "serverName": "model.test" })).await, "# nobody\n");
+    let port = address.rsplit(':').next().expect("a port");
+    let by_name = format!("https://model.test:{port}/who");
+    let tls = json!({ "tlsConfig": { "ca": ca("ca") } });
+    assert_eq!(scraped(&fetcher, by_name, tls).await, "# nobody\n", "the name is the Service's");
     assert_eq!(page(json!({ "insecureSkipVerify": true, "minVersion": "TLS13" })).await, "# nobody\n");
     assert_eq!(page(json!({ "ca": ca("none") })).await, "tlsConfig: no certificate in PEM");
     for tls in [json!({ "ca": ca("ca") }), json!({ "serverName": "model.test" })] {

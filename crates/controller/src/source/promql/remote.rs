@@ -22,12 +22,13 @@ struct Data {
     result: Value,
 }
 
-/// What the server answers to the trigger's query at this time.
-pub(super) async fn ask(caller: &Caller, server: &str, trigger: &Prometheus, now: Time) -> Answer {
+/// What the trigger's server answers to its query at this time.
+pub(super) async fn ask(caller: &Caller, trigger: &Prometheus, now: Time) -> Answer {
     let at = Time::from_seconds(now.as_millis() / 1000).to_string();
     let mut pairs = vec![("query", trigger.query.as_str()), ("time", at.as_str())];
     pairs.extend(trigger.namespace.as_deref().map(|namespace| ("namespace", namespace)));
     pairs.extend(trigger.query_parameters.iter().map(|(name, value)| (name.as_str(), value.as_str())));
+    let server = trigger.server_address.trim_end_matches('/');
     let call = Call {
         url: format!("{server}/api/v1/query?{}", crate::encode_query(&pairs)),
         timeout: trigger.timeout,
