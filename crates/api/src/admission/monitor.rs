@@ -129,7 +129,7 @@ fn static_configs(configs: &[StaticConfig]) -> Vec<Problem> {
         for (at, target) in config.targets.iter().enumerate() {
             if target.is_empty() || target.contains('/') {
                 let message = format!("{target:?} is not a valid hostname");
-                let help = "write host:port; scheme and metricsPath are fields of their own";
+                let help = "write host:port, and scheme and metricsPath in fields of their own";
                 problems.push(
                     Problem::invalid(format!("{path}.targets[{at}]"), target.as_str(), message).help(help),
                 );

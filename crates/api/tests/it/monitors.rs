@@ -67,7 +67,7 @@ fn wrong_monitors_are_refused() {
                 "spec.kubernetesSDConfigs: Forbidden: this way to discover targets is not supported; write a \
                  ServiceMonitor or a PodMonitor",
                 "spec.staticConfigs[0].targets[1]: Invalid value: \"http://a:1/metrics\": \"http://a:1/metrics\" is not a \
-                 valid hostname; write host:port; scheme and metricsPath are fields of their own",
+                 valid hostname; write host:port, and scheme and metricsPath in fields of their own",
                 "spec.staticConfigs[0].labels: Invalid value: \"\": a label must have a name",
                 "spec.scrapeTimeout: Invalid value: \"10s\": scrapeTimeout \"10s\" greater than scrapeInterval \"5s\"; \
                  write at most the interval",

@@ -17,7 +17,7 @@ use crate::cli::Check;
 use crate::place;
 
 /// What is looked at around a target: API version, kind, and whether its relations reach over namespaces.
-const KINDS: [(&str, &str, bool); 9] = [
+const KINDS: [(&str, &str, bool); 10] = [
     ("apps/v1", "Deployment", false),
     ("apps/v1", "StatefulSet", false),
     ("v1", "Service", false),
@@ -27,10 +27,11 @@ const KINDS: [(&str, &str, bool); 9] = [
     ("autoscaling.k8s.io/v1", "VerticalPodAutoscaler", false),
     ("monitoring.coreos.com/v1", "ServiceMonitor", true),
     ("monitoring.coreos.com/v1", "PodMonitor", true),
+    ("monitoring.coreos.com/v1alpha1", "ScrapeConfig", true),
 ];
 
 /// Short names of kinds, as kubectl has them.
-const SHORT: [(&str, &str); 8] = [
+const SHORT: [(&str, &str); 10] = [
     ("deploy", "deployment"),
     ("sts", "statefulset"),
     ("svc", "service"),
@@ -39,6 +40,8 @@ const SHORT: [(&str, &str); 8] = [
     ("hpa", "horizontalpodautoscaler"),
     ("vpa", "verticalpodautoscaler"),
     ("smon", "servicemonitor"),
+    ("pmon", "podmonitor"),
+    ("scfg", "scrapeconfig"),
 ];
 
 /// Checks what runs: the target, and everything of its namespace that belongs to it.
@@ -176,8 +179,9 @@ fn related(documents: &[Document], wanted: &str) -> BTreeSet<usize> {
                 !selector.is_empty() && selector.iter().all(|(name, value)| labels.get(name) == Some(value))
             })
     };
-    let is_monitor =
-        |document: &Document| document.object["kind"].as_str().is_some_and(|kind| kind.ends_with("Monitor"));
+    let is_monitor = |document: &Document| {
+        matches!(document.object["kind"].as_str(), Some("ServiceMonitor" | "PodMonitor" | "ScrapeConfig"))
+    };
     let belongs = |document: &Document| {
         let own = reference(document);
         own == wanted
