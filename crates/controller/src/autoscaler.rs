@@ -17,7 +17,7 @@ use crate::run::Rounds;
 use crate::scrape::pool::{DroppedTargets, Shown};
 use crate::serve::external_metrics::Values;
 use crate::serve::{decisions, external_metrics, live_facts, prometheus, resource_metrics};
-use crate::telemetry;
+use crate::telemetry::{self, Telemetry, VpaMetrics};
 use crate::usage::UsageLog;
 use crate::vertical::Vertical;
 use crate::vertical::joint::Joint;
@@ -44,6 +44,8 @@ pub struct Options {
     pub vertical_interval: Option<Duration>,
     /// The file in which samples are kept over restarts; in memory only if there is none.
     pub samples: Option<PathBuf>,
+    /// Where VPA's metrics are counted: shared with who admits pods, since that is done elsewhere.
+    pub vpa_metrics: VpaMetrics,
 }
 
 /// An API for the API server to aggregate.
@@ -76,7 +78,7 @@ pub(crate) struct Shared {
     pub(crate) history: Arc<Mutex<History>>,
     pub(crate) values: Values,
     pub(crate) targets: Arc<Mutex<Vec<Shown>>>,
-    pub(crate) telemetry: telemetry::Shared,
+    pub(crate) telemetry: Telemetry,
     pub(crate) joint: Joint,
     pub(crate) dropped: DroppedTargets,
 }
@@ -98,7 +100,7 @@ impl Autoscaler {
             history: Arc::default(),
             values: Values::default(),
             targets: Arc::default(),
-            telemetry: Arc::default(),
+            telemetry: Telemetry { vertical: options.vpa_metrics.clone(), ..Telemetry::default() },
             joint: Joint::default(),
             dropped: DroppedTargets::default(),
         };
@@ -108,8 +110,9 @@ impl Autoscaler {
         let cluster = Cluster::watch(&client, &changed, &mut watches).await;
         let stop = CancellationToken::new();
         let workloads = Workloads::new(client.clone(), cluster.clone());
-        let (joint, interval) = (shared.joint.clone(), options.vertical_interval);
-        let vertical = Vertical::new(client.clone(), cluster.clone(), workloads.clone(), joint, interval);
+        let told = (shared.joint.clone(), shared.telemetry.vertical.clone());
+        let interval = options.vertical_interval;
+        let vertical = Vertical::new(client.clone(), cluster.clone(), workloads.clone(), told, interval);
         loops.spawn(vertical.run(changed.vertical, stop.clone()));
         let rounds = Rounds::new(client, cluster.clone(), shared.clone(), files, &options);
         loops.spawn(rounds.run(changed.horizontal, stop.clone()));
@@ -120,7 +123,7 @@ impl Autoscaler {
     pub fn prometheus(&self) -> Router {
         let (store, targets) = (Arc::clone(&self.shared.store), Arc::clone(&self.shared.targets));
         let dropped = Arc::clone(&self.shared.dropped);
-        let own = telemetry::router(Arc::clone(&self.shared.telemetry));
+        let own = telemetry::router(self.shared.telemetry.clone());
         prometheus::router(prometheus::Source::new(store, targets).with_dropped(dropped)).merge(own)
     }
 

@@ -16,10 +16,10 @@ use flyball_api::kinds::scrape_config::ScrapeConfig;
 use flyball_api::kinds::trigger_authentication::{ClusterTriggerAuthentication, TriggerAuthentication};
 use flyball_api::kinds::vertical_pod_autoscaler::VerticalPodAutoscaler;
 use futures::StreamExt;
-use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet, StatefulSet};
+use k8s_openapi::api::apps::v1::{DaemonSet, Deployment, ReplicaSet, StatefulSet};
 use k8s_openapi::api::autoscaling::v2::HorizontalPodAutoscaler;
-use k8s_openapi::api::batch::v1::Job;
-use k8s_openapi::api::core::v1::{ConfigMap, LimitRange, Node, Pod, Secret, Service};
+use k8s_openapi::api::batch::v1::{CronJob, Job};
+use k8s_openapi::api::core::v1::{ConfigMap, LimitRange, Node, Pod, ReplicationController, Secret, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::runtime::reflector::{self, Store};
 use kube::runtime::{WatchStreamExt, watcher};
@@ -44,6 +44,9 @@ pub(crate) struct Cluster {
     pub(crate) deployments: Store<Deployment>,
     pub(crate) replica_sets: Store<ReplicaSet>,
     pub(crate) stateful_sets: Store<StatefulSet>,
+    pub(crate) daemon_sets: Store<DaemonSet>,
+    pub(crate) replication_controllers: Store<ReplicationController>,
+    pub(crate) cron_jobs: Store<CronJob>,
     pub(crate) pods: Store<Pod>,
     pub(crate) nodes: Store<Node>,
     pub(crate) services: Store<Service>,
@@ -84,6 +87,9 @@ impl Cluster {
             deployments: watch(client, changed, tasks),
             replica_sets: watch(client, changed, tasks),
             stateful_sets: watch(client, changed, tasks),
+            daemon_sets: watch(client, changed, tasks),
+            replication_controllers: watch(client, changed, tasks),
+            cron_jobs: watch(client, changed, tasks),
             pods: watch(client, changed, tasks),
             nodes: watch(client, changed, tasks),
             services: watch(client, changed, tasks),
@@ -112,6 +118,9 @@ impl Cluster {
             self.deployments.wait_until_ready(),
             self.replica_sets.wait_until_ready(),
             self.stateful_sets.wait_until_ready(),
+            self.daemon_sets.wait_until_ready(),
+            self.replication_controllers.wait_until_ready(),
+            self.cron_jobs.wait_until_ready(),
             self.pods.wait_until_ready(),
             self.nodes.wait_until_ready(),
             self.services.wait_until_ready(),

@@ -47,6 +47,7 @@ mod workload;
 pub use autoscaler::{AggregatedApi, Autoscaler, Options};
 pub use history::Record;
 pub use scrape::target::check_relabeling;
+pub use telemetry::{Admitted, VpaMetrics};
 
 /// Locks, also after a panic elsewhere: what is guarded is replaced whole, never left half written.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

@@ -147,11 +147,9 @@ impl Rounds {
 
     /// Counts the round, and keeps the autoscaler's own metrics every few rounds.
     fn tell_of_itself(&mut self, took: Duration) {
-        let mut telemetry = lock(&self.shared.telemetry);
-        telemetry.round(took);
+        lock(&self.shared.telemetry.horizontal).round(took);
         if self.count.is_multiple_of(TELL_EVERY_ROUNDS) {
-            let page = telemetry.page();
-            drop(telemetry);
+            let page = self.shared.telemetry.page();
             self.own_series.store(&self.shared.store, &page, Timestamp::now().as_millisecond());
         }
     }
@@ -176,7 +174,7 @@ impl Rounds {
         }
         let owners: Vec<_> = scalers.by_target.values().map(|scaler| scaler.owner.key()).collect();
         self.actor.keep_only(&owners);
-        lock(&self.shared.telemetry).keep_only(|target| scalers.by_target.contains_key(target));
+        lock(&self.shared.telemetry.horizontal).keep_only(|target| scalers.by_target.contains_key(target));
         self.polled.keep_only(|target| scalers.by_target.contains_key(target));
         let of_jobs = self.jobs.triggers();
         let of_objects = scalers.by_target.values().flat_map(|scaler| &scaler.triggers);
@@ -245,7 +243,7 @@ impl Rounds {
         let memory = self.engine.memory(&decision.target);
         let made = Made { decision: &decision, outcome: &outcome, memory };
         self.actor.tell(&scaler, workload.as_ref(), made).await;
-        lock(&self.shared.telemetry).record(&scaler, &decision, &outcome);
+        lock(&self.shared.telemetry.horizontal).record(&scaler, &decision, &outcome);
         self.files.record(&self.shared.history, decision);
     }
 

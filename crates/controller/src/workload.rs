@@ -130,18 +130,13 @@ impl Workloads {
         })
     }
 
-    /// Whether an object exists, for kinds that have no scale.
+    /// The scale of a workload of any kind that has one.
     ///
     /// # Errors
-    /// It does not, or the API server cannot be asked.
-    pub(crate) async fn exists(&self, reference: &WorkloadRef) -> Result<(), String> {
-        let resource = ApiResource::from_gvk(&reference.gvk().map_err(|error| error.to_string())?);
-        let api: Api<DynamicObject> =
-            Api::namespaced_with(self.client.clone(), &reference.namespace, &resource);
-        api.get(&reference.name).await.map(drop).map_err(|error| match error {
-            kube::Error::Api(status) => status.message.clone(),
-            error => error.to_string(),
-        })
+    /// It does not exist, has no `scale` subresource, or the API server cannot be asked: a sentence for the user.
+    pub(crate) async fn scale(&self, reference: &WorkloadRef) -> Result<Scale, String> {
+        let (_, api) = self.scale_api(reference).await?;
+        api.get_scale(&reference.name).await.map_err(|error| error.to_string())
     }
 
     async fn read_scale(&self, reference: &WorkloadRef) -> Result<Workload, String> {

@@ -5,13 +5,16 @@
 //! cluster the same rules would sit behind a ValidatingWebhookConfiguration.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use flyball_api::admission::{self, Admission, Checks, Neighbours};
 use flyball_api::kinds::vertical_pod_autoscaler::VerticalPodAutoscaler;
 use flyball_api::vertical::{self, admission::Controller};
 use flyball_apiserver::{AdmissionRequest, AdmissionResponse, ApiServer, FieldError, Lookup, Operation};
+use flyball_controller::{Admitted, VpaMetrics};
 use flyball_engine::vertical::VerticalRules;
 use k8s_openapi::api::core::v1::{LimitRange, Pod, PodSpec};
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -29,8 +32,12 @@ const KINDS: [(&str, &str); 8] = [
 ];
 
 /// Registers the rules for every kind that has some.
-pub(crate) fn register(server: &ApiServer) {
+pub(crate) fn register(server: &ApiServer, metrics: &VpaMetrics) {
+    let (of_pods, of_vpas) = (metrics.clone(), metrics.clone());
+    let size_pod = move |request: &AdmissionRequest<'_>| counted(&of_pods, Admitted::Pod, request, size_pod);
     server.register_mutation("", "pods", Arc::new(size_pod));
+    let complete_vpa =
+        move |request: &AdmissionRequest<'_>| counted(&of_vpas, Admitted::Vpa, request, complete_vpa);
     server.register_mutation("autoscaling.k8s.io", "verticalpodautoscalers", Arc::new(complete_vpa));
     for (group, resource) in KINDS {
         server.register_admission(group, resource, Arc::new(judge));
@@ -58,6 +65,19 @@ fn judge(request: &AdmissionRequest<'_>) -> AdmissionResponse {
     AdmissionResponse { warnings, ..AdmissionResponse::invalid(causes.collect()) }
 }
 
+/// Counts what a mutation does, under VPA's names.
+fn counted(
+    metrics: &VpaMetrics,
+    kind: Admitted,
+    request: &AdmissionRequest<'_>,
+    mutate: fn(&AdmissionRequest<'_>) -> AdmissionResponse,
+) -> AdmissionResponse {
+    let started = Instant::now();
+    let response = mutate(request);
+    metrics.admitted(kind, response.patch.is_some(), started.elapsed());
+    response
+}
+
 /// Gives a new pod what the VerticalPodAutoscaler of its topmost controller recommends: VPA's mutating webhook.
 fn size_pod(request: &AdmissionRequest<'_>) -> AdmissionResponse {
     let patch = request.object.and_then(|pod| patch_of_pod(pod, request));
@@ -72,14 +92,18 @@ fn patch_of_pod(pod: &Value, request: &AdmissionRequest<'_>) -> Option<Value> {
     if all.is_empty() {
         return None;
     }
+    let definitions: Vec<CustomResourceDefinition> =
+        list(request.lookup, "apiextensions.k8s.io", "customresourcedefinitions", "");
     let controller = |one: &Controller| {
-        request.lookup.get(&one.group, &plural(&one.kind), request.namespace, &one.name).unwrap_or_default()
+        let plural = plural(one, &definitions);
+        request.lookup.get(&one.group, &plural, request.namespace, &one.name).unwrap_or_default()
     };
     let owners = |one: &Controller| {
         let owners = controller(one).pointer("/metadata/ownerReferences").cloned();
         owners.and_then(|owners| serde_json::from_value(owners).ok()).unwrap_or_default()
     };
-    let top = owner.topmost(owners);
+    let has_scale = |one: &Controller| definition(one, &definitions).is_some_and(has_scale);
+    let top = owner.topmost(has_scale, owners)?;
     let object = controller(&top);
     let selector: Option<LabelSelector> =
         object.pointer("/spec/selector").and_then(|selector| serde_json::from_value(selector.clone()).ok());
@@ -97,8 +121,22 @@ fn patch_of_pod(pod: &Value, request: &AdmissionRequest<'_>) -> Option<Value> {
 }
 
 /// The plural of a workload's kind.
-fn plural(kind: &str) -> String {
-    format!("{}s", kind.to_lowercase())
+fn plural(one: &Controller, definitions: &[CustomResourceDefinition]) -> String {
+    let defined = definition(one, definitions).map(|definition| definition.spec.names.plural.clone());
+    defined.unwrap_or_else(|| format!("{}s", one.kind.to_lowercase()))
+}
+
+fn definition<'a>(
+    one: &Controller,
+    definitions: &'a [CustomResourceDefinition],
+) -> Option<&'a CustomResourceDefinition> {
+    definitions.iter().find(|found| found.spec.group == one.group && found.spec.names.kind == one.kind)
+}
+
+fn has_scale(definition: &CustomResourceDefinition) -> bool {
+    let mut subresources =
+        definition.spec.versions.iter().filter_map(|version| version.subresources.as_ref());
+    subresources.any(|own| own.scale.is_some())
 }
 
 fn complete_vpa(request: &AdmissionRequest<'_>) -> AdmissionResponse {

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use flyball_apiserver::{ApiResource, ApiServer};
-use flyball_controller::Autoscaler;
+use flyball_controller::{Autoscaler, VpaMetrics};
 use flyball_local::{Image, ImageMap};
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::Namespace;
@@ -93,7 +93,8 @@ impl World {
         let (api, prometheus) = (doors.api.local_addr()?, doors.prometheus.local_addr()?);
         let stop = CancellationToken::new();
 
-        admission::register(&server);
+        let vpa_metrics = VpaMetrics::default();
+        admission::register(&server, &vpa_metrics);
         install_kinds(&client).await?;
         install_own_pod(&client).await?;
         let (served, stopped) = (server.clone(), stop.clone().cancelled_owned());
@@ -104,8 +105,9 @@ impl World {
 
         let node = flyball_local::World::start(client.clone(), node_options(place, doors.images)?).await?;
         server.register_kubelet(NODE, node.kubelet());
-        let autoscaler =
-            Autoscaler::start(client.clone(), autoscaler_options(place, persistent, options)).await?;
+        let options =
+            flyball_controller::Options { vpa_metrics, ..autoscaler_options(place, persistent, options) };
+        let autoscaler = Autoscaler::start(client.clone(), options).await?;
         for api in autoscaler.apis() {
             let resources = api.resources.into_iter().map(api_resource).collect();
             server.register_api(api.group, api.version, resources, api.router);
@@ -145,6 +147,7 @@ fn autoscaler_options(
         memories: persistent.then(|| place.folder().join("memories.jsonl")),
         vertical_interval: Some(VERTICAL_INTERVAL),
         samples: persistent.then(|| place.folder().join("samples")),
+        ..flyball_controller::Options::default()
     }
 }
 

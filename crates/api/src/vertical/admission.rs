@@ -18,6 +18,10 @@ use super::policy::policy;
 use super::status::recommended;
 use crate::kinds::vertical_pod_autoscaler::VerticalPodAutoscaler;
 
+/// The kinds whose pods VPA sizes without asking for a scale (`pkg/target/controller_fetcher`).
+const WELL_KNOWN: [&str; 7] =
+    ["Deployment", "ReplicaSet", "StatefulSet", "DaemonSet", "Job", "CronJob", "ReplicationController"];
+
 /// A controller by kind and name, in the namespace of its pods.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Controller {
@@ -50,18 +54,22 @@ impl Controller {
         })
     }
 
-    /// The topmost controller above one; `owners` looks up an object's own owners. Chains that go round end.
-    pub fn topmost(self, owners: impl Fn(&Controller) -> Vec<OwnerReference>) -> Controller {
+    /// Whether its pods are sized for its kind alone; those of others, where it has a scale.
+    pub fn is_well_known(&self) -> bool {
+        WELL_KNOWN.contains(&self.kind.as_str())
+    }
+
+    /// The topmost controller from this one up that is well known or has a scale, if any is; `owners` looks up an
+    /// object's own owners. What an operator puts above that cannot be scaled does not count. Chains that go round end.
+    pub fn topmost(
+        self,
+        has_scale: impl Fn(&Controller) -> bool,
+        owners: impl Fn(&Controller) -> Vec<OwnerReference>,
+    ) -> Option<Controller> {
         /// A pod, its ReplicaSet, its Deployment, and what an operator puts above; longer ones go round.
         const DEPTH_MAX: usize = 8;
-        let mut top = self;
-        for _ in 0..DEPTH_MAX {
-            match Controller::of(&owners(&top)) {
-                Some(above) => top = above,
-                None => break,
-            }
-        }
-        top
+        let chain = std::iter::successors(Some(self), |one| Controller::of(&owners(one)));
+        chain.take(DEPTH_MAX).filter(|one| one.is_well_known() || has_scale(one)).last()
     }
 }
 

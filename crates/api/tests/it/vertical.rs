@@ -201,8 +201,19 @@ fn the_topmost_controller_is_found_and_circles_end() {
         "ReplicaSet" => vec![owner("Deployment", "model")],
         _ => Vec::new(),
     };
-    assert_eq!(set.clone().topmost(above), Controller::targeted(&vpa("a", json!({}))));
-    let _ = set.topmost(|_| vec![owner("ReplicaSet", "model-1")]);
+    let deployment = Controller::targeted(&vpa("a", json!({})));
+    assert_eq!(set.clone().topmost(|_| false, above), Some(deployment.clone()));
+    // an operator's object counts if it can be scaled
+    let operated = |one: &Controller| match one.kind.as_str() {
+        "Deployment" => vec![owner("Model", "model")],
+        _ => above(one),
+    };
+    assert_eq!(set.clone().topmost(|_| false, operated), Some(deployment));
+    let top = set.clone().topmost(|one| one.kind == "Model", operated);
+    assert_eq!(top.map(|top| top.kind).as_deref(), Some("Model"));
+    let node = Controller::of(&[owner("Node", "n")]).expect("it is one");
+    assert_eq!(node.topmost(|_| false, |_| Vec::new()), None);
+    let _ = set.topmost(|_| false, |_| vec![owner("ReplicaSet", "model-1")]);
     let (a, b) = (vpa("b", json!({})), vpa("a", json!({})));
     assert_eq!(in_charge([&a, &b]).map(|one| one.metadata.name.as_deref()), Some(Some("a")));
 }

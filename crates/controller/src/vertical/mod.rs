@@ -10,10 +10,14 @@
 //! memory, or whether the horizontal loop decided another size (`joint`); then the round comes at once.
 
 mod checkpoints;
+mod controllers;
+mod evictions;
 pub(crate) mod joint;
+mod known;
 mod recommender;
 mod samples;
 mod targets;
+mod teller;
 mod updater;
 
 use std::sync::Arc;
@@ -23,35 +27,46 @@ use flyball_engine::Time;
 use jiff::Timestamp;
 use kube::Client;
 use tokio::sync::Notify;
-use tokio::time::MissedTickBehavior;
+use tokio::time::{Instant, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 
-use crate::act::events::Events;
 use crate::cluster::Cluster;
 use crate::facts;
+use crate::telemetry::{Timer, VpaMetrics};
 use crate::workload::Workloads;
+use controllers::Controllers;
+use evictions::Evictions;
 use joint::Joint;
 use recommender::Recommenders;
 use targets::Targets;
+use teller::Teller;
 use updater::Updater;
 
 /// `--recommender-interval` and `--updater-interval`.
 const ROUND_DEFAULT: Duration = Duration::from_secs(60);
 /// Changes within this time of one another are looked at together.
 const SETTLE: Duration = Duration::from_millis(20);
+/// After a look it is waited for so many times as long as it took, so that a large cluster in which pods come and go
+/// does not keep the loop looking.
+const REST_PER_LOOK: u32 = 4;
 /// How often kills and other sizes are looked for, if nothing changes.
 const LOOK: Duration = Duration::from_secs(1);
 /// How often checkpoints are written; VPA writes them in every round, which is as often.
 const SAVE: Duration = Duration::from_secs(60);
+/// `--update-worker-count`: requests to the API server that are under way at once.
+const WORKERS: usize = 10;
 
 /// The loop and what it owns.
 pub(crate) struct Vertical {
     cluster: Cluster,
-    workloads: Workloads,
+    controllers: Controllers,
     client: Client,
+    metrics: VpaMetrics,
     recommenders: Recommenders,
+    evictions: Evictions,
     updater: Updater,
     round_every: Duration,
+    last_save: Time,
 }
 
 impl Vertical {
@@ -59,16 +74,20 @@ impl Vertical {
         client: Client,
         cluster: Cluster,
         workloads: Workloads,
-        joint: Joint,
+        (joint, metrics): (Joint, VpaMetrics),
         interval: Option<Duration>,
     ) -> Self {
+        let teller = Teller::start(client.clone());
         Vertical {
-            recommenders: Recommenders::new(client.clone(), joint),
-            updater: Updater::new(client.clone(), cluster.clone(), Events::new(client.clone())),
+            recommenders: Recommenders::new(client.clone(), joint, metrics.clone()),
+            evictions: Evictions::watch(client.clone()),
+            updater: Updater::new(client.clone(), cluster.clone(), teller, metrics.clone()),
+            controllers: Controllers::new(cluster.clone(), workloads),
             cluster,
-            workloads,
             client,
+            metrics,
             round_every: interval.unwrap_or(ROUND_DEFAULT),
+            last_save: now(),
         }
     }
 
@@ -76,40 +95,52 @@ impl Vertical {
         self.recommenders.load(checkpoints::read_all(&self.client).await);
         let mut ticks = tokio::time::interval(LOOK);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
-        let (mut last_round, mut last_save) = (None, now());
+        let (mut last_round, mut rest) = (None, SETTLE);
         loop {
             tokio::select! {
                 () = stop.cancelled() => break,
                 _ = ticks.tick() => {}
-                () = changed.notified() => tokio::time::sleep(SETTLE).await,
+                () = changed.notified() => tokio::time::sleep(rest).await,
             }
-            let now = now();
+            let (now, started) = (now(), Instant::now());
+            let mut timer = self.metrics.recommender.timer();
             self.recommenders.keep_only(&self.cluster);
+            timer.step("GarbageCollect");
             if self.cluster.vertical_autoscalers.is_empty() {
                 continue;
             }
-            let mut targets = Targets::resolve(&self.cluster, &self.workloads).await;
-            let killed = self.recommenders.look_for_kills(&targets, now);
+            let mut targets = Targets::resolve(&self.cluster, &mut self.controllers, &mut timer).await;
+            let evicted = self.recommenders.take_evictions(&self.evictions.take());
+            let killed = self.recommenders.look_for_kills(&targets);
+            rest = SETTLE.max(started.elapsed() * REST_PER_LOOK);
             let due = last_round.is_none_or(|last| now.since(last) >= self.round_every);
-            if due || killed || self.recommenders.has_news(&targets, now) {
-                self.round(&mut targets, now).await;
+            if due || killed || evicted || self.recommenders.has_news(&targets, now) {
+                self.round(&mut targets, now, timer).await;
                 last_round = Some(now);
-            }
-            if now.since(last_save) >= SAVE {
-                self.recommenders.save(now).await;
-                last_save = now;
             }
         }
         self.recommenders.save(now()).await;
+        self.updater.finish().await;
     }
 
-    async fn round(&mut self, targets: &mut Targets, now: Time) {
-        match samples::read(&self.client).await {
+    async fn round(&mut self, targets: &mut Targets, now: Time, mut timer: Timer) {
+        let samples = samples::read(&self.client).await;
+        self.metrics.recommender.metrics_answered(samples.is_err());
+        match samples {
             Ok(samples) => self.recommenders.observe(targets, &samples),
             Err(error) => tracing::debug!(%error, "no use of pods from metrics.k8s.io"),
         }
+        timer.step("LoadMetrics");
         self.recommenders.recommend(targets, now).await;
+        timer.step("UpdateVPAs");
         self.updater.update(targets, now).await;
+        timer.skip();
+        if now.since(self.last_save) >= SAVE {
+            self.recommenders.save(now).await;
+            self.last_save = now;
+        }
+        timer.step("MaintainCheckpoints");
+        timer.total();
     }
 }
 

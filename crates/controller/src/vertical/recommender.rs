@@ -2,36 +2,33 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::Duration;
 
 use flyball_api::kinds::vertical_pod_autoscaler::{VerticalPodAutoscaler, VerticalPodAutoscalerStatus};
-use flyball_api::vertical::pod::{facts, look, status_of};
-use flyball_api::vertical::policy::policy;
+use flyball_api::vertical::policy::{mode_name, policy};
 use flyball_api::vertical::status::{Findings, recommended, status};
-use flyball_engine::vertical::{
-    ContainerFacts, ContainerId, ContainerLook, ContainerRecommendation, ContainerState, Recommender,
-    RecommenderSettings, Resource, VerticalPolicy, VerticalRules, oom_killed,
-};
+use flyball_engine::vertical::{Checkpoint, ContainerRecommendation, RecommenderSettings, VerticalRules};
 use flyball_engine::{Name, Time};
+use futures::{StreamExt, stream};
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time as MetaTime;
 use kube::{Api, Client, ResourceExt};
 
+use super::WORKERS;
 use super::checkpoints::{self, Loaded};
+use super::evictions::Eviction;
 use super::joint::Joint;
+use super::known::Known;
 use super::samples::Samples;
 use super::targets::{Key, Target, Targets, key};
 use crate::act::write_status;
 use crate::cluster::Cluster;
+use crate::telemetry::{ObjectKind, VpaMetrics};
 
 /// The recommender that a VerticalPodAutoscaler without `recommenders` gets: VPA's, to the last digit.
 const DEFAULT: &str = "default";
 /// Ours, which follows within minutes.
 const FLYBALL: &str = "flyball";
-/// A container that used so much of its limit was throttled: `metrics.k8s.io` tells use, and not how often a quota ended it.
-const THROTTLED_PERCENT: i64 = 95;
-/// A status of which only the bounds changed is written after this time: they move with every sample.
-const BOUNDS_EVERY_SECONDS: u64 = 20;
 /// How often checkpoints of what is gone are removed, in saves: every ten minutes, as VPA's.
 const ORPHANS_EVERY_SAVES: u64 = 10;
 
@@ -39,6 +36,7 @@ const ORPHANS_EVERY_SAVES: u64 = 10;
 pub(super) struct Recommenders {
     client: Client,
     joint: Joint,
+    metrics: VpaMetrics,
     known: BTreeMap<Key, Known>,
     /// Checkpoints that were there at the start, until their VerticalPodAutoscaler is seen.
     loaded: Loaded,
@@ -46,29 +44,12 @@ pub(super) struct Recommenders {
     saves: u64,
 }
 
-/// What is known of one.
-struct Known {
-    uid: String,
-    settings: RecommenderSettings,
-    recommender: Recommender,
-    policy: VerticalPolicy,
-    looks: BTreeMap<ContainerId, Look>,
-    written: Option<(VerticalPodAutoscalerStatus, Time)>,
-}
-
-/// A container as it was seen last.
-struct Look {
-    state: ContainerState,
-    restarts: u32,
-    last_oom_killed: bool,
-    facts: ContainerFacts,
-}
-
 impl Recommenders {
-    pub(super) fn new(client: Client, joint: Joint) -> Self {
+    pub(super) fn new(client: Client, joint: Joint, metrics: VpaMetrics) -> Self {
         Recommenders {
             client,
             joint,
+            metrics,
             known: BTreeMap::new(),
             loaded: Loaded::new(),
             rules: VerticalRules::default(),
@@ -86,19 +67,20 @@ impl Recommenders {
         if self.known.is_empty() {
             return;
         }
-        let living: BTreeSet<(Key, String)> = cluster
+        let living: BTreeMap<Key, String> = cluster
             .vertical_autoscalers
             .state()
             .iter()
             .map(|object| (key(object), object.uid().unwrap_or_default()))
             .collect();
-        self.known.retain(|key, known| living.contains(&(key.clone(), known.uid.clone())));
+        self.known.retain(|key, known| living.get(key) == Some(&known.uid));
     }
 
     /// Whether somebody waits for a first recommendation, changed what is asked for, or is to have another size.
     pub(super) fn has_news(&self, targets: &Targets, now: Time) -> bool {
         targets.0.iter().filter(|target| is_ours(&target.object)).any(|target| {
-            let Some(known) = self.known.get(&target.key()) else { return true };
+            let known = self.known.get(&target.key()).filter(|known| known.had_round);
+            let Some(known) = known else { return true };
             let shown = known.written.as_ref().map(|(status, _)| recommended(Some(status)));
             let resized = target.in_charge
                 && self.joint.desired(&target.controller(), now).is_some_and(|desired| {
@@ -112,12 +94,25 @@ impl Recommenders {
     }
 
     /// Takes in the kills since the last look; whether there were any.
-    pub(super) fn look_for_kills(&mut self, targets: &Targets, now: Time) -> bool {
+    pub(super) fn look_for_kills(&mut self, targets: &Targets) -> bool {
         let mut any = false;
         for target in targets.0.iter().filter(|target| is_ours(&target.object)) {
-            let Some(known) = self.known.get_mut(&target.key()) else { continue };
+            let known = self.known_of(target);
             for pod in &target.pods {
-                any |= known.look_at(pod, now);
+                any |= known.look_at(pod);
+            }
+        }
+        any
+    }
+
+    /// Takes in what kubelets evicted; whether any of it is sized here.
+    pub(super) fn take_evictions(&mut self, evictions: &[Eviction]) -> bool {
+        let mut any = false;
+        for eviction in evictions {
+            let of_namespace =
+                self.known.iter_mut().filter(|((namespace, _), _)| *namespace == eviction.namespace);
+            for (_, known) in of_namespace {
+                any |= known.evicted(eviction);
             }
         }
         any
@@ -132,63 +127,84 @@ impl Recommenders {
                 live.insert(Name::from(pod.name_any()));
                 known.sample(pod, samples);
             }
-            known.recommender.retain_pods(&live);
-            known.looks.retain(|id, _| live.contains(&id.pod));
+            known.retain_pods(&live);
         }
+        self.metrics
+            .recommender
+            .states(self.known.values().map(|known| known.recommender.containers().count()).sum());
     }
 
     /// Writes what is recommended; `targets` have it at once, and need not wait for the watch.
     pub(super) async fn recommend(&mut self, targets: &mut Targets, now: Time) {
-        let joint = self.joint.clone();
-        joint.keep_only(&targets.0.iter().map(Target::controller).collect::<Vec<_>>());
+        self.joint.keep_only(&targets.0.iter().map(Target::controller).collect::<Vec<_>>());
+        let (mut news, mut counts) = (Vec::new(), BTreeMap::new());
         for target in targets.0.iter_mut().filter(|target| is_ours(&target.object)) {
-            let rules = self.rules;
-            let known = self.known_of(target);
-            known.recommender.forget_expired(now, &known.policy);
-            let mut recommended = known.recommender.recommend(&known.policy, &rules);
-            if target.in_charge {
-                joint.offer(target.controller(), &recommended, &known.policy);
-                recommended = joint.desired(&target.controller(), now).unwrap_or(recommended);
+            if let Some(status) = self.recommend_to(target, now) {
+                news.push((target.key(), status));
             }
-            let found = Findings {
-                recommended: &recommended,
-                has_pods: !target.pods.is_empty(),
-                unsupported: target.unsupported.clone(),
-            };
-            let mut object = VerticalPodAutoscaler::clone(&target.object);
-            if let Some((written, _)) = &known.written {
-                object.status = Some(written.clone());
-            }
-            let status = status(&object, &found, MetaTime(second(Timestamp::now())));
-            if known.is_news(object.status.as_ref(), &status, now) {
-                known.written = Some((status.clone(), now));
-                self.write(target, &status).await;
-                object.status = Some(status);
-            }
-            target.object = Arc::new(object);
+            *counts.entry(object_kind(target)).or_default() += 1;
         }
+        self.metrics.recommender.objects(&counts);
+        self.write(news).await;
     }
 
-    async fn write(&mut self, target: &Target, status: &VerticalPodAutoscalerStatus) {
-        let (namespace, name) = target.key();
-        let api: Api<VerticalPodAutoscaler> = Api::namespaced(self.client.clone(), &namespace);
-        if let Err(error) = write_status(&api, &name, status).await {
-            tracing::warn!(vpa = name, namespace, %error, "cannot write a status");
-            if let Some(known) = self.known.get_mut(&(namespace, name)) {
+    /// The new status of one, if it says something new.
+    fn recommend_to(&mut self, target: &mut Target, now: Time) -> Option<VerticalPodAutoscalerStatus> {
+        let (joint, rules, metrics) = (self.joint.clone(), self.rules, self.metrics.clone());
+        let known = self.known_of(target);
+        let mut recommended = known.recommend(now, &rules, target.pods.len());
+        if target.in_charge {
+            joint.offer(target.controller(), &recommended, &known.policy);
+            recommended = joint.desired(&target.controller(), now).unwrap_or(recommended);
+        }
+        let found = Findings {
+            recommended: &recommended,
+            has_pods: !target.pods.is_empty(),
+            unsupported: target.unsupported.clone(),
+        };
+        let mut object = VerticalPodAutoscaler::clone(&target.object);
+        if let Some((written, _)) = &known.written {
+            object.status = Some(written.clone());
+        }
+        let status = status(&object, &found, MetaTime(second(Timestamp::now())));
+        let news = known.is_news(object.status.as_ref(), &status, now).then(|| {
+            known.written = Some((status.clone(), now));
+            if is_first(object.status.as_ref(), &status) {
+                metrics.recommender.recommended_first(age(&object));
+            }
+            object.status = Some(status.clone());
+            status
+        });
+        target.object = Arc::new(object);
+        news
+    }
+
+    /// Writes statuses, some at once. One that cannot be written is new again in the next round.
+    async fn write(&mut self, news: Vec<(Key, VerticalPodAutoscalerStatus)>) {
+        let written: Vec<_> = news.into_iter().map(|one| write(&self.client, one)).collect();
+        let failed: Vec<Option<Key>> = stream::iter(written).buffer_unordered(WORKERS).collect().await;
+        for key in failed.into_iter().flatten() {
+            if let Some(known) = self.known.get_mut(&key) {
                 known.written = None;
             }
         }
     }
 
-    /// Writes checkpoints, and now and then removes those that nobody needs.
+    /// Writes the checkpoints that changed, and now and then removes those that nobody needs.
     pub(super) async fn save(&mut self, now: Time) {
-        for (key, known) in &self.known {
-            for container in known.recommender.containers() {
-                let Some(checkpoint) = known.recommender.save(now, container, &self.rules) else { continue };
-                let written = checkpoints::write(&self.client, key, container.as_str(), &checkpoint).await;
-                if let Err(error) = written {
-                    tracing::warn!(vpa = key.1, %container, %error, "cannot write a checkpoint");
-                }
+        let mut changed = Vec::new();
+        for (key, known) in &mut self.known {
+            let containers = known.checkpoints(now, &self.rules);
+            changed.extend(
+                containers.into_iter().map(|(container, checkpoint)| (key.clone(), container, checkpoint)),
+            );
+        }
+        let written: Vec<_> = changed.into_iter().map(|one| save(&self.client, one)).collect();
+        let failed: Vec<Option<(Key, Name)>> =
+            stream::iter(written).buffer_unordered(WORKERS).collect().await;
+        for (key, container) in failed.into_iter().flatten() {
+            if let Some(known) = self.known.get_mut(&key) {
+                known.unsaved(&container);
             }
         }
         self.saves += 1;
@@ -202,32 +218,38 @@ impl Recommenders {
 
     fn known_of(&mut self, target: &Target) -> &mut Known {
         let key = target.key();
-        let policy = policy(&target.object);
         let loaded = self.loaded.remove(&key);
-        let known = self.known.entry(key.clone()).or_insert_with(|| Known {
-            uid: target.object.uid().unwrap_or_default(),
-            settings: settings(&target.object),
-            recommender: Recommender::new(settings(&target.object)),
-            policy: VerticalPolicy::default(),
-            looks: BTreeMap::new(),
-            written: None,
-        });
-        known.policy = policy;
-        if known.settings != settings(&target.object) {
-            known.settings = settings(&target.object);
-            known.recommender = Recommender::new(known.settings);
-        }
+        let settings = settings(&target.object);
+        let known = self
+            .known
+            .entry(key.clone())
+            .or_insert_with(|| Known::new(&target.object, settings, self.metrics.clone()));
+        known.update(&target.object, settings);
         for (container, status) in loaded.into_iter().flatten() {
             let name = Name::from(container.as_str());
-            let result = checkpoints::parse(status).and_then(|checkpoint| {
-                known.recommender.load(super::now(), &name, &checkpoint).map_err(|error| error.to_string())
-            });
+            let result = checkpoints::parse(status)
+                .and_then(|checkpoint| known.load(super::now(), &name, &checkpoint));
             if let Err(error) = result {
                 tracing::warn!(vpa = key.1, container, error, "a checkpoint is left out");
             }
         }
         known
     }
+}
+
+/// Writes a status; whose it is if that failed.
+async fn write(client: &Client, (key, status): (Key, VerticalPodAutoscalerStatus)) -> Option<Key> {
+    let api: Api<VerticalPodAutoscaler> = Api::namespaced(client.clone(), &key.0);
+    let error = write_status(&api, &key.1, &status).await.err()?;
+    tracing::warn!(vpa = key.1, namespace = key.0, %error, "cannot write a status");
+    Some(key)
+}
+
+/// Writes a checkpoint; whose it is if that failed.
+async fn save(client: &Client, (key, container, checkpoint): (Key, Name, Checkpoint)) -> Option<(Key, Name)> {
+    let error = checkpoints::write(client, &key, container.as_str(), &checkpoint).await.err()?;
+    tracing::warn!(vpa = key.1, %container, %error, "cannot write a checkpoint");
+    Some((key, container))
 }
 
 /// The recommender that is asked.
@@ -247,82 +269,27 @@ fn settings(object: &VerticalPodAutoscaler) -> RecommenderSettings {
     }
 }
 
-impl Known {
-    fn sample(&mut self, pod: &Pod, samples: &Samples) {
-        let name = (pod.namespace().unwrap_or_default(), pod.name_any());
-        let Some(sample) = samples.get(&name) else { return };
-        for own in facts(pod).containers {
-            let Some((_, used)) = sample.containers.iter().find(|(name, _)| own.name == **name) else {
-                continue;
-            };
-            let id = ContainerId::new(pod.name_any(), own.name.clone());
-            // what was taken in before is refused, which is as it should be
-            if let Some(millis) = used.cpu_millis
-                && self.recommender.cpu_used(&id, sample.at, millis).is_ok()
-                && let Some(limit) = own.resources().limits.bound(Resource::Cpu)
-                && millis.saturating_mul(100) >= limit.saturating_mul(THROTTLED_PERCENT)
-            {
-                self.recommender.cpu_throttled(&id, sample.at, limit);
-            }
-            if let Some(bytes) = used.memory_bytes {
-                let _ = self.recommender.memory_used(&id, sample.at, bytes, &self.policy);
-            }
-        }
-    }
-
-    fn look_at(&mut self, pod: &Pod, now: Time) -> bool {
-        let mut killed = false;
-        for facts in facts(pod).containers {
-            let Some(status) = status_of(pod, facts.name.as_str()) else { continue };
-            let id = ContainerId::new(pod.name_any(), facts.name.clone());
-            let before = self.looks.get(&id);
-            let restarts = before.map_or(u32::MAX, |before| before.restarts);
-            let (state, restarts, last_oom_killed) = {
-                let new = look(status, restarts, &facts);
-                if let Some(before) = before
-                    && let Some(requested) = oom_killed(&before.look(), &new)
-                {
-                    killed = true;
-                    let _ = self.recommender.oom_killed(&id, now, requested, &self.policy);
-                }
-                (new.state, new.restarts, new.last_oom_killed)
-            };
-            self.looks.insert(id, Look { state, restarts, last_oom_killed, facts });
-        }
-        killed
-    }
-
-    /// Whether a status has to be written now.
-    fn is_news(
-        &self,
-        shown: Option<&VerticalPodAutoscalerStatus>,
-        status: &VerticalPodAutoscalerStatus,
-        now: Time,
-    ) -> bool {
-        let Some(shown) = shown else { return true };
-        let coarse = |status: &VerticalPodAutoscalerStatus| {
-            let mut status = status.clone();
-            for one in status.recommendation.iter_mut().flat_map(|all| &mut all.container_recommendations) {
-                one.lower_bound.clear();
-                one.upper_bound.clear();
-            }
-            status
-        };
-        let waited =
-            self.written.as_ref().is_none_or(|(_, at)| now.since(*at).as_secs() >= BOUNDS_EVERY_SECONDS);
-        coarse(shown) != coarse(status) || (waited && shown != status)
+fn object_kind(target: &Target) -> ObjectKind {
+    ObjectKind {
+        update_mode: mode_name(&target.object),
+        has_recommendation: has_recommendation(target.object.status.as_ref()),
+        matches_pods: !target.pods.is_empty(),
+        unsupported_config: target.unsupported.is_some(),
     }
 }
 
-impl Look {
-    fn look(&self) -> ContainerLook<'_> {
-        ContainerLook {
-            state: self.state,
-            restarts: self.restarts,
-            last_oom_killed: self.last_oom_killed,
-            facts: &self.facts,
-        }
-    }
+fn has_recommendation(status: Option<&VerticalPodAutoscalerStatus>) -> bool {
+    status.is_some_and(|status| status.recommendation.is_some())
+}
+
+fn is_first(before: Option<&VerticalPodAutoscalerStatus>, now: &VerticalPodAutoscalerStatus) -> bool {
+    has_recommendation(Some(now)) && !has_recommendation(before)
+}
+
+/// How long ago it was created.
+fn age(object: &VerticalPodAutoscaler) -> Duration {
+    let created = object.creation_timestamp().map_or_else(Timestamp::now, |time| time.0);
+    Timestamp::now().duration_since(created).try_into().unwrap_or_default()
 }
 
 /// Kubernetes' times have no fractions of a second.

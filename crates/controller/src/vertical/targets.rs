@@ -10,16 +10,13 @@ use std::sync::Arc;
 use flyball_api::kinds::vertical_pod_autoscaler::VerticalPodAutoscaler;
 use flyball_api::vertical::admission::{Controller, in_charge};
 use k8s_openapi::api::core::v1::Pod;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, OwnerReference};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use kube::ResourceExt;
-use kube::runtime::reflector::ObjectRef;
 
+use super::controllers::{Controllers, Place, unknown_owner};
 use crate::cluster::Cluster;
 use crate::selector;
-use crate::workload::{WorkloadRef, Workloads};
-
-/// Kinds that VPA sizes though they have no scale; their pods are known by their owner alone.
-const UNSCALED: [&str; 2] = ["DaemonSet", "Job"];
+use crate::telemetry::Timer;
 
 /// Namespace and name.
 pub(super) type Key = (String, String);
@@ -41,8 +38,8 @@ impl Target {
     }
 
     /// The namespace and the controller whose pods are sized.
-    pub(super) fn controller(&self) -> (String, Controller) {
-        (self.object.namespace().unwrap_or_default(), Controller::targeted(&self.object))
+    pub(super) fn controller(&self) -> Place {
+        place(&self.object)
     }
 }
 
@@ -51,118 +48,132 @@ pub(super) fn key(object: &VerticalPodAutoscaler) -> Key {
     (object.namespace().unwrap_or_default(), object.name_any())
 }
 
+fn place(object: &VerticalPodAutoscaler) -> Place {
+    (object.namespace().unwrap_or_default(), Controller::targeted(object))
+}
+
 /// All of them.
 pub(super) struct Targets(pub(super) Vec<Target>);
 
 impl Targets {
     /// Looks up every target, from the watches where there is one for its kind.
-    pub(super) async fn resolve(cluster: &Cluster, workloads: &Workloads) -> Targets {
-        let pods = by_controller(cluster);
-        let objects = cluster.vertical_autoscalers.state();
-        let mut rivals: BTreeMap<_, Vec<&VerticalPodAutoscaler>> = BTreeMap::new();
+    pub(super) async fn resolve(
+        cluster: &Cluster,
+        controllers: &mut Controllers,
+        timer: &mut Timer,
+    ) -> Targets {
+        let (pods, objects) = (living_pods(cluster), cluster.vertical_autoscalers.state());
+        controllers.ask(to_ask(controllers, &pods, &objects)).await;
+        let pods = by_controller(controllers, pods);
+        timer.step("LoadPods");
+        let mut rivals: BTreeMap<Place, Vec<&VerticalPodAutoscaler>> = BTreeMap::new();
         for object in &objects {
-            let target = (object.namespace().unwrap_or_default(), Controller::targeted(object));
-            rivals.entry(target).or_default().push(object);
+            rivals.entry(place(object)).or_default().push(object);
         }
-        let first_of =
-            |target: &(String, Controller)| Some(in_charge(rivals.get(target)?.iter().copied())?.name_any());
-        let mut targets = Vec::new();
-        for object in &objects {
-            let namespace = object.namespace().unwrap_or_default();
-            let controller = Controller::targeted(object);
-            let found = look_up(cluster, workloads, object, &controller).await;
-            let (selector, unsupported) = match found {
-                Ok(selector) => (Some(selector), None),
-                Err(why) => (None, Some(why)),
-            };
-            let own =
-                pods.get(&(namespace.clone(), controller.clone())).map(Vec::as_slice).unwrap_or_default();
-            let own = own
-                .iter()
-                .filter(|pod| selector.as_ref().is_some_and(|s| selector::matches(s, pod.labels())));
-            let first = first_of(&(namespace, controller));
-            targets.push(Target {
+        let target = |object: &Arc<VerticalPodAutoscaler>| {
+            let place = place(object);
+            let first = rivals.get(&place).and_then(|all| in_charge(all.iter().copied()));
+            let selector = look_up(controllers, object, &place);
+            let own = pods.get(&place).map(Vec::as_slice).unwrap_or_default();
+            let own = own.iter().filter(|pod| selector.as_ref().is_ok_and(|own| selects(own.as_ref(), pod)));
+            Target {
                 pods: own.cloned().collect(),
-                unsupported,
-                in_charge: first.is_none_or(|first| first == object.name_any()),
+                unsupported: selector.err(),
+                in_charge: first.is_none_or(|first| first.metadata.name == object.metadata.name),
                 object: Arc::clone(object),
-            });
-        }
+            }
+        };
+        let targets = objects.iter().map(target).collect();
+        timer.step("LoadVPAs");
         Targets(targets)
     }
 }
 
-/// The selector of a target, or a sentence for `ConfigUnsupported`.
-async fn look_up(
-    cluster: &Cluster,
-    workloads: &Workloads,
-    object: &VerticalPodAutoscaler,
-    controller: &Controller,
-) -> Result<LabelSelector, String> {
-    let target = &object.spec.target_ref;
-    let namespace = object.namespace().unwrap_or_default();
-    let reference = WorkloadRef {
-        api_version: target.api_version.clone().unwrap_or_default(),
-        kind: target.kind.clone(),
-        namespace: namespace.clone(),
-        name: target.name.clone(),
-    };
-    let found = if UNSCALED.contains(&target.kind.as_str()) {
-        workloads.exists(&reference).await.map(|()| LabelSelector::default())
-    } else {
-        workloads.read(&reference).await.and_then(|workload| workload.selector)
-    };
-    let selector = found.map_err(|error| {
-        let why = if error.ends_with("not found") {
-            format!("{} {namespace}/{} does not exist", target.kind, target.name)
-        } else {
-            error
-        };
-        format!("Cannot read targetRef. Reason: {why}")
-    })?;
-    if Controller::of(&owners(cluster, &namespace, controller)).is_some() {
-        return Err(format!(
-            "The target {}.{}/{} has a parent controller but it should point to a topmost well-known or scalable controller",
-            reference.api_version, target.kind, target.name
-        ));
-    }
-    Ok(selector)
+fn selects(own: Option<&LabelSelector>, pod: &Pod) -> bool {
+    own.is_none_or(|own| selector::matches(own, pod.labels()))
 }
 
-/// The pods that live, by the topmost controller above them.
-fn by_controller(cluster: &Cluster) -> BTreeMap<(String, Controller), Vec<Arc<Pod>>> {
-    let mut all: BTreeMap<_, Vec<_>> = BTreeMap::new();
-    for pod in cluster.pods.state() {
-        let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
-        if pod.metadata.deletion_timestamp.is_some() || matches!(phase, Some("Succeeded" | "Failed")) {
-            continue;
+/// The selector of a target, or a sentence for `ConfigUnsupported`.
+fn look_up(
+    controllers: &Controllers,
+    object: &VerticalPodAutoscaler,
+    place: &Place,
+) -> Result<Option<LabelSelector>, String> {
+    let found = controllers.get(place).and_then(|found| Ok((found.selector.clone()?, found)));
+    let (selector, found) = found.map_err(|why| format!("Cannot read targetRef. Reason: {why}"))?;
+    match Controller::of(&found.owners).and_then(|above| topmost(controllers, &place.0, above)) {
+        Some(_) => {
+            let target = &object.spec.target_ref;
+            let version = target.api_version.as_deref().unwrap_or_default();
+            Err(format!(
+                "The target {version}.{}/{} has a parent controller but it should point to a topmost well-known or \
+                 scalable controller",
+                target.kind, target.name
+            ))
         }
+        None => Ok(selector),
+    }
+}
+
+fn topmost(controllers: &Controllers, namespace: &str, from: Controller) -> Option<Controller> {
+    let place = |one: &Controller| (namespace.to_owned(), one.clone());
+    from.topmost(
+        |one| controllers.has_scale(&place(one)),
+        |one| controllers.get(&place(one)).map(|found| found.owners).unwrap_or_default(),
+    )
+}
+
+fn living_pods(cluster: &Cluster) -> Vec<Arc<Pod>> {
+    let mut pods = cluster.pods.state();
+    pods.retain(|pod| {
+        let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
+        pod.metadata.deletion_timestamp.is_none() && !matches!(phase, Some("Succeeded" | "Failed"))
+    });
+    pods
+}
+
+/// The controllers that are targets or above pods and are of a kind that has to be asked for its scale.
+fn to_ask(
+    controllers: &Controllers,
+    pods: &[Arc<Pod>],
+    objects: &[Arc<VerticalPodAutoscaler>],
+) -> BTreeMap<Place, String> {
+    let version =
+        |object: &VerticalPodAutoscaler| object.spec.target_ref.api_version.clone().unwrap_or_default();
+    let targets = objects.iter().map(|object| (place(object), version(object)));
+    let mut ask: BTreeMap<Place, String> = targets.filter(|((_, one), _)| !one.is_well_known()).collect();
+    let mut seen = std::collections::BTreeSet::new();
+    for pod in pods {
         let namespace = pod.namespace().unwrap_or_default();
-        if let Some(owner) = Controller::of(pod.owner_references()) {
-            let top = owner.topmost(|controller| owners(cluster, &namespace, controller));
-            all.entry((namespace, top)).or_default().push(pod);
+        ask.extend(unknown_owner(&namespace, pod.owner_references()));
+        let mut next = Controller::of(pod.owner_references()).map(|owner| (namespace.clone(), owner));
+        // each once, so that chains that go round end
+        while let Some(place) = next.filter(|place| seen.insert(place.clone())) {
+            let owners = controllers.get(&place).map(|found| found.owners).unwrap_or_default();
+            ask.extend(unknown_owner(&namespace, &owners));
+            next = Controller::of(&owners).map(|owner| (namespace.clone(), owner));
+        }
+    }
+    ask
+}
+
+/// The pods by the topmost controller above them, sorted by name.
+fn by_controller(controllers: &Controllers, pods: Vec<Arc<Pod>>) -> BTreeMap<Place, Vec<Arc<Pod>>> {
+    let mut tops: BTreeMap<Place, Option<Place>> = BTreeMap::new();
+    let mut all: BTreeMap<Place, Vec<Arc<Pod>>> = BTreeMap::new();
+    for pod in pods {
+        let namespace = pod.namespace().unwrap_or_default();
+        let Some(owner) = Controller::of(pod.owner_references()) else { continue };
+        let top = tops.entry((namespace, owner)).or_insert_with_key(|(namespace, owner)| {
+            let top = topmost(controllers, namespace, owner.clone())?;
+            Some((namespace.clone(), top))
+        });
+        if let Some(top) = top {
+            all.entry(top.clone()).or_default().push(pod);
         }
     }
     for pods in all.values_mut() {
-        pods.sort_by_key(|pod| pod.name_any());
+        pods.sort_by(|one, other| one.metadata.name.cmp(&other.metadata.name));
     }
     all
-}
-
-/// The owners of a controller, if it is of a kind that is watched.
-fn owners(cluster: &Cluster, namespace: &str, controller: &Controller) -> Vec<OwnerReference> {
-    fn of<K: kube::Resource<DynamicType = ()> + Clone>(
-        store: &kube::runtime::reflector::Store<K>,
-        namespace: &str,
-        name: &str,
-    ) -> Vec<OwnerReference> {
-        let found = store.get(&ObjectRef::new(name).within(namespace));
-        found.map(|object| object.owner_references().to_vec()).unwrap_or_default()
-    }
-    match (controller.group.as_str(), controller.kind.as_str()) {
-        ("apps", "ReplicaSet") => of(&cluster.replica_sets, namespace, &controller.name),
-        ("apps", "Deployment") => of(&cluster.deployments, namespace, &controller.name),
-        ("apps", "StatefulSet") => of(&cluster.stateful_sets, namespace, &controller.name),
-        _ => Vec::new(),
-    }
 }

@@ -3,6 +3,9 @@
 //! There is no node and no workload controller, so pods are only what a test creates; a scale is written and read back.
 #![allow(clippy::disallowed_methods, reason = "these tests wait for a loop that runs by the clock")]
 
+mod fleet;
+mod vertical;
+
 use std::time::{Duration, Instant};
 
 use axum::Router;
@@ -30,13 +33,19 @@ struct World {
 
 impl World {
     async fn start() -> World {
+        World::start_with(Options::default(), |_| {}).await
+    }
+
+    /// `prepare` sees the server before the autoscaler does.
+    async fn start_with(options: Options, prepare: impl FnOnce(&ApiServer)) -> World {
         let server = ApiServer::open(flyball_apiserver::Options::default()).await.expect("a server starts");
         let client = Client::new(server.router(), "default");
         let world = Api::all(client.clone());
         for crd in flyball_api::kinds::crds() {
             world.create(&PostParams::default(), &crd).await.expect("a definition is good");
         }
-        let autoscaler = Autoscaler::start(client.clone(), Options::default()).await.expect("it starts");
+        prepare(&server);
+        let autoscaler = Autoscaler::start(client.clone(), options).await.expect("it starts");
         World { server, client, autoscaler }
     }
 

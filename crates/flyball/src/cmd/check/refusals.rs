@@ -41,7 +41,7 @@ pub(crate) enum Refusal {
 /// Everything that an API server would refuse.
 pub(crate) async fn refusals(documents: &[Document]) -> Result<Vec<Refusal>> {
     let server = ApiServer::open(flyball_apiserver::Options { state_dir: None }).await?;
-    admission::register(&server);
+    admission::register(&server, &flyball_controller::VpaMetrics::default());
     let client = Client::new(server.router(), "default");
     world::install_kinds(&client).await?;
     let mut door = Door { client, kinds: BTreeMap::new(), namespaces: Vec::new() };

@@ -1,37 +1,22 @@
-//! What the autoscaler says of itself, as Prometheus metrics: at `/metrics` beside the Prometheus API, and in its own
-//! store, so that a query and a dashboard find them.
+//! The newest decisions about how many replicas, as they are: a target that is gone takes its series with it.
 //!
-//! Names are KEDA's (`keda_…`) and kube-controller-manager's (`horizontal_pod_autoscaler_controller_…`) where they mean the
-//! same, so that dashboards and alerts keep working; `flyball_…` is what neither has: what was decided, and why.
-//!
-//! Values are those of the newest decisions; a target that is gone takes its series with it. Failures are counted once
-//! in a polling interval, as they are for a fallback, however often a trigger is read.
+//! Names are KEDA's (`keda_…`) and kube-controller-manager's (`horizontal_pod_autoscaler_controller_…`); `flyball_…` is
+//! what neither has: what was decided, and why. Failures are counted once in a polling interval, as they are for a
+//! fallback, however often a trigger is read.
 
 use std::collections::BTreeMap;
-use std::fmt::Write as _;
-use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use axum::Router;
-use axum::extract::State;
-use axum::http::header::CONTENT_TYPE;
-use axum::routing::get;
 use flyball_api::status::Outcome;
 use flyball_engine::{Decision, Metric, Proposal, Reason, TargetId};
-use flyball_metrics::exposition::Format;
-use flyball_metrics::target::{Target as Page, TargetOptions};
-use flyball_metrics::{Labels, Store};
 use kube::ResourceExt;
 
-use crate::lock;
+use super::text::Text;
 use crate::scalers::{Owner, Scaler};
 
-/// What is told, shared by the loop and by who asks.
-pub(crate) type Shared = Arc<Mutex<Telemetry>>;
-
-/// Everything that is told.
+/// What is told of them.
 #[derive(Debug, Default)]
-pub(crate) struct Telemetry {
+pub(crate) struct Horizontal {
     targets: BTreeMap<TargetId, Told>,
     /// By `action` and `error`.
     reconciliations: BTreeMap<(&'static str, &'static str), u64>,
@@ -62,7 +47,7 @@ struct Trigger {
     failing_now: u32,
 }
 
-impl Telemetry {
+impl Horizontal {
     /// Takes in a decision and what came of it.
     pub(crate) fn record(&mut self, scaler: &Scaler, decision: &Decision, outcome: &Outcome) {
         *self.reconciliations.entry((action(decision), error(decision, outcome))).or_default() += 1;
@@ -331,48 +316,10 @@ fn value_of(proposal: &Proposal) -> Option<f64> {
     }
 }
 
-/// A page in the text format.
-#[derive(Default)]
-struct Text(String);
-
-impl Text {
-    fn family(&mut self, name: &str, kind: &str, help: &str) {
-        write!(self.0, "# HELP {name} {help}\n# TYPE {name} {kind}\n").expect("a text can be written to");
-    }
-
-    fn sample(&mut self, name: &str, labels: &[(&str, &str)], value: f64) {
-        let labels =
-            if labels.is_empty() { String::new() } else { Labels::new(labels.iter().copied()).to_string() };
-        writeln!(self.0, "{name}{labels} {value}").expect("a text can be written to");
-    }
-}
-
-/// `/metrics`, beside the Prometheus API.
-pub(crate) fn router(telemetry: Shared) -> Router {
-    let page = async |State(telemetry): State<Shared>| {
-        ([(CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], lock(&telemetry).page())
-    };
-    Router::new().route("/metrics", get(page)).with_state(telemetry)
-}
-
-/// Keeps what is told in the store, as a scrape of it would.
-pub(crate) struct OwnSeries(Page);
-
-impl OwnSeries {
-    pub(crate) fn new() -> OwnSeries {
-        let labels = Labels::new([("job", "flyball"), ("instance", "flyball")]);
-        OwnSeries(Page::new(labels, TargetOptions { honor_labels: true, ..TargetOptions::default() }))
-    }
-
-    pub(crate) fn store(&mut self, store: &Mutex<Store>, page: &str, at_ms: i64) {
-        if let Err(error) = self.0.ingest(&mut lock(store), page.as_bytes(), Format::Text, at_ms) {
-            tracing::warn!(%error, "cannot keep the autoscaler's own metrics");
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use flyball_api::kinds::scaled_object::ScaledObject;
     use flyball_api::trigger::{Resolved, Trigger};
     use serde_json::{from_value, json};
@@ -426,7 +373,7 @@ mod tests {
 
     #[test]
     fn decisions_become_metrics_under_the_originals_names() {
-        let (scaler, mut telemetry) = (scaled_object(), Telemetry::default());
+        let (scaler, mut telemetry) = (scaled_object(), Horizontal::default());
         telemetry.record(&scaler, &decision(1, 4, 83.2, 0), &Outcome::Rescaled);
         let page = telemetry.page();
         let trigger = r#"{metric="s0-prometheus", namespace="shop", scaledObject="model", scaler="rate", triggerIndex="0", type="scaledobject"}"#;
@@ -446,7 +393,7 @@ mod tests {
 
     #[test]
     fn failures_are_counted_once_in_a_polling_interval() {
-        let (scaler, mut telemetry) = (scaled_object(), Telemetry::default());
+        let (scaler, mut telemetry) = (scaled_object(), Horizontal::default());
         for failures in [1, 1, 2, 0, 1, 1] {
             telemetry.record(&scaler, &decision(1, 1, 20.0, failures), &Outcome::Kept);
         }
@@ -457,17 +404,5 @@ mod tests {
         );
         telemetry.keep_only(|_| false);
         assert!(!telemetry.page().contains("scaledObject="), "what is gone takes its series along");
-    }
-
-    #[test]
-    fn the_page_can_be_scraped() {
-        let mut telemetry = Telemetry::default();
-        telemetry.record(&scaled_object(), &decision(1, 4, 83.2, 0), &Outcome::Rescaled);
-        telemetry.round(Duration::from_millis(20));
-        let store = Mutex::new(Store::new(flyball_metrics::StoreOptions::default()));
-        OwnSeries::new().store(&store, &telemetry.page(), 1000);
-        let store = lock(&store);
-        let named = |name| store.select(&[flyball_metrics::Matcher::equal("__name__", name)]).len();
-        assert_eq!((named("flyball_decided_replicas"), named("keda_scaler_metrics_value")), (1, 1));
     }
 }
