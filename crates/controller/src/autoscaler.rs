@@ -14,7 +14,7 @@ use crate::cluster::{Changed, Cluster};
 use crate::files::Files;
 use crate::history::History;
 use crate::run::Rounds;
-use crate::scrape::pool::{DroppedTargets, Shown};
+use crate::scrape::pool::{SharedPools, Shown};
 use crate::serve::external_metrics::Values;
 use crate::serve::{decisions, external_metrics, live_facts, prometheus, resource_metrics};
 use crate::telemetry::{self, Telemetry, VpaMetrics};
@@ -80,7 +80,7 @@ pub(crate) struct Shared {
     pub(crate) targets: Arc<Mutex<Vec<Shown>>>,
     pub(crate) telemetry: Telemetry,
     pub(crate) joint: Joint,
-    pub(crate) dropped: DroppedTargets,
+    pub(crate) pools: SharedPools,
 }
 
 impl Autoscaler {
@@ -102,7 +102,7 @@ impl Autoscaler {
             targets: Arc::default(),
             telemetry: Telemetry { vertical: options.vpa_metrics.clone(), ..Telemetry::default() },
             joint: Joint::default(),
-            dropped: DroppedTargets::default(),
+            pools: SharedPools::default(),
         };
         let files = Files::open(&options, &shared.history, &shared.store)?;
         let (mut watches, mut loops) = (JoinSet::new(), JoinSet::new());
@@ -122,9 +122,9 @@ impl Autoscaler {
     /// The Prometheus HTTP API over everything that was scraped.
     pub fn prometheus(&self) -> Router {
         let (store, targets) = (Arc::clone(&self.shared.store), Arc::clone(&self.shared.targets));
-        let dropped = Arc::clone(&self.shared.dropped);
+        let pools = Arc::clone(&self.shared.pools);
         let own = telemetry::router(self.shared.telemetry.clone());
-        prometheus::router(prometheus::Source::new(store, targets).with_dropped(dropped)).merge(own)
+        prometheus::router(prometheus::Source::new(store, targets).with_pools(pools)).merge(own)
     }
 
     /// The APIs to aggregate: resource metrics, external metrics, decisions and live facts.

@@ -197,7 +197,7 @@ impl Rounds {
         let (_, ()) = tokio::join!(scraped, self.nodes.read(&nodes, now_ms));
         scrapes.detach_all();
         *lock(&self.shared.targets) = self.pool.shown();
-        *lock(&self.shared.dropped) = self.pool.dropped();
+        *lock(&self.shared.pools) = self.pool.pools();
     }
 
     /// A target feeds a trigger if a query selects its series, or if it is a pod that an autoscaler is about: its

@@ -172,6 +172,9 @@ pub(crate) struct HistogramMessage {
     pub(crate) timestamp_ms: i64,
     #[prost(double, repeated, tag = "16")]
     custom_values: Vec<f64>,
+    /// Only in version 2.0.
+    #[prost(int64, tag = "17")]
+    pub(crate) start_ms: i64,
 }
 
 impl HistogramMessage {

@@ -19,6 +19,7 @@ use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use kube::ResourceExt;
 
 use super::meta;
+use super::pools::Discovered;
 use super::target::{Job, LabelMap, Target};
 use crate::cluster::Cluster;
 use crate::selector;
@@ -100,48 +101,6 @@ impl Discovery {
     }
 }
 
-/// What discovery found.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub(crate) struct Discovered {
-    /// What is scraped, in a stable order.
-    pub(crate) targets: Vec<Target>,
-    /// What relabelings dropped: the pool and the discovered labels.
-    pub(crate) dropped: Vec<(String, LabelMap)>,
-    /// Pools that are left out, or targets of them, and why.
-    pub(crate) problems: BTreeSet<(String, String)>,
-}
-
-/// The most dropped targets that are remembered; Prometheus keeps all, unless `keep_dropped_targets` says otherwise.
-const DROPPED_MAX: usize = 1_000;
-
-impl Discovered {
-    fn refuse(&mut self, pool: &str, problem: String) {
-        self.problems.insert((pool.to_owned(), problem));
-    }
-
-    /// Adds what a job makes of its places.
-    fn add(&mut self, pool: &str, job: Result<Job<'_>, String>, places: Vec<LabelMap>, limit: Option<i64>) {
-        let job = match job {
-            Ok(job) => job,
-            Err(problem) => return self.refuse(pool, problem),
-        };
-        let before = self.targets.len();
-        for labels in places {
-            match job.target(labels.clone()) {
-                Ok(Some(target)) => self.targets.push(target),
-                Ok(None) if self.dropped.len() < DROPPED_MAX => self.dropped.push((pool.to_owned(), labels)),
-                Ok(None) => {}
-                Err(problem) => self.refuse(pool, problem),
-            }
-        }
-        let added = self.targets.len() - before;
-        if let Some(limit) = limit.filter(|limit| *limit > 0 && added > *limit as usize) {
-            let why = format!("target_limit exceeded (number of targets: {added}, limit: {limit})");
-            self.targets[before..].iter_mut().for_each(|target| target.refused = Some(why.clone()));
-        }
-    }
-}
-
 /// Every page that the objects ask for.
 pub(crate) fn discover(objects: Objects<'_>) -> Discovered {
     let mut found = Discovered::default();
@@ -160,7 +119,10 @@ pub(crate) fn discover(objects: Objects<'_>) -> Discovered {
     }
     let covered: BTreeSet<String> = found.targets.iter().map(|target| target.url.clone()).collect();
     let annotated = objects.pods.iter().filter_map(|pod| annotated_target(pod));
-    found.targets.extend(annotated.filter(|target| !covered.contains(&target.url)));
+    for target in annotated.filter(|target| !covered.contains(&target.url)) {
+        found.pools.relabelings.entry(target.pool.clone()).or_insert_with(|| Arc::from([]));
+        found.targets.push(target);
+    }
     found.targets.sort_by_key(Target::key);
     found.targets.dedup_by_key(|target| target.key());
     found.targets.truncate(TARGETS_MAX);
@@ -205,7 +167,7 @@ fn service_monitor_targets(
             places.push(labels);
         }
     }
-    found.add(&pool, job, places, monitor.spec.scrape.target_limit);
+    found.add(&pool, job, places);
 }
 
 fn pod_monitor_targets(
@@ -242,7 +204,7 @@ fn pod_monitor_targets(
         labels.insert("endpoint".into(), endpoint_name(endpoint.port.as_ref(), Some(&wanted)));
         places.push(labels);
     }
-    found.add(&pool, job, places, monitor.spec.scrape.target_limit);
+    found.add(&pool, job, places);
 }
 
 fn scrape_config_targets(config: &ScrapeConfig, found: &mut Discovered) {
@@ -265,7 +227,7 @@ fn scrape_config_targets(config: &ScrapeConfig, found: &mut Discovered) {
     let settings = spec.settings();
     let job = Job::new(pool.clone(), namespace, &settings, &spec.scrape)
         .map(|job| job.compressed(spec.enable_compression.unwrap_or(true)));
-    found.add(&pool, job, places, spec.scrape.target_limit);
+    found.add(&pool, job, places);
 }
 
 /// A pod that asks to be scraped by the annotations that most Prometheus installations look for.
@@ -611,7 +573,7 @@ mod tests {
         check(
             json!({ "relabelings": [{ "action": "drop", "sourceLabels": ["pod"], "regex": "model-.*" }] }),
             &|found| {
-                assert_eq!((found.targets.len(), found.dropped.len()), (0, 1));
+                assert_eq!((found.targets.len(), found.pools.dropped.len()), (0, 1));
             },
         );
         check(json!({ "metricRelabelings": [{ "action": "hashmod", "targetLabel": "x" }] }), &|found| {

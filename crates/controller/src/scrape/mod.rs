@@ -6,4 +6,5 @@ pub(crate) mod fetch;
 mod meta;
 pub(crate) mod node;
 pub(crate) mod pool;
+pub(crate) mod pools;
 pub(crate) mod target;

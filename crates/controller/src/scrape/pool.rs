@@ -19,9 +19,9 @@ use jiff::Timestamp;
 use tokio::task::JoinSet;
 
 use crate::lock;
-use crate::scrape::discover::Discovered;
 use crate::scrape::fetch::Fetcher;
-use crate::scrape::target::{LabelMap, Target};
+use crate::scrape::pools::{Discovered, Pools};
+use crate::scrape::target::Target;
 
 /// How often a target that feeds a trigger is scraped.
 const TRIGGER_INTERVAL: Duration = Duration::from_secs(1);
@@ -52,8 +52,8 @@ pub(crate) struct Shown {
     pub(crate) status: Status,
 }
 
-/// The targets that relabelings dropped, as pool and discovered labels; replaced whole.
-pub(crate) type DroppedTargets = Arc<Mutex<Arc<[(String, LabelMap)]>>>;
+/// What is known of the pools beside their targets; replaced whole.
+pub(crate) type SharedPools = Arc<Mutex<Arc<Pools>>>;
 
 /// All targets.
 pub(crate) struct Pool {
@@ -61,7 +61,7 @@ pub(crate) struct Pool {
     fetcher: Fetcher,
     keep_intervals: bool,
     entries: BTreeMap<(String, String), Entry>,
-    dropped: Arc<[(String, LabelMap)]>,
+    pools: Arc<Pools>,
 }
 
 struct Entry {
@@ -75,7 +75,7 @@ struct Entry {
 
 impl Pool {
     pub(crate) fn new(store: Arc<Mutex<Store>>, fetcher: Fetcher, keep_intervals: bool) -> Pool {
-        Pool { store, fetcher, keep_intervals, entries: BTreeMap::new(), dropped: Arc::from([]) }
+        Pool { store, fetcher, keep_intervals, entries: BTreeMap::new(), pools: Arc::default() }
     }
 
     /// Takes over what discovery found. New targets are due at once; the series of vanished ones end.
@@ -102,12 +102,12 @@ impl Pool {
             pages.end(&mut store, now_ms);
             pages.end_reports(&mut store, now_ms);
         }
-        self.dropped = found.dropped.into();
+        self.pools = Arc::new(found.pools);
     }
 
-    /// What relabelings dropped: the pool and the discovered labels.
-    pub(crate) fn dropped(&self) -> Arc<[(String, LabelMap)]> {
-        Arc::clone(&self.dropped)
+    /// What is known of the pools beside their targets.
+    pub(crate) fn pools(&self) -> Arc<Pools> {
+        Arc::clone(&self.pools)
     }
 
     /// Says which targets feed a trigger.
@@ -337,7 +337,7 @@ mod tests {
         let web = "scrapeConfig/ml/web".to_owned();
         // One that has never answered is tried every second.
         assert_eq!(shown, [(web.clone(), Some(false), 1), (web.clone(), Some(true), 5)]);
-        assert_eq!(pool.dropped().len(), 1);
+        assert_eq!(pool.pools().dropped_counts, [(web.clone(), 1)].into());
         let series: Vec<String> =
             lock(&store).select(&[]).iter().map(|series| series.labels().to_string()).collect();
         let own = format!("from=\"{web}\", instance=\"model:{port}\", job=\"shop\", team=\"a\"");

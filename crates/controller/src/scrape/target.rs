@@ -4,6 +4,7 @@
 //! path, parameters, interval and time-out are read back from the labels, because a relabeling may have changed them.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use flyball_api::kinds::monitor::{EndpointSettings, RelabelConfig, ScrapeProtocol, ScrapeSettings};
@@ -70,7 +71,7 @@ pub(crate) struct Job<'a> {
     namespace: String,
     settings: &'a EndpointSettings,
     scrape: &'a ScrapeSettings,
-    relabelings: Vec<Rule>,
+    relabelings: Arc<[Rule]>,
     options: TargetOptions,
     compressed: bool,
 }
@@ -86,7 +87,7 @@ impl<'a> Job<'a> {
         settings: &'a EndpointSettings,
         scrape: &'a ScrapeSettings,
     ) -> Result<Job<'a>, String> {
-        let relabelings = rules("relabelings", &settings.relabelings)?;
+        let relabelings = rules("relabelings", &settings.relabelings)?.into();
         let metric_relabelings = rules("metricRelabelings", &settings.metric_relabelings)?;
         let options = TargetOptions {
             honor_labels: settings.honor_labels.unwrap_or(false),
@@ -104,6 +105,21 @@ impl<'a> Job<'a> {
     /// The same job, asking for compressed pages or not.
     pub(crate) fn compressed(self, compressed: bool) -> Job<'a> {
         Job { compressed, ..self }
+    }
+
+    /// The rules that make targets of discovered labels.
+    pub(crate) fn relabelings(&self) -> Arc<[Rule]> {
+        Arc::clone(&self.relabelings)
+    }
+
+    /// How many targets there may be, if there is a limit.
+    pub(crate) fn targets_max(&self) -> Option<usize> {
+        positive(self.scrape.target_limit)
+    }
+
+    /// How many dropped targets are remembered, if there is a limit.
+    pub(crate) fn keep_dropped_max(&self) -> Option<usize> {
+        positive(self.scrape.keep_dropped_targets)
     }
 
     /// The target at a discovered place; `None`: the relabelings drop it.
@@ -219,14 +235,15 @@ fn rule_text(config: &RelabelConfig) -> RuleText {
     }
 }
 
+/// A limit, where 0 means none.
+fn positive(limit: Option<i64>) -> Option<usize> {
+    limit.and_then(|limit| usize::try_from(limit).ok()).filter(|limit| *limit > 0)
+}
+
 fn limits(scrape: &ScrapeSettings) -> Limits {
-    let limit = |limit: Option<i64>| limit.and_then(|limit| usize::try_from(limit).ok()).unwrap_or(0);
-    let sample_limit = match limit(scrape.sample_limit) {
-        0 => SAMPLES_PER_PAGE_MAX,
-        limit => limit,
-    };
+    let limit = |limit: Option<i64>| positive(limit).unwrap_or(0);
     Limits {
-        sample_limit,
+        sample_limit: positive(scrape.sample_limit).unwrap_or(SAMPLES_PER_PAGE_MAX),
         label_limit: limit(scrape.label_limit),
         label_name_length_limit: limit(scrape.label_name_length_limit),
         label_value_length_limit: limit(scrape.label_value_length_limit),

@@ -32,7 +32,7 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 use tokio::sync::Semaphore;
 
-use crate::scrape::pool::{DroppedTargets, Shown};
+use crate::scrape::pool::{SharedPools, Shown};
 
 const NO_ENDPOINT: &str = "no such endpoint; see https://prometheus.io/docs/prometheus/latest/querying/api/";
 
@@ -41,7 +41,7 @@ const NO_ENDPOINT: &str = "no such endpoint; see https://prometheus.io/docs/prom
 pub(crate) struct Source {
     store: Arc<Mutex<Store>>,
     targets: Arc<Mutex<Vec<Shown>>>,
-    dropped: DroppedTargets,
+    pools: SharedPools,
     started: Timestamp,
     /// A query runs while it holds one of these.
     running: Arc<Semaphore>,
@@ -50,14 +50,14 @@ pub(crate) struct Source {
 impl Source {
     pub(crate) fn new(store: Arc<Mutex<Store>>, targets: Arc<Mutex<Vec<Shown>>>) -> Source {
         let running = Arc::new(Semaphore::new(run::QUERIES_AT_ONCE_MAX));
-        Source { store, targets, dropped: DroppedTargets::default(), started: Timestamp::now(), running }
+        Source { store, targets, pools: SharedPools::default(), started: Timestamp::now(), running }
     }
 }
 
 impl Source {
-    /// Also tells of targets that relabelings dropped.
-    pub(crate) fn with_dropped(self, dropped: DroppedTargets) -> Source {
-        Source { dropped, ..self }
+    /// Also tells of the pools, and of the targets that their rules dropped.
+    pub(crate) fn with_pools(self, pools: SharedPools) -> Source {
+        Source { pools, ..self }
     }
 }
 
@@ -65,7 +65,7 @@ impl Source {
 pub(crate) fn router(source: Source) -> Router {
     Router::new()
         .route("/api/v1/write", post(push::write))
-        .route("/api/v1/otlp/v1/metrics", post(push::otlp))
+        .route("/api/v1/otlp/v1/metrics", post(push::otlp::metrics))
         .route("/api/v1/query", get(query::instant).post(query::instant))
         .route("/api/v1/query_range", get(query::range).post(query::range))
         .route("/api/v1/query_exemplars", get(query::exemplars).post(query::exemplars))
@@ -78,6 +78,7 @@ pub(crate) fn router(source: Source) -> Router {
         .route("/api/v1/metadata", get(metadata::of_metrics))
         .route("/api/v1/targets", get(targets::list))
         .route("/api/v1/targets/metadata", get(metadata::of_targets))
+        .route("/api/v1/targets/relabel_steps", get(targets::relabel_steps))
         .route("/api/v1/scrape_pools", get(targets::pools))
         .route("/api/v1/rules", none(json!({ "groups": [] })))
         .route("/api/v1/alerts", none(json!({ "alerts": [] })))
@@ -95,6 +96,8 @@ pub(crate) fn router(source: Source) -> Router {
         .route("/-/ready", get(async || "Flyball is Ready.\n"))
         .fallback(async || Refused { kind: ErrorKind::NotFound, message: NO_ENDPOINT.to_owned() })
         .layer(axum::middleware::from_fn(compress::compress))
+        // Its trailers would be lost behind the layer.
+        .route(push::grpc::EXPORT, post(push::grpc::export))
         .with_state(source)
 }
 

@@ -13,7 +13,7 @@ use crate::exposition::{LABELS_MAX, NAME_BYTES_MAX, VALUE_BYTES_MAX};
 use crate::histogram::NativeHistogram;
 use crate::labels::{Labels, METRIC_NAME};
 use crate::sample::{HistogramSample, Sample};
-use crate::store::{Exemplar, Rejected, Store};
+use crate::store::{Exemplar, Rejected, Store, UNKNOWN_START_MS};
 use crate::text::quote;
 use crate::wire::WireError;
 
@@ -33,6 +33,8 @@ pub struct Written {
     pub histograms: usize,
     /// Exemplars.
     pub exemplars: usize,
+    /// Data points of OTLP of which something was refused.
+    pub rejected: usize,
 }
 
 /// Why a request, or a part of it, was refused.
@@ -83,20 +85,30 @@ impl<'s> Sink<'s> {
         }
     }
 
-    fn float(&mut self, labels: &Labels, timestamp_ms: i64, value: f64) {
-        let taken = self
-            .in_time(timestamp_ms)
-            .and_then(|()| self.store.append_to(labels, Sample::new(timestamp_ms, value)).map(drop));
+    fn problems_count(&self) -> usize {
+        self.problems.len() + self.further
+    }
+
+    /// Stores a float that counts since `start_ms`.
+    fn float(&mut self, labels: &Labels, timestamp_ms: i64, start_ms: i64, value: f64) {
+        let start_ms = possible_start(start_ms, timestamp_ms);
+        let taken = self.in_time(timestamp_ms).and_then(|()| {
+            let id = self.store.series_id(labels)?;
+            self.store.append_started(id, Sample::new(timestamp_ms, value), start_ms)
+        });
         self.written.samples += usize::from(self.took(labels, taken));
     }
 
-    fn histogram(&mut self, labels: &Labels, timestamp_ms: i64, histogram: NativeHistogram) {
+    /// Stores a native histogram that counts since `start_ms`.
+    fn histogram(&mut self, labels: &Labels, timestamp_ms: i64, start_ms: i64, histogram: NativeHistogram) {
         if let Err(error) = histogram.validate() {
             return self.problem(format!("{error} for series {labels}"));
         }
+        let start_ms = possible_start(start_ms, timestamp_ms);
         let taken = self.in_time(timestamp_ms).and_then(|()| {
             let id = self.store.series_id(labels)?;
-            self.store.append_histogram(id, HistogramSample { timestamp_ms, histogram: Arc::new(histogram) })
+            let sample = HistogramSample { timestamp_ms, histogram: Arc::new(histogram) };
+            self.store.append_started_histogram(id, sample, start_ms)
         });
         self.written.histograms += usize::from(self.took(labels, taken));
     }
@@ -134,6 +146,11 @@ impl<'s> Sink<'s> {
         };
         (self.written, result)
     }
+}
+
+/// A start that lies behind its sample says nothing.
+fn possible_start(start_ms: i64, timestamp_ms: i64) -> i64 {
+    if start_ms <= timestamp_ms { start_ms } else { UNKNOWN_START_MS }
 }
 
 /// Labels as they were sent, if they name a metric and keep to the limits.

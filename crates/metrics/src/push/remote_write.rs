@@ -187,11 +187,11 @@ fn store_samples(
     histograms: &[HistogramMessage],
 ) {
     for sample in samples {
-        sink.float(labels, sample.timestamp_ms, sample.value);
+        sink.float(labels, sample.timestamp_ms, sample.start_ms, sample.value);
     }
     for message in histograms {
         match message.histogram() {
-            Ok(histogram) => sink.histogram(labels, message.timestamp_ms, histogram),
+            Ok(histogram) => sink.histogram(labels, message.timestamp_ms, message.start_ms, histogram),
             Err(error) => sink.problem(format!("{error} for series {labels}")),
         }
     }
@@ -218,6 +218,9 @@ struct SampleMessage {
     value: f64,
     #[prost(int64, tag = "2")]
     timestamp_ms: i64,
+    /// Only in version 2.0.
+    #[prost(int64, tag = "3")]
+    start_ms: i64,
 }
 
 #[derive(Clone, PartialEq, Message)]

@@ -183,9 +183,17 @@ impl Rule {
         })
     }
 
-    /// The rule as it was written.
-    pub fn written(&self) -> &RuleText {
-        &self.written
+    /// The rule with its defaults written out.
+    pub fn written_out(&self) -> RuleText {
+        RuleText {
+            source_labels: self.written.source_labels.clone(),
+            separator: Some(self.separator.clone()),
+            target_label: self.written.target_label.clone(),
+            regex: Some(self.written.regex.clone().unwrap_or_else(|| REGEX_DEFAULT.to_owned())),
+            modulus: self.written.modulus,
+            replacement: Some(self.replacement.clone()),
+            action: Some(self.action.to_string()),
+        }
     }
 
     /// Applies the rule; false: the target or series is dropped.

@@ -1,6 +1,9 @@
-//! `/api/v1/write` and `/api/v1/otlp/v1/metrics`: what others send.
+//! What others send: remote write at `/api/v1/write`, and OTLP over HTTP and gRPC.
 //!
 //! Statuses, headers and texts are those of Prometheus' receivers. Bodies are bounded before and after decompression.
+
+pub(super) mod grpc;
+pub(super) mod otlp;
 
 use std::io::Read as _;
 
@@ -11,7 +14,7 @@ use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use flate2::read::MultiGzDecoder;
 use flyball_metrics::push::remote_write::{self, Version};
-use flyball_metrics::push::{PushError, REQUEST_BYTES_MAX, Written, otlp};
+use flyball_metrics::push::{PushError, REQUEST_BYTES_MAX, Written};
 use jiff::Timestamp;
 
 use crate::lock;
@@ -57,38 +60,6 @@ pub(super) async fn write(State(source): State<Source>, headers: HeaderMap, body
         }
     }
     response
-}
-
-/// Takes metrics of OpenTelemetry.
-pub(super) async fn otlp(State(source): State<Source>, headers: HeaderMap, body: Body) -> Response {
-    let content_type = text(&headers, header::CONTENT_TYPE);
-    if content_type != "application/x-protobuf" {
-        let message =
-            format!("unsupported content type: {content_type}, supported: [application/x-protobuf]");
-        return refuse(StatusCode::BAD_REQUEST, &message);
-    }
-    let encoding = text(&headers, header::CONTENT_ENCODING).to_owned();
-    if !matches!(encoding.as_str(), "" | "gzip") {
-        let message =
-            format!("unsupported compression: {encoding}. Only \"gzip\" or no compression supported");
-        return refuse(StatusCode::BAD_REQUEST, &message);
-    }
-    let body = match read(body).await {
-        Ok(body) => body,
-        Err(refused) => return refused,
-    };
-    let taken = take(move || match plain(&encoding, body) {
-        Ok(body) => {
-            let now_ms = Timestamp::now().as_millisecond();
-            otlp::write(&mut lock(&source.store), &body, now_ms)
-        }
-        Err(error) => (Written::default(), Err(error)),
-    });
-    let (_, result) = taken.await;
-    // An empty ExportMetricsServiceResponse: everything was taken.
-    result.map_or_else(refuse_push, |()| {
-        ([(header::CONTENT_TYPE, "application/x-protobuf")], "").into_response()
-    })
 }
 
 /// Works on a body where waiting for the store holds up nobody else.
@@ -146,3 +117,6 @@ fn refuse_push(error: PushError) -> Response {
 fn refuse(status: StatusCode, message: &str) -> Response {
     (status, [(header::CONTENT_TYPE, "text/plain; charset=utf-8")], format!("{message}\n")).into_response()
 }
+
+#[cfg(test)]
+mod tests;

@@ -8,6 +8,7 @@ use axum::Router;
 use axum::body::Body;
 use axum::http::{Request, StatusCode, header};
 use flyball_metrics::exposition::Format;
+use flyball_metrics::relabel::{Rule, RuleText};
 use flyball_metrics::target::{Target as Pages, TargetOptions};
 use flyball_metrics::{Exemplar, Labels, Store};
 use http_body_util::BodyExt;
@@ -16,8 +17,8 @@ use serde_json::{Value, json};
 use tower::ServiceExt;
 
 use super::{Source, router};
-use crate::lock;
 use crate::scrape::pool::{Shown, Status};
+use crate::scrape::pools::Pools;
 use crate::scrape::target::Target;
 
 /// When the samples were scraped, one each second of the minute before.
@@ -243,6 +244,62 @@ async fn targets_and_metadata_are_told() {
 }
 
 #[tokio::test]
+async fn the_steps_of_a_relabeling_are_told() {
+    let rule = |text| Rule::new(text).expect("a good rule");
+    let label = |name: &str| Some(name.to_owned());
+    let rules = [
+        rule(RuleText { target_label: label("a"), replacement: label("b"), ..RuleText::default() }),
+        rule(RuleText {
+            source_labels: vec!["a".to_owned(), "c".to_owned()],
+            separator: label("-"),
+            regex: label("b-.*"),
+            action: label("Drop"),
+            ..RuleText::default()
+        }),
+    ];
+    let mut pools = Pools::default();
+    pools.relabelings.insert("scrapeConfig/ml/web".to_owned(), Arc::from(rules));
+    pools.dropped_counts.insert("scrapeConfig/ml/web".to_owned(), 3);
+    let source = Source::new(Arc::default(), Arc::default());
+    let api = router(source.with_pools(Arc::new(Mutex::new(Arc::new(pools)))));
+    let ask = async |path: &str| {
+        let request = Request::get(path).body(Body::empty()).expect("valid");
+        let body = api.clone().oneshot(request).await.expect("never fails").into_body();
+        let body = body.collect().await.expect("a body").to_bytes();
+        serde_json::from_slice::<Value>(&body).expect("JSON")
+    };
+    let steps = "/api/v1/targets/relabel_steps";
+    let found = ask(&format!("{steps}?scrapePool=scrapeConfig/ml/web&labels=%7B%22c%22:%22d%22%7D")).await;
+    let written = |action: &str, more: Value| {
+        let mut rule = json!({ "action": action, "replacement": "$1" });
+        rule.as_object_mut().expect("a map").extend(more.as_object().expect("a map").clone());
+        rule
+    };
+    let first = json!({ "separator": ";", "regex": "(.*)", "targetLabel": "a", "replacement": "b" });
+    let second = json!({ "sourceLabels": ["a", "c"], "separator": "-", "regex": "b-.*" });
+    let expected = json!([
+        { "rule": written("replace", first), "output": { "a": "b", "c": "d" }, "keep": true },
+        { "rule": written("drop", second), "output": {}, "keep": false },
+    ]);
+    assert_eq!(found["data"]["steps"], expected);
+    for (parameters, expected) in [
+        ("", "no scrapePool parameter provided"),
+        ("?scrapePool=x", "no labels parameter provided"),
+        (
+            "?scrapePool=x&labels=1",
+            "error parsing labels: invalid type: integer `1`, expected a map at line 1 column 1",
+        ),
+        ("?scrapePool=x&labels=%7B%7D", "error retrieving scrape pool config: scrape pool \"x\" not found"),
+    ] {
+        let refused = ask(&format!("{steps}{parameters}")).await;
+        assert_eq!((&refused["errorType"], &refused["error"]), (&json!("bad_data"), &json!(expected)));
+    }
+    assert_eq!(ask("/api/v1/scrape_pools").await["data"], json!({ "scrapePools": ["scrapeConfig/ml/web"] }));
+    let counts = &ask("/api/v1/targets?state=dropped").await["data"]["droppedTargetCounts"];
+    assert_eq!(counts, &json!({ "scrapeConfig/ml/web": 3 }));
+}
+
+#[tokio::test]
 async fn what_there_is_none_of_is_answered() {
     let rows = BTreeMap::from([
         ("/api/v1/rules", json!({ "groups": [] })),
@@ -376,75 +433,4 @@ async fn long_answers_are_compressed_for_those_who_take_it() {
         }
         assert!(text.starts_with("{\"status\":\"success\"") && text.len() > 1_400, "{accepted}: {text}");
     }
-}
-
-/// Sends a body with headers to an API over this store; returns status, headers and text.
-async fn push(
-    store: &Arc<Mutex<Store>>,
-    path: &str,
-    headers: &[(&str, &str)],
-    body: Vec<u8>,
-) -> (u16, header::HeaderMap, String) {
-    let mut request = Request::post(path);
-    for (name, value) in headers {
-        request = request.header(*name, *value);
-    }
-    let api = router(Source::new(Arc::clone(store), Arc::default()));
-    let response = api.oneshot(request.body(Body::from(body)).expect("valid")).await.expect("never fails");
-    let (head, body) = response.into_parts();
-    let body = body.collect().await.expect("a body").to_bytes();
-    (head.status.as_u16(), head.headers, String::from_utf8_lossy(&body).into_owned())
-}
-
-/// `up{} 1` at the given second, as a remote write request of version 1.0, compressed.
-fn write_request(second: u8) -> Vec<u8> {
-    // TimeSeries{labels[__name__="up"], samples[{value 1, timestamp}]}, field by field.
-    let label = [&[0x0a, 8][..], b"__name__", &[0x12, 2], b"up"].concat();
-    let sample = [&[0x09][..], &1f64.to_le_bytes(), &[0x10, second]].concat();
-    let series = [&[0x0a, label.len() as u8][..], &label, &[0x12, sample.len() as u8], &sample].concat();
-    let body = [&[0x0a, series.len() as u8][..], &series].concat();
-    snap::raw::Encoder::new().compress_vec(&body).expect("small")
-}
-
-#[tokio::test]
-async fn remote_write_answers_as_prometheus_does() {
-    let store = Arc::new(Mutex::new(Store::default()));
-    let v1 = [("content-type", "application/x-protobuf"), ("content-encoding", "snappy")];
-    let (status, _, body) = push(&store, "/api/v1/write", &v1, write_request(9)).await;
-    assert_eq!((status, body.as_str()), (204, ""));
-    assert_eq!(lock(&store).metric_names(), ["up"]);
-    let (status, _, body) = push(&store, "/api/v1/write", &v1, write_request(8)).await;
-    assert_eq!((status, body.as_str()), (400, "out of order sample for series {__name__=\"up\"}\n"));
-    let (status, ..) = push(&store, "/api/v1/write", &v1, b"no snappy".to_vec()).await;
-    assert_eq!(status, 400);
-    let json = [("content-type", "application/json")];
-    let (status, ..) = push(&store, "/api/v1/write", &json, Vec::new()).await;
-    assert_eq!(status, 415);
-    let v2 = [("content-type", "application/x-protobuf;proto=io.prometheus.write.v2.Request")];
-    let empty = snap::raw::Encoder::new().compress_vec(&[]).expect("small");
-    let (status, headers, _) = push(&store, "/api/v1/write", &v2, empty).await;
-    let written = headers.get("x-prometheus-remote-write-samples-written").map(|value| value.as_bytes());
-    assert_eq!((status, written), (204, Some(&b"0"[..])));
-}
-
-#[tokio::test]
-async fn otlp_answers_as_prometheus_does() {
-    let store = Arc::new(Mutex::new(Store::default()));
-    let path = "/api/v1/otlp/v1/metrics";
-    let protobuf = ("content-type", "application/x-protobuf");
-    let (status, ..) = push(&store, path, &[protobuf], Vec::new()).await;
-    assert_eq!(status, 200);
-    let (status, _, body) = push(&store, path, &[protobuf, ("content-encoding", "br")], Vec::new()).await;
-    assert_eq!(
-        (status, body.as_str()),
-        (400, "unsupported compression: br. Only \"gzip\" or no compression supported\n")
-    );
-    let (status, ..) =
-        push(&store, path, &[protobuf, ("content-encoding", "gzip")], b"no gzip".to_vec()).await;
-    assert_eq!(status, 400);
-    let (status, _, body) = push(&store, path, &[("content-type", "text/plain")], Vec::new()).await;
-    assert_eq!(
-        (status, body.as_str()),
-        (400, "unsupported content type: text/plain, supported: [application/x-protobuf]\n")
-    );
 }

@@ -83,42 +83,62 @@ pub(super) struct Resource {
     pub(super) attributes: Vec<KeyValue>,
 }
 
-#[derive(Clone, Copy, PartialEq, Oneof)]
-pub(super) enum NumberValue {
-    #[prost(double, tag = "4")]
-    Float(f64),
-    #[prost(sfixed64, tag = "6")]
-    Whole(i64),
+/// A data point: what all kinds have in common, under numbers that differ, and what is its own.
+macro_rules! point {
+    ($name:ident, attributes = $attributes:tt, flags = $flags:tt, $($field:ident: $type:ty = ($($kind:tt)*)),* $(,)?) => {
+        #[derive(Clone, PartialEq, Message)]
+        pub(super) struct $name {
+            #[prost(message, repeated, tag = $attributes)]
+            pub(super) attributes: Vec<KeyValue>,
+            #[prost(fixed64, tag = "2")]
+            pub(super) start_ns: u64,
+            #[prost(fixed64, tag = "3")]
+            pub(super) time_ns: u64,
+            #[prost(uint32, tag = $flags)]
+            pub(super) flags: u32,
+            $(#[prost($($kind)*)] pub(super) $field: $type,)*
+        }
+    };
 }
 
-#[derive(Clone, PartialEq, Message)]
-pub(super) struct NumberPoint {
-    #[prost(message, repeated, tag = "7")]
-    pub(super) attributes: Vec<KeyValue>,
-    #[prost(fixed64, tag = "3")]
-    pub(super) time_ns: u64,
-    #[prost(oneof = "NumberValue", tags = "4, 6")]
-    pub(super) value: Option<NumberValue>,
-    #[prost(message, repeated, tag = "5")]
-    pub(super) exemplars: Vec<ExemplarPoint>,
-    #[prost(uint32, tag = "8")]
-    pub(super) flags: u32,
-}
+point!(NumberPoint, attributes = "7", flags = "8",
+    float: Option<f64> = (double, optional, tag = "4"),
+    whole: Option<i64> = (sfixed64, optional, tag = "6"),
+    exemplars: Vec<ExemplarPoint> = (message, repeated, tag = "5"),
+);
 
-#[derive(Clone, Copy, PartialEq, Oneof)]
-pub(super) enum ExemplarValue {
-    #[prost(double, tag = "3")]
-    Float(f64),
-    #[prost(sfixed64, tag = "6")]
-    Whole(i64),
-}
+point!(HistogramPoint, attributes = "9", flags = "10",
+    count: u64 = (fixed64, tag = "4"),
+    sum: Option<f64> = (double, optional, tag = "5"),
+    bucket_counts: Vec<u64> = (fixed64, repeated, tag = "6"),
+    explicit_bounds: Vec<f64> = (double, repeated, tag = "7"),
+    exemplars: Vec<ExemplarPoint> = (message, repeated, tag = "8"),
+);
+
+point!(ExponentialPoint, attributes = "1", flags = "10",
+    count: u64 = (fixed64, tag = "4"),
+    sum: Option<f64> = (double, optional, tag = "5"),
+    scale: i32 = (sint32, tag = "6"),
+    zero_count: u64 = (fixed64, tag = "7"),
+    positive: Option<ExponentialBuckets> = (message, optional, tag = "8"),
+    negative: Option<ExponentialBuckets> = (message, optional, tag = "9"),
+    exemplars: Vec<ExemplarPoint> = (message, repeated, tag = "11"),
+);
+
+point!(SummaryPoint, attributes = "7", flags = "8",
+    count: u64 = (fixed64, tag = "4"),
+    sum: f64 = (double, tag = "5"),
+    quantiles: Vec<QuantileValue> = (message, repeated, tag = "6"),
+);
 
 #[derive(Clone, PartialEq, Message)]
 pub(super) struct ExemplarPoint {
     #[prost(fixed64, tag = "2")]
     pub(super) time_ns: u64,
-    #[prost(oneof = "ExemplarValue", tags = "3, 6")]
-    pub(super) value: Option<ExemplarValue>,
+    #[prost(double, optional, tag = "3")]
+    pub(super) float: Option<f64>,
+    #[prost(sfixed64, optional, tag = "6")]
+    pub(super) whole: Option<i64>,
     #[prost(bytes = "vec", tag = "4")]
     pub(super) span_id: Vec<u8>,
     #[prost(bytes = "vec", tag = "5")]
@@ -127,24 +147,9 @@ pub(super) struct ExemplarPoint {
     pub(super) attributes: Vec<KeyValue>,
 }
 
-#[derive(Clone, PartialEq, Message)]
-pub(super) struct HistogramPoint {
-    #[prost(message, repeated, tag = "9")]
-    pub(super) attributes: Vec<KeyValue>,
-    #[prost(fixed64, tag = "3")]
-    pub(super) time_ns: u64,
-    #[prost(fixed64, tag = "4")]
-    pub(super) count: u64,
-    #[prost(double, optional, tag = "5")]
-    pub(super) sum: Option<f64>,
-    #[prost(fixed64, repeated, tag = "6")]
-    pub(super) bucket_counts: Vec<u64>,
-    #[prost(double, repeated, tag = "7")]
-    pub(super) explicit_bounds: Vec<f64>,
-    #[prost(message, repeated, tag = "8")]
-    pub(super) exemplars: Vec<ExemplarPoint>,
-    #[prost(uint32, tag = "10")]
-    pub(super) flags: u32,
+/// The value of a number that is sent as a float or as a whole one.
+pub(super) fn either(float: Option<f64>, whole: Option<i64>) -> Option<f64> {
+    float.or(whole.map(|whole| whole as f64))
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -156,51 +161,11 @@ pub(super) struct ExponentialBuckets {
 }
 
 #[derive(Clone, PartialEq, Message)]
-pub(super) struct ExponentialPoint {
-    #[prost(message, repeated, tag = "1")]
-    pub(super) attributes: Vec<KeyValue>,
-    #[prost(fixed64, tag = "3")]
-    pub(super) time_ns: u64,
-    #[prost(fixed64, tag = "4")]
-    pub(super) count: u64,
-    #[prost(double, optional, tag = "5")]
-    pub(super) sum: Option<f64>,
-    #[prost(sint32, tag = "6")]
-    pub(super) scale: i32,
-    #[prost(fixed64, tag = "7")]
-    pub(super) zero_count: u64,
-    #[prost(message, optional, tag = "8")]
-    pub(super) positive: Option<ExponentialBuckets>,
-    #[prost(message, optional, tag = "9")]
-    pub(super) negative: Option<ExponentialBuckets>,
-    #[prost(uint32, tag = "10")]
-    pub(super) flags: u32,
-    #[prost(message, repeated, tag = "11")]
-    pub(super) exemplars: Vec<ExemplarPoint>,
-}
-
-#[derive(Clone, PartialEq, Message)]
 pub(super) struct QuantileValue {
     #[prost(double, tag = "1")]
     pub(super) quantile: f64,
     #[prost(double, tag = "2")]
     pub(super) value: f64,
-}
-
-#[derive(Clone, PartialEq, Message)]
-pub(super) struct SummaryPoint {
-    #[prost(message, repeated, tag = "7")]
-    pub(super) attributes: Vec<KeyValue>,
-    #[prost(fixed64, tag = "3")]
-    pub(super) time_ns: u64,
-    #[prost(fixed64, tag = "4")]
-    pub(super) count: u64,
-    #[prost(double, tag = "5")]
-    pub(super) sum: f64,
-    #[prost(message, repeated, tag = "6")]
-    pub(super) quantiles: Vec<QuantileValue>,
-    #[prost(uint32, tag = "8")]
-    pub(super) flags: u32,
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@
 //! `target_info`. Histograms with bounds become `_bucket`, `_sum` and `_count`, exponential ones native histograms. Sums and
 //! histograms of differences ("delta") are refused, as Prometheus refuses them: nobody could tell a lost one from no load.
 
+mod json;
 mod messages;
 mod naming;
 
@@ -13,11 +14,13 @@ use super::{PushError, Sink, Written, labels_of};
 use crate::histogram::{Buckets, EXPONENTIAL_SCHEMAS, NativeHistogram, ResetHint, Schema};
 use crate::labels::{BUCKET_LABEL, Labels, METRIC_NAME};
 use crate::sample::STALE_NAN;
-use crate::store::{Exemplar, Store};
+use crate::store::{Exemplar, Store, UNKNOWN_START_MS};
 use crate::text::{format_plain, quote};
 use crate::wire::{self, Field, Fields, WireError};
 use messages::*;
 use naming::Kind;
+
+pub use json::to_protobuf;
 
 /// AggregationTemporality: values since the start.
 const CUMULATIVE: u64 = 2;
@@ -65,6 +68,14 @@ struct Target<'t, 's> {
     /// `job` and `instance`.
     labels: Vec<(&'static str, String)>,
     latest_ms: Option<i64>,
+}
+
+/// Since when and until when a data point counts.
+#[derive(Clone, Copy)]
+struct Span {
+    start_ms: i64,
+    time_ms: i64,
+    has_value: bool,
 }
 
 /// A metric, before its data points.
@@ -154,6 +165,7 @@ impl<'t, 's> Target<'t, 's> {
         }
         if matches!(metric.data, SUM | HISTOGRAM | EXPONENTIAL_HISTOGRAM) && temporality != CUMULATIVE {
             let shown = quote(shown.as_bytes());
+            self.sink.written.rejected += points;
             self.sink.problem(format!("invalid temporality and type combination for metric {shown}"));
             return Ok(());
         }
@@ -164,6 +176,7 @@ impl<'t, 's> Target<'t, 's> {
         };
         let Some(family) = naming::metric_name(metric.name, metric.unit, kind) else {
             let shown = quote(shown.as_bytes());
+            self.sink.written.rejected += points;
             self.sink.problem(format!("normalization for metric {shown} resulted in empty name"));
             return Ok(());
         };
@@ -182,75 +195,74 @@ impl<'t, 's> Target<'t, 's> {
     fn points(&mut self, metric: &Metric<'_>, data: &[u8]) -> Result<(), WireError> {
         for field in Fields::of(data) {
             let (1, Field::Bytes(point)) = field? else { continue };
+            let before = self.sink.problems_count();
             match metric.data {
                 HISTOGRAM => self.histogram(metric, &wire::message(point)?),
                 EXPONENTIAL_HISTOGRAM => self.exponential(metric, &wire::message(point)?),
                 SUMMARY => self.summary(metric, &wire::message(point)?),
                 _ => self.number(metric, &wire::message(point)?),
             }
+            self.sink.written.rejected += usize::from(self.sink.problems_count() > before);
         }
         Ok(())
     }
 
     fn number(&mut self, metric: &Metric<'_>, point: &NumberPoint) {
-        let value = match point.value {
-            Some(NumberValue::Float(value)) => value,
-            Some(NumberValue::Whole(value)) => value as f64,
-            None => 0.0,
-        };
-        let time_ms = self.time_ms(point.time_ns);
-        let labels = self.float(&metric.family, &point.attributes, None, point.flags, time_ms, value);
+        let value = either(point.float, point.whole).unwrap_or(0.0);
+        let start_ns = if metric.rising { point.start_ns } else { 0 };
+        let span = self.span(start_ns, point.time_ns, point.flags);
+        let labels = self.float(&metric.family, &point.attributes, None, span, value);
         self.exemplars(labels, &point.exemplars, |_| true);
     }
 
     fn histogram(&mut self, metric: &Metric<'_>, point: &HistogramPoint) {
-        let (family, time_ms) = (&metric.family, self.time_ms(point.time_ns));
-        let (attributes, flags) = (&point.attributes, point.flags);
+        let (family, attributes) = (&metric.family, &point.attributes);
+        let span = self.span(point.start_ns, point.time_ns, point.flags);
         if let Some(sum) = point.sum {
-            self.float(&format!("{family}_sum"), attributes, None, flags, time_ms, sum);
+            self.float(&format!("{family}_sum"), attributes, None, span, sum);
         }
         let count = point.count as f64;
-        self.float(&format!("{family}_count"), attributes, None, flags, time_ms, count);
+        self.float(&format!("{family}_count"), attributes, None, span, count);
         let (mut cumulative, mut lower) = (0u64, f64::NEG_INFINITY);
         let name = format!("{family}_bucket");
         for (bound, in_bucket) in point.explicit_bounds.iter().zip(&point.bucket_counts) {
             cumulative = cumulative.saturating_add(*in_bucket);
             let le = Some((BUCKET_LABEL, format_plain(*bound)));
-            let labels = self.float(&name, attributes, le, flags, time_ms, cumulative as f64);
+            let labels = self.float(&name, attributes, le, span, cumulative as f64);
             self.exemplars(labels, &point.exemplars, |value| value > lower && value <= *bound);
             lower = *bound;
         }
         let le = Some((BUCKET_LABEL, "+Inf".to_owned()));
-        let labels = self.float(&name, attributes, le, flags, time_ms, count);
+        let labels = self.float(&name, attributes, le, span, count);
         self.exemplars(labels, &point.exemplars, |value| value > lower);
     }
 
     fn summary(&mut self, metric: &Metric<'_>, point: &SummaryPoint) {
-        let (family, time_ms) = (&metric.family, self.time_ms(point.time_ns));
-        let (attributes, flags) = (&point.attributes, point.flags);
-        self.float(&format!("{family}_sum"), attributes, None, flags, time_ms, point.sum);
-        self.float(&format!("{family}_count"), attributes, None, flags, time_ms, point.count as f64);
+        let (family, attributes) = (&metric.family, &point.attributes);
+        let span = self.span(point.start_ns, point.time_ns, point.flags);
+        self.float(&format!("{family}_sum"), attributes, None, span, point.sum);
+        self.float(&format!("{family}_count"), attributes, None, span, point.count as f64);
         for quantile in &point.quantiles {
             let label = Some(("quantile", format_plain(quantile.quantile)));
-            self.float(family, attributes, label, flags, time_ms, quantile.value);
+            self.float(family, attributes, label, span, quantile.value);
         }
     }
 
     fn exponential(&mut self, metric: &Metric<'_>, point: &ExponentialPoint) {
-        let time_ms = self.time_ms(point.time_ns);
+        let span = self.span(point.start_ns, point.time_ns, point.flags);
         let Some(labels) = self.labels(&metric.family, &point.attributes, None) else { return };
         match native(point) {
-            Ok(histogram) => self.sink.histogram(&labels, time_ms, histogram),
+            Ok(histogram) => self.sink.histogram(&labels, span.time_ms, span.start_ms, histogram),
             Err(problem) => return self.sink.problem(format!("{problem} for series {labels}")),
         }
         self.exemplars(Some(labels), &point.exemplars, |_| true);
     }
 
-    /// Milliseconds of a point's time; the latest is that of `target_info`.
-    fn time_ms(&mut self, time_ns: u64) -> i64 {
+    /// The times of a point; the latest one is that of `target_info`.
+    fn span(&mut self, start_ns: u64, time_ns: u64, flags: u32) -> Span {
         let time_ms = (time_ns / NS_PER_MS) as i64;
         self.latest_ms = self.latest_ms.max(Some(time_ms));
-        time_ms
+        Span { start_ms: (start_ns / NS_PER_MS) as i64, time_ms, has_value: flags & NO_VALUE == 0 }
     }
 
     /// Stores a float; returns under which labels.
@@ -259,13 +271,12 @@ impl<'t, 's> Target<'t, 's> {
         name: &str,
         attributes: &[KeyValue],
         extra: Option<(&str, String)>,
-        flags: u32,
-        time_ms: i64,
+        span: Span,
         value: f64,
     ) -> Option<Labels> {
         let labels = self.labels(name, attributes, extra)?;
-        let value = if flags & NO_VALUE != 0 { STALE_NAN } else { value };
-        self.sink.float(&labels, time_ms, value);
+        let value = if span.has_value { value } else { STALE_NAN };
+        self.sink.float(&labels, span.time_ms, span.start_ms, value);
         Some(labels)
     }
 
@@ -286,11 +297,7 @@ impl<'t, 's> Target<'t, 's> {
     fn exemplars(&mut self, labels: Option<Labels>, points: &[ExemplarPoint], belongs: impl Fn(f64) -> bool) {
         let Some(labels) = labels else { return };
         for point in points {
-            let value = match point.value {
-                Some(ExemplarValue::Float(value)) => value,
-                Some(ExemplarValue::Whole(value)) => value as f64,
-                None => continue,
-            };
+            let Some(value) = either(point.float, point.whole) else { continue };
             if belongs(value) {
                 let timestamp_ms = (point.time_ns / NS_PER_MS) as i64;
                 let exemplar = Exemplar { labels: exemplar_labels(point), value, timestamp_ms };
@@ -307,7 +314,7 @@ impl<'t, 's> Target<'t, 's> {
             return;
         };
         if let Some(labels) = self.labels("target_info", &others, None) {
-            self.sink.float(&labels, latest_ms, 1.0);
+            self.sink.float(&labels, latest_ms, UNKNOWN_START_MS, 1.0);
         }
     }
 }

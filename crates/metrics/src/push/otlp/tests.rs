@@ -50,24 +50,24 @@ fn send(body: &[u8]) -> (Vec<String>, Result<(), String>) {
     (lines, result.map_err(|error| error.to_string()))
 }
 
-fn number(value: NumberValue, flags: u32) -> NumberPoint {
+fn number(float: Option<f64>, whole: Option<i64>, flags: u32) -> NumberPoint {
     let attributes = vec![
         KeyValue::of("http.method", AnyValue::Text("GET".into())),
         KeyValue::of("http/method", AnyValue::Truth(true)),
     ];
-    NumberPoint { attributes, time_ns: 5_000_000, value: Some(value), flags, ..NumberPoint::default() }
+    NumberPoint { attributes, time_ns: 5_000_000, float, whole, flags, ..NumberPoint::default() }
 }
 
 const INFO: &str = "{__name__=\"target_info\", k8s_pod_name=\"model-1\"} 5 1";
 
 #[test]
 fn numbers_get_names_labels_and_their_resource() {
-    let point = field(1, &number(NumberValue::Whole(3), 0).encode_to_vec());
+    let point = field(1, &number(None, Some(3), 0).encode_to_vec());
     let sum = [point, vec![2 << 3, CUMULATIVE as u8, 3 << 3, 1]].concat();
     let (stored, result) = send(&request("http.requests", "{request}", SUM, &sum));
     let expected = "{__name__=\"http_requests_total\", http_method=\"GET;true\"} 5 3";
     assert_eq!((stored, result), (vec![expected.to_owned(), INFO.to_owned()], Ok(())));
-    let gauge = field(1, &number(NumberValue::Float(0.5), NO_VALUE).encode_to_vec());
+    let gauge = field(1, &number(Some(0.5), None, NO_VALUE).encode_to_vec());
     let (stored, _) = send(&request("cpu.utilization", "1", GAUGE, &gauge));
     assert_eq!(stored[0], "{__name__=\"cpu_utilization_ratio\", http_method=\"GET;true\"} 5 stale");
 }
@@ -129,7 +129,7 @@ fn exponential_histograms_become_native() {
 
 #[test]
 fn differences_and_empty_metrics_are_refused() {
-    let point = field(1, &number(NumberValue::Whole(3), 0).encode_to_vec());
+    let point = field(1, &number(None, Some(3), 0).encode_to_vec());
     let delta = [point, vec![2 << 3, 1]].concat();
     let (stored, result) = send(&request("http.requests", "", SUM, &delta));
     let told = "invalid temporality and type combination for metric \"http.requests\"";

@@ -10,7 +10,7 @@ use crate::wire::SpanMessage;
 const NOW_MS: i64 = 1_000_000;
 
 fn sample(timestamp_ms: i64, value: f64) -> SampleMessage {
-    SampleMessage { value, timestamp_ms }
+    SampleMessage { value, timestamp_ms, start_ms: 0 }
 }
 
 fn series_v1(labels: &[(&str, &str)], samples: Vec<SampleMessage>) -> SeriesV1 {
@@ -119,7 +119,7 @@ fn version_2_reads_labels_from_the_table_of_symbols() {
     let all =
         [good, series(&[1, 99], vec![sample(1, 1.0)]), series(&[1], Vec::new()), series(&[1, 2], Vec::new())];
     let (written, result) = send(&mut store, Version::V2, &request_v2(&symbols, &all));
-    assert_eq!(written, Written { samples: 1, histograms: 0, exemplars: 1 });
+    assert_eq!(written, Written { samples: 1, exemplars: 1, ..Written::default() });
     let told = "labelRefs 99 (name) is outside of symbols table (size 6)\n\
                 invalid labelRefs length 1\n\
                 TimeSeries must contain at least one sample or histogram for series {__name__=\"http_requests_total\"}";
@@ -158,6 +158,33 @@ fn bodies_are_bounded() {
     let many = [0x12, 0x00].repeat(crate::wire::MESSAGE_BYTES_MAX);
     let (_, result) = write(&mut Store::default(), Version::V1, &field(1, &many), NOW_MS);
     assert!(result.is_err_and(|error| error.to_string().contains("more than 1048576")));
+}
+
+#[test]
+fn version_2_says_since_when_samples_count() {
+    let mut store = Store::default();
+    let started = |timestamp_ms, start_ms| SampleMessage { start_ms, ..sample(timestamp_ms, 1.0) };
+    let mut histogram = HistogramMessage::of(3, 6.5, 1, &[(0, 2)], &[1, 1]);
+    (histogram.timestamp_ms, histogram.start_ms) = (4, 3);
+    let series = [
+        SeriesV2 {
+            labels_refs: vec![1, 2],
+            samples: vec![started(10, 7), started(20, 7), started(30, 0), started(40, 50)],
+            ..SeriesV2::default()
+        },
+        SeriesV2 { labels_refs: vec![1, 3], histograms: vec![histogram], ..SeriesV2::default() },
+    ];
+    let body = request_v2(&["", "__name__", "a", "h"], &series);
+    let (_, result) = send(&mut store, Version::V2, &body);
+    assert_eq!(result, Ok(()));
+    let starts = |name: &str, times: &[i64]| -> Vec<i64> {
+        let selected = store.select(&[Matcher::equal("__name__", name)]);
+        let starts = selected[0].start_times().expect("samples with starts");
+        times.iter().map(|timestamp_ms| starts.at(*timestamp_ms)).collect()
+    };
+    // One that lies behind its sample is none.
+    assert_eq!(starts("a", &[10, 20, 30, 40]), [7, 7, 0, 0]);
+    assert_eq!(starts("h", &[4]), [3]);
 }
 
 proptest! {
