@@ -4,12 +4,12 @@
 
 use std::collections::BTreeMap;
 
-use flyball_engine::vertical::ContainerRecommendation;
+use flyball_engine::vertical::{ContainerRecommendation, Resources};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::{resource_list, resources};
 use crate::kinds::vertical_pod_autoscaler::{
-    RecommendedContainerResources, RecommendedPodResources, VerticalPodAutoscaler,
+    RecommendedContainerResources, RecommendedPodResources, ResourceList, VerticalPodAutoscaler,
     VerticalPodAutoscalerStatus, VpaCondition,
 };
 
@@ -97,11 +97,18 @@ pub fn recommended(status: Option<&VerticalPodAutoscalerStatus>) -> Vec<Containe
     let all = status.and_then(|status| status.recommendation.as_ref());
     let all = all.map(|all| all.container_recommendations.as_slice()).unwrap_or_default();
     let one = |one: &RecommendedContainerResources| ContainerRecommendation {
-        target: resources(&one.target),
-        lower_bound: resources(&one.lower_bound),
-        upper_bound: resources(&one.upper_bound),
-        uncapped_target: resources(&one.uncapped_target),
+        target: sensible(&one.target),
+        lower_bound: sensible(&one.lower_bound),
+        upper_bound: sensible(&one.upper_bound),
+        uncapped_target: sensible(&one.uncapped_target),
         ..ContainerRecommendation::new(one.container_name.as_str())
     };
     all.iter().map(one).collect()
+}
+
+/// Amounts that a container can request; a negative one, which no pod could have, is as if it were not there.
+fn sensible(list: &ResourceList) -> Resources {
+    let amounts = resources(list);
+    let at_least_none = |amount: &i64| *amount >= 0;
+    Resources::new(amounts.cpu_millis.filter(at_least_none), amounts.memory_bytes.filter(at_least_none))
 }

@@ -38,6 +38,8 @@ pub(super) struct Recommenders {
     joint: Joint,
     metrics: VpaMetrics,
     known: BTreeMap<Key, Known>,
+    /// The uids of all that there are, also of those that other recommenders recommend to.
+    living: BTreeMap<Key, String>,
     /// Checkpoints that were there at the start, until their VerticalPodAutoscaler is seen.
     loaded: Loaded,
     rules: VerticalRules,
@@ -51,6 +53,7 @@ impl Recommenders {
             joint,
             metrics,
             known: BTreeMap::new(),
+            living: BTreeMap::new(),
             loaded: Loaded::new(),
             rules: VerticalRules::default(),
             saves: 0,
@@ -64,16 +67,9 @@ impl Recommenders {
 
     /// Forgets what is gone.
     pub(super) fn keep_only(&mut self, cluster: &Cluster) {
-        if self.known.is_empty() {
-            return;
-        }
-        let living: BTreeMap<Key, String> = cluster
-            .vertical_autoscalers
-            .state()
-            .iter()
-            .map(|object| (key(object), object.uid().unwrap_or_default()))
-            .collect();
-        self.known.retain(|key, known| living.get(key) == Some(&known.uid));
+        let objects = cluster.vertical_autoscalers.state();
+        self.living = objects.iter().map(|object| (key(object), object.uid().unwrap_or_default())).collect();
+        self.known.retain(|key, known| self.living.get(key) == Some(&known.uid));
     }
 
     /// Whether somebody waits for a first recommendation, changed what is asked for, or is to have another size.
@@ -209,7 +205,7 @@ impl Recommenders {
         }
         self.saves += 1;
         if self.saves.is_multiple_of(ORPHANS_EVERY_SAVES) {
-            let exists = |key: &Key| self.known.contains_key(key);
+            let exists = |key: &Key| self.living.contains_key(key);
             if let Err(error) = checkpoints::remove_orphans(&self.client, exists).await {
                 tracing::warn!(%error, "cannot remove checkpoints");
             }

@@ -33,18 +33,18 @@ struct World {
 
 impl World {
     async fn start() -> World {
-        World::start_with(Options::default(), |_| {}).await
+        World::start_with(Options::default(), async |_, _| {}).await
     }
 
     /// `prepare` sees the server before the autoscaler does.
-    async fn start_with(options: Options, prepare: impl FnOnce(&ApiServer)) -> World {
+    async fn start_with(options: Options, prepare: impl AsyncFnOnce(&ApiServer, &Client)) -> World {
         let server = ApiServer::open(flyball_apiserver::Options::default()).await.expect("a server starts");
         let client = Client::new(server.router(), "default");
         let world = Api::all(client.clone());
         for crd in flyball_api::kinds::crds() {
             world.create(&PostParams::default(), &crd).await.expect("a definition is good");
         }
-        prepare(&server);
+        prepare(&server, &client).await;
         let autoscaler = Autoscaler::start(client.clone(), options).await.expect("it starts");
         World { server, client, autoscaler }
     }
