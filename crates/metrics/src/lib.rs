@@ -51,6 +51,7 @@ mod labels;
 mod matcher;
 pub mod promql;
 pub mod push;
+mod re2;
 pub mod relabel;
 pub mod response;
 mod sample;

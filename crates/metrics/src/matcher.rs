@@ -5,6 +5,7 @@ use std::fmt;
 use regex::Regex;
 
 use crate::labels::{Labels, METRIC_NAME};
+use crate::re2;
 use crate::text::{is_legacy_label_name, quote};
 
 /// Bytes that a compiled pattern may take. RE2, which Prometheus uses, has a like bound; ours stops patterns such as `(a{1000}){1000}`.
@@ -51,11 +52,7 @@ pub struct RegexError(String);
 impl Matcher {
     /// A matcher; patterns are anchored at both ends and `.` matches line breaks, as in Prometheus 3.
     pub fn new(name: &str, op: MatchOp, value: &str) -> Result<Matcher, RegexError> {
-        let regex = match op {
-            MatchOp::Equal | MatchOp::NotEqual => None,
-            MatchOp::RegexMatch | MatchOp::RegexNoMatch => Some(anchored_regex(value)?),
-        };
-        Ok(Matcher { name: name.to_owned(), op, value: value.to_owned(), regex })
+        PatternBudget::default().matcher(name, op, value)
     }
 
     /// The matcher `name="value"`.
@@ -104,6 +101,49 @@ impl Matcher {
     }
 }
 
+/// Patterns of one query. Each takes memory that has nothing to do with its length, so there may be few large ones.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct PatternBudget {
+    patterns: u32,
+    large: u32,
+}
+
+/// Patterns that a query may have. Generated queries have some dozen.
+const PATTERNS_MAX: u32 = 1_000;
+/// Patterns among them that may take more than [`SMALL_REGEX_BYTES`].
+const LARGE_PATTERNS_MAX: u32 = 20;
+const SMALL_REGEX_BYTES: usize = 64 << 10;
+
+impl Default for PatternBudget {
+    fn default() -> PatternBudget {
+        PatternBudget { patterns: PATTERNS_MAX, large: LARGE_PATTERNS_MAX }
+    }
+}
+
+impl PatternBudget {
+    /// A matcher; see [`Matcher::new`].
+    pub(crate) fn matcher(&mut self, name: &str, op: MatchOp, value: &str) -> Result<Matcher, RegexError> {
+        let regex = match op {
+            MatchOp::Equal | MatchOp::NotEqual => None,
+            MatchOp::RegexMatch | MatchOp::RegexNoMatch => Some(self.regex(value)?),
+        };
+        Ok(Matcher { name: name.to_owned(), op, value: value.to_owned(), regex })
+    }
+
+    fn regex(&mut self, pattern: &str) -> Result<Regex, RegexError> {
+        let spend = |left: &mut u32, what: &str| {
+            *left = left.checked_sub(1).ok_or_else(|| RegexError(format!("more than {what}")))?;
+            Ok(())
+        };
+        spend(&mut self.patterns, &format!("{PATTERNS_MAX} patterns in one query"))?;
+        if let Ok(small) = compile(pattern, SMALL_REGEX_BYTES) {
+            return Ok(small);
+        }
+        spend(&mut self.large, &format!("{LARGE_PATTERNS_MAX} large patterns in one query"))?;
+        anchored_regex(pattern)
+    }
+}
+
 /// Same label, comparison and text.
 impl PartialEq for Matcher {
     fn eq(&self, other: &Self) -> bool {
@@ -122,13 +162,16 @@ impl fmt::Display for Matcher {
 
 /// Compiles a pattern that must match the whole text.
 pub(crate) fn anchored_regex(pattern: &str) -> Result<Regex, RegexError> {
+    compile(pattern, REGEX_BYTES_MAX)
+}
+
+fn compile(pattern: &str, bytes_max: usize) -> Result<Regex, RegexError> {
+    let translated = re2::translate(pattern).map_err(RegexError)?;
     // The pattern alone first: `a)(b` must not become valid by our parentheses.
-    regex::RegexBuilder::new(pattern)
-        .size_limit(REGEX_BYTES_MAX)
+    regex::RegexBuilder::new(&translated)
+        .size_limit(bytes_max)
         .build()
-        .and_then(|_| {
-            regex::RegexBuilder::new(&format!("^(?s:{pattern})$")).size_limit(REGEX_BYTES_MAX).build()
-        })
+        .and_then(|_| regex::RegexBuilder::new(&format!("^(?s:{translated})$")).size_limit(bytes_max).build())
         .map_err(|error| RegexError(format!("{}: `{pattern}`", reason(&error))))
 }
 

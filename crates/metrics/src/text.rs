@@ -286,12 +286,6 @@ pub(crate) fn is_legacy_label_name(name: &str) -> bool {
     first && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_')
 }
 
-/// Whether a name needs no quotes as a metric: like a label, with colons.
-pub(crate) fn is_legacy_metric_name(name: &str) -> bool {
-    let first = name.bytes().next().is_some_and(|b| b.is_ascii_alphabetic() || b == b'_' || b == b':');
-    first && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b':')
-}
-
 /// A string in double quotes with Go's escapes; bytes that are no UTF-8 become `\xff`.
 pub fn quote(bytes: &[u8]) -> String {
     let mut text = String::with_capacity(bytes.len() + 2);

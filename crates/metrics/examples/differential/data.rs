@@ -41,7 +41,11 @@ impl DataSet {
                     continue;
                 }
                 all_of(random, &[("job", job), ("pod", pod)], &mut series);
+                target(random, &[("job", job), ("instance", pod)], &mut series);
             }
+        }
+        for job in ["api", "web"] {
+            target(random, &[("job", job)], &mut series);
         }
         let store = store_of(&series);
         DataSet { series, store }
@@ -107,7 +111,7 @@ impl DataSet {
             promql::eval_range(&self.store, &query.text, &expr, times, &options)
         };
         match result {
-            Ok(result) => Answer::of(&result),
+            Ok(result) => Answer::of(&expr, &result),
             Err(error) => Answer::failed(error.to_string()),
         }
     }
@@ -192,6 +196,25 @@ fn all_of(random: &mut Random, labels: &[(&str, &str)], series: &mut Vec<Series>
     add("custom", &[], native(random, false, Family::Custom));
     let family = if random.chance(0.5) { Family::Mixed } else { Family::Floats };
     add("mixed", &[], native(random, false, family));
+}
+
+/// A target: whether it is up, and info series, of which one replaces another.
+fn target(random: &mut Random, labels: &[(&str, &str)], series: &mut Vec<Series>) {
+    let mut add = |name: &str, more: &[(&str, &str)], points: Vec<(i64, Point)>| {
+        let pairs = labels.iter().chain(more).copied().chain([("__name__", name)]);
+        series.push(Series { labels: Labels::new(pairs), points });
+    };
+    let ones = |random: &mut Random| times(random).into_iter().map(|time| (time, Point::Float(1.0)));
+    add("up", &[], ones(random).collect());
+    add("build_info", &[("revision", random.pick(&["a", "b"]))], ones(random).collect());
+    let replaced_ms = random.below(END_MS as u64) as i64;
+    // Rarely, both are there for a time.
+    let overlap_ms = if random.chance(0.1) { 120_000 } else { 0 };
+    let end = random.chance(0.7).then_some((replaced_ms + overlap_ms, Point::Float(STALE_NAN)));
+    let old = ones(random).filter(|(time, _)| *time < replaced_ms + overlap_ms).chain(end).collect();
+    add("target_info", &[("version", "1"), ("pod", "info")], old);
+    let new = ones(random).filter(|(time, _)| *time >= replaced_ms).collect();
+    add("target_info", &[("version", "2"), ("revision", random.pick(&["a", "c", ""]))], new);
 }
 
 fn with_stale(random: &mut Random, value: f64) -> Point {

@@ -12,11 +12,13 @@ pub(crate) struct Query {
     /// 0 for an instant query.
     pub(crate) step_ms: i64,
     pub(crate) names_dropped_last: bool,
+    /// Whether something was done to it that most likely made it no query any more.
+    pub(crate) mistaken: bool,
 }
 
 impl fmt::Display for Query {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Query { text, start_ms, end_ms, step_ms, names_dropped_last } = self;
+        let Query { text, start_ms, end_ms, step_ms, names_dropped_last, .. } = self;
         write!(
             f,
             "{text}    [{start_ms} to {end_ms} step {step_ms}, names dropped last: {names_dropped_last}]"
@@ -37,16 +39,74 @@ pub(crate) fn random(random: &mut Random) -> Query {
         _ => maker.vector(depth),
     };
     let names_dropped_last = maker.random.chance(0.3);
-    Query { text, start_ms, end_ms: start_ms + steps * step_ms, step_ms, names_dropped_last }
+    // The end need not be a step.
+    let beyond_ms = if step_ms > 0 && maker.random.chance(0.3) { step_ms / 3 } else { 0 };
+    let end_ms = start_ms + steps * step_ms + beyond_ms;
+    let mistaken = random.chance(0.05);
+    let text = if mistaken { mistake(random, &text) } else { text };
+    Query { text, start_ms, end_ms, step_ms, names_dropped_last, mistaken }
+}
+
+/// A query of which a word is gone, there twice, or another one.
+fn mistake(random: &mut Random, text: &str) -> String {
+    let is_part = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '.';
+    let mut words: Vec<String> = Vec::new();
+    for c in text.chars() {
+        match words.last_mut() {
+            Some(word) if is_part(c) && word.chars().all(is_part) => word.push(c),
+            _ => words.push(c.into()),
+        }
+    }
+    let (at, other) = (random.below(words.len() as u64) as usize, random.below(words.len() as u64) as usize);
+    match random.below(4) {
+        0 => drop(words.remove(at)),
+        1 => words.insert(at, words[at].clone()),
+        2 => words[at] = words[other].clone(),
+        _ => {
+            let any = [
+                "by",
+                "on",
+                "offset",
+                "bool",
+                "smoothed",
+                "@",
+                "start()",
+                "[5m]",
+                "[5m:]",
+                "{}",
+                "sum",
+                "0x1f",
+                "1e3",
+                "Inf",
+                "5m",
+                "group_left",
+                "fill(1)",
+                "1_000",
+                "'x'",
+                "`y`",
+                "=~",
+                "end",
+                "atan2",
+                "1h5m",
+                "0",
+                "-",
+                ":",
+                ",",
+                "\"",
+            ];
+            words.insert(at, format!(" {} ", random.pick(&any)));
+        }
+    }
+    words.concat()
 }
 
 struct Maker<'a> {
     random: &'a mut Random,
 }
 
-const FLOATS: [&str; 4] = ["requests_total", "load", "queue", "duration_seconds_bucket"];
+const FLOATS: [&str; 5] = ["requests_total", "load", "queue", "duration_seconds_bucket", "up"];
 const HISTOGRAMS: [&str; 4] = ["native", "native_gauge", "custom", "mixed"];
-const LABELS: [&str; 6] = ["job", "pod", "code", "le", "zone", "nothing"];
+const LABELS: [&str; 7] = ["job", "pod", "code", "le", "zone", "instance", "nothing"];
 
 const MATH: [&str; 23] = [
     "abs", "ceil", "floor", "exp", "sqrt", "ln", "log2", "log10", "sin", "cos", "tan", "asin", "acos",
@@ -104,6 +164,20 @@ impl Maker<'_> {
     }
 
     fn duration(&mut self) -> &'static str {
+        if self.random.chance(0.1) {
+            return self.pick(&[
+                "1m + 30s",
+                "2 * 90s",
+                "10m / 4",
+                "5m % 2m",
+                "step() + 1m",
+                "max_of(step(), 2m)",
+                "min_of(range() + 5m, 10m)",
+                "(3m - 30s) * 2",
+                "2 ^ 7",
+                "300",
+            ]);
+        }
         self.pick(&["1m", "2m", "5m", "90s", "30s", "10m", "17s", "1h", "5m30s"])
     }
 
@@ -152,23 +226,69 @@ impl Maker<'_> {
 
     fn shift(&mut self) -> String {
         let mut text = String::new();
-        if self.random.chance(0.08) {
-            text.push_str(self.pick(&[" @ 1800", " @ 900.5", " @ start()", " @ end()", " @ 0"]));
-        }
         if self.random.chance(0.1) {
-            text.push_str(self.pick(&[" offset 1m", " offset -2m", " offset 17s", " offset 10m"]));
+            text.push_str(self.pick(&[
+                " @ 1800",
+                " @ 900.5",
+                " @ start()",
+                " @ end()",
+                " @ 0",
+                " @ -60",
+                " @ 5000",
+            ]));
+        }
+        if self.random.chance(0.12) {
+            text.push_str(self.pick(&[
+                " offset 1m",
+                " offset -2m",
+                " offset 17s",
+                " offset 10m",
+                " offset -20m",
+                " offset (1m + step())",
+                " offset -(2 * 45s)",
+                " offset max_of(1m, step())",
+            ]));
         }
         text
     }
 
     fn matrix(&mut self, depth: u64) -> String {
         let range = self.duration();
-        if depth > 0 && self.random.chance(0.2) {
-            let step = self.pick(&["", "15s", "1m", "37s", "2m"]);
+        if depth > 0 && self.random.chance(0.25) {
+            let step = self.pick(&["", "15s", "1m", "37s", "2m", "step() + 13s", "5m"]);
             let inner = self.vector(depth - 1);
             return format!("({inner})[{range}:{step}]{}", self.shift());
         }
         format!("{}[{range}]{}", self.selector(), self.shift())
+    }
+
+    /// A function of an extended window; now and then one that can't have it.
+    fn extended(&mut self) -> String {
+        let (range, selector, shift) = (self.duration(), self.selector(), self.shift());
+        if self.random.chance(0.5) {
+            let function = self.pick(&["rate", "increase", "delta", "changes", "resets", "deriv"]);
+            return format!("{function}({selector}[{range}] anchored{shift})");
+        }
+        let function = self.pick(&["rate", "increase", "delta", "rate", "increase", "resets"]);
+        format!("{function}({selector}[{range}] smoothed{shift})")
+    }
+
+    fn info(&mut self, depth: u64) -> String {
+        let vector = self.vector(depth);
+        let selector = self.pick(&[
+            "",
+            "",
+            ", {version=~\".+\"}",
+            ", {version=~\".*\"}",
+            ", {version=\"2\", pod=~\".*\"}",
+            ", {__name__=\"build_info\"}",
+            ", {__name__=~\".+_info\"}",
+            ", {__name__=~\".+_info\", revision=~\".+\"}",
+            ", {__name__!=\"target_info\"}",
+            ", {__name__=~\"build_info|native\"}",
+            ", {nothing=~\".+\"} @ 10",
+        ]);
+        format!("info({vector}{selector})")
     }
 
     fn labels(&mut self) -> String {
@@ -192,7 +312,10 @@ impl Maker<'_> {
             return format!("{}{}", self.selector(), self.shift());
         }
         let inner = depth - 1;
-        match self.random.below(22) {
+        match self.random.below(25) {
+            22 => self.extended(),
+            23 => self.info(inner),
+            24 => format!("{} smoothed{}", self.selector(), self.shift()),
             0 => format!("{}({})", self.pick(&MATH), self.vector(inner)),
             1 => format!("{}({})", self.pick(&OF_HISTOGRAMS), self.vector(inner)),
             2..7 => format!("{}({})", self.pick(&OVER_TIME), self.matrix(inner)),
@@ -245,7 +368,15 @@ impl Maker<'_> {
     }
 
     fn aggregation_with_parameter(&mut self, depth: u64) -> String {
-        match self.random.below(3) {
+        match self.random.below(5) {
+            3 => {
+                let ratio = self.pick(&["0.5", "-0.3", "0.9", "1.5", "0", "-1", "time() / 5000"]);
+                format!("limit_ratio{} ({ratio}, {})", self.grouping(), self.vector(depth))
+            }
+            4 => {
+                let k = self.pick(&["1", "2", "5", "0", "100"]);
+                format!("limitk{} ({k}, {})", self.grouping(), self.vector(depth))
+            }
             0 => {
                 let op = self.pick(&["topk", "bottomk"]);
                 let k = self.pick(&["1", "2", "5", "0", "-1", "100"]);
@@ -271,14 +402,20 @@ impl Maker<'_> {
             _ => String::new(),
         };
         let grouped = matching.contains("group_");
+        let fill = match self.random.below(12) {
+            0 => " fill (0)",
+            1 => " fill_left (1)",
+            2 => " fill_right (NaN) fill_left (2)",
+            _ => "",
+        };
         let op = match self.random.below(6) {
-            0 if !grouped => self.pick(&SETS).to_owned(),
+            0 if !grouped && fill.is_empty() => self.pick(&SETS).to_owned(),
             1 => self.pick(&COMPARISONS).to_owned(),
             2 => format!("{} bool", self.pick(&COMPARISONS)),
             3 => self.pick(&["</", ">/", "+", "-", "*", "/"]).to_owned(),
             _ => self.pick(&ARITHMETIC).to_owned(),
         };
-        format!("({left} {op}{matching} {right})")
+        format!("({left} {op}{matching}{fill} {right})")
     }
 
     fn histogram_estimate(&mut self, depth: u64) -> String {
@@ -307,7 +444,8 @@ impl Maker<'_> {
     }
 
     fn misc(&mut self, depth: u64) -> String {
-        match self.random.below(10) {
+        match self.random.below(11) {
+            10 => format!("sort_by_label_desc({}, \"job\", \"pod\")", self.vector(depth)),
             0 => format!("absent({})", self.vector(depth)),
             1 => format!("vector({})", self.scalar(depth)),
             2 => format!("timestamp({})", self.vector(depth)),

@@ -138,7 +138,10 @@ impl HistogramSum {
 impl<N: Number> NativeHistogram<N> {
     /// Calls `f` with the count, the sum and the count of each bucket.
     pub(crate) fn each_count(&mut self, mut f: impl FnMut(&mut N)) {
-        [&mut self.zero_count, &mut self.count, &mut self.sum].into_iter().for_each(&mut f);
+        if !self.schema.is_custom() {
+            f(&mut self.zero_count);
+        }
+        [&mut self.count, &mut self.sum].into_iter().for_each(&mut f);
         self.positive.counts_mut().chain(self.negative.counts_mut()).for_each(f);
     }
 

@@ -143,6 +143,16 @@ impl NativeHistogram {
             && same(&self.negative, &other.negative)
     }
 
+    /// How many numbers it has.
+    pub(crate) fn weight(&self) -> usize {
+        3 + self.positive.len() + self.negative.len()
+    }
+
+    /// Whether it has buckets without a count.
+    pub(crate) fn has_empty_buckets(&self) -> bool {
+        self.positive.iter().chain(self.negative.iter()).any(|(_, count)| count == 0.0)
+    }
+
     /// Drops empty buckets.
     pub fn compact(&mut self) {
         self.positive.compact();

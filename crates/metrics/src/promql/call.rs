@@ -159,8 +159,8 @@ impl Evaluator<'_> {
             Special::Clamp | Special::ClampMin | Special::ClampMax | Special::Round => {
                 self.bounded(special, args)?
             }
-            Special::LabelReplace => label_replace(args, self.vector(&args[0])?)?,
-            Special::LabelJoin => label_join(args, self.vector(&args[0])?)?,
+            Special::LabelReplace => label_replace(self, args, self.vector(&args[0])?)?,
+            Special::LabelJoin => label_join(self, args, self.vector(&args[0])?)?,
             Special::Sort | Special::SortDesc | Special::SortByLabel | Special::SortByLabelDesc => {
                 self.sort(special, call)?
             }

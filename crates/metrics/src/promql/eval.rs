@@ -40,6 +40,11 @@ impl Times {
         (0..self.count).map(move |step| self.at(step))
     }
 
+    /// From the first step to the last.
+    pub(super) fn length_ms(&self) -> i64 {
+        self.step_ms.saturating_mul(self.count.saturating_sub(1) as i64)
+    }
+
     /// Whether one time was asked for, and not a row of times in which there happens to be one.
     pub(super) fn is_instant(&self) -> bool {
         self.start_ms == self.end_ms
@@ -203,7 +208,7 @@ impl<'a> Evaluator<'a> {
         (floats, histograms)
     }
 
-    /// Takes samples from the query's budget.
+    /// Takes samples from the query's budget; a histogram, or anything else that takes memory, counts as so many.
     pub(super) fn charge(&self, samples: usize) -> Result<(), QueryError> {
         let Some(shared) = self.shared else { return Ok(()) };
         self.options.stop.check()?;
@@ -216,6 +221,7 @@ impl<'a> Evaluator<'a> {
     /// Takes looks at samples from the query's budget.
     pub(super) fn charge_visits(&self, visits: usize) -> Result<(), QueryError> {
         let Some(shared) = self.shared else { return Ok(()) };
+        self.options.stop.check()?;
         let left = shared.visits_left.get().checked_sub(visits as u64);
         let message = format!(
             "query would look at more than {} samples; shorten its windows or its range",
@@ -253,6 +259,14 @@ impl<'a> Evaluator<'a> {
     }
 
     pub(super) fn eval(&self, expr: &Expr) -> Result<Evaluated, QueryError> {
+        let value = self.eval_anew(expr)?;
+        if let Evaluated::Scalar(values) = &value {
+            self.charge(values.len())?;
+        }
+        Ok(value)
+    }
+
+    fn eval_anew(&self, expr: &Expr) -> Result<Evaluated, QueryError> {
         if let Some(prepared) = self.prepared.iter().find(|prepared| std::ptr::eq(prepared.expr, expr)) {
             self.charge(prepared.grid.values.len())?;
             if let Some((argument, rows)) = &prepared.counter {
@@ -278,10 +292,14 @@ impl<'a> Evaluator<'a> {
         })
     }
 
-    /// A vector; the parser has checked that it is one.
+    /// A vector, without series that have no sample at any step; the parser has checked that it is one.
     pub(super) fn vector(&self, expr: &Expr) -> Result<Grid, QueryError> {
         match self.eval(expr)? {
-            Evaluated::Vector(grid) => Ok(grid),
+            Evaluated::Vector(grid) => {
+                // What is done with histograms makes new ones, as large as these.
+                self.charge(grid.histogram_weight())?;
+                Ok(grid.without_empty_rows())
+            }
             _ => Err(QueryError::Execution("expected an instant vector".into())),
         }
     }

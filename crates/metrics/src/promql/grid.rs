@@ -158,6 +158,25 @@ impl Grid {
         }
     }
 
+    /// How many numbers the histograms have.
+    pub(super) fn histogram_weight(&self) -> usize {
+        self.histograms.iter().flatten().map(|histogram| histogram.weight()).sum()
+    }
+
+    /// Without rows that have no sample.
+    pub(super) fn without_empty_rows(self) -> Grid {
+        let has_sample = |row: usize| self.row(row).iter().any(|value| present(*value));
+        if (0..self.rows.len()).all(has_sample) {
+            return self;
+        }
+        let mut kept = Grid::new(self.steps);
+        for row in (0..self.rows.len()).filter(|row| has_sample(*row)) {
+            kept.push(self.rows[row].clone());
+            self.cells(row).for_each(|(step, cell)| kept.set_cell(kept.rows.len() - 1, step, cell));
+        }
+        Grid { one_metric: self.one_metric, ..kept }
+    }
+
     /// A grid of one step, spread over several.
     pub(super) fn repeated(self, steps: usize) -> Grid {
         let values = self.values.iter().flat_map(|value| std::iter::repeat_n(*value, steps)).collect();

@@ -156,9 +156,16 @@ impl<'a> Lexer<'a> {
         let rest = self.rest();
         let hex = rest.starts_with("0x") || rest.starts_with("0X");
         let length = if hex { 2 + digits(&rest[2..], u8::is_ascii_hexdigit) } else { decimal_length(rest) };
-        let text = rest[..length].replace('_', "");
+        let written = &rest[..length];
+        // As in Go, underscores stand between digits, and of whole numbers only.
+        let misplaced = written.contains("__")
+            || written.ends_with('_')
+            || (!hex && written.contains('_') && written.contains(['.', 'e', 'E']));
+        let text = written.replace('_', "");
         self.at += length;
-        let value = if hex {
+        let value = if misplaced {
+            None
+        } else if hex {
             i64::from_str_radix(&text[2..], 16).ok().map(|v| v as f64)
         } else if text.len() > 1 && text.starts_with('0') && text.bytes().all(|b| (b'0'..=b'7').contains(&b))
         {
@@ -170,7 +177,8 @@ impl<'a> Lexer<'a> {
         match value {
             Some(value) => self.number_end(start, Token::Number(value, false)),
             None => {
-                Err(self.error(start, format!("bad number or duration syntax: {}", quote(text.as_bytes()))))
+                Err(self
+                    .error(start, format!("bad number or duration syntax: {}", quote(written.as_bytes()))))
             }
         }
     }

@@ -14,10 +14,11 @@ impl Parser<'_> {
         if matches!(self.peek(), Token::Sign("]")) {
             return Err(self.error(self.span(), "missing duration in range selector"));
         }
-        let range = self.duration(0)?;
+        let range = self.duration(0, &RANGE)?;
         self.check_positive(&range)?;
         if self.eat(":") {
-            let step = if matches!(self.peek(), Token::Sign("]")) { None } else { Some(self.duration(0)?) };
+            let step =
+                if matches!(self.peek(), Token::Sign("]")) { None } else { Some(self.duration(0, &STEP)?) };
             if let Some(step) = &step {
                 self.check_positive(step)?;
             }
@@ -26,7 +27,9 @@ impl Parser<'_> {
             let shift = TimeShift::default();
             return Ok(Expr::Subquery(Box::new(SubqueryExpr { expr, range, step, shift, span })));
         }
-        self.expect("]", "range selector")?;
+        if !self.eat("]") {
+            return Err(self.unexpected("subquery or range", "\":\" or \"]\""));
+        }
         let span = start.to(self.last_span());
         let Expr::Vector(vector) = expr else {
             return Err(self.error(start, "ranges only allowed for vector selectors"));
@@ -89,7 +92,11 @@ impl Parser<'_> {
 
     pub(super) fn offset_modifier(&mut self, mut expr: Expr) -> Result<Expr, ParseError> {
         self.advance();
-        let offset = self.duration_operand()?;
+        // Arithmetic goes on after parentheses, and only there: `x offset 1m + 1` is a sum, `x offset (1m) + 1` an offset.
+        let offset = match self.peek() {
+            Token::Sign("(") => self.duration(0, &OFFSET)?,
+            _ => self.with_sign(&OFFSET, |parser| parser.duration_primary(&OFFSET))?,
+        };
         let end = self.last_span();
         let span = expr.span().to(end);
         let Some(shift) = shift_of(&mut expr, end) else {
@@ -125,10 +132,11 @@ impl Parser<'_> {
     }
 
     /// Arithmetic over durations, as allowed between brackets and parentheses.
-    fn duration(&mut self, precedence_min: u8) -> Result<DurationExpr, ParseError> {
+    fn duration(&mut self, precedence_min: u8, place: &Place) -> Result<DurationExpr, ParseError> {
         self.nested(|parser| {
-            let mut lhs = parser.signed_duration()?;
-            loop {
+            let mut lhs = parser.signed_duration(place)?;
+            // A chain of operators makes a tree as deep as it is long.
+            for length in 0.. {
                 let op = match parser.peek() {
                     Token::Sign("+") => BinaryOp::Add,
                     Token::Sign("-") => BinaryOp::Sub,
@@ -141,33 +149,31 @@ impl Parser<'_> {
                 if op.precedence() < precedence_min {
                     return Ok(lhs);
                 }
+                parser.check_chain(length, "operators")?;
                 parser.advance();
                 let next = if op == BinaryOp::Pow { op.precedence() } else { op.precedence() + 1 };
-                let rhs = parser.duration(next)?;
+                let rhs = parser.duration(next, place)?;
                 lhs = DurationExpr::Binary(op, Box::new(lhs), Box::new(rhs));
             }
+            Ok(lhs)
         })
     }
 
     /// Inside brackets and parentheses a sign binds as strongly as `*`: `-2 ^ 2` is -(2 ^ 2).
-    fn signed_duration(&mut self) -> Result<DurationExpr, ParseError> {
-        self.with_sign(|parser| parser.duration(BinaryOp::Mul.precedence() + 1))
-    }
-
-    /// One duration with its sign: what `offset` takes without parentheses.
-    fn duration_operand(&mut self) -> Result<DurationExpr, ParseError> {
-        self.with_sign(Parser::duration_primary)
+    fn signed_duration(&mut self, place: &Place) -> Result<DurationExpr, ParseError> {
+        self.with_sign(place, |parser| parser.duration(BinaryOp::Mul.precedence() + 1, place))
     }
 
     fn with_sign(
         &mut self,
+        place: &Place,
         operand: impl FnOnce(&mut Self) -> Result<DurationExpr, ParseError>,
     ) -> Result<DurationExpr, ParseError> {
         let start = self.span();
         let negative = match self.peek() {
             Token::Sign("-") => true,
             Token::Sign("+") => false,
-            _ => return self.duration_primary(),
+            _ => return self.duration_primary(place),
         };
         self.advance();
         let operand = operand(self)?;
@@ -181,7 +187,11 @@ impl Parser<'_> {
         })
     }
 
-    fn duration_primary(&mut self) -> Result<DurationExpr, ParseError> {
+    fn expect_in(&mut self, place: &Place, sign: &str) -> Result<(), ParseError> {
+        if self.eat(sign) { Ok(()) } else { Err(self.unexpected(place.context, place.expected)) }
+    }
+
+    fn duration_primary(&mut self, place: &Place) -> Result<DurationExpr, ParseError> {
         let span = self.span();
         if let Token::Number(value, is_duration) = *self.peek() {
             // About 290 years, the longest that Go's durations hold.
@@ -192,36 +202,48 @@ impl Parser<'_> {
             return Ok(DurationExpr::Number(NumberLiteral { value, is_duration, span }));
         }
         if self.eat("(") {
-            let inner = self.duration(0)?;
-            self.expect(")", "duration expression")?;
+            let inner = self.duration(0, place)?;
+            self.expect_in(place, ")")?;
             return Ok(DurationExpr::Paren(Box::new(inner), span.to(self.last_span())));
         }
         if !self.next_is("(") {
-            return Err(self.unexpected("duration expression", "duration"));
+            return Err(self.unexpected(place.context, place.expected));
         }
         let name = self.text().to_ascii_lowercase();
         match name.as_str() {
             "step" | "range" => {
                 self.advance();
                 self.advance();
-                self.expect(")", "duration expression")?;
+                self.expect_in(place, ")")?;
                 let span = span.to(self.last_span());
                 Ok(if name == "step" { DurationExpr::Step(span) } else { DurationExpr::Range(span) })
             }
             "min_of" | "max_of" => {
                 self.advance();
                 self.advance();
-                let lhs = self.duration(0)?;
-                self.expect(",", "duration expression")?;
-                let rhs = self.duration(0)?;
-                self.expect(")", "duration expression")?;
+                let lhs = self.duration(0, place)?;
+                self.expect_in(place, ",")?;
+                let rhs = self.duration(0, place)?;
+                self.expect_in(place, ")")?;
                 let span = span.to(self.last_span());
                 Ok(DurationExpr::Extreme(name == "max_of", Box::new(lhs), Box::new(rhs), span))
             }
-            _ => Err(self.unexpected("duration expression", "duration")),
+            _ => Err(self.unexpected(place.context, place.expected)),
         }
     }
 }
+
+/// Where a duration stands, and what may stand there.
+struct Place {
+    context: &'static str,
+    expected: &'static str,
+}
+
+const RANGE: Place =
+    Place { context: "subquery or range selector", expected: "number, duration, step(), or range()" };
+const STEP: Place =
+    Place { context: "subquery selector", expected: "number, duration, step(), range(), or \"]\"" };
+const OFFSET: Place = Place { context: "offset", expected: "number, duration, step(), or range()" };
 
 /// Where `@` and `offset` of an expression go; its span grows to include them.
 fn shift_of(expr: &mut Expr, end: Span) -> Option<&mut TimeShift> {

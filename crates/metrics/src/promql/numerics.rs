@@ -5,6 +5,16 @@ use std::cmp::Ordering;
 use crate::kahan::KahanSum;
 use crate::sample::Sample;
 
+/// Hyperbolic sine. Far out it is half the exponential, which is infinite where the sine is not yet (Go: math.Sinh).
+pub(super) fn sinh(value: f64) -> f64 {
+    if value.abs() > 21.0 { (value.abs().exp() * 0.5).copysign(value) } else { value.sinh() }
+}
+
+/// Hyperbolic cosine, with the same limit.
+pub(super) fn cosh(value: f64) -> f64 {
+    if value.abs() > 21.0 { value.abs().exp() * 0.5 } else { value.cosh() }
+}
+
 /// A mean: of the sum while that stays finite, then incremental.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Mean {

@@ -5,10 +5,9 @@
 
 use super::ast::*;
 use super::error::ParseError;
-use super::functions::{self, Function};
 use super::lexer::{Token, lex};
 use super::types;
-use crate::matcher::Matcher;
+use crate::matcher::{Matcher, PatternBudget};
 use crate::text::quote;
 
 /// Bytes of a query. The longest generated dashboards and rules stay below 100 kB.
@@ -71,6 +70,7 @@ pub(super) struct Parser<'a> {
     at: usize,
     depth: usize,
     pub(super) options: ParseOptions,
+    pub(super) patterns: PatternBudget,
 }
 
 impl ParseOptions {
@@ -86,7 +86,14 @@ impl<'a> Parser<'a> {
             let message = format!("query has {} bytes, more than {QUERY_BYTES_MAX}", query.len());
             return Err(ParseError::new(query, Span::default(), message));
         }
-        Ok(Parser { query, tokens: lex(query)?, at: 0, depth: 0, options })
+        Ok(Parser {
+            query,
+            tokens: lex(query)?,
+            at: 0,
+            depth: 0,
+            options,
+            patterns: PatternBudget::default(),
+        })
     }
 
     pub(super) fn peek(&self) -> &Token {
@@ -134,8 +141,12 @@ impl<'a> Parser<'a> {
     }
 
     pub(super) fn next_is(&self, sign: &str) -> bool {
-        let next = self.tokens.get(self.at + 1);
-        next.is_some_and(|(token, _)| matches!(token, Token::Sign(s) if *s == sign))
+        self.peek_second().is_some_and(|(token, _)| matches!(token, Token::Sign(s) if *s == sign))
+    }
+
+    /// The word after the next.
+    pub(super) fn peek_second(&self) -> Option<(&Token, &'a str)> {
+        self.tokens.get(self.at + 1).map(|(token, span)| (token, &self.query[span.start..span.end]))
     }
 
     pub(super) fn error(&self, span: Span, message: impl Into<String>) -> ParseError {
@@ -144,24 +155,7 @@ impl<'a> Parser<'a> {
 
     /// The error for the next word; `context` and `expected` may be empty.
     pub(super) fn unexpected(&self, context: &str, expected: &str) -> ParseError {
-        let text = self.text();
-        let mut message = match self.peek() {
-            Token::End => "unexpected end of input".to_owned(),
-            Token::Number(_, true) => format!("unexpected duration {}", quote(text.as_bytes())),
-            Token::Number(..) => format!("unexpected number {}", quote(text.as_bytes())),
-            Token::String(value) => format!("unexpected string {}", quote(value)),
-            Token::Sign(sign)
-                if [
-                    "+", "-", "*", "/", "%", "^", "==", "!=", "<", "<=", ">", ">=", "</", ">/", "=~", "!~",
-                ]
-                .contains(sign) =>
-            {
-                format!("unexpected <op:{sign}>")
-            }
-            Token::Name if is_keyword(text) => format!("unexpected <{text}>"),
-            Token::Name => format!("unexpected identifier {}", quote(text.as_bytes())),
-            Token::Sign(sign) => format!("unexpected {}", quote(sign.as_bytes())),
-        };
+        let mut message = format!("unexpected {}", self.described());
         if !context.is_empty() {
             message.push_str(" in ");
             message.push_str(context);
@@ -171,6 +165,31 @@ impl<'a> Parser<'a> {
             message.push_str(expected);
         }
         self.error(self.span(), message)
+    }
+
+    /// The next word as error messages call it.
+    fn described(&self) -> String {
+        let text = self.text();
+        let quoted = quote(text.as_bytes());
+        match self.peek() {
+            Token::End => "end of input".to_owned(),
+            Token::Number(_, true) => format!("duration {}", clipped(text)),
+            Token::Number(..) => format!("number {}", clipped(text)),
+            Token::String(_) => format!("string {}", clipped(text)),
+            Token::Sign(sign) if OPERATORS.contains(sign) => format!("<op:{sign}>"),
+            Token::Sign(_) => quoted,
+            Token::Name => {
+                let lower = text.to_ascii_lowercase();
+                match &*lower {
+                    "and" | "or" | "unless" | "atan2" => format!("<op:{text}>"),
+                    "start" | "end" | "step" | "range" | "min_of" | "max_of" => quoted,
+                    keyword if KEYWORDS.contains(&keyword) => format!("<{text}>"),
+                    _ if AggregateOp::ALL.iter().any(|(_, name)| *name == lower) => format!("<aggr:{text}>"),
+                    _ if text.contains(':') => format!("metric identifier {quoted}"),
+                    _ => format!("identifier {quoted}"),
+                }
+            }
+        }
     }
 
     pub(super) fn expect(&mut self, sign: &str, context: &str) -> Result<(), ParseError> {
@@ -193,23 +212,36 @@ impl<'a> Parser<'a> {
         result
     }
 
+    /// An error if so many things in a row, here, make too deep a tree.
+    pub(super) fn check_chain(&self, length: usize, of: &str) -> Result<(), ParseError> {
+        if length + self.depth > QUERY_DEPTH_MAX {
+            return Err(self.error(self.span(), format!("more than {QUERY_DEPTH_MAX} {of} in a row")));
+        }
+        Ok(())
+    }
+
     /// An expression whose operators bind at least as strongly as `precedence_min`.
-    fn expr(&mut self, precedence_min: u8) -> Result<Expr, ParseError> {
+    ///
+    /// What expressions in each other have to go through is split into small functions, each of which takes little stack.
+    pub(super) fn expr(&mut self, precedence_min: u8) -> Result<Expr, ParseError> {
         self.nested(|parser| {
-            let mut lhs = parser.unary()?;
-            // A chain of operators makes a tree as deep as it is long.
-            let mut length = 0;
-            while let Some(op) = parser.binary_op().filter(|op| op.precedence() >= precedence_min) {
-                length += 1;
-                if length + parser.depth > QUERY_DEPTH_MAX {
-                    return Err(parser
-                        .error(parser.span(), format!("more than {QUERY_DEPTH_MAX} operators in a row")));
-                }
-                parser.advance();
-                lhs = parser.binary(lhs, op)?;
-            }
-            Ok(lhs)
+            let lhs = parser.unary()?;
+            parser.operators(lhs, precedence_min)
         })
+    }
+
+    /// The operators after an expression, with their right sides.
+    fn operators(&mut self, mut lhs: Expr, precedence_min: u8) -> Result<Expr, ParseError> {
+        // A chain of operators makes a tree as deep as it is long.
+        let mut length = 0;
+        while let Some(op) = self.binary_op().filter(|op| op.precedence() >= precedence_min) {
+            length += 1;
+            self.check_chain(length, "operators")?;
+            let op_span = self.span();
+            self.advance();
+            lhs = self.binary(lhs, op, op_span)?;
+        }
+        Ok(lhs)
     }
 
     fn binary_op(&self) -> Option<BinaryOp> {
@@ -240,7 +272,7 @@ impl<'a> Parser<'a> {
     }
 
     /// The rest of a binary expression after its operator.
-    fn binary(&mut self, lhs: Expr, op: BinaryOp) -> Result<Expr, ParseError> {
+    fn binary(&mut self, lhs: Expr, op: BinaryOp, op_span: Span) -> Result<Expr, ParseError> {
         let return_bool = self.eat_keyword("bool");
         let mut matching = VectorMatching::default();
         let on = self.is_keyword("on");
@@ -268,7 +300,7 @@ impl<'a> Parser<'a> {
         // Only `^` groups to the right.
         let rhs_precedence = if op == BinaryOp::Pow { op.precedence() } else { op.precedence() + 1 };
         let rhs = self.expr(rhs_precedence)?;
-        Ok(Expr::Binary(Box::new(BinaryExpr { op, lhs, rhs, return_bool, matching })))
+        Ok(Expr::Binary(Box::new(BinaryExpr { op, lhs, rhs, return_bool, matching, op_span })))
     }
 
     /// `fill (0)`, or `fill_left (0)` and `fill_right (0)` in any order; they are names where no parenthesis follows.
@@ -321,8 +353,14 @@ impl<'a> Parser<'a> {
     }
 
     fn postfix(&mut self) -> Result<Expr, ParseError> {
-        let mut expr = self.primary()?;
-        loop {
+        let expr = self.primary()?;
+        self.modifiers(expr)
+    }
+
+    /// Everything that can stand after an expression, and belongs to it.
+    fn modifiers(&mut self, mut expr: Expr) -> Result<Expr, ParseError> {
+        for length in 0.. {
+            self.check_chain(length, "modifiers")?;
             expr = match self.peek() {
                 Token::Sign("[") => self.window(expr)?,
                 Token::Sign("@") => self.at_modifier(expr)?,
@@ -332,212 +370,68 @@ impl<'a> Parser<'a> {
                 _ => return Ok(expr),
             };
         }
+        Ok(expr)
     }
 
     fn primary(&mut self) -> Result<Expr, ParseError> {
-        let span = self.span();
-        match self.peek().clone() {
-            Token::Number(value, is_duration) => {
-                self.advance();
-                Ok(Expr::Number(NumberLiteral { value, is_duration, span }))
-            }
-            Token::String(value) => {
-                self.advance();
-                Ok(Expr::String(StringLiteral { value, span }))
-            }
-            Token::Sign("(") => {
-                self.advance();
-                let inner = self.expr(0)?;
-                if !self.eat(")") {
-                    let unclosed = *self.peek() == Token::End;
-                    let unclosed = unclosed.then(|| self.error(span, "unclosed left parenthesis"));
-                    return Err(unclosed.unwrap_or_else(|| self.unexpected("", "")));
-                }
-                Ok(Expr::Paren(Box::new(inner), span.to(self.last_span())))
-            }
-            Token::Sign("{") => Ok(Expr::Vector(self.vector_selector()?)),
+        match self.peek() {
+            Token::Sign("(") => self.parentheses(),
+            Token::Sign("{") => self.vector_selector().map(Expr::Vector),
             Token::Name => self.name(),
-            _ => Err(self.unexpected("", "")),
+            _ => self.literal(),
         }
     }
 
-    /// A name: an aggregation, a function call or a metric.
-    fn name(&mut self) -> Result<Expr, ParseError> {
-        let text = self.text();
-        let lower = text.to_ascii_lowercase();
-        let aggregate = AggregateOp::ALL.iter().find(|(_, name)| *name == lower);
-        if let Some((op, _)) = aggregate {
-            let next =
-                self.tokens.get(self.at + 1).map(|(token, span)| (token, &self.query[span.start..span.end]));
-            let grouped =
-                |text: &str| text.eq_ignore_ascii_case("by") || text.eq_ignore_ascii_case("without");
-            if next.is_some_and(|(token, text)| {
-                matches!(token, Token::Sign("(")) || (*token == Token::Name && grouped(text))
-            }) {
-                return self.aggregate(*op);
-            }
-        }
-        if self.next_is("(") && !text.contains(':') {
-            return self.call(&lower);
-        }
-        if ["bool", "on", "ignoring", "group_left", "group_right"].contains(&&*lower) {
-            return Err(self.unexpected("", ""));
-        }
-        Ok(Expr::Vector(self.vector_selector()?))
-    }
-
-    fn call(&mut self, lower: &str) -> Result<Expr, ParseError> {
-        let span = self.span();
-        // Function names are case-sensitive; the words that durations share with functions are not.
-        let exact = self.text();
-        let name = if ["step", "range", "start", "end", "min_of", "max_of"].contains(&lower) {
-            lower
-        } else {
-            exact
-        };
-        let Some(function) = functions::find(name) else {
-            return Err(self.error(span, format!("unknown function with name {}", quote(exact.as_bytes()))));
-        };
-        if function.experimental && !self.options.experimental_functions {
-            let message = format!(
-                "function {} is not enabled; Prometheus has it behind --enable-feature=promql-experimental-functions",
-                quote(name.as_bytes())
-            );
-            return Err(self.error(span, message));
-        }
-        self.advance();
-        let args = self.arguments("function call")?;
-        let span = span.to(self.last_span());
-        check_argument_count(self, function, &args, span)?;
-        Ok(Expr::Call(Call { function, args, span }))
-    }
-
-    fn arguments(&mut self, context: &str) -> Result<Vec<Expr>, ParseError> {
-        self.expect("(", context)?;
-        let mut args = Vec::new();
-        if self.eat(")") {
-            return Ok(args);
-        }
-        loop {
-            args.push(self.expr(0)?);
-            if self.eat(")") {
-                return Ok(args);
-            }
-            if !self.eat(",") {
-                return Err(self.unexpected("", ""));
-            }
-            if matches!(self.peek(), Token::Sign(")")) {
-                return Err(
-                    self.error(self.last_span(), format!("trailing commas not allowed in {context} args"))
-                );
-            }
-        }
-    }
-
-    fn aggregate(&mut self, op: AggregateOp) -> Result<Expr, ParseError> {
+    fn parentheses(&mut self) -> Result<Expr, ParseError> {
         let start = self.span();
-        if op.is_experimental() && !self.options.experimental_functions {
-            let message = format!(
-                "{}() is experimental and must be enabled with --enable-feature=promql-experimental-functions",
-                op.name()
-            );
-            return Err(self.error(start, message));
-        }
         self.advance();
-        let mut grouping = self.grouping()?;
-        let mut args = self.arguments("aggregate expression")?;
-        if grouping.is_none() {
-            grouping = self.grouping()?;
+        let inner = self.expr(0)?;
+        if !self.eat(")") {
+            return Err(match self.peek() {
+                Token::End => self.error(start, "unclosed left parenthesis"),
+                _ => self.unexpected("", ""),
+            });
         }
-        let (without, grouping) = grouping.unwrap_or_default();
-        let span = start.to(self.last_span());
-        let wanted = if op.parameter().is_some() { 2 } else { 1 };
-        if args.is_empty() {
-            return Err(self.error(span, "no arguments for aggregate expression provided"));
-        }
-        if args.len() != wanted {
-            let message = format!(
-                "wrong number of arguments for aggregate expression provided, expected {wanted}, got {}",
-                args.len()
-            );
-            return Err(self.error(span, message));
-        }
-        let parameter = op.parameter().map(|_| args.remove(0));
-        let expr = args.remove(0);
-        Ok(Expr::Aggregate(Box::new(AggregateExpr { op, expr, parameter, grouping, without, span })))
+        Ok(Expr::Paren(Box::new(inner), start.to(self.last_span())))
     }
 
-    /// `by (…)` (false) or `without (…)` (true), when one stands here.
-    fn grouping(&mut self) -> Result<Option<(bool, Vec<String>)>, ParseError> {
-        let without = self.is_keyword("without");
-        if !without && !self.is_keyword("by") {
-            return Ok(None);
-        }
+    fn literal(&mut self) -> Result<Expr, ParseError> {
+        let span = self.span();
+        let literal = match self.peek().clone() {
+            Token::Number(value, is_duration) => Expr::Number(NumberLiteral { value, is_duration, span }),
+            Token::String(value) => Expr::String(StringLiteral { value, span }),
+            _ => return Err(self.unexpected("", "")),
+        };
         self.advance();
-        Ok(Some((without, self.label_list("grouping opts")?)))
-    }
-
-    fn label_list(&mut self, context: &str) -> Result<Vec<String>, ParseError> {
-        self.expect("(", context)?;
-        let mut labels = Vec::new();
-        while !self.eat(")") {
-            match self.peek().clone() {
-                Token::Name if !self.text().contains(':') => labels.push(self.text().to_owned()),
-                Token::String(value) => labels.push(String::from_utf8_lossy(&value).into_owned()),
-                // Words such as `inf` are numbers elsewhere, and labels here.
-                Token::Number(_, false) if self.text().starts_with(|c: char| c.is_ascii_alphabetic()) => {
-                    labels.push(self.text().to_owned());
-                }
-                _ => return Err(self.unexpected(context, "label")),
-            }
-            self.advance();
-            if !self.eat(",") && !matches!(self.peek(), Token::Sign(")")) {
-                return Err(self.unexpected(context, "\",\" or \")\""));
-            }
-        }
-        Ok(labels)
+        Ok(literal)
     }
 }
 
 /// Words that stand between expressions.
-const KEYWORDS: [&str; 12] = [
-    "and",
-    "or",
-    "unless",
-    "atan2",
+const KEYWORDS: [&str; 13] = [
     "offset",
+    "anchored",
+    "smoothed",
     "by",
     "without",
     "on",
     "ignoring",
     "group_left",
     "group_right",
+    "fill",
+    "fill_left",
+    "fill_right",
     "bool",
 ];
 
-fn is_keyword(text: &str) -> bool {
-    KEYWORDS.iter().any(|keyword| text.eq_ignore_ascii_case(keyword))
-}
+/// Signs that stand between expressions.
+const OPERATORS: [&str; 16] =
+    ["+", "-", "*", "/", "%", "^", "==", "!=", "<", "<=", ">", ">=", "</", ">/", "=~", "!~"];
 
-fn check_argument_count(
-    parser: &Parser<'_>,
-    function: &Function,
-    args: &[Expr],
-    span: Span,
-) -> Result<(), ParseError> {
-    let (min, max) = function.argument_counts();
-    let name = quote(function.name.as_bytes());
-    let got = args.len();
-    let message = if got < min && Some(min) == max {
-        format!("expected {min} argument(s) in call to {name}, got {got}")
-    } else if got < min {
-        format!("expected at least {min} argument(s) in call to {name}, got {got}")
-    } else if max.is_some_and(|max| got > max) && Some(min) == max {
-        format!("expected {min} argument(s) in call to {name}, got {got}")
-    } else if let Some(max) = max.filter(|max| got > *max) {
-        format!("expected at most {max} argument(s) in call to {name}, got {got}")
-    } else {
-        return Ok(());
-    };
-    Err(parser.error(span, message))
+/// A word in quotes, or its beginning if it is long.
+fn clipped(text: &str) -> String {
+    match text.char_indices().nth(10) {
+        Some((end, _)) => format!("{}...", quote(text[..end].as_bytes())),
+        None => quote(text.as_bytes()),
+    }
 }

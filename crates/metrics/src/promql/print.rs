@@ -3,9 +3,7 @@
 use std::fmt;
 
 use super::ast::*;
-use crate::text::{
-    format_duration_ms, format_general, format_plain, is_legacy_label_name, is_legacy_metric_name, quote,
-};
+use crate::text::{format_duration_ms, format_general, format_plain, is_legacy_label_name, quote};
 
 impl fmt::Display for Expr {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -177,19 +175,13 @@ struct SelectorText<'a>(&'a VectorSelector);
 
 impl fmt::Display for SelectorText<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let name = self.0.name.as_deref().unwrap_or("");
-        let bare = is_legacy_metric_name(name);
-        let mut parts = Vec::new();
-        if bare {
-            f.write_str(name)?;
-        } else if !name.is_empty() {
-            parts.push(quote(name.as_bytes()));
-        }
-        let implied = |matcher: &&crate::Matcher| {
-            !(matcher.is_metric_name() && matcher.value() == name && !name.is_empty())
-        };
-        parts.extend(self.0.matchers.iter().filter(implied).map(ToString::to_string));
-        if parts.is_empty() { Ok(()) } else { write!(f, "{{{}}}", parts.join(",")) }
+        let name = self.0.name.as_deref().unwrap_or_default();
+        f.write_str(name)?;
+        let implied = |matcher: &&crate::Matcher| matcher.is_metric_name() && matcher.value() == name;
+        let others = self.0.matchers.iter().filter(|matcher| !implied(matcher));
+        let mut others: Vec<String> = others.map(ToString::to_string).collect();
+        others.sort_unstable();
+        if others.is_empty() { Ok(()) } else { write!(f, "{{{}}}", others.join(",")) }
     }
 }
 

@@ -41,9 +41,7 @@ impl Samples<'_> {
 
     /// What it costs to look at these samples: a histogram as much as its numbers.
     pub(super) fn weight(&self) -> usize {
-        let numbers =
-            |sample: &HistogramSample| 3 + sample.histogram.positive.len() + sample.histogram.negative.len();
-        self.floats.len() + self.histograms.iter().map(numbers).sum::<usize>()
+        self.floats.len() + self.histograms.iter().map(|sample| sample.histogram.weight()).sum::<usize>()
     }
 
     /// What it costs to look at one of the histograms, on average.

@@ -13,19 +13,19 @@ impl Parser<'_> {
     pub(super) fn vector_selector(&mut self) -> Result<VectorSelector, ParseError> {
         let start = self.span();
         let mut name = None;
-        let mut matchers = Vec::new();
         if *self.peek() == Token::Name {
             name = Some(self.text().to_owned());
             self.advance();
         }
+        let mut matchers = Vec::new();
         if self.eat("{") {
-            self.matchers(&mut name, &mut matchers)?;
+            matchers = self.matchers()?;
         } else if name.is_none() {
             return Err(self.unexpected("", ""));
         }
         let span = start.to(self.last_span());
         if let Some(name) = &name {
-            if let Some(other) = matchers.iter().find(|matcher| matcher.is_metric_name()) {
+            if let Some(other) = matchers.iter().find(|matcher| matcher.name() == METRIC_NAME) {
                 let (name, other) = (quote(name.as_bytes()), quote(other.value().as_bytes()));
                 return Err(self.error(span, format!("metric name must not be set twice: {name} or {other}")));
             }
@@ -35,7 +35,8 @@ impl Parser<'_> {
     }
 
     /// The inside of the braces, after `{`. A string alone is the metric's name.
-    fn matchers(&mut self, name: &mut Option<String>, matchers: &mut Vec<Matcher>) -> Result<(), ParseError> {
+    fn matchers(&mut self) -> Result<Vec<Matcher>, ParseError> {
+        let mut matchers = Vec::new();
         while !self.eat("}") {
             let span = self.span();
             let label = match self.peek().clone() {
@@ -44,13 +45,7 @@ impl Parser<'_> {
                     let value = String::from_utf8_lossy(&value).into_owned();
                     if self.next_is(",") || self.next_is("}") {
                         self.advance();
-                        if let Some(other) = name.replace(value.clone()) {
-                            let (name, other) = (quote(other.as_bytes()), quote(value.as_bytes()));
-                            return Err(self.error(
-                                span,
-                                format!("metric name must not be set twice: {name} or {other}"),
-                            ));
-                        }
+                        matchers.push(Matcher::equal(METRIC_NAME, &value));
                         self.matcher_end()?;
                         continue;
                     }
@@ -72,13 +67,15 @@ impl Parser<'_> {
                 return Err(self.unexpected("label matching", "string"));
             };
             let value = String::from_utf8_lossy(&value).into_owned();
-            let matcher =
-                Matcher::new(&label, op, &value).map_err(|error| self.error(span, error.to_string()))?;
+            let matcher = self
+                .patterns
+                .matcher(&label, op, &value)
+                .map_err(|error| self.error(span, error.to_string()))?;
             matchers.push(matcher);
             self.advance();
             self.matcher_end()?;
         }
-        Ok(())
+        Ok(matchers)
     }
 
     fn matcher_end(&mut self) -> Result<(), ParseError> {

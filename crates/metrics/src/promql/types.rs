@@ -34,10 +34,11 @@ impl Checker<'_> {
         }
         match expr {
             Expr::Unary(unary) => self.unary(unary),
-            Expr::Binary(binary) => self.binary(binary, expr.span()),
+            Expr::Binary(binary) => self.binary(binary, binary.op_span),
             Expr::Aggregate(aggregate) => self.aggregate(aggregate),
             Expr::Call(call) => self.call(call),
             Expr::Vector(selector) => self.selector(selector),
+            Expr::Matrix(matrix) => self.selector(&matrix.vector),
             Expr::Subquery(subquery) => match subquery.expr.value_type() {
                 ValueType::Vector => Ok(()),
                 other => {

@@ -76,7 +76,9 @@ impl Evaluator<'_> {
         match expr.unwrap_parens() {
             Expr::Matrix(matrix) => self.each_selected(&matrix.vector, windows, f),
             Expr::Subquery(subquery) => {
-                let (grid, times) = self.subquery(subquery, after_ms, to_ms)?;
+                // Prometheus goes on as far as the query does, though a pinned window does not move. That shows in annotations.
+                let moved_ms = subquery.shift.at.map_or(0, |_| self.times.length_ms());
+                let (grid, times) = self.subquery(subquery, after_ms, to_ms.saturating_add(moved_ms))?;
                 let inner = self.at(times);
                 for (i, row) in grid.rows.iter().enumerate() {
                     let (floats, mut histograms) = inner.samples_of(&grid, i);
@@ -208,9 +210,15 @@ impl Evaluator<'_> {
             for (step, end_ms) in windows.ends_ms.iter().enumerate() {
                 let window = cursor.window(samples, windows.around(*end_ms));
                 visits += window.floats.len() + window.histograms.len() * weight + 1;
+                if visits > VISITS_AT_ONCE {
+                    self.charge_visits(std::mem::take(&mut visits))?;
+                }
                 if !window.is_empty()
                     && let Some(cell) = f(step, &grid.rows[at], window)
                 {
+                    if let SampleValue::Histogram(histogram) = &cell {
+                        self.charge(histogram.weight())?;
+                    }
                     results.push((step, cell));
                 }
             }
@@ -221,6 +229,9 @@ impl Evaluator<'_> {
         Ok(grid)
     }
 }
+
+/// Looks at samples after which a query is asked whether it may go on; about a millisecond.
+const VISITS_AT_ONCE: usize = 1_000_000;
 
 /// Takes a series with all its samples in any of the windows.
 type TakeSeries<'t> = &'t mut dyn FnMut(Row, Samples<'_>) -> Result<(), QueryError>;

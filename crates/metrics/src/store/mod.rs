@@ -19,6 +19,7 @@ mod series;
 mod starts;
 
 use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::labels::{Labels, METRIC_NAME};
@@ -274,13 +275,17 @@ impl Store {
         self.append_started_histogram(id, sample, UNKNOWN_START_MS)
     }
 
-    /// Appends a native histogram that counts since `start_ms`, milliseconds since the Unix epoch; 0: nobody knows.
+    /// Appends a native histogram that counts since `start_ms`, milliseconds since the Unix epoch; 0: nobody knows. Its empty
+    /// buckets are not kept: they say no more than missing ones.
     pub fn append_started_histogram(
         &mut self,
         id: SeriesId,
-        sample: HistogramSample,
+        mut sample: HistogramSample,
         start_ms: i64,
     ) -> Result<(), Rejected> {
+        if sample.histogram.has_empty_buckets() {
+            Arc::make_mut(&mut sample.histogram).compact();
+        }
         self.append_with(
             id,
             sample.timestamp_ms,

@@ -254,7 +254,8 @@ fn histograms_are_samples_beside_floats() {
     assert_eq!(unknown, [1, 200, 402], "the first, after a restart, after floats");
     assert_eq!(
         (series.alive_ms(), series.newest(), store.size().samples),
-        (Some(402_000), None, 400 * 4 + 2)
+        (Some(402_000), None, 400 * 4 - 1 + 2),
+        "the empty bucket is not kept"
     );
     store.evict(402_000 + 3_600_000);
     assert_eq!(store.size().samples, 4);

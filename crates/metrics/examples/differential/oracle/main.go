@@ -23,6 +23,8 @@ import (
 	"github.com/prometheus/prometheus/model/value"
 	"github.com/prometheus/prometheus/promql"
 	"github.com/prometheus/prometheus/promql/parser"
+	"github.com/prometheus/prometheus/storage"
+	"github.com/prometheus/prometheus/tsdb/chunkenc"
 	"github.com/prometheus/prometheus/util/teststorage"
 )
 
@@ -61,6 +63,8 @@ type answer struct {
 	Warnings []string       `json:"warnings"`
 	Infos    []string       `json:"infos"`
 	Nanos    float64        `json:"nanos,omitempty"`
+	Printed  string         `json:"printed,omitempty"`
+	Pretty   string         `json:"pretty,omitempty"`
 }
 
 type answerSeries struct {
@@ -82,13 +86,16 @@ func newEngine(delayed bool) *promql.Engine {
 		EnableAtModifier:         true,
 		EnableNegativeOffset:     true,
 		EnableDelayedNameRemoval: delayed,
-		Parser: parser.NewParser(parser.Options{
-			EnableExperimentalFunctions:  true,
-			EnableExtendedRangeSelectors: true,
-			EnableBinopFillModifiers:     true,
-		}),
+		Parser:                   queryParser,
 	})
 }
+
+var queryParser = parser.NewParser(parser.Options{
+	ExperimentalDurationExpr:     true,
+	EnableExperimentalFunctions:  true,
+	EnableExtendedRangeSelectors: true,
+	EnableBinopFillModifiers:     true,
+})
 
 func main() {
 	o := oracle{engines: map[bool]*promql.Engine{false: newEngine(false), true: newEngine(true)}}
@@ -150,17 +157,23 @@ func (o *oracle) load(all []series) error {
 	}
 	for _, s := range all {
 		lset := labels.FromMap(s.Labels)
+		app, together := o.storage.Appender(context.Background()), ""
 		for _, sample := range s.Samples {
 			var t int64
 			if err := json.Unmarshal(sample[0], &t); err != nil {
 				return err
 			}
-			// A commit for each sample: in one batch, histograms before floats are dropped.
-			app := o.storage.Appender(context.Background())
 			var text string
-			if err := json.Unmarshal(sample[1], &text); err == nil {
-				_, err = app.Append(0, lset, t, float(text))
-				if err != nil {
+			isFloat := json.Unmarshal(sample[1], &text) == nil
+			// In one batch, histograms before floats are dropped; a stale marker is of the kind of the sample before it.
+			if kind := kind(isFloat, text); kind != together {
+				if err := app.Commit(); err != nil {
+					return err
+				}
+				app, together = o.storage.Appender(context.Background()), kind
+			}
+			if isFloat {
+				if _, err := app.Append(0, lset, t, float(text)); err != nil {
 					return err
 				}
 			} else {
@@ -172,12 +185,59 @@ func (o *oracle) load(all []series) error {
 					return fmt.Errorf("%s: %w", sample[1], err)
 				}
 			}
-			if err := app.Commit(); err != nil {
-				return err
-			}
+		}
+		if err := app.Commit(); err != nil {
+			return err
 		}
 	}
 	return nil
+}
+
+func kind(isFloat bool, text string) string {
+	switch {
+	case !isFloat:
+		return "histogram"
+	case text == "stale":
+		return text
+	}
+	return "float"
+}
+
+// compacted reads histograms without their empty buckets. Which of those the storage keeps depends on the other samples of a
+// chunk, and shows in estimates around zero, in changes and wherever infinity multiplies them.
+type compacted struct{ storage.Queryable }
+
+func (c compacted) Querier(mint, maxt int64) (storage.Querier, error) {
+	q, err := c.Queryable.Querier(mint, maxt)
+	return compactedQuerier{q}, err
+}
+
+type compactedQuerier struct{ storage.Querier }
+
+func (q compactedQuerier) Select(ctx context.Context, sorted bool, hints *storage.SelectHints, matchers ...*labels.Matcher) storage.SeriesSet {
+	return compactedSet{q.Querier.Select(ctx, sorted, hints, matchers...)}
+}
+
+type compactedSet struct{ storage.SeriesSet }
+
+func (s compactedSet) At() storage.Series { return compactedSeries{s.SeriesSet.At()} }
+
+type compactedSeries struct{ storage.Series }
+
+func (s compactedSeries) Iterator(chunkenc.Iterator) chunkenc.Iterator {
+	return compactedIterator{s.Series.Iterator(nil)}
+}
+
+type compactedIterator struct{ chunkenc.Iterator }
+
+func (i compactedIterator) AtFloatHistogram(into *histogram.FloatHistogram) (int64, *histogram.FloatHistogram) {
+	t, h := i.Iterator.AtFloatHistogram(nil)
+	h = h.Copy().Compact(0)
+	if into == nil {
+		return t, h
+	}
+	h.CopyTo(into)
+	return t, into
 }
 
 func float(text string) float64 {
@@ -266,6 +326,9 @@ func (o *oracle) query(c command) (a answer) {
 	if err != nil {
 		return answer{Error: err.Error()}
 	}
+	if expr, err := queryParser.ParseExpr(c.Query); err == nil {
+		a.Printed, a.Pretty = expr.String(), parser.Prettify(expr)
+	}
 	return a
 }
 
@@ -274,10 +337,10 @@ func (o *oracle) evaluate(c command, use func(*promql.Result)) error {
 	var query promql.Query
 	var err error
 	if c.Step == 0 {
-		query, err = engine.NewInstantQuery(ctx, o.storage, nil, c.Query, time.UnixMilli(c.Start))
+		query, err = engine.NewInstantQuery(ctx, compacted{o.storage}, nil, c.Query, time.UnixMilli(c.Start))
 	} else {
 		start, end := time.UnixMilli(c.Start), time.UnixMilli(c.End)
-		query, err = engine.NewRangeQuery(ctx, o.storage, nil, c.Query, start, end, time.Duration(c.Step)*time.Millisecond)
+		query, err = engine.NewRangeQuery(ctx, compacted{o.storage}, nil, c.Query, start, end, time.Duration(c.Step)*time.Millisecond)
 	}
 	if err != nil {
 		return err

@@ -6,6 +6,7 @@ use crate::labels::{Labels, METRIC_NAME};
 use crate::matcher::anchored_regex;
 use crate::promql::ast::Expr;
 use crate::promql::error::QueryError;
+use crate::promql::eval::Evaluator;
 use crate::promql::grid::{Grid, Name, Row};
 
 /// A string argument; text that is not UTF-8 keeps its bytes as replacement characters and is no valid label name.
@@ -32,8 +33,24 @@ fn set(row: &Row, destination: &str, value: &str) -> Row {
     Row { labels: labels.with(destination, value), name }
 }
 
+/// Bytes of a label's new value. Calls in each other could double it each time.
+const LABEL_BYTES_MAX: usize = 1 << 20;
+
+/// Takes the bytes of a label's new value, at most so many, from the query's budget.
+fn charge(evaluator: &Evaluator<'_>, bytes: usize) -> Result<(), QueryError> {
+    if bytes > LABEL_BYTES_MAX {
+        let message = format!("a label's new value may take {bytes} bytes, more than {LABEL_BYTES_MAX}");
+        return Err(QueryError::Execution(message));
+    }
+    evaluator.charge(bytes / size_of::<f64>())
+}
+
 /// `label_replace(v, dst, replacement, src, regex)`: where `regex` matches all of `src`, sets `dst`.
-pub(in crate::promql) fn label_replace(args: &[Expr], mut grid: Grid) -> Result<Grid, QueryError> {
+pub(in crate::promql) fn label_replace(
+    evaluator: &Evaluator<'_>,
+    args: &[Expr],
+    mut grid: Grid,
+) -> Result<Grid, QueryError> {
     let (pattern, _) = string_argument(&args[4]);
     let regex: Regex = anchored_regex(&pattern).map_err(|_| {
         QueryError::Execution(format!("invalid regular expression in label_replace(): {pattern}"))
@@ -41,9 +58,12 @@ pub(in crate::promql) fn label_replace(args: &[Expr], mut grid: Grid) -> Result<
     let destination = label_name(&args[1], "destination", "label_replace")?;
     let (replacement, _) = string_argument(&args[2]);
     let (source, _) = string_argument(&args[3]);
+    let references = replacement.bytes().filter(|byte| *byte == b'$').count();
     grid.one_metric = false;
     for row in &mut grid.rows {
-        let Some(captures) = regex.captures(row.get(&source)) else { continue };
+        let source = row.get(&source);
+        let Some(captures) = regex.captures(source) else { continue };
+        charge(evaluator, replacement.len().saturating_add(references.saturating_mul(source.len())))?;
         let mut value = String::new();
         captures.expand(&replacement, &mut value);
         *row = set(row, &destination, &value);
@@ -52,13 +72,18 @@ pub(in crate::promql) fn label_replace(args: &[Expr], mut grid: Grid) -> Result<
 }
 
 /// `label_join(v, dst, separator, src…)`: sets `dst` to the values of `src`, joined.
-pub(in crate::promql) fn label_join(args: &[Expr], mut grid: Grid) -> Result<Grid, QueryError> {
+pub(in crate::promql) fn label_join(
+    evaluator: &Evaluator<'_>,
+    args: &[Expr],
+    mut grid: Grid,
+) -> Result<Grid, QueryError> {
     let destination = label_name(&args[1], "destination", "label_join")?;
     let (separator, _) = string_argument(&args[2]);
     let sources = args[3..].iter().map(|arg| label_name(arg, "source", "label_join"));
     let sources: Vec<String> = sources.collect::<Result<_, _>>()?;
     grid.one_metric = false;
     for row in &mut grid.rows {
+        charge(evaluator, sources.iter().map(|source| row.get(source).len() + separator.len()).sum())?;
         let value = sources.iter().map(|source| row.get(source)).collect::<Vec<_>>().join(&separator);
         *row = set(row, &destination, &value);
     }

@@ -14,6 +14,7 @@ use std::fmt;
 
 use super::ast::{Extension, ValueType};
 use super::error::QueryError;
+use super::numerics;
 use super::value::SampleValue;
 use crate::histogram::NativeHistogram;
 use calendar::{Clock, civil};
@@ -261,7 +262,7 @@ static FUNCTIONS: &[Function] = &[
     special("clamp_max", &[V, S], Special::ClampMax),
     special("clamp_min", &[V, S], Special::ClampMin),
     math("cos", f64::cos),
-    math("cosh", f64::cosh),
+    math("cosh", numerics::cosh),
     window("count_over_time", window::count, native::count),
     calendar("day_of_month", |clock| clock.day),
     calendar("day_of_week", |clock| (clock.days + 4).rem_euclid(7)),
@@ -317,7 +318,7 @@ static FUNCTIONS: &[Function] = &[
     special("scalar", &[V], Special::Scalar).scalar(),
     math("sgn", |v| if v == 0.0 || v.is_nan() { v } else { v.signum() }),
     math("sin", f64::sin),
-    math("sinh", f64::sinh),
+    math("sinh", numerics::sinh),
     special("sort", &[V], Special::Sort),
     special("sort_by_label", &[V, T], Special::SortByLabel).optional(1).variadic().experimental(),
     special("sort_by_label_desc", &[V, T], Special::SortByLabelDesc).optional(1).variadic().experimental(),

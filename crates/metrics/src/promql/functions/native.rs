@@ -374,7 +374,7 @@ pub(super) fn time_of_first(window: &Window<'_>) -> Option<SampleValue> {
 }
 
 pub(super) fn time_of_last(window: &Window<'_>) -> Option<SampleValue> {
-    last_point(window).map(seconds)
+    last_point(window).map(|(timestamp_ms, point)| seconds((timestamp_ms.max(0), point)))
 }
 
 /// The mean of the observed values.

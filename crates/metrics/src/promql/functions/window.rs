@@ -360,8 +360,9 @@ pub(super) fn time_of_first(window: &Window<'_>) -> Option<f64> {
     Some(window.first().timestamp_ms as f64 / 1_000.0)
 }
 
+/// For Prometheus, nothing was last before 1970.
 pub(super) fn time_of_last(window: &Window<'_>) -> Option<f64> {
-    Some(window.last().timestamp_ms as f64 / 1_000.0)
+    Some(window.last().timestamp_ms.max(0) as f64 / 1_000.0)
 }
 
 pub(super) fn quantile(window: &Window<'_>) -> Option<f64> {
