@@ -11,6 +11,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::cluster::{Changed, Cluster};
+use crate::features::Features;
 use crate::files::Files;
 use crate::history::History;
 use crate::run::Rounds;
@@ -44,6 +45,8 @@ pub struct Options {
     pub vertical_interval: Option<Duration>,
     /// The file in which samples are kept over restarts; in memory only if there is none.
     pub samples: Option<PathBuf>,
+    /// What Prometheus has behind `--enable-feature`.
+    pub features: Features,
     /// Where VPA's metrics are counted: shared with who admits pods, since that is done elsewhere.
     pub vpa_metrics: VpaMetrics,
 }
@@ -73,6 +76,7 @@ pub struct Autoscaler {
 /// What the loop writes and the APIs read.
 #[derive(Clone)]
 pub(crate) struct Shared {
+    pub(crate) features: Features,
     pub(crate) store: Arc<Mutex<Store>>,
     pub(crate) usage: Arc<Mutex<UsageLog>>,
     pub(crate) history: Arc<Mutex<History>>,
@@ -90,6 +94,7 @@ impl Autoscaler {
     /// The file of decisions cannot be read or written.
     pub async fn start(client: Client, options: Options) -> std::io::Result<Autoscaler> {
         let shared = Shared {
+            features: options.features,
             store: Arc::new(Mutex::new(Store::new(StoreOptions {
                 series_max: SERIES_MAX,
                 bytes_max: STORE_BYTES_MAX,
@@ -124,7 +129,9 @@ impl Autoscaler {
         let (store, targets) = (Arc::clone(&self.shared.store), Arc::clone(&self.shared.targets));
         let pools = Arc::clone(&self.shared.pools);
         let own = telemetry::router(self.shared.telemetry.clone());
-        prometheus::router(prometheus::Source::new(store, targets).with_pools(pools)).merge(own)
+        let source =
+            prometheus::Source::new(store, targets).with_pools(pools).with_features(self.shared.features);
+        prometheus::router(source).merge(own)
     }
 
     /// The APIs to aggregate: resource metrics, external metrics, decisions and live facts.
@@ -135,6 +142,7 @@ impl Autoscaler {
             nodes: self.cluster.nodes.clone(),
         };
         let live = live_facts::Source {
+            features: self.shared.features,
             store: Arc::clone(&self.shared.store),
             targets: Arc::clone(&self.shared.targets),
             history: Arc::clone(&self.shared.history),

@@ -26,6 +26,7 @@ mod autoscaler;
 mod claims;
 mod cluster;
 mod facts;
+mod features;
 mod files;
 mod history;
 mod jobs;
@@ -45,6 +46,7 @@ mod vertical;
 mod workload;
 
 pub use autoscaler::{AggregatedApi, Autoscaler, Options};
+pub use features::Features;
 pub use history::Record;
 pub use scrape::target::check_relabeling;
 pub use telemetry::{Admitted, VpaMetrics};

@@ -85,9 +85,15 @@ impl Rounds {
         Rounds {
             engine: Engine::default(),
             actor: Actor::new(client.clone(), cluster.clone(), workloads.clone()),
-            sources: Sources::new(client.clone(), cluster.clone(), &shared.usage, &shared.store),
+            sources: Sources::new(
+                client.clone(),
+                cluster.clone(),
+                &shared.usage,
+                &shared.store,
+                options.features,
+            ),
             jobs: JobScalers::new(client.clone(), cluster.clone()),
-            pool: Pool::new(Arc::clone(&shared.store), fetcher, options.keep_scrape_intervals),
+            pool: Pool::new(Arc::clone(&shared.store), fetcher, options),
             nodes: NodeReader::new(client, Arc::clone(&shared.store), Arc::clone(&shared.usage)),
             scalers: Scalers::default(),
             workloads,

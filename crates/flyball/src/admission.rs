@@ -11,7 +11,7 @@ use flyball_api::admission::{self, Admission, Checks, Neighbours};
 use flyball_api::kinds::vertical_pod_autoscaler::VerticalPodAutoscaler;
 use flyball_api::vertical::{self, admission::Controller};
 use flyball_apiserver::{AdmissionRequest, AdmissionResponse, ApiServer, FieldError, Lookup, Operation};
-use flyball_controller::{Admitted, VpaMetrics};
+use flyball_controller::{Admitted, Features, VpaMetrics};
 use flyball_engine::vertical::VerticalRules;
 use k8s_openapi::api::core::v1::{LimitRange, Pod, PodSpec};
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
@@ -32,7 +32,7 @@ const KINDS: [(&str, &str); 8] = [
 ];
 
 /// Registers the rules for every kind that has some.
-pub(crate) fn register(server: &ApiServer, metrics: &VpaMetrics) {
+pub(crate) fn register(server: &ApiServer, metrics: &VpaMetrics, features: Features) {
     let (of_pods, of_vpas) = (metrics.clone(), metrics.clone());
     let size_pod = move |request: &AdmissionRequest<'_>| counted(&of_pods, Admitted::Pod, request, size_pod);
     server.register_mutation("", "pods", Arc::new(size_pod));
@@ -40,12 +40,13 @@ pub(crate) fn register(server: &ApiServer, metrics: &VpaMetrics) {
         move |request: &AdmissionRequest<'_>| counted(&of_vpas, Admitted::Vpa, request, complete_vpa);
     server.register_mutation("autoscaling.k8s.io", "verticalpodautoscalers", Arc::new(complete_vpa));
     for (group, resource) in KINDS {
+        let judge = move |request: &AdmissionRequest<'_>| judge(request, features);
         server.register_admission(group, resource, Arc::new(judge));
     }
 }
 
 /// Judges what is to be stored. Deletions and statuses are never refused, as with KEDA's webhook.
-fn judge(request: &AdmissionRequest<'_>) -> AdmissionResponse {
+fn judge(request: &AdmissionRequest<'_>, features: Features) -> AdmissionResponse {
     let is_judged = request.operation != Operation::Delete && request.subresource.is_empty();
     let Some(object) = request.object.filter(|_| is_judged) else { return AdmissionResponse::allowed() };
     let pod = pod_of_workload(object, request);
@@ -56,6 +57,7 @@ fn judge(request: &AdmissionRequest<'_>) -> AdmissionResponse {
         limit_ranges: &list(request.lookup, "", "limitranges", request.namespace),
         dry_run: request.dry_run,
     };
+    let check_query = |query: &str| features.parse(query).map(drop).map_err(|error| error.to_string());
     let checks = Checks { query: &check_query, relabeling: &flyball_controller::check_relabeling };
     let judged = admission::admit(object, request.old_object, neighbours, checks);
     let Admission { problems, warnings } = judged.unwrap_or_default();
@@ -161,8 +163,4 @@ fn pod_of_workload(object: &Value, request: &AdmissionRequest<'_>) -> Option<Pod
 fn list<K: DeserializeOwned>(lookup: &dyn Lookup, group: &str, resource: &str, namespace: &str) -> Vec<K> {
     let stored = lookup.list(group, resource, namespace).into_iter();
     stored.filter_map(|object| serde_json::from_value(object).ok()).collect()
-}
-
-fn check_query(query: &str) -> Result<(), String> {
-    flyball_metrics::promql::parse(query).map(drop).map_err(|error| error.to_string())
 }

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::builder::styling::{AnsiColor, Styles};
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use flyball_controller::Features;
 
 /// As cargo and kubectl-like tools colour their help; clap drops the colours where they are not wanted.
 const STYLES: Styles = Styles::styled()
@@ -131,6 +132,13 @@ pub(crate) struct WorldOptions {
     /// Scrape targets that feed a trigger at their monitor's interval, not every second.
     #[arg(long)]
     pub(crate) keep_scrape_intervals: bool,
+    /// Turn on features of Prometheus that are off by default, under its names; joined by commas.
+    #[arg(long = "enable-feature", value_name = "FEATURE", value_delimiter = ',', value_parser = feature())]
+    pub(crate) features: Vec<String>,
+}
+
+fn feature() -> clap::builder::PossibleValuesParser {
+    Features::names().collect::<Vec<_>>().into()
 }
 
 #[derive(Debug, Args)]

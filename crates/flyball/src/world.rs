@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use flyball_apiserver::{ApiResource, ApiServer};
-use flyball_controller::{Autoscaler, VpaMetrics};
+use flyball_controller::{Autoscaler, Features, VpaMetrics};
 use flyball_local::{Image, ImageMap};
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::Namespace;
@@ -94,7 +94,10 @@ impl World {
         let stop = CancellationToken::new();
 
         let vpa_metrics = VpaMetrics::default();
-        admission::register(&server, &vpa_metrics);
+        let features = Features::of(options.features.iter().map(String::as_str))
+            .map_err(anyhow::Error::msg)
+            .context("--enable-feature")?;
+        admission::register(&server, &vpa_metrics, features);
         install_kinds(&client).await?;
         install_own_pod(&client).await?;
         let (served, stopped) = (server.clone(), stop.clone().cancelled_owned());
@@ -105,8 +108,11 @@ impl World {
 
         let node = flyball_local::World::start(client.clone(), node_options(place, doors.images)?).await?;
         server.register_kubelet(NODE, node.kubelet());
-        let options =
-            flyball_controller::Options { vpa_metrics, ..autoscaler_options(place, persistent, options) };
+        let options = flyball_controller::Options {
+            vpa_metrics,
+            features,
+            ..autoscaler_options(place, persistent, options)
+        };
         let autoscaler = Autoscaler::start(client.clone(), options).await?;
         for api in autoscaler.apis() {
             let resources = api.resources.into_iter().map(api_resource).collect();

@@ -18,6 +18,7 @@ use flyball_metrics::{Labels, Store};
 use jiff::Timestamp;
 use tokio::task::JoinSet;
 
+use crate::autoscaler::Options;
 use crate::lock;
 use crate::scrape::fetch::Fetcher;
 use crate::scrape::pools::{Discovered, Pools};
@@ -60,6 +61,7 @@ pub(crate) struct Pool {
     store: Arc<Mutex<Store>>,
     fetcher: Fetcher,
     keep_intervals: bool,
+    store_start_timestamps: bool,
     entries: BTreeMap<(String, String), Entry>,
     pools: Arc<Pools>,
 }
@@ -74,15 +76,25 @@ struct Entry {
 }
 
 impl Pool {
-    pub(crate) fn new(store: Arc<Mutex<Store>>, fetcher: Fetcher, keep_intervals: bool) -> Pool {
-        Pool { store, fetcher, keep_intervals, entries: BTreeMap::new(), pools: Arc::default() }
+    pub(crate) fn new(store: Arc<Mutex<Store>>, fetcher: Fetcher, options: &Options) -> Pool {
+        let keep_intervals = options.keep_scrape_intervals;
+        let store_start_timestamps = options.features.store_start_timestamps;
+        Pool {
+            store,
+            fetcher,
+            keep_intervals,
+            store_start_timestamps,
+            entries: BTreeMap::new(),
+            pools: Arc::default(),
+        }
     }
 
     /// Takes over what discovery found. New targets are due at once; the series of vanished ones end.
     pub(crate) fn sync(&mut self, found: Discovered, now_ms: i64) {
         let mut old = std::mem::take(&mut self.entries);
         let mut ended = Vec::new();
-        for target in found.targets {
+        for mut target in found.targets {
+            target.options.start_timestamps = self.store_start_timestamps;
             let entry = match old.remove(&target.key()) {
                 Some(mut entry) if entry.target.scraped_like(&target) => {
                     entry.target = Arc::new(target);
@@ -298,7 +310,7 @@ mod tests {
             matches!((host, namespace), ("model", "ml")).then(|| [127, 0, 0, 1].into())
         }));
         let nothing = kube::Client::new(axum::Router::new(), "default");
-        Pool::new(Arc::clone(store), Fetcher::new(nothing, names), false)
+        Pool::new(Arc::clone(store), Fetcher::new(nothing, names), &Options::default())
     }
 
     #[tokio::test]

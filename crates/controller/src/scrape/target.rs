@@ -98,6 +98,7 @@ impl<'a> Job<'a> {
             classic_histograms_too: scrape.scrape_classic_histograms.unwrap_or(false),
             native_histogram_min_bucket_factor: min_bucket_factor(scrape),
             limits: limits(scrape),
+            ..TargetOptions::default()
         };
         Ok(Job { pool, namespace, settings, scrape, relabelings, options, compressed: true })
     }

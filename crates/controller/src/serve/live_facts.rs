@@ -20,6 +20,7 @@ use kube::ResourceExt;
 
 use crate::cluster::Cluster;
 use crate::facts::time_from_ms;
+use crate::features::Features;
 use crate::history::{History, Record};
 use crate::lock;
 use crate::scrape::pool::Shown;
@@ -38,6 +39,7 @@ const TURNS_MS: u64 = 3_600_000;
 /// What the handler reads.
 #[derive(Clone)]
 pub(crate) struct Source {
+    pub(crate) features: Features,
     pub(crate) store: Arc<Mutex<Store>>,
     pub(crate) targets: Arc<Mutex<Vec<Shown>>>,
     pub(crate) history: Arc<Mutex<History>>,
@@ -95,7 +97,7 @@ impl Source {
         if is_address || service_address(&self.cluster, host, namespace).is_some() {
             return LiveQuery { server: Some(server.to_owned()), ..LiveQuery::default() };
         }
-        match promql::parse(query) {
+        match self.features.parse(query) {
             Ok(expr) => query_facts(&lock(&self.store), query, &expr, now_ms),
             Err(error) => LiveQuery { error: Some(error.to_string()), ..LiveQuery::default() },
         }

@@ -32,6 +32,7 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 use tokio::sync::Semaphore;
 
+use crate::features::Features;
 use crate::scrape::pool::{SharedPools, Shown};
 
 const NO_ENDPOINT: &str = "no such endpoint; see https://prometheus.io/docs/prometheus/latest/querying/api/";
@@ -42,6 +43,7 @@ pub(crate) struct Source {
     store: Arc<Mutex<Store>>,
     targets: Arc<Mutex<Vec<Shown>>>,
     pools: SharedPools,
+    features: Features,
     started: Timestamp,
     /// A query runs while it holds one of these.
     running: Arc<Semaphore>,
@@ -50,14 +52,24 @@ pub(crate) struct Source {
 impl Source {
     pub(crate) fn new(store: Arc<Mutex<Store>>, targets: Arc<Mutex<Vec<Shown>>>) -> Source {
         let running = Arc::new(Semaphore::new(run::QUERIES_AT_ONCE_MAX));
-        Source { store, targets, pools: SharedPools::default(), started: Timestamp::now(), running }
+        Source {
+            store,
+            targets,
+            pools: SharedPools::default(),
+            features: Features::default(),
+            started: Timestamp::now(),
+            running,
+        }
     }
-}
 
-impl Source {
     /// Also tells of the pools, and of the targets that their rules dropped.
     pub(crate) fn with_pools(self, pools: SharedPools) -> Source {
         Source { pools, ..self }
+    }
+
+    /// Takes queries that use these features.
+    pub(crate) fn with_features(self, features: Features) -> Source {
+        Source { features, ..self }
     }
 }
 

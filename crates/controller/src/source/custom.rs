@@ -17,6 +17,7 @@ use flyball_metrics::Store;
 use flyball_metrics::promql::{self, EngineOptions, Value};
 use kube::Client;
 
+use crate::features::Features;
 use crate::lock;
 use crate::source::custom::adapter::{Adapters, Answered};
 use crate::source::promql::local::LocalQuery;
@@ -68,8 +69,10 @@ impl CustomReader {
             return read_pods(&store, &text, now);
         }
         self.forget(&mut store);
-        let (asked, query) =
-            self.queries.entry(text.clone()).or_insert_with(|| (Instant::now(), LocalQuery::new(&text)));
+        let (asked, query) = self
+            .queries
+            .entry(text.clone())
+            .or_insert_with(|| (Instant::now(), LocalQuery::new(&text, &Features::default())));
         *asked = Instant::now();
         query.read(&mut store, down, now).map_or_else(|instead| instead, |answer| reading(answer, now))
     }

@@ -23,6 +23,7 @@ use kube::{Client, ResourceExt};
 
 use crate::cluster::Cluster;
 use crate::facts;
+use crate::features::Features;
 use crate::lock;
 pub(crate) use crate::source::caller::Caller;
 use crate::source::custom::{CustomReader, Place};
@@ -48,10 +49,11 @@ impl Sources {
         cluster: Cluster,
         usage: &Arc<Mutex<UsageLog>>,
         store: &Arc<Mutex<Store>>,
+        features: Features,
     ) -> Sources {
         let caller = Caller::new(promql::names(&cluster));
         Sources {
-            promql: PromqlReader::new(Arc::clone(store), caller.clone(), cluster.clone()),
+            promql: PromqlReader::new(Arc::clone(store), caller.clone(), cluster.clone(), features),
             custom: CustomReader::new(client, Arc::clone(store)),
             usage: Arc::clone(usage),
             numbers: Polls::default(),

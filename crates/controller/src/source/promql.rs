@@ -21,6 +21,7 @@ use http::Uri;
 use kube::runtime::reflector::ObjectRef;
 
 use crate::cluster::Cluster;
+use crate::features::Features;
 use crate::scrape::pool::Status;
 use crate::scrape::target::Target;
 use crate::source::caller::{self, Caller};
@@ -81,15 +82,21 @@ pub(crate) struct PromqlReader {
     store: Arc<Mutex<Store>>,
     caller: Caller,
     cluster: Cluster,
+    features: Features,
     queries: BTreeMap<String, LocalQuery>,
     resolved: BTreeMap<String, (Instant, bool)>,
     remote: Polls<RemoteKey, (Answer, Time)>,
 }
 
 impl PromqlReader {
-    pub(crate) fn new(store: Arc<Mutex<Store>>, caller: Caller, cluster: Cluster) -> PromqlReader {
+    pub(crate) fn new(
+        store: Arc<Mutex<Store>>,
+        caller: Caller,
+        cluster: Cluster,
+        features: Features,
+    ) -> PromqlReader {
         let (queries, resolved, remote) = Default::default();
-        PromqlReader { store, caller, cluster, queries, resolved, remote }
+        PromqlReader { store, caller, cluster, features, queries, resolved, remote }
     }
 
     /// Forgets the queries that no trigger has any more.
@@ -130,8 +137,8 @@ impl PromqlReader {
             return reading(answer, trigger, at);
         }
         let mut store = crate::lock(&self.store);
-        let query =
-            self.queries.entry(trigger.query.clone()).or_insert_with(|| LocalQuery::new(&trigger.query));
+        let new = || LocalQuery::new(&trigger.query, &self.features);
+        let query = self.queries.entry(trigger.query.clone()).or_insert_with(new);
         query
             .read(&mut store, down, now)
             .map_or_else(|instead| instead, |answer| reading(answer, trigger, now))

@@ -40,6 +40,8 @@ pub(crate) struct Measured {
     pub(crate) labels: Labels,
     pub(crate) value: Value,
     pub(crate) timestamp_ms: Option<i64>,
+    /// Since when it counts.
+    pub(crate) start_ms: Option<i64>,
     pub(crate) exemplars: Vec<PageExemplar>,
 }
 
@@ -147,7 +149,8 @@ impl Samples<'_> {
         let extra = number.as_ref().map(|(label, number)| (*label, number.as_str()));
         let labels = Labels::new(own.chain(extra).chain([(METRIC_NAME, name.as_str())]));
         let timestamp_ms = (self.metric.timestamp_ms != 0).then_some(self.metric.timestamp_ms);
-        self.read.push(Measured { labels, value, timestamp_ms, exemplars });
+        let start_ms = self.metric.start_ms();
+        self.read.push(Measured { labels, value, timestamp_ms, start_ms, exemplars });
     }
 
     fn summary(&mut self, summary: &Summary) {
@@ -209,6 +212,8 @@ struct Counter {
     value: f64,
     #[prost(message, optional, tag = "2")]
     exemplar: Option<ExemplarMessage>,
+    #[prost(message, optional, tag = "3")]
+    created: Option<Time>,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -227,6 +232,8 @@ struct Summary {
     sample_sum: f64,
     #[prost(message, repeated, tag = "3")]
     quantile: Vec<Quantile>,
+    #[prost(message, optional, tag = "4")]
+    created: Option<Time>,
 }
 
 /// google.protobuf.Timestamp.
@@ -236,6 +243,12 @@ struct Time {
     seconds: i64,
     #[prost(int32, tag = "2")]
     nanos: i32,
+}
+
+impl Time {
+    fn millis(&self) -> i64 {
+        self.seconds.saturating_mul(1_000).saturating_add(i64::from(self.nanos / 1_000_000))
+    }
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -251,13 +264,10 @@ struct ExemplarMessage {
 impl ExemplarMessage {
     fn read(&self) -> PageExemplar {
         let pairs = self.label.iter().map(|pair| (pair.name.as_str(), pair.value.as_str()));
-        let ms = |time: &Time| {
-            time.seconds.saturating_mul(1_000).saturating_add(i64::from(time.nanos / 1_000_000))
-        };
         PageExemplar {
             labels: Labels::new(pairs),
             value: self.value,
-            timestamp_ms: self.timestamp.as_ref().map(ms),
+            timestamp_ms: self.timestamp.as_ref().map(Time::millis),
         }
     }
 }
@@ -314,6 +324,8 @@ struct HistogramOfClient {
     positive_delta: Vec<i64>,
     #[prost(double, repeated, tag = "14")]
     positive_count: Vec<f64>,
+    #[prost(message, optional, tag = "15")]
+    created: Option<Time>,
     #[prost(message, repeated, tag = "16")]
     exemplars: Vec<ExemplarMessage>,
 }
@@ -361,6 +373,15 @@ struct Metric {
     timestamp_ms: i64,
     #[prost(message, optional, tag = "7")]
     histogram: Option<HistogramOfClient>,
+}
+
+impl Metric {
+    fn start_ms(&self) -> Option<i64> {
+        let counter = self.counter.as_ref().map(|counter| &counter.created);
+        let summary = self.summary.as_ref().map(|summary| &summary.created);
+        let histogram = self.histogram.as_ref().map(|histogram| &histogram.created);
+        counter.or(summary).or(histogram)?.as_ref().map(Time::millis)
+    }
 }
 
 #[cfg(test)]

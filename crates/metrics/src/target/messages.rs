@@ -9,11 +9,11 @@ use crate::exposition::PAGE_SAMPLES_MAX;
 use crate::exposition::protobuf::{self, HistogramForms, Measured, PageExemplar, Value};
 use crate::histogram::{EXPONENTIAL_SCHEMAS, NativeHistogram, Schema};
 use crate::labels::Labels;
-use crate::store::Store;
+use crate::store::{Store, UNKNOWN_START_MS};
 use crate::wire::WireError;
 
-/// Of which of the target's series a sample is, its own time, and its value.
-pub(super) type Message = (u32, Option<i64>, Value);
+/// Of which of the target's series a sample is, its start and its own time, and its value.
+pub(super) type Message = (u32, (i64, Option<i64>), Value);
 
 /// Exemplars, each with which of the target's series it is of.
 pub(super) type ExemplarsOfKnown = Vec<(u32, PageExemplar)>;
@@ -51,8 +51,10 @@ impl Target {
                 for measured in protobuf::samples(&family, metric?, forms)? {
                     let known = self.known_by_labels(&measured.labels, scraped)?;
                     self.count(known, scraped)?;
-                    let Measured { value, timestamp_ms, exemplars: of_this, .. } = measured;
-                    messages.push((known, timestamp_ms, self.within_bucket_limit(value)?));
+                    let Measured { value, timestamp_ms, start_ms, exemplars: of_this, .. } = measured;
+                    let start_ms = start_ms.filter(|_| self.options.start_timestamps);
+                    let times = (start_ms.unwrap_or(UNKNOWN_START_MS), timestamp_ms);
+                    messages.push((known, times, self.within_bucket_limit(value)?));
                     exemplars.extend(of_this.into_iter().map(|exemplar| (known, exemplar)));
                 }
             }

@@ -11,6 +11,7 @@
 mod attach;
 mod messages;
 mod page;
+mod starts;
 
 use std::sync::Arc;
 
@@ -19,9 +20,10 @@ use crate::exposition::{ExpositionError, Format};
 use crate::labels::{Labels, METRIC_NAME};
 use crate::relabel::Rule;
 use crate::sample::{HistogramSample, Sample};
-use crate::store::{Exemplar, Rejected, SeriesId, Store};
+use crate::store::{Exemplar, Rejected, SeriesId, Store, UNKNOWN_START_MS};
 use messages::{ByLabels, ExemplarsOfKnown};
 use page::LastPage;
+use starts::Starts;
 
 /// How far in the future a target's own timestamp may lie (Prometheus: `maxAheadTime`).
 const AHEAD_MAX_MS: i64 = 10 * 60 * 1_000;
@@ -43,6 +45,9 @@ pub struct TargetOptions {
     pub classic_histograms_too: bool,
     /// Merge buckets of native histograms until each is at least this many times as wide as the one before. Default: no merging.
     pub native_histogram_min_bucket_factor: f64,
+    /// Keep since when samples count, where a page says it: by `_created` series in OpenMetrics, or in protocol buffers.
+    /// Default: no.
+    pub start_timestamps: bool,
     /// What a page may have; more fails the scrape.
     pub limits: Limits,
 }
@@ -57,6 +62,7 @@ impl Default for TargetOptions {
             native_histograms: false,
             classic_histograms_too: false,
             native_histogram_min_bucket_factor: 0.0,
+            start_timestamps: false,
             limits: Limits::default(),
         }
     }
@@ -211,9 +217,14 @@ impl Target {
         scraped: &mut Scraped,
     ) -> Result<(), ScrapeError> {
         let (found, exemplars) = self.read(store, page, format, scraped)?;
+        let starts = match format {
+            Format::OpenMetrics if self.options.start_timestamps => Starts::of(&self.known, &found),
+            _ => Starts::default(),
+        };
         for sample in found {
             let value = Value::Float(sample.value);
-            let stored = self.store(store, sample.known, sample.timestamp_ms, value, at_ms);
+            let start_ms = starts.of_series(&self.known[sample.known as usize].labels);
+            let stored = self.store(store, sample.known, (start_ms, sample.timestamp_ms), value, at_ms);
             scraped.rejected += usize::from(stored.is_err());
         }
         self.store_exemplars(store, exemplars, at_ms);
@@ -229,8 +240,8 @@ impl Target {
     ) -> Result<(), ScrapeError> {
         let (messages, exemplars) = self.read_messages(store, page, scraped)?;
         self.page = LastPage::default();
-        for (known, timestamp_ms, value) in messages {
-            let stored = self.store(store, known, timestamp_ms, value, at_ms);
+        for (known, times, value) in messages {
+            let stored = self.store(store, known, times, value, at_ms);
             scraped.rejected += usize::from(stored.is_err());
         }
         self.store_exemplars(store, exemplars, at_ms);
@@ -278,12 +289,12 @@ impl Target {
         }
     }
 
-    /// Stores one sample of the page, unless it lies too far in the future.
+    /// Stores one sample of the page, with its start and its own time, unless it lies too far in the future.
     fn store(
         &mut self,
         store: &mut Store,
         known: u32,
-        own_time_ms: Option<i64>,
+        (start_ms, own_time_ms): (i64, Option<i64>),
         value: Value,
         at_ms: i64,
     ) -> Result<(), Rejected> {
@@ -301,8 +312,9 @@ impl Target {
         if timestamp_ms > at_ms.saturating_add(AHEAD_MAX_MS) {
             return Err(store.reject(Rejected::TooNew));
         }
+        let start_ms = if start_ms <= timestamp_ms { start_ms } else { UNKNOWN_START_MS };
         if let Place::Stored(id) = known.place {
-            match append(store, id, timestamp_ms, &value) {
+            match append(store, id, (start_ms, timestamp_ms), &value) {
                 // Evicted since the last scrape.
                 Err(Rejected::UnknownSeries) => {}
                 result => return result,
@@ -311,7 +323,7 @@ impl Target {
         known.place = Place::Nowhere;
         let id = store.series_id(&known.labels)?;
         known.place = Place::Stored(id);
-        append(store, id, timestamp_ms, &value)
+        append(store, id, (start_ms, timestamp_ms), &value)
     }
 
     /// Marks what the newest page lacks as stale, and forgets it.
@@ -344,11 +356,17 @@ impl Target {
     }
 }
 
-fn append(store: &mut Store, id: SeriesId, timestamp_ms: i64, value: &Value) -> Result<(), Rejected> {
+fn append(
+    store: &mut Store,
+    id: SeriesId,
+    (start_ms, timestamp_ms): (i64, i64),
+    value: &Value,
+) -> Result<(), Rejected> {
     match value {
-        Value::Float(value) => store.append(id, Sample::new(timestamp_ms, *value)),
+        Value::Float(value) => store.append_started(id, Sample::new(timestamp_ms, *value), start_ms),
         Value::Histogram(histogram) => {
-            store.append_histogram(id, HistogramSample { timestamp_ms, histogram: histogram.clone() })
+            let sample = HistogramSample { timestamp_ms, histogram: histogram.clone() };
+            store.append_started_histogram(id, sample, start_ms)
         }
     }
 }

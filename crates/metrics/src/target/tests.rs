@@ -43,6 +43,36 @@ fn series_appear_continue_vanish_and_come_back() {
 }
 
 #[test]
+fn created_series_tell_since_when_others_count() {
+    let (mut store, mut target) =
+        target(TargetOptions { start_timestamps: true, ..TargetOptions::default() });
+    let page = |created: &str| {
+        format!(
+            "# TYPE a counter\na_total{{x=\"1\"}} 5\na_created{{x=\"1\"}} {created}\na_total{{x=\"2\"}} 6\n\
+             # TYPE h histogram\nh_bucket{{le=\"1\"}} 2\nh_bucket{{le=\"+Inf\"}} 3\nh_count 3\nh_sum 4\nh_created 0.25\n\
+             # TYPE g gauge\ng 1\n# EOF\n"
+        )
+    };
+    let mut at = |created: &str, at_ms| {
+        let read = target.ingest(&mut store, page(created).as_bytes(), Format::OpenMetrics, at_ms);
+        read.expect("valid");
+        let start = |series: &crate::SeriesRef<'_>| {
+            let start_ms = series.start_times()?.at(at_ms);
+            let labels = series.labels();
+            Some(format!("{} {}{} {start_ms}", labels.metric_name(), labels.get("x"), labels.get("le")))
+        };
+        let mut starts: Vec<String> = store.select(&[]).iter().filter_map(start).collect();
+        starts.sort();
+        starts
+    };
+    let others = ["h_bucket +Inf 250", "h_bucket 1.0 250", "h_count  250", "h_sum  250"];
+    let with = |first: &'static str| [&[first][..], &others].concat();
+    assert_eq!(at("0.5", 1_000), with("a_total 1 500"));
+    assert_eq!(at("1.5", 2_000), with("a_total 1 1500"), "it has restarted");
+    assert_eq!(at("9.5", 3_000), with("a_total 1 0"), "that lies ahead");
+}
+
+#[test]
 fn a_broken_page_leaves_nothing_behind_and_ends_all() {
     let (mut store, mut target) = target(TargetOptions::default());
     target.ingest(&mut store, b"a 1\n", Format::Text, 1_000).expect("valid");

@@ -19,8 +19,8 @@ pub(super) async fn explain(State(source): State<Source>, parameters: Parameters
 
 async fn explanation(source: &Source, parameters: &Parameters) -> Result<String, Refused> {
     let time_ms = parameters.time_ms("time")?;
-    let settings = Settings::of(parameters)?;
-    let (query, expr) = parse(parameters)?;
+    let settings = Settings::of(source, parameters)?;
+    let (query, expr) = parse(source, parameters)?;
     let explained = expr.clone();
     let work = move |store: &flyball_metrics::Store, options: &promql::EngineOptions| {
         let selectors = promql::explain(store, &explained, time_ms, options);

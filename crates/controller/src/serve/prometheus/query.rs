@@ -16,8 +16,8 @@ pub(super) async fn instant(State(source): State<Source>, parameters: Parameters
 
 async fn evaluate_instant(source: &Source, parameters: &Parameters) -> Result<String, Refused> {
     let time_ms = parameters.time_ms("time")?;
-    let settings = Settings::of(parameters)?;
-    let (query, expr) = parse(parameters)?;
+    let settings = Settings::of(source, parameters)?;
+    let (query, expr) = parse(source, parameters)?;
     run(source, settings, move |store, options| promql::eval_instant(store, &query, &expr, time_ms, options))
         .await
 }
@@ -30,8 +30,8 @@ async fn evaluate_range(source: &Source, parameters: &Parameters) -> Result<Stri
     let start_ms = parameters.required("start", parse_time_ms)?;
     let end_ms = parameters.required("end", parse_time_ms)?;
     let step_ms = parameters.required("step", parse_step_ms)?;
-    let settings = Settings::of(parameters)?;
-    let (query, expr) = parse(parameters)?;
+    let settings = Settings::of(source, parameters)?;
+    let (query, expr) = parse(source, parameters)?;
     run(source, settings, move |store, options| {
         promql::eval_range(store, &query, &expr, (start_ms, end_ms, step_ms), options)
     })
@@ -48,14 +48,14 @@ fn select_exemplars(source: &Source, parameters: &Parameters) -> Result<String, 
     if end_ms < start_ms {
         return Err(Refused::bad_data("end timestamp must not be before start timestamp"));
     }
-    let (_, expr) = parse(parameters)?;
+    let (_, expr) = parse(source, parameters)?;
     let selectors: Vec<Vec<Matcher>> =
         expr.selectors().into_iter().map(|(selector, _)| selector.matchers.clone()).collect();
     Ok(response::exemplars(&lock(&source.store).exemplars(&selectors, start_ms, end_ms)))
 }
 
 /// The query, as text and as tree.
-pub(super) fn parse(parameters: &Parameters) -> Result<(String, Expr), Refused> {
+pub(super) fn parse(source: &Source, parameters: &Parameters) -> Result<(String, Expr), Refused> {
     let query = parameters.get("query").unwrap_or_default();
-    Ok((query.to_owned(), promql::parse(query)?))
+    Ok((query.to_owned(), source.features.parse(query)?))
 }

@@ -29,11 +29,11 @@ pub(super) struct Settings {
 }
 
 impl Settings {
-    pub(super) fn of(parameters: &Parameters) -> Result<Settings, Refused> {
+    pub(super) fn of(source: &Source, parameters: &Parameters) -> Result<Settings, Refused> {
         let limit = parameters.limit()?;
         let timeout_ms = parameters.optional("timeout", parse_step_ms)?;
         let timeout = timeout_ms.map(|ms| Duration::from_millis(u64::try_from(ms).unwrap_or(0)));
-        let mut options = EngineOptions::default();
+        let mut options = source.features.engine();
         if let Some(text) = parameters.get("lookback_delta").filter(|text| !text.is_empty()) {
             let lookback_ms = parse_step_ms(text).map_err(|error| {
                 Refused::bad_data(format!("error parsing lookback delta duration: {error}"))

@@ -6,6 +6,7 @@ use flyball_engine::{Reading, Time};
 use flyball_metrics::Store;
 use flyball_metrics::promql::{self, EngineOptions, LiveQuery, QueryResult, SampleValue, Value};
 
+use crate::features::Features;
 use crate::source::promql::{Answer, Down, Identity};
 
 /// Series whose newest sample is older than this do not count as fresh: NaN over them says nothing.
@@ -20,8 +21,9 @@ pub(crate) struct LocalQuery {
 }
 
 impl LocalQuery {
-    pub(crate) fn new(text: &str) -> LocalQuery {
-        let query = LiveQuery::new(text, EngineOptions::default()).map_err(|error| error.to_string());
+    pub(crate) fn new(text: &str, features: &Features) -> LocalQuery {
+        let parsed = features.parse(text).map_err(|error| error.to_string());
+        let query = parsed.map(|expr| LiveQuery::of_parsed(text, expr, features.engine()));
         LocalQuery { text: text.to_owned(), query, fed_by: BTreeSet::new(), last: None }
     }
 
@@ -161,7 +163,11 @@ mod tests {
     }
 
     fn check(query: &str, per_second: f64, at_seconds: u64, expected: &Answer) {
-        let read = LocalQuery::new(query).read(&mut store(per_second), &[], Time::from_seconds(at_seconds));
+        let read = LocalQuery::new(query, &Features::default()).read(
+            &mut store(per_second),
+            &[],
+            Time::from_seconds(at_seconds),
+        );
         assert_eq!(read.as_ref(), Ok(expected), "{query} at {at_seconds}");
     }
 
@@ -191,14 +197,18 @@ mod tests {
             100,
             &empty("seconds_bucket[10s]: the newest sample is 40 s old"),
         );
-        let several = LocalQuery::new("seconds_bucket").read(&mut store(1.0), &[], Time::from_seconds(60));
+        let several = LocalQuery::new("seconds_bucket", &Features::default()).read(
+            &mut store(1.0),
+            &[],
+            Time::from_seconds(60),
+        );
         assert!(matches!(several, Ok(Answer::Failed(error)) if error.contains("multiple elements (2)")));
     }
 
     #[test]
     fn a_target_that_cannot_be_scraped_makes_the_answer_stale() {
         let mut store = store(2.0);
-        let mut query = LocalQuery::new("sum(rate(seconds_bucket{le=\"+Inf\"}[10s]))");
+        let mut query = LocalQuery::new("sum(rate(seconds_bucket{le=\"+Inf\"}[10s]))", &Features::default());
         let down = |job: &str| Down {
             identity: (job.to_owned(), "a:1".to_owned()),
             url: "http://a:1/".to_owned(),

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 
 use anyhow::{Context, Result};
 use flyball_apiserver::ApiServer;
+use flyball_controller::{Features, VpaMetrics};
 use kube::api::{ApiResource, DynamicObject, GroupVersionKind};
 use kube::core::Status;
 use kube::{Client, Resource, discovery};
@@ -41,7 +42,7 @@ pub(crate) enum Refusal {
 /// Everything that an API server would refuse.
 pub(crate) async fn refusals(documents: &[Document]) -> Result<Vec<Refusal>> {
     let server = ApiServer::open(flyball_apiserver::Options { state_dir: None }).await?;
-    admission::register(&server, &flyball_controller::VpaMetrics::default());
+    admission::register(&server, &VpaMetrics::default(), Features::default());
     let client = Client::new(server.router(), "default");
     world::install_kinds(&client).await?;
     let mut door = Door { client, kinds: BTreeMap::new(), namespaces: Vec::new() };

@@ -49,13 +49,19 @@ fn page() -> Vec<u8> {
     let label = |value: &str| vec![LabelPair { name: "path".into(), value: value.into() }];
     let counter = Metric {
         label: label("/"),
-        counter: Some(Counter { value: 7.0, exemplar: None }),
+        counter: Some(Counter {
+            value: 7.0,
+            created: Some(Time { seconds: 0, nanos: 500_000_000 }),
+            ..Counter::default()
+        }),
         timestamp_ms: 900,
         ..Metric::default()
     };
     let quantile = vec![Quantile { quantile: 1.0, value: 0.5 }];
-    let summary =
-        Metric { summary: Some(Summary { sample_count: 2, sample_sum: 3.0, quantile }), ..Metric::default() };
+    let summary = Metric {
+        summary: Some(Summary { sample_count: 2, sample_sum: 3.0, quantile, ..Summary::default() }),
+        ..Metric::default()
+    };
     let histogram = Metric { histogram: Some(histogram()), ..Metric::default() };
     [
         family_message("requests_total", 0, &[counter]),
@@ -145,6 +151,19 @@ fn exemplars_are_kept_and_vanished_series_end() {
     assert_eq!((again.series_added, again.series_ended), (0, 0));
     let ended = target.ingest(&mut store, &[], Format::Protobuf, 3_000).expect("empty");
     assert_eq!(ended.series_ended, 4, "all but the one with a time of its own");
+}
+
+#[test]
+fn metrics_tell_since_when_they_count() {
+    let options = TargetOptions { start_timestamps: true, ..TargetOptions::default() };
+    for (options, expected) in [(options, Some(500)), (TargetOptions::default(), None)] {
+        let mut store = Store::default();
+        let mut target = Target::new(Labels::default(), options);
+        target.ingest(&mut store, &page(), Format::Protobuf, 1_000).expect("valid");
+        let starts = |series: &crate::SeriesRef<'_>| series.start_times().map(|starts| starts.at(900));
+        let told: Vec<i64> = store.select(&[]).iter().filter_map(starts).collect();
+        assert_eq!(told.first().copied(), expected);
+    }
 }
 
 proptest! {

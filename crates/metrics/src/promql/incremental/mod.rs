@@ -79,9 +79,13 @@ impl LiveQuery {
     /// # Errors
     /// It is not PromQL.
     pub fn new(query: &str, options: EngineOptions) -> Result<LiveQuery, ParseError> {
-        let expr = parse(query)?;
+        Ok(LiveQuery::of_parsed(query, parse(query)?, options))
+    }
+
+    /// The same, of a query that is parsed already: by other options, for one.
+    pub fn of_parsed(query: &str, expr: Expr, options: EngineOptions) -> LiveQuery {
         let (leaves, parts) = plan(query, &expr, &options);
-        Ok(LiveQuery { query: query.to_owned(), expr, options, leaves, parts })
+        LiveQuery { query: query.to_owned(), expr, options, leaves, parts }
     }
 
     /// The query's tree.
