@@ -28,8 +28,8 @@ use crate::workload::Workloads;
 const STORE_BYTES_MAX: usize = 200_000_000;
 /// How long samples are kept, if there is room for them.
 const RETENTION: Duration = Duration::from_secs(24 * 3_600);
-/// Series that are kept: what two hundred pods with a thousand series each have.
-const SERIES_MAX: usize = 200_000;
+/// Series that are kept: what a thousand pods with two hundred series each have, with room for a rolling update.
+const SERIES_MAX: usize = 250_000;
 
 /// How the autoscaler runs.
 #[derive(Clone, Debug, Default)]

@@ -6,13 +6,16 @@
 
 #![allow(clippy::disallowed_methods, reason = "the memory of this process is in a file")]
 
+mod processor;
+
 use std::fmt::Write as _;
 use std::time::Duration;
 
+use criterion::measurement::Measurement as _;
 use flyball_metrics::exposition::Format;
 use flyball_metrics::target::{ScrapeReport, Target, TargetOptions};
 use flyball_metrics::{Labels, Store, StoreOptions};
-use rustix::time::{ClockId, clock_gettime};
+use processor::ProcessorTime;
 
 const BOUNDS: [f64; 18] = [
     0.001,
@@ -100,11 +103,6 @@ impl Pod {
     }
 }
 
-fn processor_time() -> Duration {
-    let time = clock_gettime(ClockId::ProcessCPUTime);
-    Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
-}
-
 fn memory_bytes() -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap_or_default();
@@ -139,16 +137,16 @@ impl World {
                 // Scrapes start a little late now and then.
                 let at_ms = second * 1_000 + pod.random(40).saturating_sub(36) as i64;
                 let duration_seconds = 0.001 + pod.random(1_000) as f64 * 1e-6;
-                let begun = processor_time();
+                let begun = ProcessorTime.start();
                 let scraped =
                     target.ingest(&mut self.store, page.as_bytes(), Format::Text, at_ms).expect("a page");
                 target.report(&mut self.store, &ScrapeReport { up: true, duration_seconds, scraped }, at_ms);
-                self.spent += processor_time() - begun;
+                self.spent += ProcessorTime.end(begun);
             }
             if second % 60 == 59 {
-                let begun = processor_time();
+                let begun = ProcessorTime.start();
                 self.store.evict(second * 1_000);
-                self.spent += processor_time() - begun;
+                self.spent += ProcessorTime.end(begun);
             }
         }
         self.second += seconds;

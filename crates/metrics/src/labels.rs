@@ -23,7 +23,9 @@ const METADATA_LABELS: [&str; 3] = [METRIC_NAME, "__type__", "__unit__"];
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct Labels(Arc<str>);
 
-/// Bytes that hold a length: seven bits in each, so that they are text as well.
+/// A length below this is one byte, which is text as well; a longer one is this byte and the length in seven bits each.
+const LONG: u8 = 0x7f;
+/// Bytes that hold a long length.
 const LENGTH_BYTES: usize = 4;
 /// The longest name or value that fits; parsers stop far below.
 const PART_BYTES_MAX: usize = (1 << (7 * LENGTH_BYTES)) - 1;
@@ -34,16 +36,24 @@ const PACKED_BYTES: usize = 256;
 /// Appends a part after its length. What is longer than can be told becomes empty.
 fn push_part(text: &mut String, part: &str) {
     let part = if part.len() > PART_BYTES_MAX { "" } else { part };
-    let length: [u8; LENGTH_BYTES] = std::array::from_fn(|byte| ((part.len() >> (7 * byte)) & 0x7f) as u8);
-    text.push_str(str::from_utf8(&length).expect("seven bits are ASCII"));
+    if part.len() < usize::from(LONG) {
+        text.push(part.len() as u8 as char);
+    } else {
+        text.push(LONG as char);
+        text.extend((0..LENGTH_BYTES).map(|byte| ((part.len() >> (7 * byte)) & 0x7f) as u8 as char));
+    }
     text.push_str(part);
 }
 
 /// Splits the first part from packed text.
 fn split_part(text: &str) -> Option<(&str, &str)> {
-    let length = text.as_bytes().first_chunk::<LENGTH_BYTES>()?;
+    let first = *text.as_bytes().first()?;
+    if first < LONG {
+        return text[1..].split_at_checked(usize::from(first));
+    }
+    let length = text.as_bytes()[1..].first_chunk::<LENGTH_BYTES>()?;
     let length = length.iter().rev().fold(0, |length, byte| length << 7 | usize::from(*byte));
-    text.get(LENGTH_BYTES..)?.split_at_checked(length)
+    text.get(1 + LENGTH_BYTES..)?.split_at_checked(length)
 }
 
 /// The pairs of a label set.
@@ -95,12 +105,20 @@ impl Labels {
 
     /// Packs pairs that are sorted by name and unique; empty values are left out.
     pub(crate) fn from_sorted<'a>(pairs: impl Iterator<Item = (&'a str, &'a str)>) -> Labels {
-        let mut text = String::with_capacity(PACKED_BYTES);
-        for (name, value) in pairs.filter(|(_, value)| !value.is_empty()) {
-            push_part(&mut text, name);
-            push_part(&mut text, value);
+        Labels::packed_in(&mut String::with_capacity(PACKED_BYTES), pairs)
+    }
+
+    /// The same in a buffer that is used again and again.
+    pub(crate) fn packed_in<T: AsRef<str>>(
+        buffer: &mut String,
+        pairs: impl Iterator<Item = (T, T)>,
+    ) -> Labels {
+        buffer.clear();
+        for (name, value) in pairs.filter(|(_, value)| !value.as_ref().is_empty()) {
+            push_part(buffer, name.as_ref());
+            push_part(buffer, value.as_ref());
         }
-        Labels(text.into())
+        Labels(buffer.as_str().into())
     }
 
     /// The pairs, sorted by name.
@@ -209,6 +227,19 @@ mod tests {
         assert_eq!(labels.with("job", "").to_string(), r#"{__name__="up"}"#);
         assert_eq!(labels.without_name(), Labels::new([("job", "model")]));
         assert_eq!(labels.keep(&["__name__"]).metric_name(), "up");
+    }
+
+    #[test]
+    fn long_and_strange_parts_come_back() {
+        for length in [0, 1, 126, 127, 128, 16_384, 70_000] {
+            let (name, value) = ("n".repeat(length + 1), "\u{e9}".repeat(length));
+            let labels = Labels::new([(name.as_str(), value.as_str()), ("", "\u{7f}")]);
+            assert_eq!((labels.get(&name), labels.get("")), (value.as_str(), "\u{7f}"), "{length}");
+            assert_eq!(Labels::from_packed(labels.packed()), Some(labels));
+        }
+        for text in ["\u{1}", "\u{7f}", "\u{7f}\u{1}\0\0\0a\u{1}b", "\u{1}\u{e9}\u{1}a"] {
+            assert_eq!(Labels::from_packed(text), None, "{text:?}");
+        }
     }
 
     #[test]

@@ -71,6 +71,14 @@ impl Oracle {
         }))
     }
 
+    /// Nanoseconds of reading a page with all its labels.
+    pub(crate) fn time_page(&mut self, page: &str, format: &str, rounds: u32) -> f64 {
+        let command = json!({"op": "parse", "page": page, "format": format, "rounds": rounds});
+        let timing: Timing = self.call(&command);
+        assert_eq!(timing.error, "");
+        timing.nanos
+    }
+
     /// Nanoseconds of an instant query.
     pub(crate) fn time(&mut self, text: &str, at_ms: i64, rounds: u32) -> f64 {
         let command =

@@ -8,14 +8,18 @@
 //! A page that breaks the grammar is refused at the first broken line, with line and column, as Prometheus does: half a
 //! page would look like vanished series.
 
+mod comment;
+mod cursor;
 mod number;
+mod pairs;
 mod parser;
 pub(crate) mod protobuf;
+mod sample;
 mod series;
 
-pub use parser::{Exemplar, Parser};
+pub use parser::Parser;
 pub(crate) use series::FamilyKind;
-pub use series::SeriesLine;
+pub use series::{Exemplar, SeriesLine};
 
 /// Bytes of a page after decompression. Prometheus has no limit; 64 MiB is ten times the largest page we know of.
 pub const BODY_BYTES_MAX: usize = 64 << 20;
@@ -27,6 +31,8 @@ pub const LABELS_MAX: usize = 128;
 pub const NAME_BYTES_MAX: usize = 1_024;
 /// Bytes of a label's value; build information and user agents stay far below.
 pub const VALUE_BYTES_MAX: usize = 16 << 10;
+
+const NO_EOF: &str = "data does not end with # EOF";
 
 /// The grammar of a page.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -49,10 +49,13 @@ fn short_decimal(bytes: &[u8]) -> Option<f64> {
 /// Whether a number is written as OpenMetrics would write it already: `0.25`, `1.0`, `+Inf`. What has so few digits stands
 /// for itself in the shortest form, so nothing needs to be worked out.
 pub(super) fn is_canonical(word: &str) -> bool {
-    let Some((whole, fraction)) = word.split_once('.') else { return word == "+Inf" };
-    let digits = |part: &str| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit());
-    let no_zeros = (whole == "0" || !whole.starts_with('0')) && (fraction == "0" || !fraction.ends_with('0'));
-    let no_exponent = whole.len() <= 6 && (whole != "0" || !fraction.starts_with("0000"));
+    let bytes = word.as_bytes();
+    let Some(point) = bytes.iter().position(|byte| *byte == b'.') else { return word == "+Inf" };
+    let (whole, fraction) = (&bytes[..point], &bytes[point + 1..]);
+    let digits = |part: &[u8]| !part.is_empty() && part.iter().all(u8::is_ascii_digit);
+    let no_zeros =
+        (whole == b"0" || !whole.starts_with(b"0")) && (fraction == b"0" || !fraction.ends_with(b"0"));
+    let no_exponent = whole.len() <= 6 && (whole != b"0" || !fraction.starts_with(b"0000"));
     word.len() <= EXACT_POWERS.len() && digits(whole) && digits(fraction) && no_zeros && no_exponent
 }
 

@@ -378,44 +378,74 @@ fn group_labels(row: &Row, names: &[String], without: bool) -> Labels {
     labels.keep(names)
 }
 
-pub(super) fn reduce(op: AggregateOp, values: &mut [f64]) -> f64 {
-    let rest = &values[1..];
-    match op {
-        AggregateOp::Sum => {
-            let mut sum = KahanSum::starting_at(values[0]);
-            rest.iter().for_each(|value| sum.add(*value));
-            sum.total()
+/// An aggregation of values that come one after the other.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Running {
+    Sum(KahanSum),
+    Avg(Mean),
+    Count(f64),
+    Group,
+    Min(f64),
+    Max(f64),
+    Stddev(Variance),
+    Stdvar(Variance),
+    /// The others have a parameter and their own functions.
+    Other,
+}
+
+impl Running {
+    pub(super) fn of_first(op: AggregateOp, value: f64) -> Running {
+        let mut variance = Variance::default();
+        variance.add(value);
+        match op {
+            AggregateOp::Sum => Running::Sum(KahanSum::starting_at(value)),
+            AggregateOp::Avg => Running::Avg(Mean::of_first(value)),
+            AggregateOp::Count => Running::Count(1.0),
+            AggregateOp::Group => Running::Group,
+            AggregateOp::Min => Running::Min(value),
+            AggregateOp::Max => Running::Max(value),
+            AggregateOp::Stddev => Running::Stddev(variance),
+            AggregateOp::Stdvar => Running::Stdvar(variance),
+            AggregateOp::Quantile
+            | AggregateOp::Topk
+            | AggregateOp::Bottomk
+            | AggregateOp::Limitk
+            | AggregateOp::LimitRatio
+            | AggregateOp::CountValues => Running::Other,
         }
-        AggregateOp::Avg => {
-            let mut mean = Mean::of_first(values[0]);
-            rest.iter().for_each(|value| mean.add(*value));
-            mean.mean()
+    }
+
+    pub(super) fn add(&mut self, value: f64) {
+        match self {
+            Running::Sum(sum) => sum.add(value),
+            Running::Avg(mean) => mean.add(value),
+            Running::Count(count) => *count += 1.0,
+            Running::Min(best) if value < *best || best.is_nan() => *best = value,
+            Running::Max(best) if value > *best || best.is_nan() => *best = value,
+            Running::Stddev(variance) | Running::Stdvar(variance) => variance.add(value),
+            Running::Min(_) | Running::Max(_) | Running::Group | Running::Other => {}
         }
-        AggregateOp::Count => values.len() as f64,
-        AggregateOp::Group => 1.0,
-        AggregateOp::Min => extreme(values, |value, best| value < best),
-        AggregateOp::Max => extreme(values, |value, best| value > best),
-        AggregateOp::Stddev => variance(values).sqrt(),
-        AggregateOp::Stdvar => variance(values),
-        // The others have a parameter and their own functions.
-        AggregateOp::Quantile
-        | AggregateOp::Topk
-        | AggregateOp::Bottomk
-        | AggregateOp::Limitk
-        | AggregateOp::LimitRatio
-        | AggregateOp::CountValues => f64::NAN,
+    }
+
+    pub(super) fn result(&self) -> f64 {
+        match self {
+            Running::Sum(sum) => sum.total(),
+            Running::Avg(mean) => mean.mean(),
+            Running::Count(count) => *count,
+            Running::Group => 1.0,
+            Running::Min(best) | Running::Max(best) => *best,
+            Running::Stddev(variance) => variance.variance().sqrt(),
+            Running::Stdvar(variance) => variance.variance(),
+            Running::Other => f64::NAN,
+        }
     }
 }
 
-fn extreme(values: &[f64], beats: fn(f64, f64) -> bool) -> f64 {
-    let better = |best: f64, value: f64| if beats(value, best) || best.is_nan() { value } else { best };
-    values.iter().copied().fold(values[0], better)
-}
-
-fn variance(values: &[f64]) -> f64 {
-    let mut variance = Variance::default();
-    values.iter().for_each(|value| variance.add(*value));
-    variance.variance()
+/// The aggregation of at least one value.
+fn reduce(op: AggregateOp, values: &[f64]) -> f64 {
+    let mut running = Running::of_first(op, values[0]);
+    values[1..].iter().for_each(|value| running.add(*value));
+    running.result()
 }
 
 /// The rows of `k` values of each group: the largest or smallest, best first and NaN last, or for `limitk` any.

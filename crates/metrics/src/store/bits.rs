@@ -9,6 +9,19 @@ pub(super) struct BitWriter {
 }
 
 impl BitWriter {
+    /// Goes on behind the first `bits` bits.
+    pub(super) fn after(mut bytes: Vec<u8>, bits: usize) -> BitWriter {
+        bytes.truncate(bits.div_ceil(8));
+        let waiting = (bits % 8) as u32;
+        let open = if waiting > 0 { u64::from(bytes.pop().unwrap_or(0)) >> (8 - waiting) } else { 0 };
+        BitWriter { bytes, open, waiting }
+    }
+
+    /// How many bits there are.
+    pub(super) fn len(&self) -> usize {
+        self.bytes.len() * 8 + self.waiting as usize
+    }
+
     pub(super) fn into_bytes(mut self) -> Box<[u8]> {
         if self.waiting > 0 {
             self.bytes.push((self.open << (8 - self.waiting)) as u8);
@@ -83,7 +96,13 @@ mod tests {
         #[test]
         fn what_goes_in_comes_out(parts in prop::collection::vec((any::<u64>(), 0u32..=64), 0..100)) {
             let mut bits = BitWriter::default();
-            parts.iter().for_each(|(value, width)| bits.push(*value, *width));
+            for (value, width) in &parts {
+                bits.push(*value, *width);
+                if value % 5 == 0 {
+                    let length = bits.len();
+                    bits = BitWriter::after(bits.into_bytes().into(), length);
+                }
+            }
             let bytes = bits.into_bytes();
             let mut bits = BitReader::new(&bytes);
             for (value, width) in parts {

@@ -3,12 +3,14 @@
 //! Timestamps are stored as the change of their distance (a steady scrape costs one bit each), and shared: the series of a
 //! target have the same ones. Values that never change are one number. Where all of a chunk are whole numbers, which counters are,
 //! the changes of their distance are stored too, in the number of bits that suits them (Rice, 1979); other values as the bits in which they
-//! differ from the one before. Chunks are written once and never changed.
+//! differ from the one before. The newest chunk of a series grows at its end.
 
-use std::collections::VecDeque;
 use std::sync::Arc;
 
 use super::bits::{BitReader, BitWriter};
+use super::codecs::{
+    Changes, DeltaCodec, RICE_BITS_MAX, XorCodec, as_whole, rice_cost, rice_read, rice_write,
+};
 use super::samples::{Block, Room};
 use super::save;
 use crate::sample::Sample;
@@ -21,7 +23,19 @@ pub(super) struct Chunk {
     last_ms: i64,
     samples: u32,
     coding: Coding,
+    end: End,
 }
+
+/// Where the values of a chunk of whole numbers go on.
+#[derive(Clone, Copy, Default)]
+struct End {
+    /// The length of the values; 0: not known, the chunk is from a file.
+    bits: u32,
+    changes: Changes,
+}
+
+/// A chunk with fewer samples is coded anew when it grows: that takes no longer.
+const GROWS_FROM: u32 = 32;
 
 /// How the values of a chunk are stored.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -33,25 +47,6 @@ enum Coding {
     Float,
 }
 
-/// Timestamps that were stored last: most likely the next series has them too.
-#[derive(Default)]
-pub(super) struct RecentTimes(VecDeque<Arc<[u8]>>);
-
-/// Two targets that are scraped at the same time, with series that began at different times, are still found.
-const RECENT_TIMES: usize = 8;
-
-impl RecentTimes {
-    fn share(&mut self, times: Box<[u8]>) -> Arc<[u8]> {
-        if let Some(known) = self.0.iter().find(|known| known[..] == times[..]) {
-            return Arc::clone(known);
-        }
-        let times: Arc<[u8]> = times.into();
-        self.0.truncate(RECENT_TIMES - 1);
-        self.0.push_front(Arc::clone(&times));
-        times
-    }
-}
-
 impl Block for Chunk {
     type Sample = Sample;
     /// Prometheus' size. Two minutes at a scrape each second stay plain.
@@ -60,19 +55,39 @@ impl Block for Chunk {
     const MERGED_SAMPLES: usize = 480;
 
     fn compress(samples: &[Sample], room: &mut Room) -> (Chunk, usize) {
-        let mut times = BitWriter::default();
-        let mut codec = DeltaCodec::default();
-        samples.iter().for_each(|sample| codec.write(sample.timestamp_ms, &mut times));
         let coding = Coding::of(samples);
+        let (values, end) = coding.write(samples);
         let chunk = Chunk {
-            times: room.times.share(times.into_bytes()),
-            values: coding.write(samples),
+            times: room.times.of(times_ms(samples)),
+            values,
             first_ms: samples.first().map_or(0, |s| s.timestamp_ms),
             last_ms: samples.last().map_or(0, |s| s.timestamp_ms),
             samples: u32::try_from(samples.len()).unwrap_or(u32::MAX),
             coding,
+            end,
         };
         (chunk, samples.len())
+    }
+
+    fn grow(&mut self, samples: &[Sample], room: &mut Room) -> bool {
+        let before = self.samples;
+        let after = before + samples.len() as u32;
+        if after as usize > Self::MERGED_SAMPLES || !self.put_behind(samples, after) {
+            return false;
+        }
+        self.times = room.times.longer(&self.times, before as usize, times_ms(samples));
+        self.samples = after;
+        self.last_ms = samples.last().map_or(self.last_ms, |sample| sample.timestamp_ms);
+        true
+    }
+
+    fn merges_with(&self, count: usize) -> bool {
+        // Floats take so much room that what a chunk costs beside them does not matter, and coding them anew takes long.
+        let most = match self.coding {
+            Coding::Float => Self::MERGED_SAMPLES.min(Self::SAMPLES.max(4 * count)),
+            _ => Self::MERGED_SAMPLES,
+        };
+        self.samples() + count <= most
     }
 
     fn decompress(&self, after_ms: i64, to_ms: i64, out: &mut Vec<Sample>) {
@@ -150,11 +165,45 @@ impl Block for Chunk {
         let samples = u32::from_le_bytes(save::take(from)?);
         let first_ms = i64::from_le_bytes(save::take(from)?);
         let last_ms = i64::from_le_bytes(save::take(from)?);
-        let times = room.times.share(save::take_bytes(from)?.into());
+        let times = room.times.share(save::take_bytes(from)?);
         let values = save::take_bytes(from)?.into();
         let valid = (1..=Self::MERGED_SAMPLES).contains(&(samples as usize)) && first_ms <= last_ms;
-        valid.then_some(Chunk { times, values, first_ms, last_ms, samples, coding })
+        valid.then_some(Chunk { times, values, first_ms, last_ms, samples, coding, end: End::default() })
     }
+}
+
+impl Chunk {
+    /// Codes more values as those before them; `false` if that can't be, or if something else may suit by now.
+    fn put_behind(&mut self, samples: &[Sample], after: u32) -> bool {
+        match self.coding {
+            Coding::Same => {
+                let value = Values::new(Coding::Same, &self.values).next();
+                samples.iter().all(|sample| sample.value.to_bits() == value.to_bits())
+            }
+            Coding::Whole(bits) => {
+                let settled = self.samples >= GROWS_FROM && self.samples.ilog2() == after.ilog2();
+                let whole = samples.iter().all(|sample| as_whole(sample.value).is_some());
+                if !settled || !whole || self.end.bits == 0 {
+                    return false;
+                }
+                let values = std::mem::take(&mut self.values).into_vec();
+                let out = BitWriter::after(values, self.end.bits as usize);
+                (self.values, self.end) = write_whole(samples, bits, self.end.changes, out);
+                true
+            }
+            Coding::Float => false,
+        }
+    }
+}
+
+fn times_ms(samples: &[Sample]) -> impl ExactSizeIterator<Item = i64> + Clone {
+    samples.iter().map(|sample| sample.timestamp_ms)
+}
+
+fn write_whole(samples: &[Sample], bits: u8, mut changes: Changes, mut out: BitWriter) -> (Box<[u8]>, End) {
+    samples.iter().for_each(|sample| rice_write(changes.of(sample.value as i64), bits, &mut out));
+    let end = End { bits: u32::try_from(out.len()).unwrap_or(0), changes };
+    (out.into_bytes(), end)
 }
 
 impl Coding {
@@ -176,20 +225,17 @@ impl Coding {
         Coding::Whole(candidates.min_by_key(|bits| cost(*bits)).unwrap_or(RICE_BITS_MAX))
     }
 
-    fn write(self, samples: &[Sample]) -> Box<[u8]> {
+    fn write(self, samples: &[Sample]) -> (Box<[u8]>, End) {
         let mut out = BitWriter::default();
         match self {
             Coding::Same => out.push(samples.first().map_or(0, |sample| sample.value.to_bits()), u64::BITS),
-            Coding::Whole(bits) => {
-                let mut changes = Changes::default();
-                samples.iter().for_each(|s| rice_write(changes.of(s.value as i64), bits, &mut out));
-            }
+            Coding::Whole(bits) => return write_whole(samples, bits, Changes::default(), out),
             Coding::Float => {
                 let mut codec = XorCodec::default();
                 samples.iter().for_each(|sample| codec.write(sample.value.to_bits(), &mut out));
             }
         }
-        out.into_bytes()
+        (out.into_bytes(), End::default())
     }
 }
 
@@ -225,195 +271,11 @@ impl Values<'_> {
     }
 }
 
-/// Changes of distances between whole numbers, small ones of either sign as small numbers.
-#[derive(Default)]
-struct Changes {
-    previous: i64,
-    delta: i64,
-}
-
-impl Changes {
-    fn of(&mut self, number: i64) -> u64 {
-        let delta = number.wrapping_sub(self.previous);
-        let change = delta.wrapping_sub(self.delta);
-        (self.previous, self.delta) = (number, delta);
-        ((change << 1) ^ (change >> 63)) as u64
-    }
-
-    fn apply(&mut self, change: u64) -> i64 {
-        let change = (change >> 1) as i64 ^ -((change & 1) as i64);
-        self.delta = self.delta.wrapping_add(change);
-        self.previous = self.previous.wrapping_add(self.delta);
-        self.previous
-    }
-}
-
-/// What does not fit into so many ones is written in full.
-const RICE_ONES_MAX: u32 = 20;
-/// Changes of a chunk that need more bits than this are mostly written in full.
-const RICE_BITS_MAX: u8 = 40;
-
-fn rice_cost(number: u64, bits: u8) -> u64 {
-    match number >> bits {
-        ones if ones < u64::from(RICE_ONES_MAX) => ones + 1 + u64::from(bits),
-        _ => u64::from(RICE_ONES_MAX + u64::BITS),
-    }
-}
-
-/// As many ones as `2^bits` fits into the number, a zero, and the rest.
-fn rice_write(number: u64, bits: u8, out: &mut BitWriter) {
-    let ones = number >> bits;
-    if ones < u64::from(RICE_ONES_MAX) {
-        out.push((1 << (ones + 1)) - 2, ones as u32 + 1);
-        out.push(number, u32::from(bits));
-    } else {
-        out.push(u64::MAX, RICE_ONES_MAX);
-        out.push(number, u64::BITS);
-    }
-}
-
-fn rice_read(bits: u8, from: &mut BitReader<'_>) -> u64 {
-    match from.pull_ones(RICE_ONES_MAX) {
-        RICE_ONES_MAX => from.pull(u64::BITS),
-        ones => u64::from(ones) << bits | from.pull(u32::from(bits)),
-    }
-}
-
-/// A value as a whole number, if it is one and comes back with the same bits.
-fn as_whole(value: f64) -> Option<i64> {
-    let whole = value as i64;
-    ((whole as f64).to_bits() == value.to_bits()).then_some(whole)
-}
-
-/// Values as whole numbers, if all of them are, or else as floats.
-pub(super) enum ValueCodec {
-    Whole(DeltaCodec),
-    Float(XorCodec),
-}
-
-impl ValueCodec {
-    /// The codec for these values.
-    pub(super) fn of(mut values: impl Iterator<Item = f64>) -> ValueCodec {
-        ValueCodec::new(values.all(|value| as_whole(value).is_some()))
-    }
-
-    pub(super) fn new(whole: bool) -> ValueCodec {
-        if whole { ValueCodec::Whole(DeltaCodec::default()) } else { ValueCodec::Float(XorCodec::default()) }
-    }
-
-    pub(super) fn is_whole(&self) -> bool {
-        matches!(self, ValueCodec::Whole(_))
-    }
-
-    pub(super) fn write(&mut self, value: f64, bits: &mut BitWriter) {
-        match self {
-            ValueCodec::Whole(codec) => codec.write(value as i64, bits),
-            ValueCodec::Float(codec) => codec.write(value.to_bits(), bits),
-        }
-    }
-
-    pub(super) fn read(&mut self, bits: &mut BitReader) -> f64 {
-        match self {
-            ValueCodec::Whole(codec) => codec.read(bits) as f64,
-            ValueCodec::Float(codec) => f64::from_bits(codec.read(bits)),
-        }
-    }
-}
-
-/// Whole numbers as changes of their distance: a unary class (0, 10, 110, 1110, 1111) and 0, 7, 12, 20 or 64 bits.
-#[derive(Default)]
-pub(super) struct DeltaCodec {
-    previous: i64,
-    delta: i64,
-}
-
-/// Widths of the classes between "no change" and "all 64 bits".
-const DELTA_CLASS_BITS: [u32; 3] = [7, 12, 20];
-
-impl DeltaCodec {
-    pub(super) fn write(&mut self, number: i64, bits: &mut BitWriter) {
-        let delta = number.wrapping_sub(self.previous);
-        let change = delta.wrapping_sub(self.delta);
-        (self.previous, self.delta) = (number, delta);
-        if change == 0 {
-            return bits.push(0, 1);
-        }
-        for (class, width) in DELTA_CLASS_BITS.into_iter().enumerate() {
-            let half = 1i64 << (width - 1);
-            if (-half..half).contains(&change) {
-                // `class + 1` ones and a zero, then the change shifted to be positive.
-                bits.push((1 << (class + 2)) - 2, class as u32 + 2);
-                return bits.push((change + half) as u64, width);
-            }
-        }
-        bits.push(0b1111, 4);
-        bits.push(change as u64, 64);
-    }
-
-    pub(super) fn read(&mut self, bits: &mut BitReader) -> i64 {
-        let ones = bits.pull_ones(4);
-        let change = match ones {
-            0 => 0,
-            4 => bits.pull(64) as i64,
-            class => {
-                let width = DELTA_CLASS_BITS[class as usize - 1];
-                bits.pull(width) as i64 - (1i64 << (width - 1))
-            }
-        };
-        self.delta = self.delta.wrapping_add(change);
-        self.previous = self.previous.wrapping_add(self.delta);
-        self.previous
-    }
-}
-
-/// Floats by XOR: 0 for the same, 10 and the bits inside the last window, or 11, a new window and its bits.
-#[derive(Default)]
-pub(super) struct XorCodec {
-    previous: u64,
-    /// Zero bits before and after the window of meaningful bits; a width of 0 means that there is none yet.
-    leading: u32,
-    width: u32,
-}
-
-impl XorCodec {
-    fn write(&mut self, value: u64, bits: &mut BitWriter) {
-        let difference = value ^ self.previous;
-        self.previous = value;
-        if difference == 0 {
-            return bits.push(0, 1);
-        }
-        // Five bits hold the count of leading zeros.
-        let leading = difference.leading_zeros().min(31);
-        let trailing = difference.trailing_zeros();
-        let fits = self.width > 0 && leading >= self.leading && 64 - trailing <= self.leading + self.width;
-        if fits {
-            bits.push(0b10, 2);
-        } else {
-            (self.leading, self.width) = (leading, 64 - leading - trailing);
-            bits.push(0b11, 2);
-            bits.push(u64::from(self.leading), 5);
-            bits.push(u64::from(self.width - 1), 6);
-        }
-        bits.push(difference >> (64 - self.leading - self.width), self.width);
-    }
-
-    fn read(&mut self, bits: &mut BitReader) -> u64 {
-        if bits.pull(1) == 0 {
-            return self.previous;
-        }
-        if bits.pull(1) == 1 {
-            self.leading = bits.pull(5) as u32;
-            self.width = bits.pull(6) as u32 + 1;
-        }
-        self.previous ^= bits.pull(self.width) << (64 - self.leading - self.width);
-        self.previous
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
 
+    use super::super::samples;
     use super::*;
 
     fn restored(samples: &[Sample]) -> Vec<(i64, u64)> {
@@ -458,6 +320,29 @@ mod tests {
             }).collect();
             let expected: Vec<(i64, u64)> = samples.iter().map(|s| (s.timestamp_ms, s.value.to_bits())).collect();
             prop_assert_eq!(restored(&samples), expected);
+        }
+
+        #[test]
+        fn a_chunk_grows_at_its_end(
+            steps in prop::collection::vec((1i64..2_000, -2i64..50), 1..470),
+            first in 1..120usize,
+            more in 1..30usize,
+            odd in prop::option::of(0..470usize),
+        ) {
+            let (mut time_ms, mut value) = (0, 0);
+            let samples: Vec<Sample> = steps.iter().enumerate().map(|(at, (step, change))| {
+                (time_ms, value) = (time_ms + step, value + (*change).max(0));
+                Sample::new(time_ms, if Some(at) == odd { 0.5 } else { value as f64 })
+            }).collect();
+            let mut room = Room::default();
+            let (first, rest) = samples.split_at(first.min(samples.len()));
+            let mut grown = samples::Samples::<Chunk>::default();
+            for part in std::iter::once(first).chain(rest.chunks(more)) {
+                grown.compress(part, &mut room);
+            }
+            let mut scratch = Vec::new();
+            prop_assert_eq!(grown.window(i64::MIN, i64::MAX, &mut scratch), &samples[..]);
+            prop_assert_eq!(grown.weights(), samples.len());
         }
 
         #[test]

@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use super::bits::{BitReader, BitWriter};
-use super::chunk::{DeltaCodec, ValueCodec};
+use super::codecs::{DeltaCodec, ValueCodec};
 use super::samples::{Block, Room};
 use super::save;
 use crate::histogram::{Buckets, NativeHistogram, ResetHint, Schema};

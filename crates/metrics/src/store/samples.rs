@@ -3,9 +3,7 @@
 //! Queries of triggers look at the last minute or two, so that part stays plain and is handed out without a copy. Floats and
 //! native histograms are kept in the same way, each in their own kind of block.
 
-use std::collections::VecDeque;
-
-use super::chunk::RecentTimes;
+use super::times::RecentTimes;
 
 /// Plain samples that all series together may have, so that many series have few of them each: 40 MB.
 const PLAIN_SAMPLES_MAX: usize = 2_500_000;
@@ -39,6 +37,14 @@ pub(super) trait Block: Sized {
 
     /// Compresses samples whose timestamps rise strictly: the first, and those after it that fit; tells how many.
     fn compress(samples: &[Self::Sample], room: &mut Room) -> (Self, usize);
+    /// Puts samples behind those that are there, if that can be done without coding all anew.
+    fn grow(&mut self, _: &[Self::Sample], _: &mut Room) -> bool {
+        false
+    }
+    /// Whether it is worth it to code the block anew with so many more samples.
+    fn merges_with(&self, count: usize) -> bool {
+        self.samples() + count <= Self::MERGED_SAMPLES
+    }
     /// Appends the samples in `(after_ms, to_ms]` to `out`.
     fn decompress(&self, after_ms: i64, to_ms: i64, out: &mut Vec<Self::Sample>);
     fn time_ms(sample: &Self::Sample) -> i64;
@@ -60,13 +66,13 @@ pub(super) trait Block: Sized {
 
 /// See the module's documentation.
 pub(super) struct Samples<B: Block> {
-    blocks: VecDeque<B>,
+    blocks: Vec<B>,
     head: Vec<B::Sample>,
 }
 
 impl<B: Block> Default for Samples<B> {
     fn default() -> Self {
-        Samples { blocks: VecDeque::new(), head: Vec::new() }
+        Samples { blocks: Vec::new(), head: Vec::new() }
     }
 }
 
@@ -91,22 +97,23 @@ impl<B: Block> Samples<B> {
 
     /// Compresses the first `count` plain samples, or those of them that fit into one block.
     fn compress_oldest(&mut self, count: usize, room: &mut Room) {
-        let count = count.min(B::SAMPLES);
-        if let Some(last) = self.blocks.back().filter(|last| last.samples() + count <= B::MERGED_SAMPLES) {
-            let mut samples = Vec::with_capacity(last.samples() + count);
-            last.decompress(i64::MIN, i64::MAX, &mut samples);
-            samples.extend_from_slice(&self.head[..count]);
-            let (merged, taken) = B::compress(&samples, room);
-            if taken == samples.len() {
-                self.blocks.pop_back();
-                self.blocks.push_back(merged);
-                self.head.drain(..count);
-                return;
-            }
+        let oldest = &self.head[..count.min(B::SAMPLES)];
+        let mut taken = oldest.len();
+        let last = self.blocks.last_mut();
+        if !last.is_some_and(|last| last.grow(oldest, room) || merge(last, oldest, room)) {
+            let block;
+            (block, taken) = B::compress(oldest, room);
+            self.push_block(block);
         }
-        let (block, taken) = B::compress(&self.head[..count], room);
-        self.blocks.push_back(block);
         self.head.drain(..taken);
+    }
+
+    fn push_block(&mut self, block: B) {
+        // Most series have few blocks, so there is little room in advance.
+        if self.blocks.len() == self.blocks.capacity() {
+            self.blocks.reserve_exact((self.blocks.len() / 4).max(1));
+        }
+        self.blocks.push(block);
     }
 
     pub(super) fn newest(&self) -> Option<&B::Sample> {
@@ -118,7 +125,7 @@ impl<B: Block> Samples<B> {
     }
 
     pub(super) fn oldest_ms(&self) -> Option<i64> {
-        self.blocks.front().map(B::first_ms).or_else(|| self.head.first().map(B::time_ms))
+        self.blocks.first().map(B::first_ms).or_else(|| self.head.first().map(B::time_ms))
     }
 
     /// The samples in `(after_ms, to_ms]`: a slice of the head, or of `scratch` where older ones must be decompressed.
@@ -128,19 +135,24 @@ impl<B: Block> Samples<B> {
         to_ms: i64,
         scratch: &'a mut Vec<B::Sample>,
     ) -> &'a [B::Sample] {
-        let end = self.position_after(self.head.len(), to_ms);
-        let start = self.position_after(end, after_ms);
-        let in_blocks = self.blocks.back().is_some_and(|block| block.last_ms() > after_ms);
+        let in_blocks = self.blocks.last().is_some_and(|block| block.last_ms() > after_ms);
         if !in_blocks {
-            return &self.head[start..end];
+            let end = self.position_after(self.head.len(), to_ms);
+            return &self.head[self.position_after(end, after_ms)..end];
         }
         scratch.clear();
-        let first = self.blocks.partition_point(|block| block.last_ms() <= after_ms);
-        for block in self.blocks.range(first..).take_while(|block| block.first_ms() <= to_ms) {
-            block.decompress(after_ms, to_ms, scratch);
-        }
-        scratch.extend_from_slice(&self.head[start..end]);
+        self.append_window(after_ms, to_ms, scratch);
         scratch
+    }
+
+    /// Appends the samples in `(after_ms, to_ms]` to `out`.
+    pub(super) fn append_window(&self, after_ms: i64, to_ms: i64, out: &mut Vec<B::Sample>) {
+        let first = self.blocks.partition_point(|block| block.last_ms() <= after_ms);
+        for block in self.blocks[first..].iter().take_while(|block| block.first_ms() <= to_ms) {
+            block.decompress(after_ms, to_ms, out);
+        }
+        let end = self.position_after(self.head.len(), to_ms);
+        out.extend_from_slice(&self.head[self.position_after(end, after_ms)..end]);
     }
 
     /// How many of the first `end` plain samples are at or before a time. Looks from the end in growing steps: most windows are
@@ -159,11 +171,8 @@ impl<B: Block> Samples<B> {
 
     /// Drops samples before `cutoff_ms`, whole blocks at a time; returns the weight of those that went.
     pub(super) fn evict(&mut self, cutoff_ms: i64) -> usize {
-        let mut dropped = 0;
-        while let Some(block) = self.blocks.front().filter(|block| block.last_ms() < cutoff_ms) {
-            dropped += block.weights();
-            self.blocks.pop_front();
-        }
+        let old = self.blocks.partition_point(|block| block.last_ms() < cutoff_ms);
+        let mut dropped = self.blocks.drain(..old).map(|block| block.weights()).sum();
         if self.blocks.is_empty() {
             let old = self.head.partition_point(|s| B::time_ms(s) < cutoff_ms);
             dropped += self.head.drain(..old).map(|sample| B::weight(&sample)).sum::<usize>();
@@ -173,8 +182,8 @@ impl<B: Block> Samples<B> {
 
     /// Drops the oldest block, or the older half of the head; returns the weight of what went.
     pub(super) fn drop_oldest(&mut self) -> usize {
-        if let Some(block) = self.blocks.pop_front() {
-            return block.weights();
+        if !self.blocks.is_empty() {
+            return self.blocks.remove(0).weights();
         }
         self.head.drain(..self.head.len().div_ceil(2)).map(|sample| B::weight(&sample)).sum()
     }
@@ -194,7 +203,7 @@ impl<B: Block> Samples<B> {
             return 0;
         }
         let weights = block.weights();
-        self.blocks.push_back(block);
+        self.push_block(block);
         weights
     }
 
@@ -206,22 +215,28 @@ impl<B: Block> Samples<B> {
         self.head.shrink_to_fit();
     }
 
+    /// Appends samples that are later than all others, and compresses all but the newest at once.
+    pub(super) fn append_at_rest(&mut self, samples: impl Iterator<Item = B::Sample>, room: &mut Room) {
+        self.head.extend(samples);
+        self.rest(room);
+    }
+
     /// Keeps the newest sample plain, where it is looked for.
     pub(super) fn settle(&mut self, room: &mut Room) {
         if !self.head.is_empty() {
             return;
         }
-        let Some(last) = self.blocks.pop_back() else { return };
+        let Some(last) = self.blocks.pop() else { return };
         let mut samples = Vec::with_capacity(last.samples());
         last.decompress(i64::MIN, i64::MAX, &mut samples);
         self.head.extend(samples.pop());
         if !samples.is_empty() {
-            self.blocks.push_back(B::compress(&samples, room).0);
+            self.push_block(B::compress(&samples, room).0);
         }
     }
 
     fn newest_block_ms(&self) -> Option<i64> {
-        self.blocks.back().map(B::last_ms)
+        self.blocks.last().map(B::last_ms)
     }
 
     pub(super) fn weights(&self) -> usize {
@@ -234,9 +249,37 @@ impl<B: Block> Samples<B> {
     }
 
     pub(super) fn heap_bytes(&self) -> usize {
-        let spare = (self.head.capacity() - self.head.len()) * size_of::<B::Sample>();
+        let spare = (self.head.capacity() - self.head.len()) * size_of::<B::Sample>()
+            + (self.blocks.capacity() - self.blocks.len()) * size_of::<B>();
         let blocks: usize = self.blocks.iter().map(B::heap_bytes).sum();
         blocks + spare + self.head.iter().map(B::sample_bytes).sum::<usize>()
+    }
+}
+
+/// Codes a block anew with more samples behind its own. `false` if they do not fit.
+fn merge<B: Block>(block: &mut B, more: &[B::Sample], room: &mut Room) -> bool {
+    if !block.merges_with(more.len()) {
+        return false;
+    }
+    let mut samples = Vec::with_capacity(block.samples() + more.len());
+    block.decompress(i64::MIN, i64::MAX, &mut samples);
+    samples.extend_from_slice(more);
+    let (merged, taken) = B::compress(&samples, room);
+    let fits = taken == samples.len();
+    if fits {
+        *block = merged;
+    }
+    fits
+}
+
+#[cfg(test)]
+impl<B: Block> Samples<B> {
+    /// Appends samples and compresses all of them.
+    pub(super) fn compress(&mut self, samples: &[B::Sample], room: &mut Room) {
+        self.head.extend_from_slice(samples);
+        while !self.head.is_empty() {
+            self.compress_oldest(self.head.len(), room);
+        }
     }
 }
 

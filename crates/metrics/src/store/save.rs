@@ -13,7 +13,7 @@ use crate::labels::Labels;
 use crate::sample::{STALE_NAN, Sample};
 
 /// The first bytes of a file; the last is the version of the format.
-pub const FILE_HEADER: [u8; 8] = *b"flyball\x01";
+pub const FILE_HEADER: [u8; 8] = *b"flyball\x02";
 /// Length and checksum of a frame.
 pub const FRAME_HEADER_BYTES: usize = 8;
 /// A frame is closed when it has so many bytes: what a torn one costs.
@@ -79,6 +79,7 @@ impl Store {
             let key = (saving.next_slot as u64) << 32 | u64::from(slot.generation);
             saving.next_slot += 1;
             let Some(series) = &mut slot.series else { continue };
+            self.pages.write_out(series, &mut self.room);
             let labels = series.labels.clone();
             series.save(saving.whole, &mut self.room, &mut frame, |kind, out| {
                 out.push(kind as u8);

@@ -5,6 +5,7 @@
 
 use super::chunk::Chunk;
 use super::histogram_chunk::HistogramChunk;
+use super::pages::Membership;
 use super::samples::{Block as _, Room, Samples, save_samples};
 use super::save::Kind;
 use super::starts::{StartTimes, UNKNOWN_START_MS};
@@ -31,11 +32,17 @@ pub(super) struct Series {
     starts: Option<Box<StartTimes>>,
     /// Samples up to this time are in the file.
     saved_ms: i64,
+    /// The page that repeats its newest value, if one does.
+    pub(super) membership: Membership,
 }
+
+/// A value that was repeated so often is compressed at once: nobody has looked at it for a while.
+const RUN_COMPRESSED_FROM: usize = 120;
 
 impl Series {
     pub(super) fn new(labels: Labels) -> Series {
-        Series { labels, floats: Samples::default(), histograms: None, starts: None, saved_ms: NOT_SAVED_MS }
+        let (floats, membership) = Default::default();
+        Series { labels, floats, histograms: None, starts: None, saved_ms: NOT_SAVED_MS, membership }
     }
 
     /// Appends by Prometheus' rule: later is taken, the same again is ignored, all else refused. Returns how much longer
@@ -56,6 +63,18 @@ impl Series {
         self.floats.push(sample, room);
         self.push_start(sample.timestamp_ms, start_ms);
         Ok(1)
+    }
+
+    /// Appends the newest float again, at later times.
+    pub(super) fn repeat(&mut self, times_ms: &[i64], room: &mut Room) {
+        let Some(newest) = self.floats.newest().copied() else { return };
+        let samples = times_ms.iter().map(|time_ms| Sample::new(*time_ms, newest.value));
+        if times_ms.len() >= RUN_COMPRESSED_FROM {
+            self.floats.append_at_rest(samples, room);
+        } else {
+            samples.for_each(|sample| self.floats.push(sample, room));
+        }
+        times_ms.iter().for_each(|time_ms| self.push_start(*time_ms, UNKNOWN_START_MS));
     }
 
     /// Appends a histogram by the same rule, with the hint that tells whether its counter went on.

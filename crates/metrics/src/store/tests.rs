@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::*;
 use crate::histogram::{Buckets, NativeHistogram, ResetHint, Schema, Span};
+use crate::labels::METRIC_NAME;
 use crate::matcher::MatchOp;
 
 fn labels(name: &str, pod: &str) -> Labels {

@@ -77,7 +77,7 @@ impl Target {
         let place = if labels.is_some() { Place::Nowhere } else { Place::Dropped };
         scraped.series_added += usize::from(labels.is_some());
         let labels = labels.unwrap_or_default();
-        self.known.push(Known { labels, place, last_scrape: 0, tracked: false });
+        self.known.push(Known { labels, place, last_scrape: 0, twice: false, tracked: false });
         Ok((self.known.len() - 1) as u32)
     }
 

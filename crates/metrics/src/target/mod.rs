@@ -20,9 +20,9 @@ use crate::exposition::{ExpositionError, Format};
 use crate::labels::{Labels, METRIC_NAME};
 use crate::relabel::Rule;
 use crate::sample::{HistogramSample, Sample};
-use crate::store::{Exemplar, Rejected, SeriesId, Store, UNKNOWN_START_MS};
+use crate::store::{Exemplar, PageId, Rejected, SeriesId, Store, UNKNOWN_START_MS};
 use messages::{ByLabels, ExemplarsOfKnown};
-use page::LastPage;
+use page::{Found, LastPage, Read, Sampled, What};
 use starts::Starts;
 
 /// How far in the future a target's own timestamp may lie (Prometheus: `maxAheadTime`).
@@ -97,6 +97,8 @@ pub struct Target {
     labels: Labels,
     options: TargetOptions,
     page: LastPage,
+    /// Its page in the store.
+    page_id: Option<PageId>,
     known: Vec<Known>,
     by_labels: ByLabels,
     scrape: u64,
@@ -108,7 +110,20 @@ struct Known {
     labels: Labels,
     place: Place,
     last_scrape: u64,
+    /// It stands on the page more than once.
+    twice: bool,
     tracked: bool,
+}
+
+/// When a sample was taken.
+#[derive(Clone, Copy)]
+struct Times {
+    /// Since when it counts.
+    start_ms: i64,
+    /// Its own time, where the page tells one.
+    own_ms: Option<i64>,
+    /// The series stands on the page already.
+    again: bool,
 }
 
 /// Where a series is kept.
@@ -177,7 +192,7 @@ impl Target {
         let shown = labels.iter().filter(|(name, _)| !name.starts_with("__"));
         let labels = Labels::from_sorted(shown);
         let (page, known, by_labels, reports) = Default::default();
-        Target { labels, options, page, known, by_labels, scrape: 0, reports }
+        Target { labels, options, page, page_id: None, known, by_labels, scrape: 0, reports }
     }
 
     /// The labels that its samples get.
@@ -204,7 +219,6 @@ impl Target {
             self.known.truncate(before);
             self.by_labels.clear();
         })?;
-        scraped.series_ended = self.end_vanished(store, at_ms);
         Ok(scraped)
     }
 
@@ -216,19 +230,73 @@ impl Target {
         at_ms: i64,
         scraped: &mut Scraped,
     ) -> Result<(), ScrapeError> {
-        let (found, exemplars) = self.read(store, page, format, scraped)?;
-        let starts = match format {
-            Format::OpenMetrics if self.options.start_timestamps => Starts::of(&self.known, &found),
-            _ => Starts::default(),
-        };
-        for sample in found {
-            let value = Value::Float(sample.value);
-            let start_ms = starts.of_series(&self.known[sample.known as usize].labels);
-            let stored = self.store(store, sample.known, (start_ms, sample.timestamp_ms), value, at_ms);
-            scraped.rejected += usize::from(stored.is_err());
+        let Read { mut to_store, exemplars, is_other } = self.read(store, page, format, scraped)?;
+        let page_id = *self.page_id.get_or_insert_with(|| store.open_page());
+        let starts = self.starts(format);
+        // The store has taken series out of the page, or nothing can be repeated.
+        let all_members = store.page_members(page_id) == self.page.covered();
+        if !store.begin_round(page_id, at_ms) || !all_members {
+            to_store = self.page.series().map(|(at, _)| at).collect();
         }
+        let mut page = std::mem::take(&mut self.page);
+        page.uncovered.clear();
+        for at in to_store {
+            let What::Series(line) = &mut page.lines[at as usize].what else { continue };
+            let stored = self.store_line(store, line, &starts, at_ms, page_id);
+            scraped.rejected += usize::from(stored.is_err());
+            line.covered = stored == Ok(true);
+            if !line.covered {
+                page.uncovered.push(at);
+            }
+        }
+        self.page = page;
+        if is_other {
+            scraped.series_ended = self.end_vanished(store, at_ms);
+        }
+        store.end_round(page_id);
         self.store_exemplars(store, exemplars, at_ms);
         Ok(())
+    }
+
+    /// Marks the series of a page that was read anew.
+    fn mark_series(&mut self) {
+        for (_, line) in self.page.series() {
+            let known = &mut self.known[line.found.known as usize];
+            line.again = known.is_again(self.scrape);
+        }
+    }
+
+    /// Since when the samples of the page count.
+    fn starts(&mut self, format: Format) -> Starts {
+        if format != Format::OpenMetrics || !self.options.start_timestamps {
+            return Starts::default();
+        }
+        Starts::of(&self.known, self.page.series().map(|(_, line)| line.found))
+    }
+
+    /// Stores a float of the page. Tells whether the store repeats it from now on.
+    fn store_line(
+        &mut self,
+        store: &mut Store,
+        line: &Sampled,
+        starts: &Starts,
+        at_ms: i64,
+        page_id: PageId,
+    ) -> Result<bool, Rejected> {
+        let Found { known: number, value, timestamp_ms } = line.found;
+        let known = &self.known[number as usize];
+        let start_ms = starts.of_series(&known.labels);
+        // What else a sample says cannot be repeated.
+        let is_plain = timestamp_ms.is_none() && !self.options.start_timestamps && !known.twice;
+        let times = Times { start_ms, own_ms: timestamp_ms, again: line.again };
+        self.store(store, number, times, at_ms, |store, id, start_ms, timestamp_ms| {
+            let sample = Sample::new(timestamp_ms, value);
+            if is_plain {
+                store.append_to_page(id, sample, page_id)
+            } else {
+                store.append_started(id, sample, start_ms).map(|()| false)
+            }
+        })
     }
 
     fn take_messages(
@@ -240,10 +308,15 @@ impl Target {
     ) -> Result<(), ScrapeError> {
         let (messages, exemplars) = self.read_messages(store, page, scraped)?;
         self.page = LastPage::default();
-        for (known, times, value) in messages {
-            let stored = self.store(store, known, times, value, at_ms);
+        for (known, (start_ms, own_ms), value) in messages {
+            let again = self.known[known as usize].is_again(self.scrape);
+            let times = Times { start_ms, own_ms, again };
+            let stored = self.store(store, known, times, at_ms, |store, id, start_ms, timestamp_ms| {
+                append(store, id, (start_ms, timestamp_ms), &value).map(|()| false)
+            });
             scraped.rejected += usize::from(stored.is_err());
         }
+        scraped.series_ended = self.end_vanished(store, at_ms);
         self.store_exemplars(store, exemplars, at_ms);
         Ok(())
     }
@@ -269,6 +342,7 @@ impl Target {
 
     /// Ends `up` and the `scrape_…` series.
     pub fn end_reports(&mut self, store: &mut Store, at_ms: i64) {
+        self.page_id.take().into_iter().for_each(|page_id| store.close_page(page_id));
         store.mark_stale(std::mem::take(&mut self.reports).into_iter().flatten(), at_ms);
     }
 
@@ -294,27 +368,26 @@ impl Target {
         &mut self,
         store: &mut Store,
         known: u32,
-        (start_ms, own_time_ms): (i64, Option<i64>),
-        value: Value,
+        times: Times,
         at_ms: i64,
-    ) -> Result<(), Rejected> {
+        append: impl Fn(&mut Store, SeriesId, i64, i64) -> Result<bool, Rejected>,
+    ) -> Result<bool, Rejected> {
         let known = &mut self.known[known as usize];
-        let again = std::mem::replace(&mut known.last_scrape, self.scrape) == self.scrape;
         if known.place == Place::Dropped {
-            return Ok(());
+            return Ok(false);
         }
-        let own_time = own_time_ms.filter(|_| self.options.honor_timestamps);
-        if again && own_time.is_none() {
+        let own_ms = times.own_ms.filter(|_| self.options.honor_timestamps);
+        if times.again && own_ms.is_none() {
             return Err(store.reject(Rejected::DuplicateTimestamp));
         }
-        known.tracked = own_time.is_none() || self.options.track_timestamps_staleness;
-        let timestamp_ms = own_time.unwrap_or(at_ms);
+        known.tracked = own_ms.is_none() || self.options.track_timestamps_staleness;
+        let timestamp_ms = own_ms.unwrap_or(at_ms);
         if timestamp_ms > at_ms.saturating_add(AHEAD_MAX_MS) {
             return Err(store.reject(Rejected::TooNew));
         }
-        let start_ms = if start_ms <= timestamp_ms { start_ms } else { UNKNOWN_START_MS };
+        let start_ms = if times.start_ms <= timestamp_ms { times.start_ms } else { UNKNOWN_START_MS };
         if let Place::Stored(id) = known.place {
-            match append(store, id, (start_ms, timestamp_ms), &value) {
+            match append(store, id, start_ms, timestamp_ms) {
                 // Evicted since the last scrape.
                 Err(Rejected::UnknownSeries) => {}
                 result => return result,
@@ -323,7 +396,7 @@ impl Target {
         known.place = Place::Nowhere;
         let id = store.series_id(&known.labels)?;
         known.place = Place::Stored(id);
-        append(store, id, (start_ms, timestamp_ms), &value)
+        append(store, id, start_ms, timestamp_ms)
     }
 
     /// Marks what the newest page lacks as stale, and forgets it.
@@ -345,14 +418,27 @@ impl Target {
             *known = number.unwrap_or(*known);
             number.is_some()
         });
-        let gone = |known: &&Known| known.last_scrape != scrape && known.tracked;
-        let ids = self.known.iter().filter(gone).filter_map(|known| match known.place {
-            Place::Stored(id) => Some(id),
+        let gone = self.known.iter().filter(|known| known.last_scrape != scrape);
+        let stored = gone.filter_map(|known| match known.place {
+            Place::Stored(id) => Some((id, known.tracked)),
             _ => None,
         });
-        let ended = store.mark_stale(ids, at_ms);
+        let mut ended = 0;
+        for (id, is_tracked) in stored {
+            store.leave_page(id);
+            ended += store.mark_stale(is_tracked.then_some(id), at_ms);
+        }
         self.known.retain(|known| known.last_scrape == scrape);
         ended
+    }
+}
+
+impl Known {
+    /// Notes that it stands on the page of a scrape; tells whether it did already.
+    fn is_again(&mut self, scrape: u64) -> bool {
+        let again = std::mem::replace(&mut self.last_scrape, scrape) == scrape;
+        self.twice = again;
+        again
     }
 }
 

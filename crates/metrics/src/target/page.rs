@@ -1,8 +1,11 @@
 //! Reads a page against the last one: only lines that changed are read.
 //!
-//! Targets print the same series in the same order, so the line that is expected next is compared as bytes. If it is the
-//! same, its sample is known; if only what follows the labels changed, a number is read; and only a line that is
-//! neither is parsed. Where the order changed, lines are found by their text.
+//! Targets print the same series in the same order, so each line is compared as bytes with the one that is expected. If it is the
+//! same, its sample is known; if only what follows the labels changed, a number is read. A page with any
+//! other line is read anew, and of its lines those are parsed that the last page did not have; where the order changed, they are found by
+//! their text.
+//!
+//! A line that did not change, of a series that is a member of the target's page in the store, needs nothing at all.
 
 use std::collections::HashMap;
 use std::ops::Range;
@@ -18,25 +21,35 @@ use crate::store::Store;
 pub(super) struct LastPage {
     bytes: Vec<u8>,
     format: Option<Format>,
-    lines: Vec<Line>,
+    pub(super) lines: Vec<Line>,
+    /// Samples on it, and how many of them metric relabelings leave.
+    samples: usize,
+    kept: usize,
+    /// The lines whose samples are to be stored again even if they do not change.
+    pub(super) uncovered: Vec<u32>,
 }
 
 /// A line that means something, with the meaningless ones before it.
-struct Line {
-    start: u32,
-    end: u32,
-    what: What,
+pub(super) struct Line {
+    length: u32,
+    pub(super) what: What,
 }
 
-enum What {
+pub(super) enum What {
     Comment,
     Type(FamilyKind),
-    /// Where name and labels stand, and the sample.
-    Series {
-        text_start: u32,
-        text_end: u32,
-        found: Found,
-    },
+    Series(Sampled),
+}
+
+/// A line with a sample.
+pub(super) struct Sampled {
+    /// Where name and labels stand in the line.
+    text: (u32, u32),
+    pub(super) found: Found,
+    /// The series stands on the page already.
+    pub(super) again: bool,
+    /// The store repeats the value until told otherwise.
+    pub(super) covered: bool,
 }
 
 /// A sample of a page: of which of the target's series, with what value and own time.
@@ -47,36 +60,72 @@ pub(super) struct Found {
     pub(super) timestamp_ms: Option<i64>,
 }
 
+/// What a page said.
+pub(super) struct Read {
+    /// The lines whose samples are to be stored.
+    pub(super) to_store: Vec<u32>,
+    pub(super) exemplars: ExemplarsOfKnown,
+    /// Whether it has other series than the last one, or the same in another order.
+    pub(super) is_other: bool,
+}
+
 impl LastPage {
-    fn line(&self, line: &Line) -> Option<&[u8]> {
-        // A last line without a line break could be the start of a longer one.
-        self.bytes.get(line.start as usize..line.end as usize).filter(|line| line.last() == Some(&b'\n'))
-    }
-
-    fn text(&self, line: &Line) -> Option<&[u8]> {
-        match line.what {
-            What::Series { text_start, text_end, .. } => {
-                self.bytes.get(text_start as usize..text_end as usize)
-            }
+    /// The lines with samples, and what each says.
+    pub(super) fn series(&mut self) -> impl Iterator<Item = (u32, &mut Sampled)> {
+        (0..).zip(&mut self.lines).filter_map(|(at, line)| match &mut line.what {
+            What::Series(sampled) => Some((at, sampled)),
             _ => None,
-        }
+        })
     }
 
-    /// The lines of samples by their text.
-    fn by_text(&self) -> HashMap<&[u8], usize> {
-        self.lines.iter().enumerate().filter_map(|(at, line)| Some((self.text(line)?, at))).collect()
+    /// How many samples the store repeats.
+    pub(super) fn covered(&self) -> usize {
+        self.samples - self.uncovered.len()
+    }
+
+    /// The lines, each with its bytes.
+    fn lines(&self) -> impl Iterator<Item = (&Line, &[u8])> {
+        let mut start = 0;
+        self.lines.iter().map(move |line| {
+            let bytes = self.bytes.get(start..start + line.length as usize).unwrap_or_default();
+            start += line.length as usize;
+            (line, bytes)
+        })
     }
 
     /// Takes over that the target's series have got other numbers.
     pub(super) fn renumber(&mut self, numbers: &[Option<u32>]) {
-        self.lines.retain_mut(|line| match &mut line.what {
-            What::Series { found, .. } => {
-                let number = numbers.get(found.known as usize).copied().flatten();
-                found.known = number.unwrap_or(found.known);
-                number.is_some()
-            }
-            _ => true,
-        });
+        for (_, sampled) in self.series() {
+            let number = numbers.get(sampled.found.known as usize).copied().flatten();
+            sampled.found.known = number.unwrap_or(sampled.found.known);
+        }
+    }
+
+    fn replace_bytes(&mut self, page: &[u8]) {
+        self.bytes.clear();
+        self.bytes.extend_from_slice(page);
+    }
+}
+
+impl Line {
+    /// A last line without a line break could be the start of a longer one.
+    fn is_whole(bytes: &[u8]) -> bool {
+        bytes.last() == Some(&b'\n')
+    }
+
+    fn text<'b>(&self, bytes: &'b [u8]) -> Option<&'b [u8]> {
+        match &self.what {
+            What::Series(Sampled { text: (start, end), .. }) => bytes.get(*start as usize..*end as usize),
+            _ => None,
+        }
+    }
+
+    /// What it told about its family, if it was a `# TYPE`.
+    fn kind(&self) -> Option<FamilyKind> {
+        match self.what {
+            What::Type(kind) => Some(kind),
+            _ => None,
+        }
     }
 }
 
@@ -88,65 +137,121 @@ impl Target {
         page: &[u8],
         format: Format,
         scraped: &mut Scraped,
-    ) -> Result<(Vec<Found>, ExemplarsOfKnown), ScrapeError> {
-        let last = std::mem::take(&mut self.page);
-        let mut reading = Reading {
-            target: self,
-            last: &last,
-            lines: Vec::new(),
-            found: Vec::new(),
-            exemplars: Vec::new(),
-            scraped,
-        };
-        reading.found.reserve(reading.target.known.len());
-        reading.lines.reserve(last.lines.len());
-        if last.format == Some(format) && last.bytes == page {
-            reading.repeat()?;
-            let found = reading.found;
-            self.page = last;
-            return Ok((found, Vec::new()));
+    ) -> Result<Read, ScrapeError> {
+        let mut last = std::mem::take(&mut self.page);
+        let (mut to_store, mut exemplars) = (Vec::new(), Vec::new());
+        let same_format = last.format == Some(format);
+        if same_format && last.bytes == page {
+            to_store.extend_from_slice(&last.uncovered);
+        } else if same_format && last.take_values(page, format, &mut to_store, &mut exemplars)? {
+            last.replace_bytes(page);
+        } else {
+            let exemplars = self.read_anew(store, last, page, format, scraped)?;
+            let to_store = self.page.series().map(|(at, _)| at).collect();
+            return Ok(Read { to_store, exemplars, is_other: true });
         }
+        (scraped.samples, scraped.samples_post_relabeling) = (last.samples, last.kept);
+        self.page = last;
+        Ok(Read { to_store, exemplars, is_other: false })
+    }
+
+    fn read_anew(
+        &mut self,
+        store: &mut Store,
+        last: LastPage,
+        page: &[u8],
+        format: Format,
+        scraped: &mut Scraped,
+    ) -> Result<ExemplarsOfKnown, ScrapeError> {
+        let mut reading =
+            Reading { target: self, last: &last, lines: Vec::new(), exemplars: Vec::new(), scraped };
+        reading.lines.reserve(last.lines.len());
         if !page.is_empty() {
             reading.page(store, Parser::new(page, format)?)?;
         }
-        let Reading { lines, found, exemplars, .. } = reading;
-        let mut bytes = last.bytes;
-        bytes.clear();
-        bytes.extend_from_slice(page);
-        self.page = LastPage { bytes, format: Some(format), lines };
-        Ok((found, exemplars))
+        let Reading { lines, exemplars, .. } = reading;
+        let (samples, kept) = (scraped.samples, scraped.samples_post_relabeling);
+        let LastPage { bytes, mut uncovered, .. } = last;
+        uncovered.clear();
+        self.page = LastPage { bytes, format: Some(format), lines, samples, kept, uncovered };
+        self.page.replace_bytes(page);
+        self.mark_series();
+        Ok(exemplars)
     }
 }
 
-/// A page that is being read.
+impl LastPage {
+    /// Takes new values over from a page with the same lines; `false`, and nothing has changed: it has others.
+    fn take_values(
+        &mut self,
+        page: &[u8],
+        format: Format,
+        to_store: &mut Vec<u32>,
+        exemplars: &mut ExemplarsOfKnown,
+    ) -> Result<bool, ScrapeError> {
+        if page.is_empty() {
+            return Ok(false);
+        }
+        let mut parser = Parser::new(page, format)?;
+        let mut changed = Vec::new();
+        for (at, (line, bytes)) in (0..).zip(self.lines()) {
+            if Line::is_whole(bytes) && parser.skip_same(bytes, line.kind()) {
+                if matches!(&line.what, What::Series(sampled) if !sampled.covered) {
+                    to_store.push(at);
+                }
+                continue;
+            }
+            let start = parser.offset();
+            let Some(series) = line.text(bytes).and_then(|text| parser.next_of(text)) else {
+                return Ok(false);
+            };
+            let series = series?;
+            let What::Series(Sampled { found, .. }) = line.what else { return Ok(false) };
+            exemplars.extend(exemplar(&mut parser, found.known, &series)?);
+            let found = Found { value: series.value, timestamp_ms: series.timestamp_ms, ..found };
+            changed.push((at, (parser.offset() - start) as u32, series.text.len() as u32, found));
+            to_store.push(at);
+        }
+        if parser.next().transpose()?.is_some() {
+            return Ok(false);
+        }
+        for (at, length, text_length, found) in changed {
+            let line = &mut self.lines[at as usize];
+            line.length = length;
+            if let What::Series(sampled) = &mut line.what {
+                (sampled.text, sampled.found) = ((0, text_length), found);
+            }
+        }
+        Ok(true)
+    }
+}
+
+/// A page that is read anew.
 struct Reading<'t> {
     target: &'t mut Target,
     last: &'t LastPage,
     lines: Vec<Line>,
-    found: Vec<Found>,
     exemplars: ExemplarsOfKnown,
     scraped: &'t mut Scraped,
 }
 
 impl<'t> Reading<'t> {
-    /// The very same page again.
-    fn repeat(&mut self) -> Result<(), ScrapeError> {
-        for line in &self.last.lines {
-            if let What::Series { found, .. } = line.what {
-                self.count(found)?;
-            }
-        }
-        Ok(())
-    }
-
     fn page(&mut self, store: &mut Store, mut parser: Parser<'_>) -> Result<(), ScrapeError> {
-        let last = self.last;
+        let last: Vec<(&Line, &[u8])> = self.last.lines().collect();
+        // Which of the target's series a text stands for, and which line is expected after it.
+        let texts = || {
+            last.iter().enumerate().filter_map(|(at, (line, bytes))| match &line.what {
+                What::Series(sampled) => Some((line.text(bytes)?, (sampled.found.known, at + 1))),
+                _ => None,
+            })
+        };
         // The line of the last page that is expected next.
         let mut expected = 0;
-        let mut by_text: Option<HashMap<&[u8], usize>> = None;
+        let mut by_text: Option<HashMap<&[u8], (u32, usize)>> = None;
         loop {
-            if let Some(line) = last.lines.get(expected)
-                && (self.same_line(&mut parser, line)? || self.same_series(&mut parser, line)?)
+            if let Some((line, bytes)) = last.get(expected)
+                && (self.same_line(&mut parser, line, bytes)?
+                    || self.same_series(&mut parser, line, bytes)?)
             {
                 expected += 1;
                 continue;
@@ -155,14 +260,19 @@ impl<'t> Reading<'t> {
             match parser.next().transpose()? {
                 None => return Ok(()),
                 Some(Entry::Series(series)) => {
-                    let by_text = by_text.get_or_insert_with(|| last.by_text());
-                    let at = by_text.get(series.text.as_bytes()).copied();
-                    expected = at.map_or(expected, |at| at + 1);
-                    let known = match at.and_then(|at| last.lines.get(at)).map(|line| &line.what) {
-                        Some(What::Series { found, .. }) => found.known,
-                        _ => self.target.remember(&parser.labels()?, self.scraped)?,
+                    let by_text = by_text.get_or_insert_with(|| texts().collect());
+                    let known = match by_text.get(series.text.as_bytes()) {
+                        Some((known, next)) => {
+                            expected = *next;
+                            *known
+                        }
+                        None => {
+                            let known = self.target.remember(&parser.labels()?, self.scraped)?;
+                            by_text.insert(series.text.as_bytes(), (known, expected));
+                            known
+                        }
                     };
-                    self.sample(&parser, start, known, series)?;
+                    self.sample(&mut parser, start, known, series)?;
                 }
                 Some(comment) => self.comment(store, &parser, start, &comment),
             }
@@ -170,31 +280,30 @@ impl<'t> Reading<'t> {
     }
 
     /// A line that stands here as it stood on the last page.
-    fn same_line(&mut self, parser: &mut Parser<'_>, line: &Line) -> Result<bool, ScrapeError> {
-        let kind = match line.what {
-            What::Type(kind) => Some(kind),
-            _ => None,
-        };
-        let start = parser.offset();
-        if !self.last.line(line).is_some_and(|bytes| parser.skip_same(bytes, kind)) {
+    fn same_line(&mut self, parser: &mut Parser<'_>, line: &Line, bytes: &[u8]) -> Result<bool, ScrapeError> {
+        if !Line::is_whole(bytes) || !parser.skip_same(bytes, line.kind()) {
             return Ok(false);
         }
-        let moved = |place: u32| place - line.start + start as u32;
-        let what = match line.what {
+        let what = match &line.what {
             What::Comment => What::Comment,
-            What::Type(kind) => What::Type(kind),
-            What::Series { text_start, text_end, found } => {
-                self.count(found)?;
-                What::Series { text_start: moved(text_start), text_end: moved(text_end), found }
+            What::Type(kind) => What::Type(*kind),
+            What::Series(Sampled { text, found, .. }) => {
+                self.target.count(found.known, self.scraped)?;
+                What::Series(Sampled { text: *text, found: *found, again: false, covered: false })
             }
         };
-        self.lines.push(Line { start: start as u32, end: moved(line.end), what });
+        self.lines.push(Line { length: line.length, what });
         Ok(true)
     }
 
     /// A line that has the same name and labels as the one on the last page.
-    fn same_series(&mut self, parser: &mut Parser<'_>, line: &Line) -> Result<bool, ScrapeError> {
-        let (What::Series { found, .. }, Some(text)) = (&line.what, self.last.text(line)) else {
+    fn same_series(
+        &mut self,
+        parser: &mut Parser<'_>,
+        line: &Line,
+        bytes: &[u8],
+    ) -> Result<bool, ScrapeError> {
+        let (What::Series(Sampled { found, .. }), Some(text)) = (&line.what, line.text(bytes)) else {
             return Ok(false);
         };
         let start = parser.offset();
@@ -205,30 +314,18 @@ impl<'t> Reading<'t> {
 
     fn sample(
         &mut self,
-        parser: &Parser<'_>,
+        parser: &mut Parser<'_>,
         start: usize,
         known: u32,
         series: SeriesLine<'_>,
     ) -> Result<(), ScrapeError> {
         let text = range_in(parser.page(), series.text);
-        if let Some(exemplar) = series.exemplar {
-            let labels = parser.exemplar_labels()?;
-            let (value, timestamp_ms) = (exemplar.value, exemplar.timestamp_ms);
-            self.exemplars.push((known, PageExemplar { labels, value, timestamp_ms }));
-        }
+        self.exemplars.extend(exemplar(parser, known, &series)?);
         let found = Found { known, value: series.value, timestamp_ms: series.timestamp_ms };
-        self.lines.push(Line {
-            start: start as u32,
-            end: parser.offset() as u32,
-            what: What::Series { text_start: text.start as u32, text_end: text.end as u32, found },
-        });
-        self.count(found)
-    }
-
-    fn count(&mut self, found: Found) -> Result<(), ScrapeError> {
-        self.target.count(found.known, self.scraped)?;
-        self.found.push(found);
-        Ok(())
+        let text = ((text.start - start) as u32, (text.end - start) as u32);
+        let what = What::Series(Sampled { text, found, again: false, covered: false });
+        self.lines.push(Line { length: (parser.offset() - start) as u32, what });
+        self.target.count(known, self.scraped)
     }
 
     fn comment(&mut self, store: &mut Store, parser: &Parser<'_>, start: usize, comment: &Entry<'_>) {
@@ -236,9 +333,21 @@ impl<'t> Reading<'t> {
             Entry::Type { .. } => What::Type(parser.kind()),
             _ => What::Comment,
         };
-        self.lines.push(Line { start: start as u32, end: parser.offset() as u32, what });
+        self.lines.push(Line { length: (parser.offset() - start) as u32, what });
         describe(store, comment);
     }
+}
+
+/// The exemplar of the line that was read last.
+fn exemplar(
+    parser: &mut Parser<'_>,
+    known: u32,
+    series: &SeriesLine<'_>,
+) -> Result<Option<(u32, PageExemplar)>, ScrapeError> {
+    let Some(exemplar) = series.exemplar else { return Ok(None) };
+    let labels = parser.exemplar_labels()?;
+    let (value, timestamp_ms) = (exemplar.value, exemplar.timestamp_ms);
+    Ok(Some((known, PageExemplar { labels, value, timestamp_ms })))
 }
 
 /// Where a part of a page stands on it.

@@ -21,13 +21,13 @@ const OWN_LABELS: [&str; 2] = [BUCKET_LABEL, "quantile"];
 pub(super) struct Starts(HashMap<Labels, i64>);
 
 impl Starts {
-    pub(super) fn of(known: &[Known], found: &[Found]) -> Starts {
-        let start = |found: &Found| {
+    pub(super) fn of(known: &[Known], found: impl Iterator<Item = Found>) -> Starts {
+        let start = |found: Found| {
             let labels = &known.get(found.known as usize)?.labels;
             let family = labels.metric_name().strip_suffix(CREATED)?;
             Some((metric(labels, family), (found.value * 1_000.0) as i64))
         };
-        Starts(found.iter().filter_map(start).collect())
+        Starts(found.filter_map(start).collect())
     }
 
     /// The start of a series; unknown if the page has none for it.

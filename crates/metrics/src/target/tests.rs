@@ -1,10 +1,13 @@
 //! Scrape after scrape of one target.
 
+use std::time::Duration;
+
 use proptest::prelude::*;
 
 use super::*;
 use crate::matcher::Matcher;
 use crate::relabel::RuleText;
+use crate::store::{Changes, FRAME_HEADER_BYTES, FollowerId, Loading, Saving, StoreOptions, frame_length};
 
 fn target(options: TargetOptions) -> (Store, Target) {
     let labels = Labels::new([("instance", "127.1.0.1:9100"), ("job", "model")]);
@@ -205,45 +208,235 @@ fn metric_relabelings_rename_and_drop() {
     assert_eq!(store.rejections().duplicate_timestamp, 2);
 }
 
-/// What the store holds after pages, read one after the other by one target, or each by a target that knows no
-/// page before.
-fn stored(pages: &[String], remembers: bool) -> Vec<String> {
-    let (mut store, mut target) = target(TargetOptions::default());
-    for (at_ms, page) in (0..).step_by(1_000).zip(pages) {
-        if !remembers {
-            target.page = page::LastPage::default();
+/// What may happen between two pages.
+#[derive(Clone, Debug)]
+enum Event {
+    /// A page of these lines, so many milliseconds after the last; a line is a series, a value and how it is written.
+    Page(i64, Vec<(usize, u8, bool)>),
+    /// The last page again.
+    Again(i64),
+    Broken,
+    Evict,
+    Follow(usize),
+    Save,
+    /// Somebody else writes to a series of the target.
+    Foreign(usize, i64),
+    /// The scrape failed.
+    End,
+}
+
+const SERIES: [&str; 8] =
+    ["a", "a{x=\"1\"}", "a{x=\"12\"}", "b", "ab{le=\"1\"}", "# HELP ab What it is.", "own", "dropped"];
+
+fn event() -> impl Strategy<Value = Event> {
+    let lines = || prop::collection::vec((0..SERIES.len(), 0..3u8, any::<bool>()), 0..12);
+    prop_oneof![
+        6 => (0..2_000_i64, lines()).prop_map(|(after_ms, lines)| Event::Page(after_ms, lines)),
+        12 => (-100..2_000_i64).prop_map(Event::Again),
+        1 => Just(Event::Broken),
+        1 => Just(Event::Evict),
+        1 => (0..SERIES.len()).prop_map(Event::Follow),
+        1 => Just(Event::Save),
+        1 => (0..SERIES.len(), -500..500_i64).prop_map(|(series, after_ms)| Event::Foreign(series, after_ms)),
+        1 => Just(Event::End),
+    ]
+}
+
+/// A target, what its followers were told, and its file.
+struct Play {
+    store: Store,
+    target: Target,
+    remembers: bool,
+    page: String,
+    now_ms: i64,
+    followers: Vec<FollowerId>,
+    told: Vec<String>,
+    file: Vec<u8>,
+}
+
+impl Play {
+    fn new(remembers: bool, options: StoreOptions) -> Play {
+        let drops = RuleText {
+            regex: Some("dropped".into()),
+            action: Some("drop".into()),
+            source_labels: vec![METRIC_NAME.into()],
+            ..RuleText::default()
+        };
+        let rules = [Rule::new(drops).expect("valid")];
+        let options_of_target =
+            TargetOptions { metric_relabelings: rules.into(), ..TargetOptions::default() };
+        let (store, (_, target)) = (Store::new(options), target(options_of_target));
+        let (page, followers, told, file) = Default::default();
+        Play { store, target, remembers, page, now_ms: 0, followers, told, file }
+    }
+
+    fn happen(&mut self, event: &Event) {
+        match event {
+            Event::Page(after_ms, lines) => {
+                let line = |(which, value, long): &(usize, u8, bool)| match (SERIES[*which], long) {
+                    (comment, _) if comment.starts_with('#') => format!("{comment}\n"),
+                    ("own", _) => format!("own {value} {}\n", self.now_ms - 1_000 * i64::from(*value)),
+                    (series, true) => format!("{series} {value}{value}\n"),
+                    (series, false) => format!("{series} {value}\n"),
+                };
+                let lines: String = lines.iter().map(line).collect();
+                self.page = format!("# TYPE ab histogram\n{lines}");
+                self.scrape(*after_ms);
+            }
+            Event::Again(after_ms) => self.scrape(*after_ms),
+            Event::Broken => {
+                let page = std::mem::replace(&mut self.page, "a 1\nb one\n".into());
+                self.scrape(1_000);
+                self.page = page;
+            }
+            Event::Evict => self.store.evict(self.now_ms),
+            Event::Follow(series) => {
+                let name = SERIES[*series].split('{').next().unwrap_or_default();
+                self.followers.push(self.store.follow(&[Matcher::equal(METRIC_NAME, name)]));
+            }
+            Event::Save => {
+                let mut saving = Saving::news();
+                while let Some(frame) = self.store.save(&mut saving) {
+                    self.file.extend(frame);
+                }
+            }
+            Event::Foreign(series, after_ms) => {
+                let labels = Labels::new([
+                    (METRIC_NAME, SERIES[*series]),
+                    ("job", "model"),
+                    ("instance", "127.1.0.1:9100"),
+                ]);
+                let _ = self.store.append_to(&labels, Sample::new(self.now_ms + after_ms, 7.0));
+            }
+            Event::End => drop(self.target.end(&mut self.store, self.now_ms)),
         }
-        let result = target.ingest(&mut store, page.as_bytes(), Format::Text, at_ms);
+        for follower in &self.followers {
+            let mut changes = Changes::default();
+            self.store.take_changes(*follower, &mut changes);
+            // Series end in any order, and their numbers mean nothing.
+            let text = |(id, sample): &(SeriesId, Sample)| {
+                let labels = self.store.series(*id).map(|series| series.labels());
+                format!("{labels:?} {} {:x}", sample.timestamp_ms, sample.value.to_bits())
+            };
+            let mut told: Vec<String> = changes.appended.iter().map(text).collect();
+            told.sort();
+            self.told.append(&mut told);
+        }
+    }
+
+    fn scrape(&mut self, after_ms: i64) {
+        if !self.remembers {
+            self.target.page = page::LastPage::default();
+        }
+        self.now_ms += after_ms;
+        let result = self.target.ingest(&mut self.store, self.page.as_bytes(), Format::Text, self.now_ms);
         if result.is_err() {
-            target.end(&mut store, at_ms);
+            self.target.end(&mut self.store, self.now_ms);
         }
+        self.told.extend(result.map(|scraped| {
+            format!(
+                "{} {} {} {}",
+                scraped.samples, scraped.samples_post_relabeling, scraped.series_ended, scraped.rejected
+            )
+        }));
     }
-    let mut scratch = Vec::new();
-    let mut all: Vec<String> = Vec::new();
-    for series in store.select(&[]) {
-        let samples = series.samples(i64::MIN, i64::MAX, &mut scratch).to_vec();
-        let values = samples.iter().filter(|sample| !sample.is_stale_marker());
-        let values: Vec<String> = values.map(|s| format!("{}@{}", s.value, s.timestamp_ms)).collect();
-        all.push(format!("{} {}", series.labels(), values.join(" ")));
+
+    /// All that can be seen of the store.
+    fn seen(&self) -> Vec<String> {
+        let mut all: Vec<String> = self
+            .store
+            .select(&[])
+            .into_iter()
+            .filter(|series| series.oldest_ms().is_some())
+            .map(|series| {
+                let mut scratch = Vec::new();
+                let text = |sample: &Sample| format!("{}@{:x}", sample.timestamp_ms, sample.value.to_bits());
+                let samples: Vec<String> =
+                    series.samples(i64::MIN, i64::MAX, &mut scratch).iter().map(text).collect();
+                let mut scratch = Vec::new();
+                let middle = series.samples(self.now_ms - 3_000, self.now_ms - 500, &mut scratch).len();
+                let ends = (series.oldest_ms(), series.newest().map(|s| text(&s)), series.alive_ms());
+                format!("{} {samples:?} {middle} {ends:?}", series.labels())
+            })
+            .collect();
+        all.sort();
+        all.push(format!("{:?} {}", self.store.rejections(), self.store.size().samples));
+        all
     }
-    all.sort();
-    all
 }
 
 proptest! {
     /// What a target remembers of the last page makes it quicker, and changes nothing.
     #[test]
     fn remembering_changes_nothing(
-        pages in prop::collection::vec(prop::collection::vec((0..6usize, 0..4u8, any::<bool>()), 0..12), 1..8),
+        events in prop::collection::vec(event(), 1..40),
+        retention_seconds in prop_oneof![Just(5), Just(3_600)],
+        samples_max in prop_oneof![4 => Just(1_000_000_usize), 1 => 5..50_usize],
     ) {
-        let series = ["a", "a{x=\"1\"}", "a{x=\"12\"}", "b", "ab{le=\"1\"}", "# HELP ab What it is."];
-        let line = |(which, value, long): &(usize, u8, bool)| match (series[*which], long) {
-            (comment, _) if comment.starts_with('#') => format!("{comment}\n"),
-            (series, true) => format!("{series} {value}{value}\n"),
-            (series, false) => format!("{series} {value}\n"),
-        };
-        let page = |lines: &Vec<_>| ["# TYPE ab histogram\n".to_owned()].into_iter().chain(lines.iter().map(line)).collect();
-        let pages: Vec<String> = pages.iter().map(page).collect();
-        prop_assert_eq!(stored(&pages, true), stored(&pages, false));
+        let retention = Duration::from_secs(retention_seconds);
+        let options = StoreOptions { retention, samples_max, ..StoreOptions::default() };
+        let [mut quick, mut plain] = [true, false].map(|remembers| Play::new(remembers, options.clone()));
+        for event in &events {
+            quick.happen(event);
+            plain.happen(event);
+            // Which of too many samples go depends on how they are kept.
+            if samples_max == 1_000_000 {
+                prop_assert_eq!(quick.seen(), plain.seen(), "{:?}", event);
+            }
+            quick.store.size();
+        }
+        if samples_max == 1_000_000 {
+            prop_assert_eq!(&quick.told, &plain.told);
+            prop_assert_eq!(restored(&quick.file), restored(&plain.file));
+        }
     }
+}
+
+/// What a file brings back.
+fn restored(file: &[u8]) -> Vec<String> {
+    let (mut store, mut loading, mut rest) = (Store::default(), Loading::default(), file);
+    while let Some((header, after)) = rest.split_first_chunk::<FRAME_HEADER_BYTES>() {
+        let (frame, after) = after.split_at(frame_length(header).expect("whole"));
+        store.load_frame(&mut loading, header, frame).expect("whole");
+        rest = after;
+    }
+    store.loaded(loading, 0);
+    let mut all: Vec<String> = store
+        .select(&[])
+        .into_iter()
+        .map(|series| {
+            let mut scratch = Vec::new();
+            format!("{} {:?}", series.labels(), series.samples(i64::MIN, i64::MAX, &mut scratch))
+        })
+        .collect();
+    all.sort();
+    all
+}
+
+/// A page that never changes, for as long as it takes to be written out several times.
+#[test]
+fn an_idle_page_is_kept_whole() {
+    let (mut store, mut target) = target(TargetOptions::default());
+    let labels = Labels::new([(METRIC_NAME, "a"), ("job", "model"), ("instance", "127.1.0.1:9100")]);
+    for second in 1..=2_000 {
+        target.ingest(&mut store, b"a 1\nb 2\n", Format::Text, second * 1_000).expect("valid");
+        if second % 60 == 0 {
+            store.evict(second * 1_000);
+        }
+        let id = store.series_id(&labels).expect("there");
+        let newest = store.series(id).and_then(|series| series.newest());
+        assert_eq!(newest, Some(Sample::new(second * 1_000, 1.0)));
+    }
+    assert_eq!(store.size().samples, 4_000);
+    assert_eq!(store.page_members(target.page_id.expect("open")), 2);
+    let mut scratch = Vec::new();
+    for series in store.select(&[]) {
+        let times: Vec<i64> =
+            series.samples(i64::MIN, i64::MAX, &mut scratch).iter().map(|s| s.timestamp_ms).collect();
+        assert_eq!(times, (1..=2_000).map(|second| second * 1_000).collect::<Vec<_>>());
+        scratch = Vec::new();
+    }
+    target.end(&mut store, 2_001_000);
+    target.end_reports(&mut store, 2_001_000);
+    assert!(store.select(&[]).iter().all(|series| series.alive_ms().is_none()));
 }

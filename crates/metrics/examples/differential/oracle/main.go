@@ -3,6 +3,7 @@
 //	{"op":"load","series":[{"labels":{"__name__":"up"},"samples":[[0,"1"],[15000,{"schema":0,…}]]}]}
 //	{"op":"query","query":"up","start":0,"end":60000,"step":15000,"delayed":false}
 //	{"op":"time","query":"up","start":60000,"end":60000,"step":0,"rounds":100}
+//	{"op":"parse","page":"up 1\n","format":"text/plain","rounds":100}
 //
 // Times are milliseconds; a query with step 0 is an instant query at start. Floats are texts, because JSON has no NaN.
 package main
@@ -12,6 +13,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"io"
 	"math"
 	"os"
 	"sort"
@@ -20,6 +22,7 @@ import (
 
 	"github.com/prometheus/prometheus/model/histogram"
 	"github.com/prometheus/prometheus/model/labels"
+	"github.com/prometheus/prometheus/model/textparse"
 	"github.com/prometheus/prometheus/model/value"
 	"github.com/prometheus/prometheus/promql"
 	"github.com/prometheus/prometheus/promql/parser"
@@ -37,6 +40,8 @@ type command struct {
 	Step    int64    `json:"step"`
 	Rounds  int      `json:"rounds"`
 	Delayed bool     `json:"delayed"`
+	Page    string   `json:"page"`
+	Format  string   `json:"format"`
 }
 
 type series struct {
@@ -144,7 +149,39 @@ func (o *oracle) run(c command) answer {
 		}
 		return answer{Nanos: float64(time.Since(began).Nanoseconds()) / float64(c.Rounds)}
 	}
+	if c.Op == "parse" {
+		page := []byte(c.Page)
+		began := time.Now()
+		for range c.Rounds {
+			if err := parsePage(page, c.Format); err != nil {
+				return answer{Error: err.Error()}
+			}
+		}
+		return answer{Nanos: float64(time.Since(began).Nanoseconds()) / float64(c.Rounds)}
+	}
 	return answer{Error: "unknown op " + c.Op}
+}
+
+// Reads every sample of a page, with its labels, as a first scrape does.
+func parsePage(page []byte, format string) error {
+	p, err := textparse.New(page, format, labels.NewSymbolTable(), textparse.ParserOptions{})
+	if err != nil {
+		return err
+	}
+	var lset labels.Labels
+	for {
+		entry, err := p.Next()
+		if err == io.EOF {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		if entry == textparse.EntrySeries {
+			p.Series()
+			p.Labels(&lset)
+		}
+	}
 }
 
 func (o *oracle) load(all []series) error {

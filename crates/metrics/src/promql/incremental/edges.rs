@@ -2,11 +2,12 @@
 //! `rate` and its like, and plain selectors. A new sample, and one that leaves, cost a few instructions each.
 //!
 //! The values are bit for bit those of the functions over whole windows, because the same additions are made in the same order.
+//! What depends on times alone is worked out once for all series of a target (`clock`).
 
 use std::collections::{BTreeMap, VecDeque};
 
+use super::clock::{Clock, Clocks, NO_CLOCK};
 use super::ring::{Rings, Span};
-use crate::promql::functions::window::Timing;
 use crate::promql::grid::ABSENT;
 use crate::sample::Sample;
 
@@ -55,7 +56,8 @@ impl EdgeFunction {
 #[derive(Debug)]
 pub(super) struct Edges {
     function: EdgeFunction,
-    rings: Rings,
+    clocks: Clocks,
+    rings: Rings<f64>,
     rows: Vec<Edge>,
     /// Restarts inside the windows: the count of the sample after the restart, and the value before it.
     restarts: BTreeMap<u32, VecDeque<(u32, f64)>>,
@@ -63,37 +65,30 @@ pub(super) struct Edges {
     is_full: bool,
 }
 
-/// One window: what came into its ring and is not yet, is, and is no longer inside.
+/// A series: by which clock it was sampled, and the count of its samples that came in.
 #[derive(Clone, Copy, Debug)]
 struct Edge {
-    first: Sample,
-    last: Sample,
-    /// The samples inside.
-    inside: Span,
-    /// The count of all that came in, those after the window's end included.
+    clock: u32,
     tail: u32,
-    /// The time of the sample after the window's end.
-    next_ms: i64,
+    has_restarts: bool,
 }
 
-const EMPTY: Edge = Edge {
-    first: Sample { timestamp_ms: i64::MAX, value: 0.0 },
-    last: Sample { timestamp_ms: i64::MIN, value: 0.0 },
-    inside: Span { start: 0, end: 0 },
-    tail: 0,
-    next_ms: i64::MAX,
-};
+const EMPTY: Edge = Edge { clock: NO_CLOCK, tail: 0, has_restarts: false };
 
 impl Edge {
-    fn held(&self) -> Span {
-        Span { start: self.inside.start, end: self.tail }
+    /// The samples in its ring.
+    fn held(&self, clocks: &Clocks) -> Span {
+        match self.clock {
+            NO_CLOCK => Span::default(),
+            clock => Span { start: clocks.get(clock).inside.start, end: self.tail },
+        }
     }
 }
 
 impl Edges {
     pub(super) fn new(function: EdgeFunction) -> Edges {
-        let (rings, rows, restarts) = Default::default();
-        Edges { function, rings, rows, restarts, is_full: false }
+        let (clocks, rings, rows, restarts) = Default::default();
+        Edges { function, clocks, rings, rows, restarts, is_full: false }
     }
 
     /// Forgets everything, to be filled again with `rows` series.
@@ -104,52 +99,79 @@ impl Edges {
 
     /// Makes room for `rows` series.
     pub(super) fn make_room(&mut self, rows: usize) {
-        let edges = &self.rows;
-        let held = |row: usize| edges.get(row).map_or(Span::default(), Edge::held);
+        let (edges, clocks) = (&self.rows, &self.clocks);
+        let held = |row: usize| edges.get(row).map_or(Span::default(), |edge| edge.held(clocks));
         self.is_full |= !self.rings.reserve_rows(rows, held);
         self.rows.resize(rows.max(self.rows.len()), EMPTY);
     }
 
-    /// Forgets the samples of one series.
-    pub(super) fn clear_row(&mut self, row: u32) {
-        self.rows[row as usize] = EMPTY;
-        self.restarts.remove(&row);
+    /// Makes room for longer windows.
+    fn grow(&mut self) -> bool {
+        let (edges, clocks) = (&self.rows, &self.clocks);
+        let held = |row: usize| edges.get(row).map_or(Span::default(), |edge| edge.held(clocks));
+        self.is_full |= !self.rings.grow(held);
+        !self.is_full
     }
 
     pub(super) fn is_full(&self) -> bool {
-        self.is_full
+        self.is_full || self.clocks.is_full()
+    }
+
+    fn wants(&self, sample: &Sample) -> bool {
+        self.function == EdgeFunction::Newest || !sample.is_stale_marker()
+    }
+
+    /// Takes the samples of a series in, instead of those that it had.
+    pub(super) fn fill(&mut self, row: u32, samples: &[Sample]) {
+        let old = std::mem::replace(&mut self.rows[row as usize], EMPTY);
+        self.clocks.leave(old.clock, old.tail);
+        self.restarts.remove(&row);
+        let wanted: Vec<&Sample> = samples.iter().filter(|sample| self.wants(sample)).collect();
+        while self.rings.places() < wanted.len() {
+            if !self.grow() {
+                return;
+            }
+        }
+        let clock = self.clocks.join(wanted.iter().map(|sample| sample.timestamp_ms));
+        let mut tail = self.clocks.get(clock).inside.start;
+        for sample in wanted {
+            self.rings.set(row as usize, tail, sample.value);
+            tail = tail.wrapping_add(1);
+        }
+        self.rows[row as usize] = Edge { clock, tail, has_restarts: false };
     }
 
     /// Takes a sample in; it is inside the window once that reaches it.
     pub(super) fn push(&mut self, row: u32, sample: Sample) {
-        let skipped = self.function != EdgeFunction::Newest && sample.is_stale_marker();
-        if skipped || self.is_full {
+        if !self.wants(&sample) || self.is_full() {
             return;
         }
-        if self.rows[row as usize].held().len() == self.rings.places() {
-            let edges = &self.rows;
-            if !self.rings.grow(|row| edges.get(row).map_or(Span::default(), Edge::held)) {
-                self.is_full = true;
-                return;
-            }
+        let Edge { mut clock, tail, .. } = self.rows[row as usize];
+        if clock == NO_CLOCK {
+            return self.fill(row, &[sample]);
         }
-        let edge = &mut self.rows[row as usize];
-        self.rings.set(row as usize, edge.tail, sample);
-        edge.tail = edge.tail.wrapping_add(1);
-        edge.next_ms = edge.next_ms.min(sample.timestamp_ms);
+        while !self.clocks.tick(clock, tail, sample.timestamp_ms) {
+            clock = self.clocks.split(clock, tail);
+            self.rows[row as usize].clock = clock;
+        }
+        let start = self.clocks.get(clock).inside.start;
+        if (Span { start, end: tail }).len() == self.rings.places() && !self.grow() {
+            return;
+        }
+        self.rings.set(row as usize, tail, sample.value);
+        self.rows[row as usize].tail = tail.wrapping_add(1);
     }
 
-    /// Moves one window to `(after_ms, to_ms]`; a plain selector keeps its newest sample until it is too old.
-    fn advance(&mut self, row: u32, after_ms: i64, to_ms: i64) {
-        let edge = &mut self.rows[row as usize];
-        if edge.next_ms <= to_ms {
-            let restarts = self.function.counts_restarts().then_some(&mut self.restarts);
-            edge.take_in(&self.rings, row, to_ms, restarts);
+    /// Moves all windows to `(after_ms, to_ms]`; a plain selector keeps its newest sample until it is too old.
+    fn advance(&mut self, after_ms: i64, to_ms: i64) {
+        if self.clocks.any_missing() {
+            for edge in self.rows.iter_mut().filter(|edge| edge.clock != NO_CLOCK) {
+                if edge.tail != self.clocks.get(edge.clock).tail {
+                    edge.clock = self.clocks.split(edge.clock, edge.tail);
+                }
+            }
         }
-        let newest_only = self.function == EdgeFunction::Newest;
-        if edge.first.timestamp_ms <= after_ms || (newest_only && edge.inside.len() > 1) {
-            edge.let_go(&self.rings, row, after_ms, newest_only, &mut self.restarts);
-        }
+        self.clocks.advance(after_ms, to_ms, self.function == EdgeFunction::Newest);
     }
 
     /// The value of each row for the window `(after_ms, to_ms]`, in `order`; returns how many samples are inside.
@@ -160,140 +182,113 @@ impl Edges {
         to_ms: i64,
         values: &mut Vec<f64>,
     ) -> usize {
+        self.advance(after_ms, to_ms);
+        let seconds = (to_ms - after_ms) as f64 / 1_000.0;
         let mut samples = 0;
-        let mut look = Look::at(after_ms, to_ms);
         values.clear();
+        values.reserve(order.len());
         for row in order {
-            self.advance(*row, after_ms, to_ms);
-            samples += self.rows[*row as usize].inside.len();
-            values.push(self.value(*row, &mut look));
+            let clock = match self.rows[*row as usize].clock {
+                NO_CLOCK => {
+                    values.push(ABSENT);
+                    continue;
+                }
+                clock => self.clocks.get(clock),
+            };
+            if self.function.counts_restarts() {
+                let edge = &mut self.rows[*row as usize];
+                note_restarts(&self.rings, *row, clock, edge, &mut self.restarts);
+            }
+            samples += clock.inside.len();
+            values.push(self.value(*row, clock, seconds));
         }
         samples
     }
 
-    fn value(&self, row: u32, look: &mut Look) -> f64 {
-        let edge = &self.rows[row as usize];
-        let count = edge.inside.len();
+    fn value(&self, row: u32, clock: &Clock, seconds: f64) -> f64 {
+        let count = clock.inside.len();
         if count == 0 {
             return ABSENT;
         }
+        let last_at = clock.inside.end.wrapping_sub(1);
+        let at = |at: u32| self.rings.get(row as usize, at);
+        let before_last = || at(last_at.wrapping_sub(1));
         match self.function {
-            EdgeFunction::Newest | EdgeFunction::Last => edge.last.value,
-            EdgeFunction::First => edge.first.value,
+            EdgeFunction::Newest | EdgeFunction::Last => at(last_at),
+            EdgeFunction::First => at(clock.inside.start),
             EdgeFunction::Count => count as f64,
             EdgeFunction::Present => 1.0,
             EdgeFunction::Resets => self.restarts.get(&row).map_or(0, VecDeque::len) as f64,
             _ if count < 2 => ABSENT,
             EdgeFunction::Rate => {
-                let (increase, factor) = self.extrapolated(row, look, true);
-                increase * (factor / look.seconds)
+                let (increase, factor) = self.extrapolated(row, clock, true);
+                increase * (factor / seconds)
             }
             EdgeFunction::Increase => {
-                let (increase, factor) = self.extrapolated(row, look, true);
+                let (increase, factor) = self.extrapolated(row, clock, true);
                 increase * factor
             }
             EdgeFunction::Delta => {
-                let (increase, factor) = self.extrapolated(row, look, false);
+                let (increase, factor) = self.extrapolated(row, clock, false);
                 increase * factor
             }
             EdgeFunction::Irate => {
-                let (previous, last) = (self.before_last(row), edge.last);
-                let increase =
-                    if last.value < previous.value { last.value } else { last.value - previous.value };
-                increase / ((last.timestamp_ms - previous.timestamp_ms) as f64 / 1_000.0)
+                let (previous, last) = (before_last(), at(last_at));
+                let increase = if last < previous { last } else { last - previous };
+                let time_ms = |at: u32| self.clocks.time_ms(self.rows[row as usize].clock, at);
+                let apart_ms = time_ms(last_at) - time_ms(last_at.wrapping_sub(1));
+                increase / (apart_ms as f64 / 1_000.0)
             }
-            EdgeFunction::Idelta => edge.last.value - self.before_last(row).value,
+            EdgeFunction::Idelta => at(last_at) - before_last(),
         }
     }
 
-    fn before_last(&self, row: u32) -> Sample {
-        self.rings.get(row as usize, self.rows[row as usize].inside.end.wrapping_sub(2))
-    }
-
     /// The increase between the samples, and the factor that stretches it to the whole window.
-    fn extrapolated(&self, row: u32, look: &mut Look, is_counter: bool) -> (f64, f64) {
-        let edge = &self.rows[row as usize];
-        let first = edge.first.value;
-        let mut increase = edge.last.value - first;
-        if is_counter && !self.restarts.is_empty() {
+    fn extrapolated(&self, row: u32, clock: &Clock, is_counter: bool) -> (f64, f64) {
+        let first = self.rings.get(row as usize, clock.inside.start);
+        let mut increase = self.rings.get(row as usize, clock.inside.end.wrapping_sub(1)) - first;
+        if is_counter && self.rows[row as usize].has_restarts {
             for (_, before) in self.restarts.get(&row).into_iter().flatten() {
                 increase += before;
             }
         }
         let counts_from_zero = is_counter && increase > 0.0 && first >= 0.0;
-        (increase, look.timing(edge).stretch(counts_from_zero.then(|| first / increase)))
+        (increase, clock.timing.stretch(counts_from_zero.then(|| first / increase)))
     }
 
     pub(super) fn bytes(&self) -> usize {
-        self.rings.bytes() + self.rows.capacity() * size_of::<Edge>()
+        self.clocks.bytes() + self.rings.bytes() + self.rows.capacity() * size_of::<Edge>()
     }
 }
 
-/// A look at all windows: where they are, and the timing of the last one, which often is that of the next.
-struct Look {
-    bounds_ms: (i64, i64),
-    seconds: f64,
-    known: (i64, i64, usize),
-    timing: Timing,
-}
-
-impl Look {
-    fn at(after_ms: i64, to_ms: i64) -> Look {
-        let seconds = (to_ms - after_ms) as f64 / 1_000.0;
-        Look { bounds_ms: (after_ms, to_ms), seconds, known: (0, 0, 0), timing: Timing::default() }
-    }
-
-    fn timing(&mut self, edge: &Edge) -> &Timing {
-        let times = (edge.first.timestamp_ms, edge.last.timestamp_ms, edge.inside.len());
-        if self.known != times {
-            self.timing = Timing::of(times.0, times.1, times.2, self.bounds_ms);
-            self.known = times;
+/// Notes the restarts that came into a window, and forgets those that left it.
+fn note_restarts(
+    rings: &Rings<f64>,
+    row: u32,
+    clock: &Clock,
+    edge: &mut Edge,
+    restarts: &mut BTreeMap<u32, VecDeque<(u32, f64)>>,
+) {
+    let mut at = clock.entered.start;
+    while at != clock.entered.end {
+        let before = rings.get(row as usize, at.wrapping_sub(1));
+        if rings.get(row as usize, at) < before {
+            restarts.entry(row).or_default().push_back((at, before));
+            edge.has_restarts = true;
         }
-        &self.timing
+        at = at.wrapping_add(1);
     }
-}
-
-type Restarts = BTreeMap<u32, VecDeque<(u32, f64)>>;
-
-impl Edge {
-    /// Takes the samples up to `to_ms` inside.
-    fn take_in(&mut self, rings: &Rings, row: u32, to_ms: i64, mut restarts: Option<&mut Restarts>) {
-        while self.next_ms <= to_ms {
-            let sample = rings.get(row as usize, self.inside.end);
-            if self.inside.len() == 0 {
-                self.first = sample;
-            } else if sample.value < self.last.value
-                && let Some(restarts) = &mut restarts
-            {
-                restarts.entry(row).or_default().push_back((self.inside.end, self.last.value));
-            }
-            self.last = sample;
-            self.inside.end = self.inside.end.wrapping_add(1);
-            self.next_ms = match self.inside.end == self.tail {
-                true => i64::MAX,
-                false => rings.get(row as usize, self.inside.end).timestamp_ms,
-            };
-        }
+    if !edge.has_restarts {
+        return;
     }
-
-    /// Lets the samples up to `after_ms` go, and all but the newest where only that counts.
-    fn let_go(&mut self, rings: &Rings, row: u32, after_ms: i64, newest_only: bool, restarts: &mut Restarts) {
-        while self.inside.len() > 0
-            && (self.first.timestamp_ms <= after_ms || (newest_only && self.inside.len() > 1))
-        {
-            self.inside.start = self.inside.start.wrapping_add(1);
-            if let Some(own) = restarts.get_mut(&row)
-                && own.front().is_some_and(|(at, _)| *at == self.inside.start)
-            {
-                own.pop_front();
-                if own.is_empty() {
-                    restarts.remove(&row);
-                }
-            }
-            self.first = match self.inside.len() {
-                0 => EMPTY.first,
-                _ => rings.get(row as usize, self.inside.start),
-            };
-        }
+    let start = clock.inside.start;
+    let own = restarts.entry(row).or_default();
+    // Counts are compared by their distance: they may begin again from zero.
+    while own.front().is_some_and(|(at, _)| at.wrapping_sub(start) as i32 <= 0) {
+        own.pop_front();
+    }
+    if own.is_empty() {
+        restarts.remove(&row);
+        edge.has_restarts = false;
     }
 }

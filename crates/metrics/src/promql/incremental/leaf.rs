@@ -192,11 +192,7 @@ impl Leaf {
             State::Watched => {}
             State::Windows(windows) => windows.forget(row),
             State::Edges(edges) => {
-                edges.clear_row(row);
-                let mut scratch = Vec::new();
-                for sample in series.samples(after_ms, i64::MAX, &mut scratch) {
-                    edges.push(row, *sample);
-                }
+                edges.fill(row, series.samples(after_ms, i64::MAX, &mut Vec::new()));
             }
         }
     }

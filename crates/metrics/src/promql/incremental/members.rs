@@ -20,6 +20,8 @@ pub(super) struct Members {
     follower: Option<FollowerId>,
     changes: Changes,
     rows: Vec<Member>,
+    /// How far each series has come, by its row: what every sample needs, and nothing else.
+    heads: Vec<Head>,
     free: Vec<u32>,
     order: Vec<u32>,
     /// By the series' place in the store.
@@ -31,9 +33,13 @@ pub(super) struct Members {
 struct Member {
     id: SeriesId,
     labels: Labels,
+    source: u32,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Head {
     newest_ms: i64,
     ended: bool,
-    source: u32,
 }
 
 /// What is new about the members; the rows that are told are to be read from the store.
@@ -56,6 +62,7 @@ impl Members {
             follower: None,
             changes: Changes::default(),
             rows: Vec::new(),
+            heads: Vec::new(),
             free: Vec::new(),
             order: Vec::new(),
             row_of: Vec::new(),
@@ -70,7 +77,7 @@ impl Members {
             // Another store than before.
             let follower = *self.follower.insert(store.follow(&self.matchers));
             store.take_changes(follower, &mut self.changes);
-            (self.rows, self.free, self.order, self.row_of) = Default::default();
+            (self.rows, self.heads, self.free, self.order, self.row_of) = Default::default();
         }
         let reread = self.changes.reread;
         let born = if self.changes.members_changed || reread { self.select(store) } else { Vec::new() };
@@ -85,14 +92,17 @@ impl Members {
 
     fn take_appended(&mut self, appended: &mut impl FnMut(u32, Sample)) {
         for (id, sample) in &self.changes.appended {
-            let Some(row) = self.row_of.get(id.place()).copied() else { continue };
-            let Some(member) = self.rows.get_mut(row as usize).filter(|member| member.id == *id) else {
+            let Some(row) = self.row_of.get(id.place()).copied().filter(|row| *row != NO_ROW) else {
                 continue;
             };
+            // A place of the store changes hands only when the members change.
+            if self.changes.members_changed && self.rows[row as usize].id != *id {
+                continue;
+            }
+            let head = &mut self.heads[row as usize];
             // A series that was born meanwhile has been read with this sample in it.
-            if sample.timestamp_ms > member.newest_ms {
-                member.newest_ms = sample.timestamp_ms;
-                member.ended = sample.is_stale_marker();
+            if sample.timestamp_ms > head.newest_ms {
+                *head = Head { newest_ms: sample.timestamp_ms, ended: sample.is_stale_marker() };
                 appended(row, *sample);
             }
         }
@@ -134,15 +144,16 @@ impl Members {
 
     fn add(&mut self, store: &Store, id: SeriesId) -> u32 {
         let labels = store.series(id).map(|series| series.labels().clone()).unwrap_or_default();
-        let mut member = Member { id, labels, newest_ms: i64::MIN, ended: true, source: 0 };
-        member.look(store);
+        let (member, head) = (Member { id, labels, source: 0 }, Head::of(store, id));
         match self.free.pop() {
             Some(row) => {
                 self.rows[row as usize] = member;
+                self.heads[row as usize] = head;
                 row
             }
             None => {
                 self.rows.push(member);
+                self.heads.push(head);
                 // A store has fewer series than 2³².
                 u32::try_from(self.rows.len() - 1).unwrap_or(NO_ROW)
             }
@@ -151,7 +162,7 @@ impl Members {
 
     fn refresh(&mut self, store: &Store) {
         for row in &self.order {
-            self.rows[*row as usize].look(store);
+            self.heads[*row as usize] = Head::of(store, self.rows[*row as usize].id);
         }
     }
 
@@ -189,9 +200,9 @@ impl Members {
     /// The targets of the series that have not ended, with the time of their newest sample.
     pub(super) fn sources(&self) -> impl Iterator<Item = (&Labels, i64)> {
         let mut newest = vec![None; self.sources.len()];
-        for member in self.order.iter().map(|row| &self.rows[*row as usize]).filter(|member| !member.ended) {
-            let newest: &mut Option<i64> = &mut newest[member.source as usize];
-            *newest = (*newest).max(Some(member.newest_ms));
+        for row in self.order.iter().filter(|row| !self.heads[**row as usize].ended) {
+            let newest: &mut Option<i64> = &mut newest[self.rows[*row as usize].source as usize];
+            *newest = (*newest).max(Some(self.heads[*row as usize].newest_ms));
         }
         self.sources.iter().zip(newest).filter_map(|(labels, newest)| Some((labels, newest?)))
     }
@@ -204,18 +215,19 @@ impl Members {
     }
 
     pub(super) fn bytes(&self) -> usize {
-        self.rows.capacity() * size_of::<Member>()
+        self.rows.capacity() * (size_of::<Member>() + size_of::<Head>())
             + (self.order.capacity() + self.row_of.capacity()) * size_of::<u32>()
             + self.changes.appended.capacity() * size_of::<(SeriesId, Sample)>()
     }
 }
 
-impl Member {
-    /// Looks how far the series has come.
-    fn look(&mut self, store: &Store) {
-        let Some(series) = store.series(self.id) else { return };
-        let alive_ms = series.alive_ms();
-        self.ended = alive_ms.is_none();
-        self.newest_ms = alive_ms.or(series.newest().map(|sample| sample.timestamp_ms)).unwrap_or(i64::MIN);
+impl Head {
+    /// How far a series of the store has come.
+    fn of(store: &Store, id: SeriesId) -> Head {
+        let series = store.series(id);
+        let alive_ms = series.and_then(|series| series.alive_ms());
+        let newest_ms =
+            alive_ms.or(series.and_then(|series| series.newest()).map(|sample| sample.timestamp_ms));
+        Head { newest_ms: newest_ms.unwrap_or(i64::MIN), ended: alive_ms.is_none() }
     }
 }

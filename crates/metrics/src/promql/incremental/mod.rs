@@ -9,6 +9,7 @@
 //! code, and nothing is ever subtracted from a sum. What cannot be kept up to date (subqueries, `@`, native histograms,
 //! windows that need too much memory) is left to the batch engine, part by part, so every query can be a [`LiveQuery`].
 
+mod clock;
 mod edges;
 mod leaf;
 mod members;
@@ -18,11 +19,11 @@ mod tests;
 mod windows;
 
 use self::leaf::{Leaf, Shape};
-use super::aggregate::{Groups, group, reduce};
+use super::aggregate::{Groups, Running, group};
 use super::ast::*;
 use super::error::{ParseError, QueryError};
 use super::eval::{Evaluator, Prepared, Times};
-use super::grid::{Grid, present};
+use super::grid::{ABSENT, Grid, present};
 use super::value::QueryResult;
 use super::{EngineOptions, parse};
 use crate::labels::Labels;
@@ -220,19 +221,20 @@ impl Part {
 
 /// One row for each group that has a value, in the order of the groups' first values.
 fn fold(groups: &Groups, op: AggregateOp, values: &[f64]) -> Grid {
-    let mut of_group: Vec<Vec<f64>> = vec![Vec::new(); groups.rows.len()];
+    let mut of_group: Vec<Option<Running>> = vec![None; groups.rows.len()];
     let mut order = Vec::with_capacity(groups.rows.len());
     for (value, group) in values.iter().zip(&groups.of_row).filter(|(value, _)| present(**value)) {
-        let members = &mut of_group[*group];
-        if members.is_empty() {
-            order.push(*group);
-            members.reserve(values.len() / groups.rows.len());
+        match &mut of_group[*group] {
+            Some(running) => running.add(*value),
+            none => {
+                *none = Some(Running::of_first(op, *value));
+                order.push(*group);
+            }
         }
-        members.push(*value);
     }
     let mut grid = Grid::new(1);
     for group in order {
-        grid.push(groups.rows[group].clone())[0] = reduce(op, &mut of_group[group]);
+        grid.push(groups.rows[group].clone())[0] = of_group[group].map_or(ABSENT, |running| running.result());
         grid.pop_if_empty();
     }
     grid
