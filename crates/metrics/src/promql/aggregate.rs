@@ -159,7 +159,7 @@ impl Evaluator<'_> {
             return None;
         }
         if !floats.is_empty() {
-            return Some(SampleValue::Float(reduce(aggregate.op, &mut floats)));
+            return Some(SampleValue::Float(reduce(aggregate.op, &floats)));
         }
         let mut total = total.filter(|_| !incompatible)?.result();
         if noticed.resets_collide() {

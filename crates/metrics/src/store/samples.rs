@@ -79,6 +79,25 @@ impl<B: Block> Default for Samples<B> {
 impl<B: Block> Samples<B> {
     /// Appends a sample that is later than all others.
     pub(super) fn push(&mut self, sample: B::Sample, room: &mut Room) {
+        let free = self.make_room(room);
+        if self.head.len() == self.head.capacity() {
+            // Doubling, but never past what is needed.
+            self.head.reserve_exact(self.head.len().max(4).min(free));
+        }
+        self.head.push(sample);
+    }
+
+    /// Appends samples that are later than all others, one after the other.
+    pub(super) fn extend(&mut self, mut samples: impl ExactSizeIterator<Item = B::Sample>, room: &mut Room) {
+        while samples.len() > 0 {
+            let count = self.make_room(room).min(samples.len());
+            self.head.reserve_exact(count);
+            self.head.extend(samples.by_ref().take(count));
+        }
+    }
+
+    /// Compresses what is too much to stay plain; returns how many samples there is room for, at least one.
+    fn make_room(&mut self, room: &mut Room) -> usize {
         let head_max = room.head_max().min(2 * B::SAMPLES);
         if self.head.len() >= head_max {
             self.compress_oldest(self.head.len() - head_max / 2, room);
@@ -87,12 +106,7 @@ impl<B: Block> Samples<B> {
                 self.head.shrink_to(head_max);
             }
         }
-        if self.head.len() == self.head.capacity() {
-            // Doubling, but never past what is needed.
-            let more = self.head.len().max(4).min(head_max.saturating_sub(self.head.len())).max(1);
-            self.head.reserve_exact(more);
-        }
-        self.head.push(sample);
+        head_max.saturating_sub(self.head.len()).max(1)
     }
 
     /// Compresses the first `count` plain samples, or those of them that fit into one block.
@@ -213,12 +227,6 @@ impl<B: Block> Samples<B> {
             self.compress_oldest(self.head.len() - 1, room);
         }
         self.head.shrink_to_fit();
-    }
-
-    /// Appends samples that are later than all others, and compresses all but the newest at once.
-    pub(super) fn append_at_rest(&mut self, samples: impl Iterator<Item = B::Sample>, room: &mut Room) {
-        self.head.extend(samples);
-        self.rest(room);
     }
 
     /// Keeps the newest sample plain, where it is looked for.

@@ -36,9 +36,6 @@ pub(super) struct Series {
     pub(super) membership: Membership,
 }
 
-/// A value that was repeated so often is compressed at once: nobody has looked at it for a while.
-const RUN_COMPRESSED_FROM: usize = 120;
-
 impl Series {
     pub(super) fn new(labels: Labels) -> Series {
         let (floats, membership) = Default::default();
@@ -69,11 +66,7 @@ impl Series {
     pub(super) fn repeat(&mut self, times_ms: &[i64], room: &mut Room) {
         let Some(newest) = self.floats.newest().copied() else { return };
         let samples = times_ms.iter().map(|time_ms| Sample::new(*time_ms, newest.value));
-        if times_ms.len() >= RUN_COMPRESSED_FROM {
-            self.floats.append_at_rest(samples, room);
-        } else {
-            samples.for_each(|sample| self.floats.push(sample, room));
-        }
+        self.floats.extend(samples, room);
         times_ms.iter().for_each(|time_ms| self.push_start(*time_ms, UNKNOWN_START_MS));
     }
 
