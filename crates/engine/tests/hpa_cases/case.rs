@@ -7,11 +7,6 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 #[derive(Deserialize)]
-pub(crate) struct File {
-    pub(crate) cases: Vec<Case>,
-}
-
-#[derive(Deserialize)]
 pub(crate) struct Case {
     pub(crate) id: String,
     pub(crate) kind: String,

@@ -6,24 +6,18 @@
 
 mod admission;
 mod caps;
+#[path = "../cases/mod.rs"]
+mod cases;
 mod estimates;
 mod histograms;
 mod json;
 mod samples;
 mod updater;
 
-use std::collections::BTreeMap;
-use std::path::PathBuf;
 use std::process::ExitCode;
 
 use serde::Deserialize;
 use serde_json::Value;
-
-/// The file of cases.
-#[derive(Deserialize)]
-struct File {
-    cases: Vec<Case>,
-}
 
 /// One case; what its fields mean depends on its kind.
 #[derive(Deserialize)]
@@ -77,39 +71,20 @@ fn check(case: &Case) -> Result<(), String> {
     }
 }
 
-fn main() -> ExitCode {
-    let path = path();
-    let Ok(text) = std::fs::read_to_string(&path) else {
-        println!("skipped: {} not found", path.display());
-        return ExitCode::SUCCESS;
-    };
-    let file: File = match serde_json::from_str(&text) {
-        Ok(file) => file,
-        Err(error) => {
-            println!("{}: {error}", path.display());
-            return ExitCode::FAILURE;
-        }
-    };
-    let mut tally: BTreeMap<&str, (u32, u32)> = BTreeMap::new();
-    for case in &file.cases {
-        let counts = tally.entry(&case.kind).or_default();
-        match std::panic::catch_unwind(|| check(case)).unwrap_or_else(|_| Err("panicked".to_owned())) {
-            Ok(()) => counts.0 += 1,
-            Err(difference) => {
-                counts.1 += 1;
-                println!("FAILED {}\n  {difference}", case.id);
-            }
-        }
+impl cases::AnyCase for Case {
+    fn id(&self) -> &str {
+        &self.id
     }
-    for (kind, (passed, failed)) in &tally {
-        println!("{kind:<30} {passed} passed, {failed} failed");
+
+    fn kind(&self) -> &str {
+        &self.kind
     }
-    let (passed, failed) = tally.values().fold((0, 0), |sum, own| (sum.0 + own.0, sum.1 + own.1));
-    println!("{:<30} {passed} passed, {failed} failed", "all");
-    if failed == 0 && passed > 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+
+    fn check(&self) -> Result<(), String> {
+        check(self)
+    }
 }
 
-fn path() -> PathBuf {
-    let default = || PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../../shared/cases/vpa.json");
-    std::env::var_os("FLYBALL_VPA_CASES").map_or_else(default, PathBuf::from)
+fn main() -> ExitCode {
+    cases::run::<Case>("FLYBALL_VPA_CASES", "vpa.json")
 }

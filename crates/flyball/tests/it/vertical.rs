@@ -49,6 +49,28 @@ fn a_load_goes_up_in_place_and_no_request_is_lost() {
     assert_one_direction(record);
 }
 
+/// A process that eats more than it may a second after each start: its second run finds enough.
+#[test]
+fn memory_is_raised_before_the_restarted_container_can_die_again() {
+    if !installed(&["kubectl"]) {
+        return;
+    }
+    let eater = "example/eater=sh -c 'sleep 1; dd if=/dev/zero of=/dev/null bs=80M count=1 && echo full; \
+                 test $? = 0 && exec sleep 1000; exit 137'";
+    let world = World::up(&["--image", eater]);
+    world.apply(include_str!("manifests/eater-flyball.yaml"));
+    world.kubectl_until(&["logs", "-l", "app=eater"], |log| log.contains("full"));
+    let of_container = |path: &str| {
+        let path = format!("jsonpath={{.items[0].status.containerStatuses[0].{path}}}");
+        world.kubectl(&["get", "pods", "-l", "app=eater", "-o", &path])
+    };
+    assert_eq!(of_container("restartCount"), "1", "{}", world.said());
+    assert_eq!(of_container("lastState.terminated.reason"), "OOMKilled");
+    assert_eq!(of_container("lastState.terminated.exitCode"), "137");
+    // twice what was there, but 100 MiB more at least, and a margin of 15 %
+    assert_eq!(of_container("resources.limits.memory"), ((164_i64 << 20) * 115 / 100).to_string());
+}
+
 /// While a load lasts neither axis turns round.
 fn assert_one_direction(mut why: std::process::Command) {
     let output = why.output().expect("flyball runs");

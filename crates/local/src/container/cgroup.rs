@@ -88,6 +88,9 @@ impl Cgroups {
                 Err(e) => refused.push(format!("{}: {e}", base.display())),
             }
         }
+        if refused.is_empty() {
+            refused.push(format!("{} is no control group", own.display()));
+        }
         Err(refused.join("; "))
     }
 
@@ -344,6 +347,79 @@ mod tests {
         );
         let v2 = "30 25 0:26 / /sys/fs/cgroup rw,nosuid - cgroup2 cgroup2 rw,nsdelegate\n";
         assert_eq!(found(v2, "0::/user.slice/a.scope\n"), ["=/sys/fs/cgroup/user.slice/a.scope"]);
+    }
+
+    /// A hierarchy of version 2 as files: what the kernel would make in each new group is put there first.
+    fn version_2(dir: &Path) -> Group {
+        for (name, text) in [
+            ("cgroup.procs", ""),
+            ("cpu.weight", "100"),
+            ("cpu.max", "max 100000"),
+            ("cpu.stat", "usage_usec 2500000\nuser_usec 2000000\n"),
+            ("memory.max", "max"),
+            ("memory.oom.group", "0"),
+            ("memory.current", "5000"),
+            ("memory.stat", "anon 3000\ninactive_file 1500\n"),
+            ("memory.events", "low 0\nhigh 0\nmax 7\noom 2\noom_kill 1\noom_group_kill 1\n"),
+            ("pids.max", "max"),
+        ] {
+            fs::write(dir.join(name), text).unwrap();
+        }
+        Group { version: Version::V2, dirs: vec![("", dir.to_owned())] }
+    }
+
+    #[test]
+    fn version_2_is_limited_and_read_by_its_own_files() {
+        let folder = tempfile::tempdir().unwrap();
+        let (dir, group) = (folder.path(), version_2(folder.path()));
+        let check = |limits: Limits, expected: [&str; 5]| {
+            group.limit(&limits).unwrap();
+            let names = ["cpu.weight", "cpu.max", "memory.max", "memory.oom.group", "pids.max"];
+            assert_eq!(names.map(|name| fs::read_to_string(dir.join(name)).unwrap()), expected, "{limits:?}");
+        };
+        let limits = |request, limit, memory| Limits {
+            cpu_request_milli: request,
+            cpu_limit_milli: limit,
+            memory_limit_bytes: memory,
+        };
+        check(limits(Some(50), Some(100), Some(128 << 20)), ["2", "10000 100000", "134217728", "1", "4096"]);
+        // as a resize would, up and then without
+        check(
+            limits(Some(1000), Some(2000), Some(1 << 30)),
+            ["39", "200000 100000", "1073741824", "1", "4096"],
+        );
+        check(limits(None, None, None), ["1", "max 100000", "max", "1", "4096"]);
+        assert!(!dir.join("memory.high").exists(), "what the kernel lacks is not made");
+
+        assert_eq!(group.usage(), Some(Usage { cpu_seconds: 2.5, working_set_bytes: 3500 }));
+        assert_eq!((group.memory_bytes(), group.oom_kills()), (Some(5000), 1));
+        assert_eq!(group.entrances(), [dir.join("cgroup.procs")]);
+        fs::remove_file(dir.join("memory.events")).unwrap();
+        fs::remove_file(dir.join("cpu.stat")).unwrap();
+        assert_eq!((group.oom_kills(), group.usage()), (0, None));
+    }
+
+    /// The nearest ancestor that hands the controllers out has the world's group.
+    #[test]
+    fn version_2_goes_up_to_where_controllers_are_handed_out() {
+        let folder = tempfile::tempdir().unwrap();
+        let (top, own) = (folder.path().join("top"), folder.path().join("top/own"));
+        fs::create_dir_all(&own).unwrap();
+        for dir in [&top, &own] {
+            fs::write(dir.join("cgroup.procs"), "").unwrap();
+        }
+        // a folder cannot be written to, as a group with processes in it cannot hand out controllers
+        fs::create_dir(own.join("cgroup.subtree_control")).unwrap();
+        let world = Cgroups::open_v2(&own, "flyball-test").unwrap();
+        assert_eq!(world.roots, [("", top.join("flyball-test"))]);
+        for dir in [&top, &top.join("flyball-test")] {
+            assert_eq!(fs::read_to_string(dir.join("cgroup.subtree_control")).unwrap(), "+cpu +memory +pids");
+        }
+        let group = world.create("one", &Limits::default()).unwrap();
+        assert_eq!(group.dirs, [("", top.join("flyball-test/one"))]);
+        let nowhere = folder.path().join("nowhere");
+        let refused = Cgroups::open_v2(&nowhere, "flyball-test").unwrap_err();
+        assert_eq!(refused, format!("{} is no control group", nowhere.display()));
     }
 
     #[test]

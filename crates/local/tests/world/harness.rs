@@ -1,6 +1,7 @@
 //! A world for a test, and ways to wait for what it does.
 
 use std::fmt::Debug;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use axum::body::Body;
@@ -283,4 +284,24 @@ impl HttpClient {
         let body = response.into_body().collect().await?.to_bytes();
         Ok((status, String::from_utf8_lossy(&body).into_owned()))
     }
+}
+
+/// What a file of the control group of a pod's container `main` says, by its name in version 1 and in version 2.
+pub(crate) fn limit_file(pod: &Pod, restarts: i32, v1: &str, v2: &str) -> Option<String> {
+    let group = format!("{}_main_{restarts}", pod.uid().unwrap());
+    let mut folders: Vec<PathBuf> = vec!["/sys/fs/cgroup".into()];
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(&folder).into_iter().flatten().flatten() {
+            let is_folder = entry.file_type().is_ok_and(|kind| kind.is_dir());
+            if is_folder && entry.file_name().to_string_lossy() == group {
+                let read = |name: &str| std::fs::read_to_string(Path::new(&entry.path()).join(name)).ok();
+                if let Some(text) = read(v1).or_else(|| read(v2)) {
+                    return Some(text.trim().to_owned());
+                }
+            } else if is_folder {
+                folders.push(entry.path());
+            }
+        }
+    }
+    None
 }

@@ -1,14 +1,12 @@
 //! Resizes of pods that run: what is granted, what is written, and what is said.
 
-use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use k8s_openapi::api::core::v1::Pod;
-use kube::ResourceExt;
 use kube::api::{DeleteParams, Patch, PatchParams};
 use serde_json::{Value, json};
 
-use crate::harness::{TestWorld, condition, container, pod};
+use crate::harness::{TestWorld, condition, container, limit_file, pod};
 
 fn sleeping(name: &str, container: Value) -> Value {
     let mut all = json!({"args": ["-c", "exec sleep 1000"]});
@@ -42,26 +40,6 @@ impl TestWorld {
         let wanted = Some(("True".to_owned(), reason.to_owned()));
         self.until_some(name, reason, |pod: &Pod| condition(pod, "PodResizePending") == wanted).await
     }
-}
-
-/// The files of the container `main` of a pod, in every hierarchy, by name.
-fn limit_file(pod: &Pod, restarts: i32, v1: &str, v2: &str) -> Option<String> {
-    let group = format!("{}_main_{restarts}", pod.uid().unwrap());
-    let mut folders: Vec<PathBuf> = vec!["/sys/fs/cgroup".into()];
-    while let Some(folder) = folders.pop() {
-        for entry in std::fs::read_dir(&folder).into_iter().flatten().flatten() {
-            let is_folder = entry.file_type().is_ok_and(|kind| kind.is_dir());
-            if is_folder && entry.file_name().to_string_lossy() == group {
-                let read = |name: &str| std::fs::read_to_string(Path::new(&entry.path()).join(name)).ok();
-                if let Some(text) = read(v1).or_else(|| read(v2)) {
-                    return Some(text.trim().to_owned());
-                }
-            } else if is_folder {
-                folders.push(entry.path());
-            }
-        }
-    }
-    None
 }
 
 fn cpu_quota(pod: &Pod, restarts: i32) -> Option<String> {
