@@ -106,6 +106,19 @@ pub struct StoreSize {
     pub samples: usize,
     /// Bytes of memory, estimated from the capacity of what is held.
     pub bytes: usize,
+    /// What is compressed.
+    pub chunks: ChunkSize,
+}
+
+/// Sizes of what is compressed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ChunkSize {
+    /// Chunks.
+    pub count: usize,
+    /// Samples in them.
+    pub samples: usize,
+    /// Bytes of memory that they take, each with its share of the timestamps that it has in common with others.
+    pub bytes: usize,
 }
 
 struct Slot {
@@ -329,6 +342,11 @@ impl Store {
         self.metadata.get_mut(family)
     }
 
+    /// The bounds of this store.
+    pub fn options(&self) -> &StoreOptions {
+        &self.options
+    }
+
     /// Series, samples and bytes at the moment. Walks the store.
     pub fn size(&self) -> StoreSize {
         let series = || self.slots.iter().filter_map(|slot| slot.series.as_ref());
@@ -339,7 +357,12 @@ impl Store {
             + self.index.heap_bytes()
             + maps
             + self.pages.heap_bytes();
-        StoreSize { series: self.ids.len(), samples: self.samples, bytes }
+        let chunks = series().map(Series::chunks).fold(ChunkSize::default(), |a, b| ChunkSize {
+            count: a.count + b.count,
+            samples: a.samples + b.samples,
+            bytes: a.bytes + b.bytes,
+        });
+        StoreSize { series: self.ids.len(), samples: self.samples, bytes, chunks }
     }
 }
 

@@ -3,6 +3,7 @@
 //! Queries of triggers look at the last minute or two, so that part stays plain and is handed out without a copy. Floats and
 //! native histograms are kept in the same way, each in their own kind of block.
 
+use super::ChunkSize;
 use super::times::RecentTimes;
 
 /// Plain samples that all series together may have, so that many series have few of them each: 40 MB.
@@ -256,11 +257,19 @@ impl<B: Block> Samples<B> {
         self.head.is_empty() && self.blocks.is_empty()
     }
 
+    /// What is compressed.
+    pub(super) fn chunks(&self) -> ChunkSize {
+        ChunkSize {
+            count: self.blocks.len(),
+            samples: self.blocks.iter().map(B::weights).sum(),
+            bytes: self.blocks.iter().map(B::heap_bytes).sum(),
+        }
+    }
+
     pub(super) fn heap_bytes(&self) -> usize {
         let spare = (self.head.capacity() - self.head.len()) * size_of::<B::Sample>()
             + (self.blocks.capacity() - self.blocks.len()) * size_of::<B>();
-        let blocks: usize = self.blocks.iter().map(B::heap_bytes).sum();
-        blocks + spare + self.head.iter().map(B::sample_bytes).sum::<usize>()
+        self.chunks().bytes + spare + self.head.iter().map(B::sample_bytes).sum::<usize>()
     }
 }
 

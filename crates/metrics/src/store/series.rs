@@ -3,6 +3,7 @@
 //! Nearly all series have floats only, and pay one pointer for the possibility of histograms and one for that of start
 //! timestamps. A series may change from one kind to the other; a stale marker is always a float.
 
+use super::ChunkSize;
 use super::chunk::Chunk;
 use super::histogram_chunk::HistogramChunk;
 use super::pages::Membership;
@@ -257,6 +258,17 @@ impl Series {
 
     pub(super) fn is_empty(&self) -> bool {
         self.floats.is_empty() && self.histograms.as_ref().is_none_or(|histograms| histograms.is_empty())
+    }
+
+    /// What is compressed.
+    pub(super) fn chunks(&self) -> ChunkSize {
+        let floats = self.floats.chunks();
+        let histograms = self.histograms.as_ref().map(|histograms| histograms.chunks()).unwrap_or_default();
+        ChunkSize {
+            count: floats.count + histograms.count,
+            samples: floats.samples + histograms.samples,
+            bytes: floats.bytes + histograms.bytes,
+        }
     }
 
     pub(super) fn heap_bytes(&self) -> usize {

@@ -99,12 +99,19 @@ fn series_and_samples_are_bounded() {
             store.append_to(&labels("load", pod), Sample::new(second * 1_000, 1.0)).expect("in order");
         }
     }
-    assert_eq!(store.append_to(&labels("load", "c"), Sample::new(0, 1.0)), Err(Rejected::TooManySeries));
+    for _ in 0..2 {
+        assert_eq!(store.append_to(&labels("load", "c"), Sample::new(0, 1.0)), Err(Rejected::TooManySeries));
+    }
     store.evict(600_000);
     let (size, rejections) = (store.size(), store.rejections());
     assert!(size.samples <= 1_000 && size.samples > 700, "{size:?}");
+    assert!(size.chunks.samples < size.samples && size.chunks.bytes < size.chunks.samples, "{size:?}");
     assert_eq!(rejections.dropped_over_samples_max as usize, 1_200 - size.samples);
-    assert_eq!(rejections.too_many_series, 1);
+    assert_eq!(rejections.too_many_series, 2);
+    let ended = store.select_ids(&[Matcher::equal("pod", "a")]);
+    assert_eq!(store.mark_stale(ended, 601_000), 1);
+    let taken = store.append_to(&labels("load", "c"), Sample::new(601_000, 1.0));
+    assert!(taken.is_ok(), "what has ended makes room");
 }
 
 #[test]

@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 use axum::extract::State;
 use axum::response::Response;
 use flyball_metrics::promql::EngineOptions;
-use flyball_metrics::{METRIC_NAME, Store, StoreOptions, response};
+use flyball_metrics::{METRIC_NAME, Store, response};
 use http::Uri;
 use jiff::Timestamp;
 use serde_json::{Value, json};
@@ -33,7 +33,10 @@ pub(super) async fn build_info() -> Response {
 }
 
 pub(super) async fn runtime_info(State(source): State<Source>) -> Response {
-    let size = lock(&source.store).size();
+    let (size, retention) = {
+        let store = lock(&source.store);
+        (store.size(), store.options().retention)
+    };
     let folder = std::env::current_dir().map(|folder| folder.display().to_string()).unwrap_or_default();
     answer(response::data(&json!({
         "startTime": source.started.to_string(),
@@ -42,21 +45,22 @@ pub(super) async fn runtime_info(State(source): State<Source>) -> Response {
         "reloadConfigSuccess": true,
         "lastConfigTime": source.started.to_string(),
         "corruptionCount": 0,
-        "storageRetention": duration(StoreOptions::default().retention),
+        "storageRetention": duration(retention),
         "timeSeriesCount": size.series,
         "samplesCount": size.samples,
         "storeBytes": size.bytes,
     })))
 }
 
-pub(super) async fn flags() -> Response {
+pub(super) async fn flags(State(source): State<Source>) -> Response {
+    let retention = lock(&source.store).options().retention;
     let engine = EngineOptions::default();
     answer(response::data(&json!({
         "query.lookback-delta": duration(engine.lookback_delta),
         "query.max-concurrency": QUERIES_AT_ONCE_MAX.to_string(),
         "query.max-samples": engine.samples_max.to_string(),
         "query.timeout": duration(QUERY_TIMEOUT_MAX),
-        "storage.tsdb.retention.time": duration(StoreOptions::default().retention),
+        "storage.tsdb.retention.time": duration(retention),
     })))
 }
 
@@ -132,14 +136,22 @@ fn statistics(store: &Store, limit: usize) -> String {
             }
         }
     }
+    let chunks = store.size().chunks;
     let values = store.label_names().into_iter();
     let values = values.map(|name| (name.to_owned(), store.label_values(name).len())).collect();
     response::data(&json!({
         "headStats": {
             "numSeries": series_count,
             "numLabelPairs": by_pair.len(),
+            "chunkCount": chunks.count,
             "minTime": oldest,
             "maxTime": newest,
+        },
+        // What Prometheus does not tell: how well samples are compressed.
+        "chunkStats": {
+            "samples": chunks.samples,
+            "bytes": chunks.bytes,
+            "bytesPerSample": chunks.bytes as f64 / chunks.samples.max(1) as f64,
         },
         "seriesCountByMetricName": largest(by_metric, limit),
         "labelValueCountByLabelName": largest(values, limit),

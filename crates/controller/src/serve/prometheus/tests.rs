@@ -317,8 +317,11 @@ async fn what_there_is_none_of_is_answered() {
 async fn the_status_is_told() {
     let (_, _, body) = send("/api/v1/status/tsdb?limit=1", None).await;
     let data: Value = serde_json::from_str(&body).expect("JSON");
-    let head = json!({ "numSeries": 2, "numLabelPairs": 5, "minTime": NOW_MS - 60_000, "maxTime": NOW_MS });
+    let head = json!({
+        "numSeries": 2, "numLabelPairs": 5, "chunkCount": 0, "minTime": NOW_MS - 60_000, "maxTime": NOW_MS,
+    });
     assert_eq!(data["data"]["headStats"], head);
+    assert_eq!(data["data"]["chunkStats"], json!({ "samples": 0, "bytes": 0, "bytesPerSample": 0.0 }));
     assert_eq!(data["data"]["seriesCountByMetricName"], json!([{ "name": "queue", "value": 1 }]));
     assert_eq!(data["data"]["labelValueCountByLabelName"], json!([{ "name": "__name__", "value": 2 }]));
     let (_, _, body) = send("/api/v1/status/config", None).await;
