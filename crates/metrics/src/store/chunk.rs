@@ -338,7 +338,7 @@ mod tests {
             let (first, rest) = samples.split_at(first.min(samples.len()));
             let mut grown = samples::Samples::<Chunk>::default();
             for part in std::iter::once(first).chain(rest.chunks(more)) {
-                grown.compress(part, &mut room);
+                grown.compress_all(part, &mut room);
             }
             let mut scratch = Vec::new();
             prop_assert_eq!(grown.window(i64::MIN, i64::MAX, &mut scratch), &samples[..]);

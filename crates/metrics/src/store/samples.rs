@@ -88,13 +88,23 @@ impl<B: Block> Samples<B> {
         self.head.push(sample);
     }
 
-    /// Appends samples that are later than all others, one after the other.
-    pub(super) fn extend(&mut self, mut samples: impl ExactSizeIterator<Item = B::Sample>, room: &mut Room) {
-        while samples.len() > 0 {
-            let count = self.make_room(room).min(samples.len());
-            self.head.reserve_exact(count);
-            self.head.extend(samples.by_ref().take(count));
+    /// Appends samples that are later than all others. The blocks become those that they had become one after the other.
+    pub(super) fn extend(&mut self, samples: impl ExactSizeIterator<Item = B::Sample>, room: &mut Room) {
+        let head_max = room.head_max().min(2 * B::SAMPLES);
+        let count = self.head.len() + samples.len();
+        if count <= head_max {
+            return samples.for_each(|sample| self.push(sample, room));
         }
+        let mut all = Vec::with_capacity(count);
+        all.append(&mut self.head);
+        all.extend(samples);
+        let at_once = head_max - head_max / 2;
+        let compressed = (count - head_max).next_multiple_of(at_once);
+        let mut done = 0;
+        while done < compressed {
+            done += self.compress(&all[done..compressed], room);
+        }
+        self.head.extend_from_slice(&all[done..]);
     }
 
     /// Compresses what is too much to stay plain; returns how many samples there is room for, at least one.
@@ -112,15 +122,24 @@ impl<B: Block> Samples<B> {
 
     /// Compresses the first `count` plain samples, or those of them that fit into one block.
     fn compress_oldest(&mut self, count: usize, room: &mut Room) {
-        let oldest = &self.head[..count.min(B::SAMPLES)];
-        let mut taken = oldest.len();
+        let mut head = std::mem::take(&mut self.head);
+        let taken = self.compress(&head[..count], room);
+        head.drain(..taken);
+        self.head = head;
+    }
+
+    /// Compresses samples that follow those of the blocks, or the first of them; tells how many.
+    fn compress(&mut self, samples: &[B::Sample], room: &mut Room) -> usize {
+        let free = self.blocks.last().map_or(0, |last| B::MERGED_SAMPLES.saturating_sub(last.samples()));
+        let count = samples.len().min(B::SAMPLES).min(if free > 0 { free } else { B::SAMPLES });
+        let samples = &samples[..count];
         let last = self.blocks.last_mut();
-        if !last.is_some_and(|last| last.grow(oldest, room) || merge(last, oldest, room)) {
-            let block;
-            (block, taken) = B::compress(oldest, room);
-            self.push_block(block);
+        if last.is_some_and(|last| last.grow(samples, room) || merge(last, samples, room)) {
+            return count;
         }
-        self.head.drain(..taken);
+        let (block, taken) = B::compress(samples, room);
+        self.push_block(block);
+        taken
     }
 
     fn push_block(&mut self, block: B) {
@@ -292,10 +311,10 @@ fn merge<B: Block>(block: &mut B, more: &[B::Sample], room: &mut Room) -> bool {
 #[cfg(test)]
 impl<B: Block> Samples<B> {
     /// Appends samples and compresses all of them.
-    pub(super) fn compress(&mut self, samples: &[B::Sample], room: &mut Room) {
-        self.head.extend_from_slice(samples);
-        while !self.head.is_empty() {
-            self.compress_oldest(self.head.len(), room);
+    pub(super) fn compress_all(&mut self, samples: &[B::Sample], room: &mut Room) {
+        let mut done = 0;
+        while done < samples.len() {
+            done += self.compress(&samples[done..], room);
         }
     }
 }

@@ -17,8 +17,9 @@ struct Known {
     before: Option<Arc<[u8]>>,
 }
 
-/// Two targets that are scraped at the same time, with series that began at different times, are still found.
-const RECENT_TIMES: usize = 8;
+/// Two targets that are scraped at the same time, with series that began at different times, or of which some are written out
+/// late, are still found.
+const RECENT_TIMES: usize = 32;
 
 impl RecentTimes {
     /// The timestamps as a chunk keeps them.
