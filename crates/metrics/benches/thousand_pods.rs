@@ -183,10 +183,15 @@ fn thousand_pods() {
         "1,000 pods: {series} series, {share:.2} of a core, {rate:.1} million samples a core and second"
     );
     println!(
-        "1,000 pods after {SECONDS} s: {:.0} MB more in the process, {:.0} MB of them by the store's own count, {} samples",
+        "1,000 pods after {SECONDS} s: {:.0} MB more in the process, {:.0} MB of them by the store's own count, which keeps {} s of a series",
         megabytes(memory.saturating_sub(before) as f64),
         megabytes(size.bytes as f64),
-        size.samples,
+        size.samples / size.series,
+    );
+    let in_chunks = size.chunks.bytes as f64 / size.chunks.samples as f64;
+    println!(
+        "1,000 pods: {in_chunks:.2} bytes a sample in chunks of {} samples",
+        size.chunks.samples / size.chunks.count
     );
 }
 

@@ -90,6 +90,10 @@ impl Block for Chunk {
         self.samples() + count <= most
     }
 
+    fn share(&mut self, room: &mut Room) {
+        self.times = room.times.share(Arc::clone(&self.times));
+    }
+
     fn decompress(&self, after_ms: i64, to_ms: i64, out: &mut Vec<Sample>) {
         let mut time_bits = BitReader::new(&self.times);
         let mut times = DeltaCodec::default();
@@ -165,7 +169,7 @@ impl Block for Chunk {
         let samples = u32::from_le_bytes(save::take(from)?);
         let first_ms = i64::from_le_bytes(save::take(from)?);
         let last_ms = i64::from_le_bytes(save::take(from)?);
-        let times = room.times.share(save::take_bytes(from)?);
+        let times = room.times.share(save::take_bytes(from)?.into());
         let values = save::take_bytes(from)?.into();
         let valid = (1..=Self::MERGED_SAMPLES).contains(&(samples as usize)) && first_ms <= last_ms;
         valid.then_some(Chunk { times, values, first_ms, last_ms, samples, coding, end: End::default() })

@@ -18,6 +18,7 @@ impl Store {
         for slot in &mut self.slots {
             let Some(series) = &mut slot.series else { continue };
             self.pages.write_out_old(series, cutoff_ms, &mut self.room);
+            series.floats.share(&mut self.room);
             let dropped = series.evict(cutoff_ms);
             self.samples -= dropped;
             if series.has_ended() && series.newest_ms() < Some(now_ms.saturating_sub(REST_AFTER_MS)) {

@@ -57,7 +57,8 @@ pub struct StoreOptions {
     pub series_max: usize,
     /// Samples that may exist at once, over all series (a histogram counts as one for each of its numbers); beyond it the oldest of the fullest series go. Default: 250 million.
     pub samples_max: usize,
-    /// Bytes of memory that series, samples and index may take; beyond it the oldest samples go. Default: 200 MB.
+    /// Bytes of memory that series, samples and index may take; beyond it the oldest samples go. Default: 250 MB, nine minutes
+    /// of 200,000 series that are scraped every second.
     pub bytes_max: usize,
 }
 
@@ -67,7 +68,7 @@ impl Default for StoreOptions {
             retention: Duration::from_secs(3_600),
             series_max: 250_000,
             samples_max: 250_000_000,
-            bytes_max: 200_000_000,
+            bytes_max: 250_000_000,
         }
     }
 }

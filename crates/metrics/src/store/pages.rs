@@ -8,7 +8,7 @@
 use super::series::Series;
 use super::{Rejected, Sample, SeriesId, Slot, Store};
 
-/// A page that has so many times is written out by the next eviction: as long a run as one chunk holds comes together.
+/// A page that has so many times is written out by the next eviction.
 const WRITTEN_FROM: usize = 240;
 /// Times of a page at most, if nobody evicts.
 const TIMES_MAX: usize = 480;
@@ -91,7 +91,7 @@ impl Pages {
         }
     }
 
-    /// After all members of the long ones were written out.
+    /// Forgets the times of the long pages, after all their members were written out.
     pub(super) fn forget_written(&mut self) {
         self.all.iter_mut().filter(|page| page.is_long()).for_each(|page| page.times_ms.clear());
     }

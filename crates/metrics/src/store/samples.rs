@@ -11,6 +11,9 @@ const PLAIN_SAMPLES_MAX: usize = 2_500_000;
 /// Plain samples that a series may have however many series there are: fewer, and compressing takes all the time.
 const HEAD_MIN: usize = 16;
 
+/// Blocks that may have grown since the last eviction: one that is full by now, and the one after it.
+const NEWEST_BLOCKS: usize = 2;
+
 /// What the series of a store share.
 #[derive(Default)]
 pub(super) struct Room {
@@ -46,6 +49,8 @@ pub(super) trait Block: Sized {
     fn merges_with(&self, count: usize) -> bool {
         self.samples() + count <= Self::MERGED_SAMPLES
     }
+    /// Shares with other blocks what has become the same.
+    fn share(&mut self, _: &mut Room) {}
     /// Appends the samples in `(after_ms, to_ms]` to `out`.
     fn decompress(&self, after_ms: i64, to_ms: i64, out: &mut Vec<Self::Sample>);
     fn time_ms(sample: &Self::Sample) -> i64;
@@ -247,6 +252,11 @@ impl<B: Block> Samples<B> {
             self.compress_oldest(self.head.len() - 1, room);
         }
         self.head.shrink_to_fit();
+    }
+
+    /// Shares with other series what the newest blocks have become in common with theirs: not all grow at once.
+    pub(super) fn share(&mut self, room: &mut Room) {
+        self.blocks.iter_mut().rev().take(NEWEST_BLOCKS).for_each(|block| block.share(room));
     }
 
     /// Keeps the newest sample plain, where it is looked for.

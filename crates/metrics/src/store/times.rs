@@ -54,12 +54,13 @@ impl RecentTimes {
         }
     }
 
-    /// Timestamps from a file.
-    pub(super) fn share(&mut self, packed: &[u8]) -> Arc<[u8]> {
-        if let Some(known) = self.0.iter().find(|known| known.packed[..] == *packed) {
-            return Arc::clone(&known.packed);
+    /// The same timestamps, those of others if they have them too.
+    pub(super) fn share(&mut self, packed: Arc<[u8]>) -> Arc<[u8]> {
+        let known = self.0.iter().find(|known| known.packed[..] == packed[..]);
+        match known.map(|known| Arc::clone(&known.packed)) {
+            Some(known) => known,
+            None => self.push(Known { times_ms: Vec::new(), packed, before: None }),
         }
-        self.push(Known { times_ms: Vec::new(), packed: packed.into(), before: None })
     }
 
     fn keep(&mut self, times_ms: Vec<i64>, before: Option<Arc<[u8]>>) -> Arc<[u8]> {
