@@ -1,5 +1,7 @@
 //! Whether a counter started anew between two histograms.
 
+use std::collections::BTreeMap;
+
 use super::arithmetic::shared_bounds;
 use super::{Buckets, NativeHistogram, ResetHint, Schema, bounds};
 
@@ -38,10 +40,18 @@ impl NativeHistogram {
         match (&self.schema, &previous.schema) {
             (Schema::Custom(own), Schema::Custom(others)) if own != others => {
                 let shared = shared_bounds(own, others);
-                let (mut current, mut previous) = (self.clone(), previous.clone());
-                current.keep_bounds(&shared);
-                previous.keep_bounds(&shared);
-                fell(previous.positive.iter(), &current.positive)
+                let counts = |histogram: &NativeHistogram| -> BTreeMap<i32, f64> {
+                    let mut histogram = histogram.clone();
+                    histogram.keep_bounds(&shared);
+                    histogram.positive.iter().collect()
+                };
+                let (now, before) = (counts(self), counts(previous));
+                let fell = |index: &i32| {
+                    let [now, before] =
+                        [&now, &before].map(|counts| counts.get(index).copied().unwrap_or(0.0));
+                    now < before
+                };
+                now.keys().chain(before.keys()).any(fell)
             }
             (Schema::Custom(_), Schema::Custom(_)) => fell(previous.positive.iter(), &self.positive),
             (Schema::Exponential(own), Schema::Exponential(others)) if own <= others => {

@@ -153,6 +153,14 @@ fn resets_are_found_from_counts() {
     for (current, expected, what) in rows {
         assert_eq!(current.detect_reset(&base), expected, "{what}");
     }
+    let negative = custom(&[0.5, 2.0], &[(0, -3.0), (2, -5.0)]);
+    for (current, expected, what) in [
+        (custom(&[1.0, 2.0], &[(2, -5.0)]), false, "a bucket below nothing that is not there any more"),
+        (custom(&[1.0, 2.0], &[(1, -4.0), (2, -5.0)]), true, "less below nothing"),
+        (custom(&[1.0, 2.0], &[(1, -1.0), (2, -5.0)]), false, "the same in other buckets"),
+    ] {
+        assert_eq!(current.detect_reset(&negative), expected, "{what}");
+    }
     let hinted = NativeHistogram { reset_hint: ResetHint::Reset, ..base.clone() };
     assert!(hinted.detect_reset(&base));
     assert_eq!(

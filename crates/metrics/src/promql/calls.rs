@@ -141,7 +141,7 @@ impl Parser<'_> {
         let mut labels = Vec::new();
         while !self.eat(")") {
             match self.peek().clone() {
-                Token::Name if !self.text().contains(':') => labels.push(self.text().to_owned()),
+                Token::Name => labels.push(self.text().to_owned()),
                 Token::String(value) => labels.push(String::from_utf8_lossy(&value).into_owned()),
                 // Words such as `inf` are numbers elsewhere, and labels here.
                 Token::Number(_, false) if self.text().starts_with(|c: char| c.is_ascii_alphabetic()) => {

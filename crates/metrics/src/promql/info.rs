@@ -187,44 +187,33 @@ impl<'a> Joined<'a> {
     }
 
     fn all(&self, evaluator: &Evaluator<'_>) -> Result<Grid> {
-        let mut result = evaluator.grid(0)?;
-        let mut rows: HashMap<Labels, usize> = HashMap::new();
+        let mut output = Output { result: evaluator.grid(0)?, rows: HashMap::new() };
         // The info series of a row seldom change from step to step.
         let mut last: Vec<Option<(Vec<usize>, usize)>> = vec![None; self.base.rows.len()];
         for step in (0..self.base.steps).filter(|step| self.base.any_at(*step)) {
             let newest = self.info.newest_at(step)?;
-            for row in 0..self.base.rows.len() {
+            for (row, last) in last.iter_mut().enumerate() {
                 let Some(cell) = self.base.cell(row, step) else { continue };
-                let numbers = self.numbers[row].as_deref();
-                let found: Vec<usize> =
-                    numbers.unwrap_or_default().iter().filter_map(|n| newest[*n]).collect();
-                if numbers.is_some() && found.is_empty() && !self.wanted.allows_none() {
-                    continue;
-                }
-                let target = match &last[row] {
+                let Some(found) = self.found(row, &newest) else { continue };
+                let target = match last {
                     Some((same, target)) if *same == found => *target,
-                    _ => {
-                        let joined = self.labels(row, &found)?;
-                        let target = match rows.get(&joined.labels) {
-                            Some(target) => *target,
-                            None => {
-                                evaluator.charge(self.base.steps)?;
-                                rows.insert(joined.labels.clone(), result.rows.len());
-                                result.push(joined);
-                                result.rows.len() - 1
-                            }
-                        };
-                        last[row] = Some((found, target));
-                        target
-                    }
+                    _ => output.row(evaluator, self.labels(row, &found)?)?,
                 };
-                if present(result.value(target, step)) {
+                *last = Some((found, target));
+                if present(output.result.value(target, step)) {
                     return Err(same_labelset());
                 }
-                result.set_cell(target, step, cell);
+                output.result.set_cell(target, step, cell);
             }
         }
-        Ok(result)
+        Ok(output.result)
+    }
+
+    /// The info series that belong to a row; `None` if there must be one and is none.
+    fn found(&self, row: usize, newest: &[Option<usize>]) -> Option<Vec<usize>> {
+        let Some(numbers) = &self.numbers[row] else { return Some(Vec::new()) };
+        let found: Vec<usize> = numbers.iter().filter_map(|number| newest[*number]).collect();
+        (!found.is_empty() || self.wanted.allows_none()).then_some(found)
     }
 
     /// A row of the vector with the labels of info series that it doesn't have itself.
@@ -245,5 +234,24 @@ impl<'a> Joined<'a> {
         let labels = Labels::new(visible.iter().chain(joined));
         let name = if base.name == Name::DropsLast { Name::DropsLast } else { Name::Kept };
         Ok(Row { labels, name })
+    }
+}
+
+/// The series with their joined labels, each once.
+struct Output {
+    result: Grid,
+    rows: HashMap<Labels, usize>,
+}
+
+impl Output {
+    fn row(&mut self, evaluator: &Evaluator<'_>, row: Row) -> Result<usize> {
+        if let Some(known) = self.rows.get(&row.labels) {
+            return Ok(*known);
+        }
+        evaluator.charge(self.result.steps)?;
+        let at = self.result.rows.len();
+        self.rows.insert(row.labels.clone(), at);
+        self.result.push(row);
+        Ok(at)
     }
 }

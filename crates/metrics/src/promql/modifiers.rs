@@ -92,9 +92,11 @@ impl Parser<'_> {
 
     pub(super) fn offset_modifier(&mut self, mut expr: Expr) -> Result<Expr, ParseError> {
         self.advance();
-        // Arithmetic goes on after parentheses, and only there: `x offset 1m + 1` is a sum, `x offset (1m) + 1` an offset.
+        // Arithmetic goes on after parentheses, and only there: `x offset 1m + 1` is a sum, `x offset (1m) + 1` an offset. Several
+        // signs make it arithmetic too.
         let offset = match self.peek() {
             Token::Sign("(") => self.duration(0, &OFFSET)?,
+            Token::Sign("-" | "+") if self.next_is("-") || self.next_is("+") => self.duration(0, &OFFSET)?,
             _ => self.with_sign(&OFFSET, |parser| parser.duration_primary(&OFFSET))?,
         };
         let end = self.last_span();

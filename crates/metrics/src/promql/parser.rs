@@ -431,7 +431,7 @@ const OPERATORS: [&str; 16] =
 /// A word in quotes, or its beginning if it is long.
 fn clipped(text: &str) -> String {
     match text.char_indices().nth(10) {
-        Some((end, _)) => format!("{}...", quote(text[..end].as_bytes())),
+        Some((end, _)) => format!("{}...", quote(&text.as_bytes()[..end])),
         None => quote(text.as_bytes()),
     }
 }

@@ -22,6 +22,8 @@ fn queries_are_printed_as_prometheus_prints_them() {
         ("x[300] offset -5m", "x[5m] offset -5m"),
         ("x offset 5m + 1", "x offset 5m + 1"),
         ("x offset (5m) + 1", "x offset (5m) + 1"),
+        ("x offset --5m", "x offset 5m"),
+        ("sum by (a:b) (x)", "sum by (\"a:b\") (x)"),
         ("x{b='1',a='2'}", "x{a=\"2\",b=\"1\"}"),
         ("{'x','y'}", "{__name__=\"x\",__name__=\"y\"}"),
         ("x @ 1.5 offset 1m", "x @ 1.500 offset 1m"),

@@ -30,6 +30,11 @@ pub enum Cause {
         /// The age of the newest.
         age_ms: i64,
     },
+    /// The time that is looked at is before the first sample that is kept.
+    BeforeFirstSample {
+        /// How long before.
+        before_ms: i64,
+    },
     /// A window has one sample, where a rate needs two.
     TooFewSamples {
         /// The window.
@@ -46,6 +51,7 @@ impl Cause {
             Cause::NoSuchSeries { .. } => "NoSuchSeries",
             Cause::Excluded { .. } => "ExcludedByMatcher",
             Cause::NoNewSamples { .. } => "NoNewSamples",
+            Cause::BeforeFirstSample { .. } => "BeforeFirstSample",
             Cause::TooFewSamples { .. } => "TooFewSamples",
         }
     }
@@ -65,6 +71,9 @@ impl fmt::Display for Cause {
                 write!(f, ": no series matches {matcher} together with the rest{}", Near(nearest))
             }
             Cause::NoNewSamples { age_ms } => write!(f, ": the newest sample is {} s old", age_ms / 1_000),
+            Cause::BeforeFirstSample { before_ms } => {
+                write!(f, ": the first sample is {} s after the time that is looked at", before_ms / 1_000)
+            }
             Cause::TooFewSamples { range_ms, interval_ms: Some(interval_ms) }
                 if interval_ms * 2 > *range_ms =>
             {
@@ -97,8 +106,11 @@ impl SelectorExplanation {
             return Some(Cause::TooFewSamples { range_ms, interval_ms: self.interval_ms });
         }
         let nearest = self.nearest.clone();
+        if let (None, Some(oldest_ms)) = (self.newest_ms, self.oldest_ms) {
+            return Some(Cause::BeforeFirstSample { before_ms: oldest_ms.saturating_sub(self.end_ms) });
+        }
         Some(match (self.newest_ms, &self.excluding_matcher) {
-            (Some(newest_ms), _) => Cause::NoNewSamples { age_ms: self.end_ms - newest_ms },
+            (Some(newest_ms), _) => Cause::NoNewSamples { age_ms: self.end_ms.saturating_sub(newest_ms) },
             (None, Some(matcher)) => Cause::Excluded { matcher: matcher.clone(), nearest },
             (None, None) => {
                 let of_label = |matcher: &&String| !matcher.starts_with("__name__");
@@ -156,6 +168,16 @@ mod tests {
                 "requests_total{pod=\"a\",zone=\"y\"}: no series matches pod=\"a\" together with the rest; near: b",
             ),
             ("requests_total", 400, "requests_total: the newest sample is 340 s old"),
+            (
+                "requests_total",
+                -40,
+                "requests_total: the first sample is 40 s after the time that is looked at",
+            ),
+            (
+                "rate(gone[1m] offset 15s)",
+                60,
+                "gone[1m] offset 15s: the first sample is 5 s after the time that is looked at",
+            ),
             (
                 "rate(requests_total[14s])",
                 60,

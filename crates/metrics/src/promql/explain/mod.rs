@@ -15,7 +15,7 @@ use nearest::nearest;
 pub use steps::{STEPS_MAX, Step, steps};
 
 use super::EngineOptions;
-use super::ast::{Expr, VectorSelector};
+use super::ast::{Expr, MatrixSelector, VectorSelector};
 use super::duration::DurationContext;
 use crate::labels::{Labels, METRIC_NAME};
 use crate::matcher::Matcher;
@@ -44,6 +44,8 @@ pub struct SelectorExplanation {
     pub samples_min: usize,
     /// The time of the newest sample of any matching series, up to the time asked for.
     pub newest_ms: Option<i64>,
+    /// The time of the oldest sample of any matching series that is kept, also after the time asked for.
+    pub oldest_ms: Option<i64>,
     /// Conditions that match no series at all on their own.
     pub matchers_without_series: Vec<String>,
     /// The condition whose removal would let series through, when each matches something but not together.
@@ -78,11 +80,12 @@ pub fn explain(
             _ => None,
         };
         let end_ms = fixed.unwrap_or(time_ms).saturating_sub(offset_ms);
-        let text = match range {
-            Some(range) => format!("{}[{range}]", Expr::Vector(selector.clone())),
-            None => Expr::Vector(selector.clone()).to_string(),
+        let (vector, span) = (selector.clone(), selector.span);
+        let written = match range {
+            Some(range) => Expr::Matrix(Box::new(MatrixSelector { vector, range: range.clone(), span })),
+            None => Expr::Vector(vector),
         };
-        explain_selector(store, selector, text, (range_ms, lookback_ms), end_ms)
+        explain_selector(store, selector, written.to_string(), (range_ms, lookback_ms), end_ms)
     };
     expr.selectors().into_iter().map(one).collect()
 }
@@ -126,6 +129,7 @@ fn explain_selector(
         samples: counts.iter().sum(),
         samples_min: counts.iter().min().copied().unwrap_or(0),
         newest_ms,
+        oldest_ms: matched.iter().filter_map(SeriesRef::oldest_ms).min(),
         range_ms,
         end_ms,
         interval_ms: intervals.get(intervals.len() / 2).copied(),

@@ -204,7 +204,7 @@ pub(in crate::promql) fn interpolate_histograms(
     metric: &str,
     tell: &dyn Fn(Note<'_>),
 ) -> Option<NativeHistogram> {
-    for exact in [before, after].into_iter().filter(|sample| sample.timestamp_ms == time_ms) {
+    if let Some(exact) = [before, after].into_iter().find(|sample| sample.timestamp_ms == time_ms) {
         return Some((*exact.histogram).clone());
     }
     let elapsed = (time_ms - before.timestamp_ms) as f64 / (after.timestamp_ms - before.timestamp_ms) as f64;
