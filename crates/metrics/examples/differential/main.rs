@@ -6,7 +6,8 @@
 //! Needs Go (1.25 or later) and its module proxy, for the program in `oracle/`; without Go it says "skipped: go not found". Every
 //! difference is printed with the number that makes it again (`--seed N --queries 1`); the exit code is 1 if there is any.
 //!
-//! A value differs if it is more than 1e-6 away; errors differ if one engine has one; annotations differ if their texts do.
+//! A value differs if it is more than 1e-6 away, an error if its text does, and so do annotations and the query as it is printed in
+//! one line and over several. Some queries have a mistake: of those only whether they are refused is compared.
 
 #![allow(clippy::disallowed_methods, reason = "a tool for developers: arguments, processes, a clock")]
 

@@ -101,7 +101,7 @@ impl Evaluator<'_> {
     /// Several quantiles at once, each with its φ in a label.
     pub(super) fn histogram_quantiles(&self, args: &[Expr]) -> Result<Grid> {
         let (label, valid) = string_argument(&args[1]);
-        if !valid {
+        if !valid || label.is_empty() {
             return Err(QueryError::Execution(format!("invalid label name {label:?}")));
         }
         let input = self.histograms_of(&args[0])?;
