@@ -7,8 +7,8 @@
 //! - `scrape`, `usage`: pages of metrics into the store; CPU and memory of pods.
 //! - `tls`: whom scrapes and triggers trust, and how they find Services.
 //! - `scalers`, `source`: what each autoscaler object asks for, and the readings of its triggers.
-//! - `claims`, `polled`, `memories`: pods that two autoscalers select, readings that are kept for a polling interval, and
-//!   what the engine remembers over a restart.
+//! - `pods`, `claims`: the pods of each workload, and those that two autoscalers select.
+//! - `polled`, `memories`: readings that are kept for a polling interval, and what the engine remembers over a restart.
 //! - `jobs`: ScaledJobs, from their triggers to their Jobs.
 //! - `autoscaler`, `files`: how the loop is started and ended, and what is written down.
 //! - `act`, `history`: scale, statuses, events, and the decisions of the recent past.
@@ -31,6 +31,7 @@ mod files;
 mod history;
 mod jobs;
 mod memories;
+mod pods;
 mod polled;
 mod run;
 mod scalers;

@@ -4,12 +4,12 @@
 //! memory, readings) and decides then, so a decision rests on facts that are a second old at most. While a target
 //! has no replicas, the Services in front of it are looked at five times a second: somebody may be waiting.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
 use flyball_engine::{Decision, Engine, Observation, Time};
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::Pod;
 use kube::{Client, ResourceExt};
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
@@ -24,6 +24,7 @@ use crate::files::Files;
 use crate::jobs::JobScalers;
 use crate::lock;
 use crate::memories::Memories;
+use crate::pods::Pods;
 use crate::polled::Polled;
 use crate::scalers::{self, Scalers};
 use crate::scrape::discover::Discovery;
@@ -34,7 +35,7 @@ use crate::source::Sources;
 use crate::source::promql::{self, Down};
 use crate::telemetry::OwnSeries;
 use crate::vertical::joint;
-use crate::workload::{Workload, Workloads};
+use crate::workload::Workloads;
 
 mod observe;
 
@@ -211,12 +212,11 @@ impl Rounds {
     fn mark_feeding(&mut self) {
         let mut fed = self.sources.promql.feeding();
         fed.extend(self.sources.custom.feeding().cloned());
-        let workloads: Vec<_> =
-            self.scalers.by_target.values().map(|scaler| scaler.workload.clone()).collect();
-        let scaled: Vec<(String, String)> = workloads
-            .iter()
+        let pods = Pods::new(self.cluster.pods.state());
+        let workloads = self.scalers.by_target.values().map(|scaler| &scaler.workload);
+        let scaled: HashSet<(String, String)> = workloads
             .filter_map(|workload| self.workloads.watched(workload))
-            .flat_map(|(namespace, workload)| pods_of(&self.cluster, &namespace, &workload))
+            .flat_map(|(namespace, workload)| pods.of(&namespace, &workload))
             .map(|pod| (pod.namespace().unwrap_or_default(), pod.name_any()))
             .collect();
         self.pool.mark_feeding(|target| {
@@ -275,12 +275,6 @@ impl Rounds {
     fn node_names(&self) -> Vec<String> {
         self.cluster.nodes.state().iter().map(|node| node.name_any()).collect()
     }
-}
-
-fn pods_of(cluster: &Cluster, namespace: &str, workload: &Workload) -> Vec<Arc<Pod>> {
-    let mut pods = cluster.pods.state();
-    pods.retain(|pod| pod.namespace().as_deref() == Some(namespace) && workload.selects(pod.labels()));
-    pods
 }
 
 fn log_rescale(decision: &Decision, error: Option<&str>) {

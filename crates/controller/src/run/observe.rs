@@ -7,10 +7,11 @@ use flyball_engine::{Observation, Reading, Scale, Selector};
 use k8s_openapi::api::core::v1::Pod;
 use kube::runtime::reflector::ObjectRef;
 
-use super::{Rounds, now, pods_of};
+use super::{Rounds, now};
 use crate::claims::Claims;
 use crate::facts;
 use crate::lock;
+use crate::pods::Pods;
 use crate::scalers::Scaler;
 use crate::scrape::node;
 use crate::selector;
@@ -23,11 +24,12 @@ impl Rounds {
         let down = self.down();
         let waiting = node::waiting(&lock(&self.shared.store));
         let scalers: Vec<Scaler> = self.scalers.by_target.values().cloned().collect();
+        let all_pods = Pods::new(self.cluster.pods.state());
         let mut scaled = Vec::with_capacity(scalers.len());
         for scaler in &scalers {
             match self.workloads.read(&scaler.workload).await {
                 Ok(workload) => {
-                    let pods = pods_of(&self.cluster, &scaler.workload.namespace, &workload);
+                    let pods = all_pods.of(&scaler.workload.namespace, &workload);
                     scaled.push((scaler, workload, pods));
                 }
                 Err(error) => {
