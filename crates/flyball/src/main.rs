@@ -13,6 +13,7 @@ mod world;
 use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::cli::{Cli, Command, VpaCommand};
 
@@ -20,6 +21,7 @@ use crate::cli::{Cli, Command, VpaCommand};
 const WORKER_THREADS: usize = 2;
 
 fn main() -> ExitCode {
+    raise_open_files();
     let cli = Cli::parse_from(arguments());
     match run(cli.command) {
         Ok(code) => code,
@@ -28,6 +30,13 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// Shells and service managers often allow 1024 open files where the system allows far more, and every connection takes
+/// one at least. If it can't be raised, fewer connections are carried at once.
+fn raise_open_files() {
+    let limit = getrlimit(Resource::Nofile);
+    let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit });
 }
 
 /// The command line, with hey's single-dash flags of `flyball load` in the form that clap reads.

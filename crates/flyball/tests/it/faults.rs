@@ -1,11 +1,13 @@
 //! What goes wrong around the world: killed, started twice, ports taken, memory gone.
 
-use std::net::TcpListener;
+use std::net::{TcpListener, TcpStream};
 use std::process::Command;
 
 use crate::world::{self, FLYBALL, World, eventually, installed, runs, text};
 
 const WEB: &str = include_str!("manifests/web.yaml");
+/// Files that a crowded world may open: some three times what it needs for a few pods.
+const FILES: u32 = 500;
 /// Objects written just before the kill.
 const OBJECTS: usize = 20;
 
@@ -110,6 +112,28 @@ fn a_taken_node_port_is_named_and_the_rest_goes_on() {
     eventually("the node port answers once it is free", || {
         crate::http::request(&format!("127.0.0.1:{port}"), "GET", "/health", "")
             .is_ok_and(|(status, _)| status == 200)
+    });
+}
+
+#[test]
+fn clients_cannot_take_all_files() {
+    if !installed(&["kubectl"]) {
+        return;
+    }
+    let world = World::up_with_files(FILES);
+    world.apply(WEB);
+    world.kubectl(&["rollout", "status", "deploy/web", "--timeout=60s"]);
+    let address = world.service("web");
+    // those that are not carried fit into the backlog
+    let clients: Vec<_> = (0..FILES / 2 - 10).map(|_| TcpStream::connect(&address)).collect();
+    // each pod that starts needs files for its control group, network and log
+    world.kubectl(&["scale", "deploy/web", "--replicas=4"]);
+    world.kubectl(&["rollout", "status", "deploy/web", "--timeout=60s"]);
+    let restarts = "jsonpath={.items[*].status.containerStatuses[*].restartCount}";
+    assert_eq!(world.kubectl(&["get", "pods", "-o", restarts]), "0 0 0 0");
+    drop(clients);
+    eventually("the Service answers once they are gone", || {
+        crate::http::request(&address, "GET", "/health", "").is_ok_and(|(status, _)| status == 200)
     });
 }
 

@@ -30,8 +30,23 @@ impl World {
 
     /// Starts a world on the state that `folder` holds.
     pub(crate) fn up_in(folder: TempDir, arguments: &[&str]) -> World {
+        let command = up_command(&folder, arguments);
+        World::up_by(folder, command)
+    }
+
+    /// Starts an empty world that may open no more than so many files.
+    pub(crate) fn up_with_files(files: u32) -> World {
+        let folder = tempfile::tempdir().expect("a folder");
+        let up = up_command(&folder, &[]);
+        let mut command = Command::new("sh");
+        command.args(["-c", &format!("ulimit -n {files}; exec \"$@\""), "sh"]).arg(up.get_program());
+        command.args(up.get_args()).env("XDG_STATE_HOME", folder.path().join("home"));
+        World::up_by(folder, command)
+    }
+
+    fn up_by(folder: TempDir, mut command: Command) -> World {
         let stderr = File::create(folder.path().join("stderr")).expect("a file");
-        let (process, greeting) = start(up_command(&folder, arguments).stderr(stderr));
+        let (process, greeting) = start(command.stderr(stderr));
         let url = greeting.lines().find_map(|line| line.trim().strip_prefix("Prometheus API"));
         let prometheus = url.expect("up says where the Prometheus API is").trim().to_owned();
         World { process, folder, prometheus }

@@ -14,8 +14,9 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
+use rustix::process::{Resource, getrlimit};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
@@ -29,10 +30,34 @@ const RESERVATION_PORT: u16 = 65_535;
 /// How long a pod that just started may refuse connections before a client hears of it.
 const YOUNG: Duration = Duration::from_secs(5);
 
+/// A connection takes two files, one to the client and one into the pod. Together they may have half of what this process
+/// may open: the rest is for control groups, logs, the store, and listeners.
+const FILES_PER_CONNECTION: u64 = 4;
+
 /// All pods of this node by address; clones share it.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Network {
     pods: Arc<RwLock<BTreeMap<Ipv4Addr, Arc<PodNetwork>>>>,
+    pub(crate) places: Places,
+}
+
+/// The connections that may be carried at once. Those beyond wait in the kernel's backlog until others end.
+#[derive(Clone, Debug)]
+pub(crate) struct Places(Arc<Semaphore>);
+
+impl Default for Places {
+    fn default() -> Self {
+        let files = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
+        let connections = usize::try_from(files / FILES_PER_CONNECTION).unwrap_or(usize::MAX);
+        Self(Arc::new(Semaphore::new(connections.clamp(1, Semaphore::MAX_PERMITS))))
+    }
+}
+
+impl Places {
+    /// Waits for a place; it is free again when dropped.
+    pub(crate) async fn take(&self) -> OwnedSemaphorePermit {
+        Arc::clone(&self.0).acquire_owned().await.expect("it is never closed")
+    }
 }
 
 /// One pod's way in.
@@ -45,6 +70,7 @@ pub(crate) struct PodNetwork {
     leaving: AtomicBool,
     in_flight: AtomicUsize,
     idle: Notify,
+    places: Places,
     listeners: Mutex<(BTreeMap<u16, ()>, JoinSet<()>)>,
     _reservation: UdpSocket,
 }
@@ -76,6 +102,7 @@ impl Network {
                     leaving: AtomicBool::new(false),
                     in_flight: AtomicUsize::new(0),
                     idle: Notify::new(),
+                    places: self.places.clone(),
                     listeners: Mutex::default(),
                     _reservation: reservation,
                 });
@@ -181,7 +208,9 @@ impl Drop for InFlight {
 
 async fn forward(listener: TcpListener, pod: std::sync::Weak<PodNetwork>, port: u16) {
     while let Some((mut client, pod)) = accept(&listener).await.and_then(|c| Some((c, pod.upgrade()?))) {
+        let place = pod.places.take().await;
         tokio::spawn(async move {
+            let _place = place;
             let Ok(mut server) = pod.connect(port).await else { return };
             drop(pod);
             let _ = client.set_nodelay(true);

@@ -19,7 +19,7 @@ use super::metrics::Metrics;
 use super::{http, stream};
 use crate::cluster::{Cluster, Key, Queue, Severity, reference, work};
 use crate::controllers::service_of;
-use crate::node::network::{Network, accept};
+use crate::node::network::{Network, Places, accept};
 
 const COMPONENT: &str = "flyball-proxy";
 /// Between attempts to listen on a port that is taken.
@@ -114,7 +114,7 @@ impl Proxies {
             match listener(address) {
                 Ok(listener) => {
                     let mut task = JoinSet::new();
-                    task.spawn(serve(listener, Arc::clone(backends)));
+                    task.spawn(serve(listener, Arc::clone(backends), self.network.places.clone()));
                     proxy.listeners.insert(address, (port, task));
                 }
                 Err(e) => {
@@ -186,7 +186,7 @@ fn listener(address: SocketAddr) -> std::io::Result<TcpListener> {
     TcpListener::from_std(listener)
 }
 
-async fn serve(listener: TcpListener, backends: Arc<Backends>) {
+async fn serve(listener: TcpListener, backends: Arc<Backends>, places: Places) {
     let mut connections = JoinSet::new();
     loop {
         tokio::select! {
@@ -194,7 +194,11 @@ async fn serve(listener: TcpListener, backends: Arc<Backends>) {
                 let Some(client) = client else { return };
                 backends.counters.connections.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
                 let _ = client.set_nodelay(true);
-                connections.spawn(carry(client, Arc::clone(&backends)));
+                let (place, backends) = (places.take().await, Arc::clone(&backends));
+                connections.spawn(async move {
+                    carry(client, backends).await;
+                    drop(place);
+                });
             }
             // connections that have ended give their memory back
             Some(_) = connections.join_next() => {}
