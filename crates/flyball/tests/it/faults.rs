@@ -7,7 +7,7 @@ use crate::world::{self, FLYBALL, World, eventually, installed, runs, text};
 
 const WEB: &str = include_str!("manifests/web.yaml");
 /// Files that a crowded world may open: some three times what it needs for a few pods.
-const FILES: u32 = 500;
+const FILES: u32 = 300;
 /// Objects written just before the kill.
 const OBJECTS: usize = 20;
 
@@ -125,7 +125,7 @@ fn clients_cannot_take_all_files() {
     world.kubectl(&["rollout", "status", "deploy/web", "--timeout=60s"]);
     let address = world.service("web");
     // those that are not carried fit into the backlog
-    let clients: Vec<_> = (0..FILES / 2 - 10).map(|_| TcpStream::connect(&address)).collect();
+    let clients: Vec<_> = (0..FILES * 2 / 3).map(|_| TcpStream::connect(&address)).collect();
     // each pod that starts needs files for its control group, network and log
     world.kubectl(&["scale", "deploy/web", "--replicas=4"]);
     world.kubectl(&["rollout", "status", "deploy/web", "--timeout=60s"]);
