@@ -6,7 +6,7 @@
 //! else happens to it: another value, another writer, its end, a follower, a file. Readers see no difference.
 
 use super::series::Series;
-use super::{Rejected, Sample, SeriesId, Slot, Store};
+use super::{Rejected, Room, Sample, SeriesId, Slot, Store};
 
 /// A page that has so many times is written out by the next eviction.
 const WRITTEN_FROM: usize = 240;
@@ -64,14 +64,14 @@ impl Pages {
     }
 
     /// Writes out what a series has repeated; it stays a member.
-    pub(super) fn write_out(&self, series: &mut Series, room: &mut super::Room) {
+    pub(super) fn write_out(&self, series: &mut Series, room: &mut Room) {
         let repeated = self.repeated(series.membership);
         series.repeat(repeated, room);
         series.membership.from += repeated.len() as u32;
     }
 
     /// Writes out what a series has repeated, and takes it out of its page.
-    pub(super) fn leave(&mut self, series: &mut Series, room: &mut super::Room) {
+    pub(super) fn leave(&mut self, series: &mut Series, room: &mut Room) {
         self.write_out(series, room);
         let membership = std::mem::take(&mut series.membership);
         if let Some(page) = self.all.get_mut(membership.page as usize) {
@@ -81,7 +81,7 @@ impl Pages {
     }
 
     /// Before an eviction looks at a series: long runs are written out, and such as are about to be forgotten.
-    pub(super) fn write_out_old(&self, series: &mut Series, cutoff_ms: i64, room: &mut super::Room) {
+    pub(super) fn write_out_old(&self, series: &mut Series, cutoff_ms: i64, room: &mut Room) {
         let Some(page) = self.all.get(series.membership.page as usize) else { return };
         if page.is_long() || series.newest_ms() < Some(cutoff_ms) {
             self.write_out(series, room);

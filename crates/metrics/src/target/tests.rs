@@ -6,7 +6,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::matcher::Matcher;
-use crate::relabel::RuleText;
+use crate::relabel::{Rule, RuleText};
 use crate::store::{Changes, FRAME_HEADER_BYTES, FollowerId, Loading, Saving, StoreOptions, frame_length};
 
 fn target(options: TargetOptions) -> (Store, Target) {
@@ -247,6 +247,7 @@ struct Play {
     store: Store,
     target: Target,
     remembers: bool,
+    format: Format,
     page: String,
     now_ms: i64,
     followers: Vec<FollowerId>,
@@ -255,7 +256,7 @@ struct Play {
 }
 
 impl Play {
-    fn new(remembers: bool, options: StoreOptions) -> Play {
+    fn new(remembers: bool, format: Format, options: StoreOptions) -> Play {
         let drops = RuleText {
             regex: Some("dropped".into()),
             action: Some("drop".into()),
@@ -267,7 +268,7 @@ impl Play {
             TargetOptions { metric_relabelings: rules.into(), ..TargetOptions::default() };
         let (store, (_, target)) = (Store::new(options), target(options_of_target));
         let (page, followers, told, file) = Default::default();
-        Play { store, target, remembers, page, now_ms: 0, followers, told, file }
+        Play { store, target, remembers, format, page, now_ms: 0, followers, told, file }
     }
 
     fn happen(&mut self, event: &Event) {
@@ -275,12 +276,17 @@ impl Play {
             Event::Page(after_ms, lines) => {
                 let line = |(which, value, long): &(usize, u8, bool)| match (SERIES[*which], long) {
                     (comment, _) if comment.starts_with('#') => format!("{comment}\n"),
-                    ("own", _) => format!("own {value} {}\n", self.now_ms - 1_000 * i64::from(*value)),
+                    ("own", _) => {
+                        let own_ms = self.now_ms - 1_000 * i64::from(*value);
+                        let is_text = self.format == Format::Text;
+                        format!("own {value} {}\n", if is_text { own_ms } else { own_ms / 1_000 })
+                    }
                     (series, true) => format!("{series} {value}{value}\n"),
                     (series, false) => format!("{series} {value}\n"),
                 };
                 let lines: String = lines.iter().map(line).collect();
-                self.page = format!("# TYPE ab histogram\n{lines}");
+                let end = if self.format == Format::Text { "" } else { "# EOF\n" };
+                self.page = format!("# TYPE ab histogram\n{lines}{end}");
                 self.scrape(*after_ms);
             }
             Event::Again(after_ms) => self.scrape(*after_ms),
@@ -329,7 +335,7 @@ impl Play {
             self.target.page = page::LastPage::default();
         }
         self.now_ms += after_ms;
-        let result = self.target.ingest(&mut self.store, self.page.as_bytes(), Format::Text, self.now_ms);
+        let result = self.target.ingest(&mut self.store, self.page.as_bytes(), self.format, self.now_ms);
         if result.is_err() {
             self.target.end(&mut self.store, self.now_ms);
         }
@@ -370,12 +376,13 @@ proptest! {
     #[test]
     fn remembering_changes_nothing(
         events in prop::collection::vec(event(), 1..40),
+        format in prop_oneof![Just(Format::Text), Just(Format::OpenMetrics)],
         retention_seconds in prop_oneof![Just(5), Just(3_600)],
         samples_max in prop_oneof![4 => Just(1_000_000_usize), 1 => 5..50_usize],
     ) {
         let retention = Duration::from_secs(retention_seconds);
         let options = StoreOptions { retention, samples_max, ..StoreOptions::default() };
-        let [mut quick, mut plain] = [true, false].map(|remembers| Play::new(remembers, options.clone()));
+        let [mut quick, mut plain] = [true, false].map(|remembers| Play::new(remembers, format, options.clone()));
         for event in &events {
             quick.happen(event);
             plain.happen(event);
