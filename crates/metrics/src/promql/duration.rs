@@ -1,18 +1,17 @@
 //! Durations of a query once its step and range are known.
 
-use super::ast::{BinaryOp, DurationExpr};
-use super::error::{QueryError, position};
+use super::ast::{BinaryOp, DurationExpr, Span};
+use super::error::QueryError;
 use super::numerics;
 
 /// What `step()` and `range()` stand for, in seconds.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct DurationContext<'a> {
-    pub(super) query: &'a str,
+pub(super) struct DurationContext {
     pub(super) step_seconds: f64,
     pub(super) range_seconds: f64,
 }
 
-impl DurationContext<'_> {
+impl DurationContext {
     /// Milliseconds of a range or step, which must be positive.
     pub(super) fn positive_ms(&self, expr: &DurationExpr) -> Result<i64, QueryError> {
         match self.ms(expr)? {
@@ -21,20 +20,29 @@ impl DurationContext<'_> {
         }
     }
 
-    /// Milliseconds of an offset.
+    /// Milliseconds of an offset: what is below one is cut off, after a number's nanoseconds were rounded.
     pub(super) fn ms(&self, expr: &DurationExpr) -> Result<i64, QueryError> {
         let seconds = self.seconds(expr)?;
-        // About 290 years, the longest that Go's durations hold; refuses NaN too.
-        if seconds.abs() < 9.2e9 {
-            Ok((seconds * 1_000.0).round() as i64)
-        } else {
-            Err(self.error(expr, "duration is out of range"))
+        if !seconds.is_finite() {
+            return Err(self.error(expr, "duration is NaN or infinite"));
         }
+        // About 290 years, the longest that Go's durations hold.
+        if seconds.abs() >= 9.2e9 {
+            return Err(self.error(expr, "duration is out of range"));
+        }
+        Ok(match expr {
+            DurationExpr::Number(_) => (seconds * 1e9).round() as i64 / 1_000_000,
+            _ => (seconds * 1_000.0) as i64,
+        })
     }
 
-    fn error(&self, expr: &DurationExpr, message: &str) -> QueryError {
-        let (line, column) = position(self.query, expr.span().start);
-        QueryError::Execution(format!("{line}:{column}: parse error: {message}"))
+    /// An error with the bytes from and to which its part of the query goes, without parentheses, as Prometheus tells it.
+    fn error(&self, mut expr: &DurationExpr, message: &str) -> QueryError {
+        while let DurationExpr::Paren(inner, _) = expr {
+            expr = inner;
+        }
+        let Span { start, end } = expr.span();
+        QueryError::Execution(format!("{start}:{end}: {message}"))
     }
 
     fn seconds(&self, expr: &DurationExpr) -> Result<f64, QueryError> {

@@ -86,7 +86,7 @@ pub(super) struct Evaluator<'a> {
     pub(super) query: &'a str,
     pub(super) options: &'a EngineOptions,
     pub(super) times: Times,
-    pub(super) context: QueryContext<'a>,
+    pub(super) context: QueryContext,
     pub(super) buckets: Buckets,
     prepared: &'a [Prepared<'a>],
     shared: Option<&'a Shared>,
@@ -102,10 +102,10 @@ pub(super) struct Prepared<'a> {
 
 /// The times of the whole query, which subqueries see too.
 #[derive(Clone, Copy)]
-pub(super) struct QueryContext<'a> {
+pub(super) struct QueryContext {
     pub(super) start_ms: i64,
     pub(super) end_ms: i64,
-    pub(super) durations: DurationContext<'a>,
+    pub(super) durations: DurationContext,
 }
 
 impl<'a> Evaluator<'a> {
@@ -119,8 +119,7 @@ impl<'a> Evaluator<'a> {
         // An instant query has neither step nor range.
         let step_ms = if range_ms == 0 && times.step_ms == 1 { 0 } else { times.step_ms };
         let seconds = |ms: i64| ms as f64 / 1_000.0;
-        let durations =
-            DurationContext { query, step_seconds: seconds(step_ms), range_seconds: seconds(range_ms) };
+        let durations = DurationContext { step_seconds: seconds(step_ms), range_seconds: seconds(range_ms) };
         let context = QueryContext { start_ms: times.start_ms, end_ms: times.start_ms + range_ms, durations };
         let buckets = Buckets::Kept;
         Evaluator { store, query, options, times, context, buckets, prepared: &[], shared: None }

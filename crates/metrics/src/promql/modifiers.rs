@@ -197,7 +197,7 @@ impl Parser<'_> {
         let span = self.span();
         if let Token::Number(value, is_duration) = *self.peek() {
             // About 290 years, the longest that Go's durations hold.
-            if value.is_nan() || value.abs() >= 9.2e9 {
+            if value.abs() >= 9.2e9 {
                 return Err(self.error(span, "duration out of range"));
             }
             self.advance();

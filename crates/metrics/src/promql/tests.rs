@@ -355,3 +355,19 @@ fn shown(value: &Value) -> String {
     let Value::Vector(samples) = value else { panic!("a vector") };
     samples.iter().map(|sample| format!("{} => {}", sample.labels, sample.value)).collect()
 }
+
+#[test]
+fn durations_are_checked_when_step_and_range_are_known() {
+    let rows = [
+        ("queue_size[step()]", "11:17: duration must be greater than 0"),
+        ("sum_over_time(queue_size[1m / step()])", "25:36: division by zero"),
+        ("queue_size offset (1m / NaN)", "19:27: duration is NaN or infinite"),
+        ("queue_size offset NaN", "18:21: duration is NaN or infinite"),
+        ("queue_size offset (1y * 1000)", "19:28: duration is out of range"),
+    ];
+    for (query, message) in rows {
+        let expr = parse(query).expect(query);
+        let error = eval_instant(&store(), query, &expr, 60_000, &EngineOptions::default()).expect_err(query);
+        assert_eq!(error.to_string(), message, "{query}");
+    }
+}

@@ -69,7 +69,7 @@ pub fn explain(
     time_ms: i64,
     options: &EngineOptions,
 ) -> Vec<SelectorExplanation> {
-    let durations = DurationContext { query: "", step_seconds: 0.0, range_seconds: 0.0 };
+    let durations = DurationContext { step_seconds: 0.0, range_seconds: 0.0 };
     let lookback_ms = i64::try_from(options.lookback_delta.as_millis()).unwrap_or(i64::MAX);
     let one = |(selector, range): (&VectorSelector, Option<&super::DurationExpr>)| {
         let range_ms = range.and_then(|range| durations.ms(range).ok());

@@ -85,7 +85,7 @@ impl LiveQuery {
 
     /// The same, of a query that is parsed already: by other options, for one.
     pub fn of_parsed(query: &str, expr: Expr, options: EngineOptions) -> LiveQuery {
-        let (leaves, parts) = plan(query, &expr, &options);
+        let (leaves, parts) = plan(&expr, &options);
         LiveQuery { query: query.to_owned(), expr, options, leaves, parts }
     }
 
@@ -141,14 +141,14 @@ impl LiveQuery {
 }
 
 /// A leaf for each selector, and which of them make parts.
-fn plan(query: &str, expr: &Expr, options: &EngineOptions) -> (Vec<Leaf>, Vec<Part>) {
+fn plan(expr: &Expr, options: &EngineOptions) -> (Vec<Leaf>, Vec<Part>) {
     let selectors: Vec<&VectorSelector> =
         expr.selectors().into_iter().map(|(selector, _)| selector).collect();
     let mut leaves: Vec<Leaf> = selectors.iter().map(|selector| Leaf::watched(selector)).collect();
     let mut places = Vec::new();
     find_places(expr, &mut places);
     let mut parts = Vec::new();
-    let durations = super::duration::DurationContext { query, step_seconds: 0.0, range_seconds: 0.0 };
+    let durations = super::duration::DurationContext { step_seconds: 0.0, range_seconds: 0.0 };
     let lookback_ms = i64::try_from(options.lookback_delta.as_millis()).unwrap_or(i64::MAX);
     for Place { shape, .. } in places {
         let leaf = selectors.iter().position(|selector| std::ptr::eq(*selector, shape.selector)).unwrap_or(0);
