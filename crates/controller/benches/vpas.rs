@@ -80,6 +80,9 @@ async fn steps(autoscaler: &Autoscaler) -> Steps {
             else {
                 continue;
             };
+            if kind == "bucket" {
+                continue;
+            }
             let Some((step, value)) = rest.split_once("\"} ") else { continue };
             let own = steps.entry((component, step.to_owned())).or_default();
             match kind {
