@@ -16,6 +16,7 @@ use crate::scalers::Scaler;
 use crate::scrape::node;
 use crate::selector;
 use crate::vertical::joint;
+use crate::vertical::room::Room;
 use crate::workload::Workload;
 
 impl Rounds {
@@ -39,11 +40,12 @@ impl Rounds {
             }
         }
         let claims = Claims::of(scaled.iter().map(|(scaler, _, pods)| (&scaler.autoscaler, pods.as_slice())));
+        let room = Room::new(self.cluster.clone());
         for (scaler, workload, pods) in &scaled {
             let target = &scaler.plan.target;
             let selector = claims.judge(workload, pods);
             self.observe_workload(scaler, workload, selector, pods, &waiting);
-            let sizing = self.shared.joint.sizing(&joint::key(&scaler.workload), pods, &self.cluster);
+            let sizing = self.shared.joint.sizing(&joint::key(&scaler.workload), pods, &room);
             let sizing = Observation::Sizing { target: target.clone(), sizing: sizing.map(Box::new) };
             self.engine.observe(now(), sizing);
             for query in &scaler.plan.queries {

@@ -9,17 +9,15 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use flyball_api::quantity::Quantity;
 use flyball_api::vertical::admission::Controller;
 use flyball_api::vertical::pod::facts;
 use flyball_engine::Time;
 use flyball_engine::vertical::{
     ContainerRecommendation, ContainerSize, ContainerSizing, Resources, Sizing, VerticalPolicy,
 };
-use k8s_openapi::api::core::v1::{Node, Pod};
-use kube::ResourceExt;
+use k8s_openapi::api::core::v1::Pod;
 
-use crate::cluster::Cluster;
+use super::room::Room;
 use crate::lock;
 use crate::workload::WorkloadRef;
 
@@ -75,7 +73,7 @@ impl Joint {
     }
 
     /// What the horizontal loop has to be told of a target's size; none if nobody sizes it.
-    pub(crate) fn sizing(&self, key: &Key, pods: &[Arc<Pod>], cluster: &Cluster) -> Option<Sizing> {
+    pub(crate) fn sizing(&self, key: &Key, pods: &[Arc<Pod>], room: &Room) -> Option<Sizing> {
         let entries = lock(&self.0);
         let entry = entries.get(key)?;
         let first = pods.first()?.spec.as_ref()?;
@@ -90,7 +88,7 @@ impl Joint {
             }
         };
         let containers = first.containers.iter().map(|container| sizing(&container.name)).collect();
-        Some(Sizing { containers, room_cpu_millis: room(pods, cluster) })
+        Some(Sizing { containers, room_cpu_millis: room.of_each(pods) })
     }
 
     /// Takes in what was decided.
@@ -107,35 +105,4 @@ fn requests(pods: &[Arc<Pod>], container: &str) -> Resources {
     each.map(|one| one.resources().requests).fold(Resources::default(), |most, one| {
         Resources::new(most.cpu_millis.max(one.cpu_millis), most.memory_bytes.max(one.memory_bytes))
     })
-}
-
-/// How much more CPU each of these pods could request where it runs, if all get the same; none where that is not known.
-fn room(pods: &[Arc<Pod>], cluster: &Cluster) -> Option<i64> {
-    let node_of = |pod: &Pod| pod.spec.as_ref().and_then(|spec| spec.node_name.clone());
-    let mut counts: BTreeMap<String, i64> = BTreeMap::new();
-    for node in pods.iter().filter_map(|pod| node_of(pod)) {
-        *counts.entry(node).or_default() += 1;
-    }
-    let all = cluster.pods.state();
-    let free = |node: &Node| -> Option<i64> {
-        let allocatable = node.status.as_ref()?.allocatable.as_ref()?.get("cpu")?;
-        let here = all.iter().filter(|pod| node_of(pod).as_deref() == Some(&node.name_any()));
-        let used: i64 = here.filter(|pod| !is_over(pod)).map(|pod| cpu_requests(pod)).sum();
-        Some(Quantity::try_from(allocatable).ok()?.milli_value() - used)
-    };
-    let nodes = cluster.nodes.state();
-    let each = counts.iter().map(|(name, count)| {
-        let node = nodes.iter().find(|node| node.name_any() == *name)?;
-        Some(free(node)?.max(0) / count)
-    });
-    each.collect::<Option<Vec<i64>>>()?.into_iter().min()
-}
-
-fn is_over(pod: &Pod) -> bool {
-    let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
-    matches!(phase, Some("Succeeded" | "Failed"))
-}
-
-fn cpu_requests(pod: &Pod) -> i64 {
-    facts(pod).containers.iter().filter_map(|one| one.spec.requests.cpu_millis).sum()
 }

@@ -15,6 +15,7 @@ mod evictions;
 pub(crate) mod joint;
 mod known;
 mod recommender;
+pub(crate) mod room;
 mod samples;
 mod targets;
 mod teller;
