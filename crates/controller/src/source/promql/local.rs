@@ -188,7 +188,7 @@ mod tests {
             2.0,
             60,
             &empty(
-                "seconds_bucket{le=\"+Inf\",job=\"modle\"}[10s]: no series has job=\"modle\"; near: model",
+                "seconds_bucket{job=\"modle\",le=\"+Inf\"}[10s]: no series has job=\"modle\"; near: model",
             ),
         );
         check(
