@@ -64,9 +64,10 @@ fn check(
     check_relabeling: CheckRelabeling<'_>,
 ) -> Vec<Problem> {
     let mut problems = check_durations(path, durations, settings);
-    for (field, rules) in
-        [("metricRelabelings", &settings.metric_relabelings), ("relabelings", &settings.relabelings)]
-    {
+    for (field, rules) in [
+        ("metricRelabelings", &settings.page.metric_relabelings),
+        ("relabelings", &settings.page.relabelings),
+    ] {
         for (index, rule) in rules.iter().enumerate() {
             problems.extend(relabeling(&format!("{path}.{field}[{index}]"), rule, check_relabeling));
         }
@@ -85,7 +86,7 @@ fn check_durations(path: &str, [interval, timeout]: [&str; 2], settings: &Endpoi
         Some((text.clone(), length))
     };
     let every = read(interval, &settings.interval);
-    let within = read(timeout, &settings.scrape_timeout);
+    let within = read(timeout, &settings.page.scrape_timeout);
     if let (Some((every, interval)), Some((within, longest))) = (every, within)
         && longest > interval
     {

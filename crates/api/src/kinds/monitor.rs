@@ -135,16 +135,31 @@ pub struct PodMetricsEndpoint {
 pub struct EndpointSettings {
     /// The path of the metrics; /metrics if unset.
     pub path: Option<String>,
+    /// The time between two scrapes, such as 15s.
+    #[serde(default)]
+    #[schemars(schema_with = "duration")]
+    pub interval: Option<String>,
+    /// Whether pods that failed or succeeded are left out; true if unset.
+    pub filter_running: Option<bool>,
+    /// What is asked for, and what becomes of the answer.
+    #[serde(flatten)]
+    pub page: PageSettings,
+    /// How the request is authenticated and sent.
+    #[serde(flatten)]
+    pub client: ScrapeClient,
+}
+
+/// How a page of metrics is asked for, and what becomes of it: for an endpoint of a monitor and for a ScrapeConfig.
+#[skip_serializing_none]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct PageSettings {
     /// The scheme of the URL; http if unset.
     #[schemars(extend("enum" = ["http", "https", "HTTP", "HTTPS"]))]
     pub scheme: Option<String>,
     /// Parameters of the URL.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub params: BTreeMap<String, Vec<String>>,
-    /// The time between two scrapes, such as 15s.
-    #[serde(default)]
-    #[schemars(schema_with = "duration")]
-    pub interval: Option<String>,
     /// The time a scrape may take; no longer than the interval.
     #[serde(default)]
     #[schemars(schema_with = "duration")]
@@ -161,11 +176,6 @@ pub struct EndpointSettings {
     /// Rules that change or drop targets.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub relabelings: Vec<RelabelConfig>,
-    /// Whether pods that failed or succeeded are left out; true if unset.
-    pub filter_running: Option<bool>,
-    /// How the request is authenticated and sent.
-    #[serde(flatten)]
-    pub client: ScrapeClient,
 }
 
 /// How the targets of a monitor are discovered.

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use serde_with::skip_serializing_none;
 
-use super::monitor::{EndpointSettings, MonitorStatus, RelabelConfig, ScrapeSettings, duration};
+use super::monitor::{EndpointSettings, MonitorStatus, PageSettings, ScrapeSettings, duration};
 use super::scrape_client::{Authorization, BasicAuth, OAuth2Client, Proxy, ScrapeClient, TlsConfig};
 
 /// Which addresses to scrape.
@@ -37,12 +37,6 @@ pub struct ScrapeConfigSpec {
     /// Addresses, with the labels of their series.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub static_configs: Vec<StaticConfig>,
-    /// Rules that change or drop targets.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub relabelings: Vec<RelabelConfig>,
-    /// Rules that change or drop samples.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub metric_relabelings: Vec<RelabelConfig>,
     /// The path of the metrics; /metrics if unset.
     #[schemars(length(min = 1))]
     pub metrics_path: Option<String>,
@@ -50,22 +44,6 @@ pub struct ScrapeConfigSpec {
     #[serde(default)]
     #[schemars(schema_with = "duration")]
     pub scrape_interval: Option<String>,
-    /// The time a scrape may take; no longer than the interval.
-    #[serde(default)]
-    #[schemars(schema_with = "duration")]
-    pub scrape_timeout: Option<String>,
-    /// Whether labels in the scraped data win over those of the target.
-    pub honor_labels: Option<bool>,
-    /// Whether timestamps in the scraped data are kept.
-    pub honor_timestamps: Option<bool>,
-    /// Whether series with timestamps of their own are marked stale when they vanish.
-    pub track_timestamps_staleness: Option<bool>,
-    /// Parameters of the URL.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub params: BTreeMap<String, Vec<String>>,
-    /// The scheme of the URL; HTTP if unset.
-    #[schemars(extend("enum" = ["http", "https", "HTTP", "HTTPS"]))]
-    pub scheme: Option<String>,
     /// Whether compressed answers are asked for; true if unset.
     pub enable_compression: Option<bool>,
     /// Whether HTTP/2 may be used.
@@ -79,6 +57,9 @@ pub struct ScrapeConfigSpec {
     pub oauth2: Option<OAuth2Client>,
     /// Certificates and how they are checked.
     pub tls_config: Option<TlsConfig>,
+    /// What is asked for, and what becomes of the answer.
+    #[serde(flatten)]
+    pub page: PageSettings,
     /// Limits and settings of every scrape.
     #[serde(flatten)]
     pub scrape: ScrapeSettings,
@@ -108,16 +89,9 @@ impl ScrapeConfigSpec {
     pub fn settings(&self) -> EndpointSettings {
         EndpointSettings {
             path: self.metrics_path.clone(),
-            scheme: self.scheme.clone(),
-            params: self.params.clone(),
             interval: self.scrape_interval.clone(),
-            scrape_timeout: self.scrape_timeout.clone(),
-            honor_labels: self.honor_labels,
-            honor_timestamps: self.honor_timestamps,
-            track_timestamps_staleness: self.track_timestamps_staleness,
-            metric_relabelings: self.metric_relabelings.clone(),
-            relabelings: self.relabelings.clone(),
             filter_running: None,
+            page: self.page.clone(),
             client: self.client(),
         }
     }

@@ -9,8 +9,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use flyball_api::kinds::monitor::{
-    Endpoint, EndpointSettings, NamespaceSelector, PodMetricsEndpoint, PodMonitor, ScrapeSettings,
-    ServiceMonitor,
+    Endpoint, EndpointSettings, NamespaceSelector, PageSettings, PodMetricsEndpoint, PodMonitor,
+    ScrapeSettings, ServiceMonitor,
 };
 use flyball_api::kinds::scrape_config::ScrapeConfig;
 use k8s_openapi::api::core::v1::{Container, ContainerPort, Pod, Service};
@@ -243,9 +243,10 @@ fn annotated_target(pod: &Pod) -> Option<Target> {
     let place = Place { address: socket(ip, port), pod: Some(pod), container, endpoint: LabelMap::new() };
     let mut labels = base_labels(&pod.namespace().unwrap_or_default(), &place);
     labels.insert("job".into(), "kubernetes-pods".into());
+    let scheme = annotation("scheme").map(str::to_owned);
     let settings = EndpointSettings {
         path: annotation("path").map(str::to_owned),
-        scheme: annotation("scheme").map(str::to_owned),
+        page: PageSettings { scheme, ..PageSettings::default() },
         ..EndpointSettings::default()
     };
     let (pool, namespace) = ("annotation/pods".to_owned(), pod.namespace().unwrap_or_default());

@@ -87,12 +87,12 @@ impl<'a> Job<'a> {
         settings: &'a EndpointSettings,
         scrape: &'a ScrapeSettings,
     ) -> Result<Job<'a>, String> {
-        let relabelings = rules("relabelings", &settings.relabelings)?.into();
-        let metric_relabelings = rules("metricRelabelings", &settings.metric_relabelings)?;
+        let relabelings = rules("relabelings", &settings.page.relabelings)?.into();
+        let metric_relabelings = rules("metricRelabelings", &settings.page.metric_relabelings)?;
         let options = TargetOptions {
-            honor_labels: settings.honor_labels.unwrap_or(false),
-            honor_timestamps: settings.honor_timestamps.unwrap_or(true),
-            track_timestamps_staleness: settings.track_timestamps_staleness.unwrap_or(false),
+            honor_labels: settings.page.honor_labels.unwrap_or(false),
+            honor_timestamps: settings.page.honor_timestamps.unwrap_or(true),
+            track_timestamps_staleness: settings.page.track_timestamps_staleness.unwrap_or(false),
             metric_relabelings: metric_relabelings.into(),
             native_histograms: scrape.scrape_native_histograms.unwrap_or(false),
             classic_histograms_too: scrape.scrape_classic_histograms.unwrap_or(false),
@@ -163,14 +163,17 @@ impl<'a> Job<'a> {
             ("job", self.pool.clone()),
             ("__tmp_prometheus_job_name", self.pool.clone()),
             ("__scrape_interval__", settings.interval.clone().unwrap_or_else(|| INTERVAL_DEFAULT.into())),
-            ("__scrape_timeout__", settings.scrape_timeout.clone().unwrap_or_else(|| TIMEOUT_DEFAULT.into())),
+            (
+                "__scrape_timeout__",
+                settings.page.scrape_timeout.clone().unwrap_or_else(|| TIMEOUT_DEFAULT.into()),
+            ),
             ("__metrics_path__", format!("{slash}{path}")),
-            ("__scheme__", settings.scheme.as_deref().unwrap_or("http").to_ascii_lowercase()),
+            ("__scheme__", settings.page.scheme.as_deref().unwrap_or("http").to_ascii_lowercase()),
         ];
         for (name, value) in defaults {
             labels.entry(name.to_owned()).or_insert(value);
         }
-        for (name, values) in &settings.params {
+        for (name, values) in &settings.page.params {
             if let Some(value) = values.first() {
                 labels.entry(format!("__param_{name}")).or_insert_with(|| value.clone());
             }
@@ -178,7 +181,7 @@ impl<'a> Job<'a> {
     }
 
     fn url(&self, labels: &Labels, address: &str) -> String {
-        let mut params = self.settings.params.clone();
+        let mut params = self.settings.page.params.clone();
         for (name, value) in labels.iter() {
             if let Some(name) = name.strip_prefix("__param_") {
                 let values = params.entry(name.to_owned()).or_default();
