@@ -1,6 +1,6 @@
 //! Services as listeners on this machine: ClusterIP addresses in 127/8, and NodePorts on 127.0.0.1.
 //!
-//! A connection is looked at (`sniff`): HTTP/1 is balanced request by request (`http`), so that a client's one connection
+//! A connection is looked at (`listeners`): HTTP/1 is balanced request by request (`http`), so that a client's one connection
 //! uses a new pod at once and leaves an old one at once; anything else connection by connection (`stream`). Who gets it is
 //! decided in `backends`: the ready endpoint with the fewest requests in flight. Without any, the request waits for one (activation).
 
