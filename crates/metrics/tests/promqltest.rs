@@ -1,15 +1,17 @@
-//! Runs Prometheus' own PromQL test suite against our engine.
+//! Runs Prometheus' own PromQL test suite against our engine, one test for each of its files.
 //!
-//! The suite is read from `FLYBALL_PROMQLTEST` (default `../shared/promqltest` beside the workspace); without it the test is
-//! skipped, and says so. A case is judged as Prometheus' runner judges it: values within 1e-6, all expected annotations with
-//! their positions, and every instant case once more at other times (its selectors pinned by `@`) and as range queries.
+//! The suite is read from `FLYBALL_PROMQLTEST` (default `../shared/promqltest` beside the repository); without it the tests
+//! are ignored. A case is judged as Prometheus' runner judges it: values within 1e-6, all expected annotations with their
+//! positions, and every instant case once more at other times (its selectors pinned by `@`) and as range queries.
 //!
 //! Cases count by what they need (native histograms, features behind flags), so that nothing is skipped in silence.
-//! `tests/promqltest/expected.txt` is a ratchet: fewer passed cases than there fail the test. With
-//! `FLYBALL_PROMQLTEST_FAILURES='[T2]' cargo test … -- --nocapture` those that fail are told.
+//! `tests/promqltest/expected.txt` is a ratchet: fewer passed cases than there fail the file's test. A failed test tells
+//! which cases of tier T1 fail; `FLYBALL_PROMQLTEST_FAILURES='[T2]'` tells those of another tier, whatever passes.
 
 #![allow(clippy::disallowed_methods, reason = "the test reads the suite's files")]
 
+#[path = "../../../tests/outside.rs"]
+mod outside;
 mod promqltest {
     pub(crate) mod case;
     pub(crate) mod compare;
@@ -18,14 +20,23 @@ mod promqltest {
     pub(crate) mod run;
 }
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::{Arc, Mutex, PoisonError};
 
+use libtest_mimic::{Arguments, Failed, Trial};
 use promqltest::case::{Tier, parse_script};
 use promqltest::run::Runner;
 
+/// What each file must reach: lines of [`lines`].
+const EXPECTED: &str = include_str!("promqltest/expected.txt");
+
 /// Cases by tier.
 type Counts = BTreeMap<Tier, Count>;
+
+/// The counts of each file that was run.
+type Report = Arc<Mutex<BTreeMap<String, Counts>>>;
 
 #[derive(Clone, Copy, Default)]
 struct Count {
@@ -35,9 +46,76 @@ struct Count {
     as_server: usize,
 }
 
-fn suite_directory() -> PathBuf {
-    let beside_workspace = || Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/promqltest");
-    std::env::var_os("FLYBALL_PROMQLTEST").map_or_else(beside_workspace, PathBuf::from)
+fn main() -> ExitCode {
+    let arguments = Arguments::from_args();
+    let report = Report::default();
+    let trials = match outside::find("FLYBALL_PROMQLTEST", "promqltest") {
+        Err(missing) => vec![missing.trial("the_suite_of_prometheus")],
+        Ok(directory) => trials(&directory, &report),
+    };
+    let conclusion = libtest_mimic::run(&arguments, trials);
+    print(&report.lock().unwrap_or_else(PoisonError::into_inner));
+    conclusion.exit_code()
+}
+
+/// A test for each file of the suite, and for each file that is expected and is not there.
+fn trials(directory: &Path, report: &Report) -> Vec<Trial> {
+    let entries = std::fs::read_dir(directory).into_iter().flatten().flatten();
+    let files =
+        entries.map(|entry| entry.path()).filter(|path| path.extension().is_some_and(|end| end == "test"));
+    let found: BTreeMap<String, PathBuf> = files.map(|path| (stem(&path), path)).collect();
+    let expected = EXPECTED.lines().filter_map(|line| line.split(' ').next()).map(str::to_owned);
+    let names: BTreeSet<String> = found.keys().cloned().chain(expected).collect();
+    let trial = |name: String| match found.get(&name) {
+        Some(path) => {
+            let (path, report) = (path.clone(), Arc::clone(report));
+            Trial::test(name, move || check(&path, &report))
+        }
+        None => {
+            let reason = format!("{} not found", directory.join(format!("{name}.test")).display());
+            Trial::ignorable_test(name, move || outside::absent(&reason))
+        }
+    };
+    names.into_iter().map(trial).collect()
+}
+
+fn stem(path: &Path) -> String {
+    path.file_stem().unwrap_or_default().to_string_lossy().into_owned()
+}
+
+/// Runs one file, which must pass as many cases as is expected of it.
+fn check(path: &Path, report: &Report) -> Result<(), Failed> {
+    let mut failures = Vec::new();
+    let counts = run_file(path, &mut failures);
+    let name = stem(path);
+    let reached: String = counts.iter().map(|(tier, count)| lines(&name, *tier, *count)).collect();
+    report.lock().unwrap_or_else(PoisonError::into_inner).insert(name, counts);
+    let asked = std::env::var("FLYBALL_PROMQLTEST_FAILURES").ok();
+    let shown = asked.as_deref().unwrap_or("[T1]");
+    failures.retain(|failure| failure.contains(shown));
+    if asked.is_some() {
+        failures.iter().for_each(|failure| println!("{failure}"));
+    }
+    let worse = regressions(&reached, EXPECTED);
+    if worse.is_empty() {
+        return Ok(());
+    }
+    Err(format!("fewer cases pass than before:\n{}\n{}", worse.join("\n"), failures.join("\n")).into())
+}
+
+/// Passed and all cases of each file and tier, and their sums.
+fn print(report: &BTreeMap<String, Counts>) {
+    let mut total = Counts::new();
+    for (name, counts) in report {
+        for (tier, count) in counts {
+            print!("{}", lines(name, *tier, *count));
+            let sum = total.entry(*tier).or_default();
+            sum.all += count.all;
+            sum.passed += count.passed;
+            sum.as_server += count.as_server;
+        }
+    }
+    total.into_iter().for_each(|(tier, count)| print!("{}", lines("total", tier, count)));
 }
 
 fn run_file(path: &Path, failures: &mut Vec<String>) -> Counts {
@@ -61,40 +139,6 @@ fn run_file(path: &Path, failures: &mut Vec<String>) -> Counts {
     counts
 }
 
-#[test]
-fn the_suite_of_prometheus_passes() {
-    let directory = suite_directory();
-    let Ok(entries) = std::fs::read_dir(&directory) else {
-        println!("skipped: {} not found", directory.display());
-        return;
-    };
-    let mut files: Vec<PathBuf> = entries.filter_map(|entry| Some(entry.ok()?.path())).collect();
-    files.retain(|path| path.extension().is_some_and(|extension| extension == "test"));
-    files.sort();
-    let mut failures = Vec::new();
-    let mut report = String::new();
-    let mut total = Counts::new();
-    for path in &files {
-        let counts = run_file(path, &mut failures);
-        let name = path.file_stem().unwrap_or_default().to_string_lossy();
-        for (tier, count) in &counts {
-            report.push_str(&lines(&name, *tier, *count));
-            let sum = total.entry(*tier).or_default();
-            sum.all += count.all;
-            sum.passed += count.passed;
-            sum.as_server += count.as_server;
-        }
-    }
-    let total: String = total.into_iter().map(|(tier, count)| lines("total", tier, count)).collect();
-    println!("{report}{total}");
-    let shown = std::env::var("FLYBALL_PROMQLTEST_FAILURES").unwrap_or_else(|_| "[T1]".into());
-    for failure in failures.iter().filter(|failure| failure.contains(&shown)) {
-        println!("{failure}");
-    }
-    let worse = regressions(&report, include_str!("promqltest/expected.txt"));
-    assert!(worse.is_empty(), "fewer cases pass than before:\n{}", worse.join("\n"));
-}
-
 /// Passed and all cases; once more where names dropped at once make a difference.
 fn lines(name: &str, tier: Tier, Count { all, passed, as_server }: Count) -> String {
     let line = format!("{name} {tier:?} {passed}/{all}\n");
@@ -105,7 +149,7 @@ fn lines(name: &str, tier: Tier, Count { all, passed, as_server }: Count) -> Str
     }
 }
 
-/// Lines of `expected` that the report falls below. Files that the suite at hand lacks are passed over.
+/// Lines of `expected` that the report of a file falls below.
 fn regressions(report: &str, expected: &str) -> Vec<String> {
     let parse = |line: &str| {
         let (key, counts) = line.rsplit_once(' ')?;

@@ -8,7 +8,6 @@ mod hpa;
 mod lint;
 mod monitors;
 mod plans;
-mod seed;
 mod status;
 mod triggers;
 mod vertical;

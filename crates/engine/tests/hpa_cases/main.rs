@@ -1,5 +1,5 @@
 //! Every decision of the HorizontalPodAutoscaler, by a file of cases: `FLYBALL_HPA_CASES`, or `../shared/cases/hpa.json`
-//! beside the workspace. Each case is told to an [`Engine`] as facts, evaluated once, and compared with what the
+//! beside the repository. Each case is told to an [`Engine`] as facts, evaluated once, and compared with what the
 //! original does. Prints `N passed, M failed` for each kind.
 
 #![allow(clippy::disallowed_methods, reason = "a test reads its cases")]

@@ -1,5 +1,5 @@
 //! Every decision of the VerticalPodAutoscaler, by a file of cases: `FLYBALL_VPA_CASES`, or `../shared/cases/vpa.json`
-//! beside the workspace. Each case is told to the functions of [`flyball_engine::vertical`] and compared with what the
+//! beside the repository. Each case is told to the functions of [`flyball_engine::vertical`] and compared with what the
 //! original does. Prints `N passed, M failed` for each kind.
 
 #![allow(clippy::disallowed_methods, reason = "a test reads its cases")]

@@ -3,7 +3,8 @@
 use std::net::{TcpListener, TcpStream};
 use std::process::Command;
 
-use crate::world::{self, FLYBALL, World, eventually, installed, runs, text};
+use crate::needs::{needs, refused};
+use crate::world::{self, FLYBALL, World, eventually, runs, text};
 
 const WEB: &str = include_str!("manifests/web.yaml");
 /// Files that a crowded world may open: some three times what it needs for a few pods.
@@ -11,11 +12,8 @@ const FILES: u32 = 300;
 /// Objects written just before the kill.
 const OBJECTS: usize = 20;
 
-#[test]
-fn a_killed_world_leaves_no_process_and_loses_nothing() {
-    if !installed(&["kubectl"]) {
-        return;
-    }
+pub(crate) fn a_killed_world_leaves_no_process_and_loses_nothing() {
+    needs(&["kubectl"]);
     let world = World::up(&[]);
     world.apply(WEB);
     world.kubectl(&["rollout", "status", "deploy/web", "--timeout=60s"]);
@@ -41,11 +39,8 @@ fn a_killed_world_leaves_no_process_and_loses_nothing() {
     world.kubectl_until(&["get", "deploy", "web", "--no-headers"], |row| row.contains(" 2/2 "));
 }
 
-#[test]
-fn a_stopped_world_leaves_no_process_and_comes_back() {
-    if !installed(&["kubectl"]) {
-        return;
-    }
+pub(crate) fn a_stopped_world_leaves_no_process_and_comes_back() {
+    needs(&["kubectl"]);
     let world = World::up(&[]);
     world.apply(WEB);
     world.kubectl(&["rollout", "status", "deploy/web", "--timeout=60s"]);
@@ -59,20 +54,17 @@ fn a_stopped_world_leaves_no_process_and_comes_back() {
     });
 }
 
-#[test]
-fn a_state_folder_has_one_world() {
+pub(crate) fn a_state_folder_has_one_world() {
     let world = World::up(&[]);
     let second = world.up_beside();
     let said = text(&second.stderr);
     assert_eq!(second.status.code(), Some(1), "{said}");
     assert!(said.contains("is in use by another process"), "{said}");
-    if installed(&["kubectl"]) {
-        world.kubectl(&["get", "nodes"]);
-    }
+    needs(&["kubectl"]);
+    world.kubectl(&["get", "nodes"]);
 }
 
-#[test]
-fn a_taken_port_is_named() {
+pub(crate) fn a_taken_port_is_named() {
     let taken = TcpListener::bind("127.0.0.1:0").expect("a port");
     let port = taken.local_addr().expect("it is bound").port().to_string();
     for (flag, other) in [("--port", "--prometheus-port"), ("--prometheus-port", "--port")] {
@@ -87,11 +79,8 @@ fn a_taken_port_is_named() {
     }
 }
 
-#[test]
-fn a_taken_node_port_is_named_and_the_rest_goes_on() {
-    if !installed(&["kubectl"]) {
-        return;
-    }
+pub(crate) fn a_taken_node_port_is_named_and_the_rest_goes_on() {
+    needs(&["kubectl"]);
     let world = World::up(&[]);
     world.apply(WEB);
     let taken =
@@ -115,11 +104,8 @@ fn a_taken_node_port_is_named_and_the_rest_goes_on() {
     });
 }
 
-#[test]
-fn clients_cannot_take_all_files() {
-    if !installed(&["kubectl"]) {
-        return;
-    }
+pub(crate) fn clients_cannot_take_all_files() {
+    needs(&["kubectl"]);
     let world = World::up_with_files(FILES);
     world.apply(WEB);
     world.kubectl(&["rollout", "status", "deploy/web", "--timeout=60s"]);
@@ -137,15 +123,11 @@ fn clients_cannot_take_all_files() {
     });
 }
 
-#[test]
-fn a_pod_that_wants_too_much_memory_is_killed_and_says_so() {
-    if !installed(&["kubectl"]) {
-        return;
-    }
+pub(crate) fn a_pod_that_wants_too_much_memory_is_killed_and_says_so() {
+    needs(&["kubectl"]);
     let world = World::up(&[]);
     if world.said().contains("cgroup") {
-        eprintln!("skipped: no cgroup is writable");
-        return;
+        refused("no control group is writable");
     }
     world.apply(
         r#"
@@ -165,8 +147,7 @@ spec:
     world.kubectl_until(&["get", "pod", "greedy", "-o", reason], |reason| reason == "OOMKilled");
 }
 
-#[test]
-fn an_ephemeral_world_leaves_nothing() {
+pub(crate) fn an_ephemeral_world_leaves_nothing() {
     let folder = tempfile::tempdir().expect("a folder");
     let mut up = Command::new(FLYBALL);
     up.args(["up", "--ephemeral", "--port", "0", "--prometheus-port", "0"]).env("TMPDIR", folder.path());

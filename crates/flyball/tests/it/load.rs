@@ -3,7 +3,8 @@
 use std::process::Stdio;
 
 use crate::http::HOUSE;
-use crate::world::{FLYBALL, World, installed, text};
+use crate::needs::needs;
+use crate::world::{FLYBALL, World, text};
 
 const WEB: &str = include_str!("manifests/web.yaml");
 
@@ -14,11 +15,8 @@ pub(crate) fn assert_nothing_lost(report: &serde_json::Value) {
     assert_eq!(statuses.keys().collect::<Vec<_>>(), ["200"], "{report}");
 }
 
-#[test]
-fn no_request_is_lost_while_pods_come_and_go() {
-    if !installed(&["kubectl"]) {
-        return;
-    }
+pub(crate) fn no_request_is_lost_while_pods_come_and_go() {
+    needs(&["kubectl"]);
     let world = World::up(&[]);
     world.apply(&WEB.replace("replicas: 2", "replicas: 4"));
     world.kubectl(&["rollout", "status", "deploy/web", "--timeout=60s"]);

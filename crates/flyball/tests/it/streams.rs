@@ -4,7 +4,8 @@ use std::io::{BufRead, BufReader, Lines};
 use std::process::{Child, ChildStdout, Stdio};
 
 use crate::http::{HOUSE, request};
-use crate::world::{World, installed};
+use crate::needs::needs;
+use crate::world::World;
 
 /// A running kubectl, and its output line by line; killed when dropped.
 struct Stream {
@@ -34,11 +35,8 @@ impl Drop for Stream {
     }
 }
 
-#[test]
-fn a_watch_shows_each_change() {
-    if !installed(&["kubectl"]) {
-        return;
-    }
+pub(crate) fn a_watch_shows_each_change() {
+    needs(&["kubectl"]);
     let world = World::up(&[]);
     world.kubectl(&["create", "deployment", "web", "--image=webmakaka/house-price-model"]);
     let mut deployments =
@@ -53,11 +51,8 @@ fn a_watch_shows_each_change() {
     deployments.until("none left", |line| line.contains(" 0/0 "));
 }
 
-#[test]
-fn a_followed_log_shows_each_line() {
-    if !installed(&["kubectl"]) {
-        return;
-    }
+pub(crate) fn a_followed_log_shows_each_line() {
+    needs(&["kubectl"]);
     let world = World::up(&[]);
     world.kubectl(&["create", "deployment", "web", "--image=webmakaka/house-price-model", "--port=8000"]);
     world.kubectl(&["expose", "deploy", "web", "--port=8000"]);

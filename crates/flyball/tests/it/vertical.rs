@@ -4,16 +4,14 @@ use std::process::Stdio;
 
 use crate::http::HOUSE;
 use crate::load::assert_nothing_lost;
-use crate::world::{FLYBALL, World, installed, text};
+use crate::needs::needs;
+use crate::world::{FLYBALL, World, text};
 
 /// The page's model, its VPA and its CPU trigger, with a Service of its own.
 const BOTH: &str = include_str!("manifests/both-axes.yaml");
 
-#[test]
-fn a_load_goes_up_in_place_and_no_request_is_lost() {
-    if !installed(&["kubectl"]) {
-        return;
-    }
+pub(crate) fn a_load_goes_up_in_place_and_no_request_is_lost() {
+    needs(&["kubectl"]);
     let world = World::up(&[]);
     world.apply(BOTH);
     world.kubectl(&["rollout", "status", "deploy/model", "--timeout=60s"]);
@@ -50,11 +48,8 @@ fn a_load_goes_up_in_place_and_no_request_is_lost() {
 }
 
 /// A process that eats more than it may a second after each start: its second run finds enough.
-#[test]
-fn memory_is_raised_before_the_restarted_container_can_die_again() {
-    if !installed(&["kubectl"]) {
-        return;
-    }
+pub(crate) fn memory_is_raised_before_the_restarted_container_can_die_again() {
+    needs(&["kubectl"]);
     let eater = "example/eater=sh -c 'sleep 1; dd if=/dev/zero of=/dev/null bs=80M count=1 && echo full; \
                  test $? = 0 && exec sleep 1000; exit 137'";
     let world = World::up(&["--image", eater]);

@@ -2,7 +2,6 @@
 
 use std::fs::File;
 use std::io::{BufRead, BufReader};
-use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
@@ -163,7 +162,8 @@ fn start(command: &mut Command) -> (Child, String) {
     panic!("flyball up ended with {status:?}: {greeting}");
 }
 
-/// Asks the world to end, so that it removes its pods, cgroups and addresses itself, and waits for that.
+/// Asks the world to end, so that it removes its pods, cgroups and addresses itself, and waits for that. One that hangs
+/// fails its test; where that has failed already, the first failure is the one to be told.
 fn stop(process: &mut Child) {
     let _ = Command::new("kill").arg(process.id().to_string()).stderr(Stdio::null()).status();
     let deadline = Instant::now() + PATIENCE;
@@ -171,6 +171,7 @@ fn stop(process: &mut Child) {
         if Instant::now() > deadline {
             let _ = process.kill();
             let _ = process.wait();
+            assert!(std::thread::panicking(), "flyball up did not end within {PATIENCE:?} of SIGTERM");
             return;
         }
         std::thread::sleep(LOOK);
@@ -223,35 +224,6 @@ pub(crate) fn eventually(what: &str, condition: impl Fn() -> bool) {
 
 pub(crate) fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
-}
-
-/// Whether all programs are installed; says which one is not.
-pub(crate) fn installed(programs: &[&str]) -> bool {
-    programs.iter().all(|program| {
-        let found =
-            Command::new("sh").args(["-c", &format!("command -v {program}")]).stdout(Stdio::null()).status();
-        let found = found.is_ok_and(|status| status.success());
-        if !found {
-            eprintln!("skipped: {program} not found");
-        }
-        found
-    })
-}
-
-/// Where the course page's manifests are; `FLYBALL_SEED` overrides it.
-pub(crate) fn seed_folder() -> PathBuf {
-    let default = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/seed");
-    std::env::var_os("FLYBALL_SEED").map_or(default, PathBuf::from)
-}
-
-/// Whether the course page's manifests are there; says so where they are not.
-pub(crate) fn has_seed() -> bool {
-    let folder = seed_folder();
-    let found = folder.join("deployment.yaml").exists();
-    if !found {
-        eprintln!("skipped: {} not found", folder.display());
-    }
-    found
 }
 
 /// Waits for the page's node port 30100, which only one world of a machine can have.

@@ -3,7 +3,8 @@
 use std::thread;
 
 use crate::http::{HOUSE, request};
-use crate::world::{World, installed};
+use crate::needs::needs;
+use crate::world::World;
 
 /// Requests that arrive together while there is no pod.
 const AT_ONCE: usize = 5;
@@ -61,9 +62,7 @@ spec:
 
 /// The model goes to zero; requests that arrive then are all answered, by as many replicas as `bounds` asks for.
 fn check(name: &str, bounds: &str, replicas_when_active: &str) {
-    if !installed(&["kubectl"]) {
-        return;
-    }
+    needs(&["kubectl"]);
     let world = World::up(&[]);
     world.apply(&model(name, bounds));
     let replicas = ["get", "deploy", name, "-o", "jsonpath={.spec.replicas}"];
@@ -89,12 +88,10 @@ fn check(name: &str, bounds: &str, replicas_when_active: &str) {
     world.kubectl_until(&replicas, |count| count == "0");
 }
 
-#[test]
-fn min_replica_count_zero() {
+pub(crate) fn min_replica_count_zero() {
     check("zero", "minReplicaCount: 0", "1");
 }
 
-#[test]
-fn idle_replica_count_zero() {
+pub(crate) fn idle_replica_count_zero() {
     check("idle", "minReplicaCount: 2\n  idleReplicaCount: 0", "2");
 }

@@ -1,6 +1,13 @@
-//! A published course's manifests for scaling a model, which must work as they are.
+//! A published course's manifests for scaling a model, which must work as they are: in `FLYBALL_SEED`, or beside the
+//! repository.
+#![allow(clippy::disallowed_methods, reason = "these tests read manifests from disk")]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a failed expectation is a test result")]
 
-use std::path::PathBuf;
+#[path = "../../../../tests/outside.rs"]
+mod outside;
+
+use std::path::Path;
+use std::process::ExitCode;
 use std::time::Duration;
 
 use flyball_api::admission::{Neighbours, admit_scaled_object, admit_vertical_pod_autoscaler};
@@ -17,30 +24,53 @@ use flyball_engine::{
 };
 use k8s_openapi::api::core::v1::PodSpec;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time as Timestamp;
+use libtest_mimic::{Arguments, Trial};
 use serde_json::{Value, json};
 
-use crate::admission::check_query;
+/// The manifests, by file name.
+type Manifests = [(String, Value)];
 
-/// Where the manifests are: `FLYBALL_SEED`, or beside the workspace.
-fn directory() -> Option<PathBuf> {
-    let beside = concat!(env!("CARGO_MANIFEST_DIR"), "/../../../shared/seed");
-    let directory = PathBuf::from(std::env::var("FLYBALL_SEED").unwrap_or_else(|_| beside.to_owned()));
-    if !directory.is_dir() {
-        eprintln!("skipped: {} not found", directory.display());
-        return None;
-    }
-    Some(directory)
+fn main() -> ExitCode {
+    let directory = outside::find("FLYBALL_SEED", "seed");
+    let trial = |name: &str, test: fn(&Manifests)| match &directory {
+        Err(missing) => missing.trial(name),
+        Ok(directory) => {
+            let directory = directory.clone();
+            Trial::test(name, move || {
+                test(&manifests(&directory));
+                Ok(())
+            })
+        }
+    };
+    let trials = vec![
+        trial("no_field_is_unknown", no_field_is_unknown),
+        trial(
+            "scaled_objects_are_admitted_with_kedas_warnings",
+            scaled_objects_are_admitted_with_kedas_warnings,
+        ),
+        trial(
+            "the_vertical_pod_autoscaler_is_admitted_with_a_warning",
+            the_vertical_pod_autoscaler_is_admitted_with_a_warning,
+        ),
+        trial("monitors_are_read_as_they_are_written", monitors_are_read_as_they_are_written),
+        trial("each_scaled_object_has_kedas_hpa", each_scaled_object_has_kedas_hpa),
+        trial(
+            "the_page_scales_out_by_cpu_and_says_what_is_missing",
+            the_page_scales_out_by_cpu_and_says_what_is_missing,
+        ),
+    ];
+    libtest_mimic::run(&Arguments::from_args(), trials).exit_code()
 }
 
 /// Every manifest, by file name.
-pub(crate) fn manifests() -> Vec<(String, Value)> {
-    let Some(directory) = directory() else { return Vec::new() };
+fn manifests(directory: &Path) -> Vec<(String, Value)> {
     let mut files: Vec<_> = std::fs::read_dir(directory)
         .unwrap()
         .map(|entry| entry.unwrap().path())
         .filter(|path| path.extension().is_some_and(|extension| extension == "yaml"))
         .collect();
     files.sort();
+    assert!(!files.is_empty(), "no manifest in {}", directory.display());
     files
         .into_iter()
         .map(|path| {
@@ -73,10 +103,9 @@ fn unknown_fields(path: &str, value: &Value, schema: &Value, unknown: &mut Vec<S
     }
 }
 
-#[test]
-fn no_field_is_unknown() {
+fn no_field_is_unknown(manifests: &Manifests) {
     let definitions: Vec<Value> = crds().iter().map(|crd| serde_json::to_value(crd).unwrap()).collect();
-    for (file, manifest) in manifests() {
+    for (file, manifest) in manifests {
         let kind = &manifest["kind"];
         let Some(crd) = definitions.iter().find(|crd| crd["spec"]["names"]["kind"] == *kind) else {
             continue;
@@ -89,30 +118,25 @@ fn no_field_is_unknown() {
 }
 
 /// The pods of the page's Deployment.
-fn pod(manifests: &[(String, Value)]) -> PodSpec {
+fn pod(manifests: &Manifests) -> PodSpec {
     let deployment = manifests.iter().find(|(_, manifest)| manifest["kind"] == "Deployment").unwrap();
     serde_json::from_value(deployment.1["spec"]["template"]["spec"].clone()).unwrap()
 }
 
-fn scaled_objects(manifests: &[(String, Value)]) -> Vec<(&str, ScaledObject)> {
+fn scaled_objects(manifests: &Manifests) -> Vec<(&str, ScaledObject)> {
     let of_kind = manifests.iter().filter(|(_, manifest)| manifest["kind"] == "ScaledObject");
     of_kind
         .map(|(file, manifest)| (file.as_str(), serde_json::from_value(manifest.clone()).unwrap()))
         .collect()
 }
 
-#[test]
-fn scaled_objects_are_admitted_with_kedas_warnings() {
-    let manifests = manifests();
-    if manifests.is_empty() {
-        return;
-    }
-    let pod = pod(&manifests);
+fn scaled_objects_are_admitted_with_kedas_warnings(manifests: &Manifests) {
+    let pod = pod(manifests);
     let neighbours = Neighbours { pod: Some(&pod), ..Neighbours::default() };
-    let objects = scaled_objects(&manifests);
+    let objects = scaled_objects(manifests);
     assert_eq!(objects.len(), 4);
     for (file, object) in objects {
-        let admission = admit_scaled_object(&object, None, neighbours, &check_query);
+        let admission = admit_scaled_object(&object, None, neighbours, &|_| Ok(()));
         assert_eq!(admission.problems, Vec::new(), "{file}");
         let settings: Vec<&str> =
             admission.warnings.iter().filter_map(|warning| warning.split(' ').next()).collect();
@@ -120,10 +144,9 @@ fn scaled_objects_are_admitted_with_kedas_warnings() {
     }
 }
 
-#[test]
-fn the_vertical_pod_autoscaler_is_admitted_with_a_warning() {
+fn the_vertical_pod_autoscaler_is_admitted_with_a_warning(manifests: &Manifests) {
     for (file, manifest) in
-        manifests().iter().filter(|(_, manifest)| manifest["kind"] == "VerticalPodAutoscaler")
+        manifests.iter().filter(|(_, manifest)| manifest["kind"] == "VerticalPodAutoscaler")
     {
         let admission = admit_vertical_pod_autoscaler(&serde_json::from_value(manifest.clone()).unwrap());
         assert_eq!(admission.problems, Vec::new(), "{file}");
@@ -131,17 +154,15 @@ fn the_vertical_pod_autoscaler_is_admitted_with_a_warning() {
     }
 }
 
-#[test]
-fn monitors_are_read_as_they_are_written() {
-    for (file, manifest) in manifests().iter().filter(|(_, manifest)| manifest["kind"] == "ServiceMonitor") {
+fn monitors_are_read_as_they_are_written(manifests: &Manifests) {
+    for (file, manifest) in manifests.iter().filter(|(_, manifest)| manifest["kind"] == "ServiceMonitor") {
         let monitor: ServiceMonitor = serde_json::from_value(manifest.clone()).unwrap();
         assert_eq!(serde_json::to_value(&monitor.spec).unwrap(), manifest["spec"], "{file}");
     }
 }
 
 /// What KEDA makes of each ScaledObject: the metrics differ, everything else does not.
-#[test]
-fn each_scaled_object_has_kedas_hpa() {
+fn each_scaled_object_has_kedas_hpa(manifests: &Manifests) {
     let external = |index: usize, threshold: &str| {
         json!({
             "type": "External",
@@ -158,7 +179,7 @@ fn each_scaled_object_has_kedas_hpa() {
         "type": "Resource",
         "resource": {"name": "cpu", "target": {"type": "Utilization", "averageUtilization": 50}},
     });
-    for (file, object) in scaled_objects(&manifests()) {
+    for (file, object) in scaled_objects(manifests) {
         let metrics = match file {
             "scaledobject-cpu.yaml" => vec![external(0, "100m"), cpu.clone()],
             "scaledobject-latency.yaml" => vec![external(0, "500m")],
@@ -202,10 +223,9 @@ fn each_scaled_object_has_kedas_hpa() {
 }
 
 /// The whole way of the page's last ScaledObject: the CPU is at 140 %, and nothing is known of the latency.
-#[test]
-fn the_page_scales_out_by_cpu_and_says_what_is_missing() {
+fn the_page_scales_out_by_cpu_and_says_what_is_missing(manifests: &Manifests) {
     let now = Time::from_seconds(1_000);
-    for (file, object) in scaled_objects(&manifests()) {
+    for (file, object) in scaled_objects(manifests) {
         let triggers = triggers(&object);
         let plan = plan_scaled_object(&object, &triggers, &AskedMetrics::new(), Rules::default()).unwrap();
         let hpa = keda_hpa(&object, &triggers, &AskedMetrics::new()).unwrap();
