@@ -68,20 +68,27 @@ pub struct Args {
     /// HTTP proxy as host:port.
     #[arg(short = 'x', value_name = "HOST:PORT")]
     pub proxy: Option<String>,
-    /// Speak HTTP/2 (over TLS by negotiation, in the clear by prior knowledge).
-    #[arg(long)]
+    /// Speak HTTP/2 to https:// servers that do; http:// stays HTTP/1.1.
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", default_value = "false",
+        action = clap::ArgAction::Set, hide_default_value = true, hide_possible_values = true, value_name = "BOOL", value_parser = parse_go_bool)]
     pub h2: bool,
+    /// Speak HTTP/2 in the clear too, by prior knowledge.
+    #[arg(long)]
+    pub h2c: bool,
     /// Host header.
     #[arg(long, value_name = "NAME")]
     pub host: Option<String>,
     /// Do not ask for compressed answers.
-    #[arg(long)]
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", default_value = "false",
+        action = clap::ArgAction::Set, hide_default_value = true, hide_possible_values = true, value_name = "BOOL", value_parser = parse_go_bool)]
     pub disable_compression: bool,
     /// Open a new connection for each request.
-    #[arg(long)]
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", default_value = "false",
+        action = clap::ArgAction::Set, hide_default_value = true, hide_possible_values = true, value_name = "BOOL", value_parser = parse_go_bool)]
     pub disable_keepalive: bool,
     /// Take a redirect as the answer.
-    #[arg(long)]
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", default_value = "false",
+        action = clap::ArgAction::Set, hide_default_value = true, hide_possible_values = true, value_name = "BOOL", value_parser = parse_go_bool)]
     pub disable_redirects: bool,
     /// Threads to use. One sends tens of thousands of requests per second.
     #[arg(long, default_value_t = 1, value_name = "N")]
@@ -101,6 +108,15 @@ const LONG: [&str; 6] =
     ["host", "h2", "disable-compression", "disable-keepalive", "disable-redirects", "cpus"];
 /// Flags whose next word is a value, and so must stay as it is.
 const VALUED: &str = "ncqzomHtATUdDax";
+
+/// Reads the value of a flag as Go does: `-h2` alone is `-h2=true`.
+fn parse_go_bool(text: &str) -> Result<bool, String> {
+    match text {
+        "1" | "t" | "T" | "true" | "TRUE" | "True" => Ok(true),
+        "0" | "f" | "F" | "false" | "FALSE" | "False" => Ok(false),
+        _ => Err("write true or false".to_owned()),
+    }
+}
 
 /// Rewrites the words after `flyball load` from Go's flag style to clap's: `-host x` to `--host x`, `--n 5` to `-n 5`.
 ///

@@ -9,7 +9,7 @@ use http::StatusCode;
 use tokio_rustls::TlsConnector;
 
 use crate::{
-    connect::{Origin, connect},
+    connect::{Origin, connect, speaks_http2},
     deadline::Deadline,
     http1::{Answer, Failure, Http1, NO_ANSWER},
     http2::Http2,
@@ -148,7 +148,7 @@ async fn exchange(
 async fn open(shared: &Shared, origin: &Origin, sample: &mut Sample) -> Result<Connection, String> {
     let started = Instant::now();
     let (stream, lookup): (_, Duration) = connect(&shared.target, origin, &shared.tls).await?;
-    let wire = if shared.target.http2 {
+    let wire = if speaks_http2(&shared.target, &stream) {
         Wire::Http2(Http2::handshake(stream).await?)
     } else {
         Wire::Http1(Http1::new(stream))

@@ -1,14 +1,19 @@
 //! `flyball load`: reads the body, runs the plan, prints the report, and says by the exit code whether anything was answered.
 
+use std::io::Read as _;
 use std::process::ExitCode;
 
 use bytes::Bytes;
 
-use crate::{Args, Handle, MAX_BODY_BYTES, Output, Plan, PlanError, Report, progress, run};
+use crate::{Args, Handle, Http2, MAX_BODY_BYTES, Output, Plan, PlanError, Report, progress, run};
 
 /// Runs `flyball load` on a runtime of its own: 0 when a request was answered, 1 when none was or the arguments are wrong.
 pub fn execute(args: &Args) -> ExitCode {
-    match plan(args).and_then(|plan| block_on(args, plan)) {
+    let plan = plan(args);
+    if let Some(remark) = plan.as_ref().ok().and_then(remark) {
+        eprintln!("note: {remark}");
+    }
+    match plan.and_then(|plan| block_on(args, plan)) {
         Ok(report) => print(args.output, &report),
         Err(error) => {
             for problem in &error.0 {
@@ -25,14 +30,24 @@ fn plan(args: &Args) -> Result<Plan, PlanError> {
         (Some(body), _) => Bytes::from(body.clone()),
         (None, Some(file)) => {
             let unreadable = |e| one(format!("-D {}: {e}", file.display()));
-            if std::fs::metadata(file).map_err(unreadable)?.len() > MAX_BODY_BYTES {
+            let mut body = Vec::new();
+            // A pipe and a device have no length beforehand.
+            let read = std::fs::File::open(file)
+                .and_then(|file| file.take(MAX_BODY_BYTES + 1).read_to_end(&mut body));
+            if read.map_err(unreadable)? as u64 > MAX_BODY_BYTES {
                 return Err(one(format!("-D {}: larger than {MAX_BODY_BYTES} bytes", file.display())));
             }
-            std::fs::read(file).map_err(unreadable)?.into()
+            body.into()
         }
         (None, None) => Bytes::new(),
     };
     Plan::from_args(args, body)
+}
+
+/// HTTP/2 that is asked for where hey would not speak it either.
+fn remark(plan: &Plan) -> Option<&'static str> {
+    let in_the_clear = plan.target.http2 == Http2::OverTls && plan.target.uri.scheme_str() == Some("http");
+    in_the_clear.then_some("-h2 is for https://; this URL is asked by HTTP/1.1, unless with --h2c")
 }
 
 fn block_on(args: &Args, plan: Plan) -> Result<Report, PlanError> {

@@ -18,7 +18,7 @@ use tokio_rustls::{
 };
 use tokio_util::either::Either;
 
-use crate::plan::Target;
+use crate::plan::{Http2, Target};
 
 /// Longest answer of a proxy to CONNECT: more is not a proxy.
 const MAX_CONNECT_BYTES: usize = 16 << 10;
@@ -73,6 +73,14 @@ pub(crate) async fn connect(
     Ok((Either::Right(Box::new(stream)), lookup))
 }
 
+/// Whether both ends speak HTTP/2 on this connection.
+pub(crate) fn speaks_http2(target: &Target, stream: &Stream) -> bool {
+    match stream {
+        Either::Left(_) => target.http2 == Http2::Always,
+        Either::Right(tls) => tls.get_ref().1.alpn_protocol() == Some(b"h2"),
+    }
+}
+
 /// A TLS error, and what to do when the certificate is the trouble.
 fn certificate_hint(error: &io::Error) -> String {
     let inner = error.get_ref().and_then(|e| e.downcast_ref::<rustls::Error>());
@@ -125,7 +133,8 @@ pub(crate) fn tls(target: &Target) -> Result<TlsConnector, String> {
         }
         builder.with_root_certificates(roots).with_no_client_auth()
     };
-    config.alpn_protocols = vec![if target.http2 { b"h2".to_vec() } else { b"http/1.1".to_vec() }];
+    let offered: &[&[u8]] = if target.http2 == Http2::Never { &[b"http/1.1"] } else { &[b"h2", b"http/1.1"] };
+    config.alpn_protocols = offered.iter().map(|protocol| protocol.to_vec()).collect();
     Ok(TlsConnector::from(Arc::new(config)))
 }
 

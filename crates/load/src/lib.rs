@@ -24,7 +24,9 @@ mod run;
 pub use args::{Args, Output, normalize_args};
 pub use command::execute;
 pub use go_duration::parse_go_duration;
-pub use plan::{Load, MAX_BODY_BYTES, MAX_HEADERS, MAX_IN_FLIGHT, Phase, Plan, PlanError, Target, Until};
+pub use plan::{
+    Http2, Load, MAX_BODY_BYTES, MAX_HEADERS, MAX_IN_FLIGHT, Phase, Plan, PlanError, Target, Until,
+};
 pub use record::{Sample, Stats, Summary};
 pub use report::Report;
 pub use run::{DRAIN_MAX, Handle, run};

@@ -25,6 +25,17 @@ const MAX_RATE: f64 = 1e6;
 #[error("{}", .0.join("\n"))]
 pub struct PlanError(pub Vec<String>);
 
+/// When HTTP/2 is spoken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Http2 {
+    /// HTTP/1.1 only.
+    Never,
+    /// Over TLS, where the server agrees; HTTP/1.1 otherwise, as Go's client does it.
+    OverTls,
+    /// The same, and in the clear by prior knowledge.
+    Always,
+}
+
 /// What each request is, and how it travels.
 #[derive(Clone, Debug)]
 pub struct Target {
@@ -41,7 +52,7 @@ pub struct Target {
     /// Proxy as host:port.
     pub proxy: Option<String>,
     /// Whether to speak HTTP/2.
-    pub http2: bool,
+    pub http2: Http2,
     /// Whether a connection serves more than one request.
     pub keep_alive: bool,
     /// Whether redirects are followed, at most ten.
@@ -64,7 +75,7 @@ impl Target {
             body: Bytes::new(),
             timeout: Some(Duration::from_secs(20)),
             proxy: None,
-            http2: false,
+            http2: Http2::Never,
             keep_alive: true,
             redirects: true,
             insecure: false,
@@ -154,7 +165,11 @@ impl Plan {
             body,
             timeout: (!args.timeout.is_zero()).then_some(args.timeout),
             proxy,
-            http2: args.h2,
+            http2: match (args.h2c, args.h2) {
+                (true, _) => Http2::Always,
+                (false, true) => Http2::OverTls,
+                (false, false) => Http2::Never,
+            },
             keep_alive: !args.disable_keepalive,
             redirects: !args.disable_redirects,
             insecure: args.insecure,

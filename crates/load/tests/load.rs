@@ -334,8 +334,19 @@ async fn http2_in_the_clear() {
             tokio::spawn(connection.serve_connection(hyper_util::rt::TokioIo::new(socket), answer));
         }
     });
-    let report = send(&["-n", "6", "-c", "2", "-h2"], &url).await;
+    let report = send(&["-n", "6", "-c", "2", "--h2c"], &url).await;
     assert_eq!((report.statuses.get(&200), report.bytes), (Some(&6), 12), "{:?}", report.errors);
+}
+
+/// As hey's: in the clear, and to a server that knows only HTTP/1.1, it is HTTP/1.1.
+#[tokio::test]
+async fn http2_falls_back() {
+    let (clear, _) = serve("HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok").await;
+    let (tls, _) = serve_tls().await;
+    for (url, flags) in [(&clear, &["-h2"][..]), (&clear, &["-h2=false"]), (&tls, &["-h2", "-k"])] {
+        let report = send(&[&["-n", "2", "-c", "1"], flags].concat(), url).await;
+        assert_eq!(report.statuses.get(&200), Some(&2), "{url} {flags:?}: {:?}", report.errors);
+    }
 }
 
 #[tokio::test]
