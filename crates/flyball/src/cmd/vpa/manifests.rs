@@ -11,10 +11,16 @@ use serde_json::Value;
 
 use super::duration;
 use crate::cli::VpaSimulate;
-use crate::cmd::check::documents;
+use crate::cmd::check::{documents, inputs};
 
 /// The default of KEDA's `maxReplicaCount`.
 const MAX_REPLICAS: u64 = 100;
+/// Each replica is played, so there are no more than this.
+const PLAYED_REPLICAS_MAX: u32 = 10_000;
+/// All phases together: each 15 seconds of a year are a moment that is kept.
+const SECONDS_MAX: u64 = 366 * 86_400;
+/// A load of a million cores; more is a mistake in its unit.
+const LOAD_MILLIS_MAX: i64 = 1_000_000_000;
 
 pub(super) fn tug(options: &VpaSimulate) -> Result<Tug> {
     let mut objects = Vec::new();
@@ -26,21 +32,25 @@ pub(super) fn tug(options: &VpaSimulate) -> Result<Tug> {
         found.with_context(|| format!("no {kind} among the manifests: give them with -f FILE"))
     };
     let resources = deployment(find("Deployment")?)?;
+    let phases = options.loads.iter().map(|load| phase(load)).collect::<Result<Vec<_>>>()?;
+    if phases.iter().map(|phase| phase.seconds).fold(0, u64::saturating_add) > SECONDS_MAX {
+        bail!("--load: all together are longer than a year; play less");
+    }
     Ok(Tug {
         horizontal: scaled_object(find("ScaledObject")?)?,
         vertical: vertical(find("VerticalPodAutoscaler")?)?,
         memory_bytes: resources.requests.memory_bytes.unwrap_or(0),
         resources,
         startup: duration("--startup", &options.startup)?,
-        phases: options.loads.iter().map(|load| phase(load)).collect::<Result<_>>()?,
+        phases,
     })
 }
 
 fn read(file: &Path) -> Result<Vec<Value>> {
-    let text = std::fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?;
+    let text = inputs::text(file)?;
     let (documents, malformed) = documents::read(&file.display().to_string(), &text);
     if let Some(first) = malformed.first() {
-        bail!("{}:{}: {}", file.display(), first.position.line, first.message);
+        bail!("{}:{}: {}; {}", file.display(), first.position.line, first.message, first.help);
     }
     Ok(documents.into_iter().map(|document| document.object).collect())
 }
@@ -50,6 +60,9 @@ fn phase(text: &str) -> Result<Phase> {
     let (load, length) =
         text.split_once(':').with_context(|| format!("--load {text:?}: write it as 100m:72h"))?;
     let load_millis = Quantity::parse(load).with_context(|| format!("--load {text:?}"))?.milli_value();
+    if !(0..=LOAD_MILLIS_MAX).contains(&load_millis) {
+        bail!("--load {text:?}: a load is 0 to {} cores", LOAD_MILLIS_MAX / 1000);
+    }
     Ok(Phase { load_millis, seconds: duration("--load", length)?.as_secs() })
 }
 
@@ -69,7 +82,13 @@ fn scaled_object(object: &Value) -> Result<Policy> {
     let count = |field: &str, default: u64| {
         u32::try_from(spec[field].as_u64().unwrap_or(default)).unwrap_or(u32::MAX)
     };
-    let bounds = Bounds::new(count("minReplicaCount", 0), count("maxReplicaCount", MAX_REPLICAS), None)?;
+    let (min, max) = (count("minReplicaCount", 0), count("maxReplicaCount", MAX_REPLICAS));
+    if max > PLAYED_REPLICAS_MAX {
+        bail!(
+            "spec.maxReplicaCount: {max} replicas are more than can be played; write at most {PLAYED_REPLICAS_MAX}"
+        );
+    }
+    let bounds = Bounds::new(min, max, None)?;
     let source = MetricSource::Resource { resource: "cpu".into() };
     let metric = Metric::new("cpu", source, MetricTarget::Utilization(percent))?;
     let mut policy = Policy::new(bounds, Metrics::new(vec![metric], None)?);
@@ -123,6 +142,8 @@ mod tests {
         for (text, message) in [
             ("100m", "--load \"100m\": write it as 100m:72h"),
             ("x:1h", "--load \"x:1h\""),
+            ("1e9:1h", "--load \"1e9:1h\": a load is 0 to 1000000 cores"),
+            ("-1:1h", "--load \"-1:1h\": a load is 0 to 1000000 cores"),
             ("1:soon", "--load \"soon\": write a duration such as 90s, 72h or 3d"),
         ] {
             assert_eq!(phase(text).expect_err(text).to_string(), message);
@@ -135,6 +156,11 @@ mod tests {
         assert_eq!(
             scaled_object(&no_cpu).expect_err("no cpu").to_string(),
             "spec.triggers: none of type cpu"
+        );
+        let many = json!({ "spec": { "maxReplicaCount": 2_000_000_000, "triggers": [{ "type": "cpu", "metadata": { "value": "50" } }] } });
+        assert_eq!(
+            scaled_object(&many).expect_err("many").to_string(),
+            "spec.maxReplicaCount: 2000000000 replicas are more than can be played; write at most 10000"
         );
         let no_request =
             json!({ "spec": { "template": { "spec": { "containers": [{ "name": "model" }] } } } });
