@@ -25,7 +25,6 @@ use crate::place::Place;
 use crate::world::{Doors, Temporary, World};
 
 /// Requests that the load sends, as on the course page.
-const URL: &str = "http://127.0.0.1:30100/predict";
 const HOUSE: &str =
     r#"{"sqft":4500,"bedrooms":4,"bathrooms":2,"year_built":2014,"condition":"Good","location":"Urban"}"#;
 
@@ -88,9 +87,10 @@ async fn show(world: &World, screen: &mut Screen, full: bool) -> Result<Report> 
         ready_after.as_millis()
     ));
 
-    let gentle = load(GENTLE, "10 requests/s", &mut observer, screen).await?;
+    let url = observer.predictions_url().await?;
+    let gentle = load(&url, GENTLE, "10 requests/s", &mut observer, screen).await?;
     screen.say("now 200 clients at once");
-    let step = load(STEP, "200 clients at once", &mut observer, screen).await?;
+    let step = load(&url, STEP, "200 clients at once", &mut observer, screen).await?;
     let mut report = Report::new(&observer, gentle, step).await?;
     if full {
         screen.say("the load is over; replicas are kept for 300 s after the last high recommendation");
@@ -118,8 +118,14 @@ async fn wait_until_ready(observer: &mut Observer) -> Result<()> {
 }
 
 /// Sends one phase of load, and looks at the world meanwhile.
-async fn load(phase: Phase, name: &str, observer: &mut Observer, screen: &mut Screen) -> Result<Stretch> {
-    let plan = Plan { target: target()?, phases: vec![phase], keep_samples: false };
+async fn load(
+    url: &str,
+    phase: Phase,
+    name: &str,
+    observer: &mut Observer,
+    screen: &mut Screen,
+) -> Result<Stretch> {
+    let plan = Plan { target: target(url)?, phases: vec![phase], keep_samples: false };
     let handle = Handle::new(&plan);
     let (sender, begun) = (handle.clone(), jiff::Timestamp::now());
     let mut sending = tokio::spawn(async move { flyball_load::run(plan, &sender).await });
@@ -139,8 +145,8 @@ async fn load(phase: Phase, name: &str, observer: &mut Observer, screen: &mut Sc
     Ok(Stretch { begun, seconds, report })
 }
 
-fn target() -> Result<Target> {
-    let mut target = Target::get(URL)?;
+fn target(url: &str) -> Result<Target> {
+    let mut target = Target::get(url)?;
     target.method = Method::POST;
     target.headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
     target.body = HOUSE.into();

@@ -2,11 +2,11 @@
 
 use std::time::Instant;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use flyball_engine::Decision;
 use flyball_load::Stats;
 use k8s_openapi::api::apps::v1::Deployment;
-use k8s_openapi::api::core::v1::{Event, Pod};
+use k8s_openapi::api::core::v1::{Event, Pod, Service};
 use kube::api::ListParams;
 use kube::{Api, Client};
 use serde::Deserialize;
@@ -14,7 +14,7 @@ use serde_json::Value;
 
 use crate::cmd::demo::picture::Moment;
 
-/// The workload of the example.
+/// The workload of the example, and its Service.
 const DEPLOYMENT: &str = "model";
 const DECISIONS: &str = "/apis/flyball.dev/v1alpha1/namespaces/default/decisions?kind=Deployment&name=model";
 const POD_METRICS: &str = "/apis/metrics.k8s.io/v1beta1/namespaces/default/pods?labelSelector=app%3Dmodel";
@@ -59,6 +59,17 @@ impl Observer {
             self.ready_since.push((ready, jiff::Timestamp::now()));
         }
         Ok(Replicas { desired, ready })
+    }
+
+    /// Where predictions are asked for: at the Service's own address, since its node port may be another program's.
+    pub(super) async fn predictions_url(&self) -> Result<String> {
+        let service = Api::<Service>::namespaced(self.client.clone(), "default").get(DEPLOYMENT).await?;
+        let spec = service.spec.unwrap_or_default();
+        let port = spec.ports.iter().flatten().find(|port| port.name.as_deref() == Some("web"));
+        let address = spec.cluster_ip.as_deref().filter(|address| !address.is_empty()).zip(port);
+        let (address, port) =
+            address.context("the Service of the example has no address or no port `web`")?;
+        Ok(format!("http://{address}:{}/predict", port.port))
     }
 
     /// Everything that the picture shows.
