@@ -8,13 +8,16 @@
 mod autoscalers;
 mod bounds;
 mod differences;
+mod limits;
 pub mod live;
 mod manifests;
 mod monitors;
+mod ports;
 mod queries;
 mod query_facts;
 mod resources;
 mod rules;
+mod windows;
 mod workloads;
 
 use std::fmt;

@@ -215,6 +215,9 @@ pub(crate) struct Check {
     /// How the findings are printed.
     #[arg(long, short, value_enum, default_value_t = CheckOutput::Text)]
     pub(crate) output: CheckOutput,
+    /// Show each remark; without it they are one line in text and table.
+    #[arg(long)]
+    pub(crate) remarks: bool,
     /// The least severity that makes the exit code 1.
     #[arg(long, value_enum, value_name = "SEVERITY", default_value_t = FailOn::Error)]
     pub(crate) fail_on: FailOn,

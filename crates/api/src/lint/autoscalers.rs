@@ -69,7 +69,7 @@ fn vertical(manifests: &Manifests) -> Vec<Target<'_>> {
     manifests.vpas.iter().map(of_vpa).collect()
 }
 
-fn of_vpa(vpa: &Sourced<VerticalPodAutoscaler>) -> Target<'_> {
+pub(super) fn of_vpa(vpa: &Sourced<VerticalPodAutoscaler>) -> Target<'_> {
     let reference = &vpa.spec.target_ref;
     Target {
         origin: &vpa.origin,
@@ -206,12 +206,22 @@ pub(super) fn vpa_single_replica(manifests: &Manifests, _: Facts<'_>) -> Vec<Pla
     let vpas = manifests.vpas.iter().filter(|vpa| acts(vpa)).filter(unset);
     vpas.filter_map(|vpa| {
         let target = of_vpa(vpa);
-        let replicas = target.workload(manifests)?.replicas.unwrap_or(1);
+        let replicas = fewest_replicas(manifests, &target)?;
         let message = format!("{} has {replicas} replica, so no pod is evicted", target.name);
         let help = "write updatePolicy.minReplicas: 1, or updateMode: InPlaceOrRecreate";
         (replicas < 2).then(|| Place::new(&vpa.origin, "spec.updatePolicy", message, help))
     })
     .collect()
+}
+
+/// The replicas that a target has at least: those of its manifest, or more where an autoscaler sees to that.
+fn fewest_replicas(manifests: &Manifests, target: &Target<'_>) -> Option<i32> {
+    let written = target.workload(manifests)?.replicas.unwrap_or(1);
+    let scaling = horizontal(manifests).into_iter().filter(|other| other.is_of(target));
+    let kept = scaling.filter_map(|other| {
+        super::bounds::bounds(manifests).into_iter().find(|bounds| bounds.origin == other.origin)
+    });
+    Some(kept.map(|bounds| bounds.min).fold(written, i32::max))
 }
 
 pub(super) fn deprecated_mode(manifests: &Manifests, _: Facts<'_>) -> Vec<Place> {

@@ -5,17 +5,17 @@ use k8s_openapi::apimachinery::pkg::api::resource::Quantity as Text;
 use super::autoscalers::{horizontal, of_scaled_object};
 use super::{Facts, Manifests, Origin, Place};
 use crate::quantity::Quantity;
-use crate::trigger::are_resources;
+use crate::trigger::{are_resources, is_resource};
 
 /// The replicas that an autoscaler may choose from.
-struct Bounds<'a> {
-    origin: &'a Origin,
+pub(super) struct Bounds<'a> {
+    pub(super) origin: &'a Origin,
     min_field: &'static str,
-    min: i32,
+    pub(super) min: i32,
     max: i32,
 }
 
-fn bounds(manifests: &Manifests) -> Vec<Bounds<'_>> {
+pub(super) fn bounds(manifests: &Manifests) -> Vec<Bounds<'_>> {
     let objects = manifests.scaled_objects.iter().map(|object| Bounds {
         origin: &object.origin,
         min_field: "spec.minReplicaCount",
@@ -105,6 +105,27 @@ pub(super) fn setting_without_effect(manifests: &Manifests, _: Facts<'_>) -> Vec
     places
 }
 
+/// CPU or memory beside other triggers, where the others alone decide between some replicas and none.
+pub(super) fn resource_idle_at_zero(manifests: &Manifests, _: Facts<'_>) -> Vec<Place> {
+    let sleepers = manifests.scaled_objects.iter().filter(|object| {
+        let may_sleep = object.spec.min_replicas() == 0 || object.spec.idle_replica_count.is_some();
+        may_sleep && !are_resources(&object.spec.triggers)
+    });
+    let mut places = Vec::new();
+    for object in sleepers {
+        let first = object.spec.triggers.iter().enumerate().find(|(_, trigger)| is_resource(&trigger.kind));
+        let Some((index, trigger)) = first else { continue };
+        let (kind, idle) = (&trigger.kind, object.spec.idle_replica_count.unwrap_or(0));
+        let message = format!(
+            "{kind} keeps no replica: {idle} is gone to once the other triggers are idle, however busy the pods are"
+        );
+        let help = "write minReplicaCount: 1 (and no idleReplicaCount), or see that another trigger is active \
+                    as long as there is work";
+        places.push(Place::new(&object.origin, format!("spec.triggers[{index}]"), message, help));
+    }
+    places
+}
+
 /// CPU and memory of no pods are no reason to start one.
 pub(super) fn never_activated(manifests: &Manifests, _: Facts<'_>) -> Vec<Place> {
     let objects = manifests.scaled_objects.iter();
@@ -129,7 +150,8 @@ pub(super) fn replicas_in_manifest(manifests: &Manifests, _: Facts<'_>) -> Vec<P
                 && target.name == workload.origin.name()
                 && target.origin.namespace == workload.origin.namespace
         });
-        let (Some(target), Some(replicas)) = (scaled, workload.replicas) else { continue };
+        let written = workload.replicas.filter(|_| workload.names_replicas);
+        let (Some(target), Some(replicas)) = (scaled, written) else { continue };
         let message = format!(
             "replicas: {replicas} is set back by each apply, while {} changes it",
             target.origin.object

@@ -15,6 +15,12 @@ const HISTORY_SECONDS_MIN: f64 = 600.0;
 const NEAR_RATIO: f64 = 0.5;
 /// At the maximum for longer than this is pinned, not a peak: ten minutes.
 const PINNED_SECONDS_MIN: f64 = 600.0;
+/// What Services measure, of all requests and whatever pod takes them.
+const SERVICE_METRICS: &str = "flyball_service_";
+/// A request that takes so many times as long by the Service's measure waits in front of the pod.
+const IN_FRONT_RATIO: f64 = 2.0;
+/// Less than this is the way to the pod and back: five milliseconds.
+const IN_FRONT_SECONDS: f64 = 0.005;
 /// So many turns from out to in or back, in the recorded decisions of the last hour, are flapping.
 const TURNS_MAX: usize = 4;
 
@@ -44,6 +50,8 @@ pub struct AskedQuery {
     threshold: Option<f64>,
     averaged: bool,
     is_quantile: bool,
+    /// Whether all its series come from Services and not from pods.
+    is_of_services: bool,
 }
 
 /// What a running world knows of one autoscaler and its target.
@@ -60,6 +68,9 @@ pub struct LiveFacts {
     pub pods_without_room: Vec<PodWithoutRoom>,
     /// The decisions about the target, as far as they are kept.
     pub decisions: LiveDecisions,
+    /// What the Services in front of the pods measured on average: seconds from a request's arrival to its answer.
+    #[serde(default)]
+    pub service_mean_seconds: Option<f64>,
 }
 
 /// What a query finds.
@@ -76,6 +87,13 @@ pub struct LiveQuery {
     pub history: Option<LiveHistory>,
     /// The bounds of the buckets of the histograms it selects, in order, without +Inf.
     pub bucket_bounds: Vec<f64>,
+    /// Whether it has a result all the same where a selector finds nothing, as `or vector(0)` gives it.
+    #[serde(default)]
+    pub has_result: bool,
+    /// What the servers themselves measured on average, if it selects their histogram of seconds: over the same time as
+    /// what the Services measured.
+    #[serde(default)]
+    pub server_mean_seconds: Option<f64>,
 }
 
 /// What a selector finds.
@@ -165,9 +183,12 @@ pub fn asked(manifests: &Manifests, facts: Facts<'_>) -> Vec<Asked> {
             triggers.filter(|(_, trigger)| trigger.kind == "prometheus").filter_map(|(index, trigger)| {
                 let text = |name: &str| trigger.metadata.get(name).map(|text| text.trim().to_owned());
                 let query = text("query")?;
+                let known = facts(&query)?;
                 Some(AskedQuery {
                     server: text("serverAddress").unwrap_or_default(),
-                    is_quantile: facts(&query)?.not_additive == Some(NotAdditive::Quantile),
+                    is_quantile: known.not_additive == Some(NotAdditive::Quantile),
+                    is_of_services: !known.metrics.is_empty()
+                        && known.metrics.iter().all(|metric| metric.starts_with(SERVICE_METRICS)),
                     query,
                     path: format!("spec.triggers[{index}]"),
                     threshold: text("threshold").and_then(|text| text.parse().ok()),
@@ -220,11 +241,23 @@ pub(super) fn query_fails(subject: &Subject<'_>) -> Vec<Place> {
         .collect()
 }
 
+/// The selectors of the queries that have no result; where there is one, a part without series is meant to be able to.
+fn wanting<'a>(subject: &'a Subject<'_>) -> impl Iterator<Item = (&'a AskedQuery, &'a LiveSelector)> {
+    let queries = subject.queries().filter(|(_, found)| !found.has_result);
+    queries.flat_map(|(query, found)| found.selectors.iter().map(move |selector| (query, selector)))
+}
+
+/// Whether every query of an autoscaler has what it selects, wherever that comes from.
+pub fn has_all_series(facts: &LiveFacts) -> bool {
+    let found = |query: &LiveQuery| {
+        query.has_result
+            || query.server.is_none() && query.selectors.iter().all(|selector| selector.series > 0)
+    };
+    !facts.queries.is_empty() && facts.queries.iter().all(found)
+}
+
 pub(super) fn series_missing(subject: &Subject<'_>) -> Vec<Place> {
-    let selectors = subject
-        .queries()
-        .flat_map(|(query, found)| found.selectors.iter().map(move |selector| (query, selector)));
-    let missing = selectors.filter(|(_, selector)| selector.series == 0);
+    let missing = wanting(subject).filter(|(_, selector)| selector.series == 0);
     missing
         .map(|(query, selector)| {
             let help = match selector.nearest.as_slice() {
@@ -238,10 +271,7 @@ pub(super) fn series_missing(subject: &Subject<'_>) -> Vec<Place> {
 }
 
 pub(super) fn samples_old(subject: &Subject<'_>) -> Vec<Place> {
-    let selectors = subject
-        .queries()
-        .flat_map(|(query, found)| found.selectors.iter().map(move |selector| (query, selector)));
-    let old = selectors.filter(|(_, selector)| selector.series > 0 && selector.samples == 0);
+    let old = wanting(subject).filter(|(_, selector)| selector.series > 0 && selector.samples == 0);
     old.map(|(query, selector)| {
         let age = selector.newest_age_seconds.map_or("gone".to_owned(), |age| format!("{} old", span(age)));
         let message = format!("no sample of {} is in the window: the newest is {age}", selector.selector);
@@ -264,11 +294,15 @@ pub(super) fn target_down(subject: &Subject<'_>) -> Vec<Place> {
 
 pub(super) fn pods_not_scraped(subject: &Subject<'_>) -> Vec<Place> {
     let (asked, facts) = (subject.asked, subject.facts);
-    if subject.queries().next().is_none() || facts.pods_running == 0 || !facts.scraped.is_empty() {
+    let mut of_pods = subject.queries().filter(|(query, _)| !query.is_of_services);
+    let needed = of_pods.any(|(_, found)| found.selectors.iter().any(|selector| selector.series == 0));
+    if !needed || facts.pods_running == 0 || !facts.scraped.is_empty() {
         return Vec::new();
     }
-    let message =
-        format!("{} pods of {} {} run, and none is scraped", facts.pods_running, asked.kind, asked.name);
+    let pods =
+        if facts.pods_running == 1 { "1 pod".to_owned() } else { format!("{} pods", facts.pods_running) };
+    let run = if facts.pods_running == 1 { "runs, and is not" } else { "run, and none is" };
+    let message = format!("{pods} of {} {} {run} scraped", asked.kind, asked.name);
     let help = "add a ServiceMonitor that selects their Service, a PodMonitor, or the annotation prometheus.io/scrape";
     vec![Place::new(&asked.origin, "spec.triggers", message, help)]
 }
@@ -345,6 +379,24 @@ pub(super) fn coarse_buckets(subject: &Subject<'_>) -> Vec<Place> {
         .collect()
 }
 
+/// A query on what the servers measure, while requests wait in front of them.
+pub(super) fn waiting_in_front(subject: &Subject<'_>) -> Vec<Place> {
+    let Some(whole) = subject.facts.service_mean_seconds else { return Vec::new() };
+    let measured = subject.queries().filter_map(|(query, found)| Some((query, found.server_mean_seconds?)));
+    let hidden = measured.filter(|(_, own)| whole >= own * IN_FRONT_RATIO && whole - own >= IN_FRONT_SECONDS);
+    hidden
+        .map(|(query, own)| {
+            let message = format!(
+                "the Service measures {} s a request, the pods themselves {} s: the rest is waiting that the query cannot see",
+                number(whole),
+                number(own)
+            );
+            let help = format!("query {SERVICE_METRICS}request_duration_seconds_bucket of the Service instead");
+            subject.at_query(query, "metadata.query", message, help)
+        })
+        .collect()
+}
+
 pub(super) fn pinned(subject: &Subject<'_>) -> Vec<Place> {
     let decisions = &subject.facts.decisions;
     let pinned = decisions.pinned_seconds.filter(|seconds| *seconds >= PINNED_SECONDS_MIN);
@@ -397,7 +449,7 @@ fn span(seconds: f64) -> String {
 }
 
 /// A number with three digits that count.
-fn number(value: f64) -> String {
+pub(super) fn number(value: f64) -> String {
     if value == 0.0 || !value.is_finite() {
         return value.to_string();
     }

@@ -1,9 +1,10 @@
 //! The objects that are looked at together, each with where it came from.
 
+use std::collections::BTreeMap;
 use std::ops::Deref;
 
 use k8s_openapi::api::autoscaling::v2::HorizontalPodAutoscaler;
-use k8s_openapi::api::core::v1::{Container, PodTemplateSpec, Service};
+use k8s_openapi::api::core::v1::{Container, LimitRange, PodTemplateSpec, Service};
 use kube::{Resource, ResourceExt};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -16,6 +17,9 @@ use crate::kinds::scrape_config::ScrapeConfig;
 use crate::kinds::vertical_pod_autoscaler::VerticalPodAutoscaler;
 use crate::problem::Checked;
 use crate::read::read;
+
+/// Where `kubectl apply` keeps what it applied last.
+const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
 
 /// Where an object came from, and what it is called.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -70,6 +74,8 @@ pub struct Workload {
     pub kind: String,
     /// How many pods it asks for, if it says so.
     pub replicas: Option<i32>,
+    /// Whether a manifest says so, and not only a default of the API server or whoever scales it.
+    pub names_replicas: bool,
     /// What its pods look like.
     pub template: PodTemplateSpec,
 }
@@ -114,9 +120,26 @@ pub struct Manifests {
     pub pod_monitors: Vec<Sourced<PodMonitor>>,
     /// What is scraped by address.
     pub scrape_configs: Vec<Sourced<ScrapeConfig>>,
+    /// The labels of pods that are no workload's: those of Jobs, and those alone.
+    pub other_pods: Vec<Sourced<BTreeMap<String, String>>>,
+    /// What containers get that ask for nothing.
+    pub limit_ranges: Vec<Sourced<LimitRange>>,
 }
 
 impl Manifests {
+    /// Takes in an object of a running world, where fields may have been filled in by others than its manifest.
+    ///
+    /// # Errors
+    /// If a field has a wrong type or is missing.
+    pub fn add_live(&mut self, document: usize, object: &Value) -> Checked<()> {
+        let workloads = self.workloads.len();
+        self.add(document, object)?;
+        if let Some(workload) = self.workloads.get_mut(workloads) {
+            workload.object.names_replicas = is_applied(object, "replicas");
+        }
+        Ok(())
+    }
+
     /// Takes in an object; one of a kind without rules is left out.
     ///
     /// # Errors
@@ -127,22 +150,39 @@ impl Manifests {
         let group = text("apiVersion").split_once('/').map_or("", |(group, _)| group);
         match (group, text("kind")) {
             ("keda.sh", "ScaledObject") => push(&mut self.scaled_objects, origin, object),
-            ("keda.sh", "ScaledJob") => push(&mut self.scaled_jobs, origin, object),
+            ("keda.sh", "ScaledJob") => {
+                self.add_pods(origin.clone(), object.pointer("/spec/jobTargetRef/template/metadata/labels"))?;
+                push(&mut self.scaled_jobs, origin, object)
+            }
             ("autoscaling", "HorizontalPodAutoscaler") => self.add_hpa(origin, object),
             ("autoscaling.k8s.io", "VerticalPodAutoscaler") => push(&mut self.vpas, origin, object),
             ("monitoring.coreos.com", "ServiceMonitor") => push(&mut self.service_monitors, origin, object),
             ("monitoring.coreos.com", "PodMonitor") => push(&mut self.pod_monitors, origin, object),
             ("monitoring.coreos.com", "ScrapeConfig") => push(&mut self.scrape_configs, origin, object),
             ("", "Service") => push(&mut self.services, origin, object),
-            ("batch", _) => Ok(()),
+            ("", "LimitRange") => push(&mut self.limit_ranges, origin, object),
+            ("", "Pod") => self.add_pods(origin, object.pointer("/metadata/labels")),
+            ("batch", "CronJob") => {
+                self.add_pods(origin, object.pointer("/spec/jobTemplate/spec/template/metadata/labels"))
+            }
+            ("batch", _) => self.add_pods(origin, object.pointer("/spec/template/metadata/labels")),
             (_, kind) if object.pointer("/spec/template/spec/containers").is_some() => {
                 let AnyWorkload { spec: WorkloadSpec { replicas, template } } = read(object)?;
-                let object = Workload { kind: kind.to_owned(), replicas, template };
+                let names_replicas = replicas.is_some();
+                let object = Workload { kind: kind.to_owned(), replicas, names_replicas, template };
                 self.workloads.push(Sourced { origin, object });
                 Ok(())
             }
             _ => Ok(()),
         }
+    }
+
+    /// Pods with these labels; what is no text among them is the API server's to refuse.
+    fn add_pods(&mut self, origin: Origin, labels: Option<&Value>) -> Checked<()> {
+        let labels = labels.and_then(Value::as_object).into_iter().flatten();
+        let text = |(name, value): (&String, &Value)| Some((name.clone(), value.as_str()?.to_owned()));
+        self.other_pods.push(Sourced { origin, object: labels.filter_map(text).collect() });
+        Ok(())
     }
 
     /// Only v2 says what it scales by; KEDA's own belong to their ScaledObjects.
@@ -177,6 +217,20 @@ impl Manifests {
             paths.zip(triggers).map(move |(path, trigger)| (origin, path, trigger))
         })
     }
+}
+
+/// Whether a manifest that is applied has this field of `spec`: by what `kubectl apply` keeps of the last one, or by what
+/// a manager has applied at the server. Other managers own a field too when the server filled in its default.
+fn is_applied(object: &Value, field: &str) -> bool {
+    let last = object.pointer("/metadata/annotations").and_then(|all| all[LAST_APPLIED].as_str());
+    let last: Option<Value> = last.and_then(|text| serde_json::from_str(text).ok());
+    if last.is_some_and(|manifest| !manifest["spec"][field].is_null()) {
+        return true;
+    }
+    let managers = object.pointer("/metadata/managedFields").and_then(Value::as_array).into_iter().flatten();
+    managers
+        .filter(|manager| manager["operation"] == "Apply" && manager["subresource"].is_null())
+        .any(|manager| !manager["fieldsV1"]["f:spec"][format!("f:{field}")].is_null())
 }
 
 fn push<K>(list: &mut Vec<Sourced<K>>, origin: Origin, object: &Value) -> Checked<()>

@@ -3,15 +3,14 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use k8s_openapi::api::core::v1::{Service, ServicePort};
+use k8s_openapi::api::core::v1::Service;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
-use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use kube::ResourceExt;
 use kube::core::{Selector, SelectorExt};
 
 use super::{Facts, Manifests, Place, Sourced, Workload, near, queries};
 use crate::duration;
-use crate::kinds::monitor::{Endpoint, NamespaceSelector, PodMonitor, ServiceMonitor};
+use crate::kinds::monitor::{NamespaceSelector, PodMonitor, ServiceMonitor};
 use crate::kinds::scaled_object::ScaledObject;
 use crate::kinds::scrape_config::ScrapeConfig;
 
@@ -37,7 +36,7 @@ fn looks_into(selector: Option<&NamespaceSelector>, own: &str, namespace: &str) 
 }
 
 /// The Services that a monitor selects.
-fn selected<'a>(
+pub(super) fn selected<'a>(
     manifests: &'a Manifests,
     monitor: &'a Sourced<ServiceMonitor>,
 ) -> impl Iterator<Item = &'a Sourced<Service>> {
@@ -54,10 +53,14 @@ fn pod_labels(workload: &Workload) -> BTreeMap<String, String> {
 }
 
 /// Whether a Service leads to the pods of a workload.
-fn leads_to(service: &Sourced<Service>, workload: &Sourced<Workload>) -> bool {
+pub(super) fn leads_to(service: &Sourced<Service>, workload: &Sourced<Workload>) -> bool {
+    selects_labels(service, &workload.origin.namespace, &pod_labels(workload))
+}
+
+/// Whether a Service selects pods of a namespace by their labels.
+fn selects_labels(service: &Sourced<Service>, namespace: &str, labels: &BTreeMap<String, String>) -> bool {
     let selector = service.spec.as_ref().and_then(|spec| spec.selector.as_ref());
-    let labels = pod_labels(workload);
-    service.origin.namespace == workload.origin.namespace
+    service.origin.namespace == namespace
         && selector.is_some_and(|selector| {
             !selector.is_empty() && selector.iter().all(|(key, value)| labels.get(key) == Some(value))
         })
@@ -74,8 +77,15 @@ fn scraping<'a>(
         .filter(move |monitor| selected(manifests, monitor).any(|service| leads_to(service, workload)))
 }
 
+/// Whether a PodMonitor scrapes pods with these labels.
+fn monitors_pods(monitor: &Sourced<PodMonitor>, pods: &Sourced<BTreeMap<String, String>>) -> bool {
+    let namespaces = monitor.spec.namespace_selector.as_ref();
+    looks_into(namespaces, &monitor.origin.namespace, &pods.origin.namespace)
+        && selects(&monitor.spec.selector, pods)
+}
+
 /// The PodMonitors that scrape the pods of a workload.
-fn scraping_pods<'a>(
+pub(super) fn scraping_pods<'a>(
     manifests: &'a Manifests,
     workload: &'a Sourced<Workload>,
 ) -> impl Iterator<Item = &'a Sourced<PodMonitor>> {
@@ -183,13 +193,14 @@ fn labels_of(service: &Sourced<Service>) -> String {
     format!("the labels of the Service {}: {}", service.origin.name(), labels.join(", "))
 }
 
-/// PodMonitors that select the pods of no workload here.
+/// PodMonitors that select no pods here, be they of a workload, a Job or alone.
 pub(super) fn selects_no_pods(manifests: &Manifests, _: Facts<'_>) -> Vec<Place> {
     let workloads = &manifests.workloads;
     let lost = manifests.pod_monitors.iter().filter(|monitor| {
-        !workloads.iter().any(|workload| {
+        let of_workload = workloads.iter().any(|workload| {
             scraping_pods(manifests, workload).any(|scraping| scraping.origin == monitor.origin)
-        })
+        });
+        !of_workload && !manifests.other_pods.iter().any(|pods| monitors_pods(monitor, pods))
     });
     lost.filter_map(|monitor| {
         let labels: Vec<String> =
@@ -200,62 +211,13 @@ pub(super) fn selects_no_pods(manifests: &Manifests, _: Facts<'_>) -> Vec<Place>
     .collect()
 }
 
-/// The ports of the Services that a monitor selects.
-fn ports<'a>(manifests: &'a Manifests, monitor: &'a Sourced<ServiceMonitor>) -> Vec<&'a ServicePort> {
-    let specs = selected(manifests, monitor).filter_map(|service| service.spec.as_ref());
-    specs.flat_map(|spec| spec.ports.iter().flatten()).collect()
-}
-
-pub(super) fn port_unknown(manifests: &Manifests, _: Facts<'_>) -> Vec<Place> {
-    let mut places = Vec::new();
-    for monitor in &manifests.service_monitors {
-        let ports = ports(manifests, monitor);
-        let names: Vec<&str> = ports.iter().filter_map(|port| port.name.as_deref()).collect();
-        for (index, endpoint) in monitor.spec.endpoints.iter().enumerate() {
-            let Some(port) =
-                endpoint.port.as_deref().filter(|port| !ports.is_empty() && !names.contains(port))
-            else {
-                continue;
-            };
-            let message = format!("no selected Service has a port of the name {port:?}");
-            let help = match names.as_slice() {
-                [] => "give the Service's port a name".to_owned(),
-                names => format!("write one of {}", names.join(", ")),
-            };
-            places.push(Place::new(&monitor.origin, format!("spec.endpoints[{index}].port"), message, help));
-        }
-    }
-    for monitor in &manifests.pod_monitors {
-        for (index, endpoint) in monitor.spec.pod_metrics_endpoints.iter().enumerate() {
-            let Some(port) = endpoint.port.as_deref() else { continue };
-            let names = container_port_names(manifests, monitor);
-            if !names.is_empty() && !names.contains(&port) {
-                let message = format!("no container of the selected pods has a port of the name {port:?}");
-                let help = format!("write one of {}", names.join(", "));
-                let field = format!("spec.podMetricsEndpoints[{index}].port");
-                places.push(Place::new(&monitor.origin, field, message, help));
-            }
-        }
-    }
-    places
-}
-
-/// The names of the ports of the pods that a monitor selects.
-fn container_port_names<'a>(manifests: &'a Manifests, monitor: &Sourced<PodMonitor>) -> Vec<&'a str> {
-    let behind = manifests.workloads.iter().filter(|workload| {
-        scraping_pods(manifests, workload).any(|scraping| scraping.origin == monitor.origin)
-    });
-    let containers = behind.flat_map(|workload| workload.containers());
-    let ports = containers.flat_map(|(_, container)| container.ports.iter().flatten());
-    ports.filter_map(|port| port.name.as_deref()).collect()
-}
-
 /// Services that lead to no pods here: those that are scraped, and those that nearly select a workload.
 pub(super) fn service_selects_nothing(manifests: &Manifests, _: Facts<'_>) -> Vec<Place> {
     let lost = manifests.services.iter().filter(|service| {
         let selector = service.spec.as_ref().and_then(|spec| spec.selector.as_ref());
         selector.is_some_and(|selector| !selector.is_empty())
             && !manifests.workloads.iter().any(|workload| leads_to(service, workload))
+            && !manifests.other_pods.iter().any(|pods| selects_labels(service, &pods.origin.namespace, pods))
     });
     lost.filter_map(|service| {
         let scraped = manifests
@@ -276,47 +238,6 @@ pub(super) fn service_selects_nothing(manifests: &Manifests, _: Facts<'_>) -> Ve
         Some(Place::new(&service.origin, "spec.selector", message, help))
     })
     .collect()
-}
-
-/// Scraped ports that no container of the workload behind them declares.
-pub(super) fn port_undeclared(manifests: &Manifests, _: Facts<'_>) -> Vec<Place> {
-    let mut places = Vec::new();
-    for monitor in &manifests.service_monitors {
-        for service in selected(manifests, monitor) {
-            let scraped =
-                monitor.spec.endpoints.iter().filter_map(|endpoint| service_port(service, endpoint));
-            for (index, port) in scraped {
-                let behind = manifests.workloads.iter().filter(|workload| leads_to(service, workload));
-                for workload in behind.filter(|workload| !declares(workload, port)) {
-                    let shown = match port.target_port.as_ref() {
-                        Some(IntOrString::Int(number)) => number.to_string(),
-                        Some(IntOrString::String(name)) => format!("{name:?}"),
-                        None => port.port.to_string(),
-                    };
-                    let message = format!("no container of {} declares port {shown}", workload.origin.name());
-                    let help = "declare it in the container's ports, and see that the program listens there";
-                    let field = format!("spec.ports[{index}].targetPort");
-                    places.push(Place::new(&service.origin, field, message, help));
-                }
-            }
-        }
-    }
-    places
-}
-
-/// The Service's port that an endpoint names, with its place.
-fn service_port<'a>(service: &'a Service, endpoint: &Endpoint) -> Option<(usize, &'a ServicePort)> {
-    let ports = service.spec.as_ref()?.ports.as_ref()?;
-    ports.iter().enumerate().find(|(_, port)| port.name.is_some() && port.name == endpoint.port)
-}
-
-fn declares(workload: &Workload, port: &ServicePort) -> bool {
-    let mut declared = workload.containers().flat_map(|(_, container)| container.ports.iter().flatten());
-    declared.any(|container| match &port.target_port {
-        Some(IntOrString::Int(number)) => container.container_port == *number,
-        Some(IntOrString::String(name)) => container.name.as_ref() == Some(name),
-        None => container.container_port == port.port,
-    })
 }
 
 pub(super) fn release_label(manifests: &Manifests, _: Facts<'_>) -> Vec<Place> {

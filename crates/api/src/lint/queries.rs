@@ -187,6 +187,20 @@ pub(super) fn coarse_histogram(manifests: &Manifests, facts: Facts<'_>) -> Vec<P
         .collect()
 }
 
+/// Fields of a trigger that were written one level too deep.
+pub(super) fn misplaced_parameter(manifests: &Manifests, _: Facts<'_>) -> Vec<Place> {
+    let mut places = Vec::new();
+    for (origin, path, trigger) in manifests.triggers() {
+        for name in ["metricType", "useCachedMetrics"] {
+            let Some(value) = trigger.metadata.get(name) else { continue };
+            let message = format!("{name} in metadata is read by nobody: it is a field of the trigger");
+            let help = format!("write {name}: {value} beside type, one level up");
+            places.push(Place::new(origin, format!("{path}.metadata.{name}"), message, help));
+        }
+    }
+    places
+}
+
 pub(super) fn ignored_parameter(manifests: &Manifests, _: Facts<'_>) -> Vec<Place> {
     let named = manifests
         .triggers()

@@ -132,11 +132,34 @@ fn measured<'a>(
     workload.containers().filter(move |(_, found)| container.is_none_or(|name| name == found.name))
 }
 
+/// Whether the pods ask as a whole, which then is what their use is divided by.
+fn pod_asks(workload: &Workload, resource: &str) -> bool {
+    let resources = workload.template.spec.as_ref().and_then(|pod| pod.resources.as_ref());
+    let requests = resources.and_then(|resources| resources.requests.as_ref());
+    amount(requests, resource).is_some_and(|amount| amount > 0.0)
+}
+
+/// Whether a LimitRange of the namespace gives a container what it does not ask for.
+fn has_default(manifests: &Manifests, namespace: &str, resource: &str) -> bool {
+    let ranges = manifests.limit_ranges.iter().filter(|range| range.origin.namespace == namespace);
+    let limits = ranges.flat_map(|range| range.spec.iter().flat_map(|spec| &spec.limits));
+    limits.filter(|limit| limit.type_ == "Container").any(|limit| {
+        amount(limit.default_request.as_ref(), resource)
+            .or(amount(limit.default.as_ref(), resource))
+            .is_some()
+    })
+}
+
 pub(super) fn no_request(manifests: &Manifests, _: Facts<'_>) -> Vec<Place> {
     let mut places = Vec::new();
     for utilization in utilizations(manifests) {
         let Some(workload) = utilization.target.workload(manifests) else { continue };
         let resource = utilization.resource;
+        if utilization.container.is_none() && pod_asks(workload, resource)
+            || has_default(manifests, &workload.origin.namespace, resource)
+        {
+            continue;
+        }
         let unasked = measured(workload, utilization.container)
             .filter(|(_, container)| request(container, resource).is_none_or(|amount| amount <= 0.0));
         for (path, container) in unasked {

@@ -3,7 +3,9 @@
 use super::Check::{Live, Manifests, Reader};
 use super::Severity::{Error, Info, Warning};
 use super::{Check, Rule, Severity};
-use super::{autoscalers, bounds, differences, live, monitors, queries, resources, workloads};
+use super::{
+    autoscalers, bounds, differences, limits, live, monitors, ports, queries, resources, windows, workloads,
+};
 
 const fn rule(code: &'static str, severity: Severity, check: Check, why: &'static str) -> Rule {
     Rule { code, severity, why, check }
@@ -18,6 +20,7 @@ pub const RULES: &[Rule] = &[
         Reader,
         "What is not YAML is not applied; kubectl stops at it and leaves the rest of the file out.",
     ),
+    rule("helm-template", Error, Reader, "A template is no manifest before Helm has filled in its values."),
     rule("refused", Error, Reader, "The API server refuses the object, so nothing of it is applied."),
     rule("unknown-kind", Info, Reader, "Without the definition of the kind, only its form can be checked."),
     rule(
@@ -82,6 +85,12 @@ pub const RULES: &[Rule] = &[
         "KEDA no longer reads metricName; the metric is named after the trigger's place.",
     ),
     rule(
+        "misplaced-parameter",
+        Warning,
+        Manifests(queries::misplaced_parameter),
+        "KEDA reads the settings of a trigger beside its type; what metadata has in addition is ignored without a word.",
+    ),
+    rule(
         "nothing-scraped",
         Error,
         Manifests(monitors::nothing_scraped),
@@ -102,9 +111,21 @@ pub const RULES: &[Rule] = &[
     rule(
         "monitor-port-unknown",
         Error,
-        Manifests(monitors::port_unknown),
+        Manifests(ports::port_unknown),
         "port is a name: of a port of the Service, or for a PodMonitor of the container; a number or another name \
          matches nothing.",
+    ),
+    rule(
+        "port-number-quoted",
+        Error,
+        Manifests(ports::number_quoted),
+        "A number in quotes is taken for a port's name, which no port has, so nothing is scraped.",
+    ),
+    rule(
+        "endpoint-without-port",
+        Warning,
+        Manifests(ports::endpoint_without_port),
+        "prometheus-operator then scrapes all ports, and those that have no metrics are targets that are always down.",
     ),
     rule(
         "service-selects-nothing",
@@ -115,7 +136,7 @@ pub const RULES: &[Rule] = &[
     rule(
         "metrics-port-undeclared",
         Warning,
-        Manifests(monitors::port_undeclared),
+        Manifests(ports::port_undeclared),
         "If no container listens there, every scrape is refused and the series never exist.",
     ),
     rule(
@@ -176,6 +197,25 @@ pub const RULES: &[Rule] = &[
         "Without pods there is no use of CPU or memory, so nothing would ever start the first pod.",
     ),
     rule(
+        "resource-idle-at-zero",
+        Warning,
+        Manifests(bounds::resource_idle_at_zero),
+        "CPU and memory of no pods are nothing, so they count only above zero: the other triggers start the first pod and \
+         end the last.",
+    ),
+    rule(
+        "cron-never-opens",
+        Error,
+        Manifests(windows::never_opens),
+        "A window that never opens asks for nothing, ever.",
+    ),
+    rule(
+        "cron-without-effect",
+        Warning,
+        Manifests(windows::never_changes),
+        "A cron trigger acts by what it adds while its window is open, and by closing it.",
+    ),
+    rule(
         "fallback-out-of-bounds",
         Warning,
         Manifests(bounds::fallback_out_of_bounds),
@@ -210,6 +250,12 @@ pub const RULES: &[Rule] = &[
         Error,
         Manifests(resources::limit_below_request),
         "The API server refuses pods whose limit is below their request.",
+    ),
+    rule(
+        "limit-above-max-allowed",
+        Warning,
+        Manifests(limits::above_max_allowed),
+        "maxAllowed bounds the request; the limit keeps its ratio to it, and may grow over what a node has.",
     ),
     rule(
         "vpa-single-replica",
@@ -284,6 +330,13 @@ pub const RULES: &[Rule] = &[
         Warning,
         Live(live::coarse_buckets),
         "A quantile is interpolated inside a bucket: it is as exact as the bounds are close.",
+    ),
+    rule(
+        "waiting-in-front",
+        Warning,
+        Live(live::waiting_in_front),
+        "A server measures a request from when it takes it; what waits in front of it, in a queue or an event loop, only the \
+         Service sees.",
     ),
     rule(
         "pinned-at-max",

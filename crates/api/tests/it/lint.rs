@@ -69,7 +69,7 @@ type Change = fn(&mut LiveFacts);
 
 #[test]
 fn each_live_rule_is_found_where_it_is_broken_and_nowhere_else() {
-    let table: [(&str, &str, Change, &str); 20] = [
+    let table: [(&str, &str, Change, &str); 25] = [
         ("", "Value", |_| {}, ""),
         (
             "query-fails",
@@ -88,6 +88,17 @@ fn each_live_rule_is_found_where_it_is_broken_and_nowhere_else() {
                 }
             },
             "no series matches y; did you mean x?",
+        ),
+        // A part that may be empty: errors / all or vector(0).
+        (
+            "",
+            "Value",
+            |live| {
+                live.queries[0].selectors[0] =
+                    LiveSelector { selector: "y".to_owned(), ..Default::default() };
+                live.queries[0].has_result = true;
+            },
+            "",
         ),
         (
             "samples-old",
@@ -112,11 +123,16 @@ fn each_live_rule_is_found_where_it_is_broken_and_nowhere_else() {
         ),
         ("", "Value", |live| live.scraped[0].up = None, ""),
         (
-            "pods-not-scraped",
+            "series-missing pods-not-scraped",
             "Value",
-            |live| live.scraped.clear(),
-            "1 pods of Deployment model run, and none is scraped",
+            |live| {
+                live.scraped.clear();
+                live.queries[0].selectors[0].series = 0;
+            },
+            "",
         ),
+        // The series come from elsewhere: they are pushed, or those of another workload.
+        ("", "Value", |live| live.scraped.clear(), ""),
         ("", "Value", |live| (live.pods_running, live.scraped) = (0, Vec::new()), ""),
         (
             "threshold-never-near",
@@ -161,6 +177,29 @@ fn each_live_rule_is_found_where_it_is_broken_and_nowhere_else() {
             "lies above the last bucket",
         ),
         (
+            "waiting-in-front",
+            "Value",
+            |live| {
+                (live.service_mean_seconds, live.queries[0].server_mean_seconds) =
+                    (Some(0.156), Some(0.00114))
+            },
+            "the Service measures 0.156 s a request, the pods themselves 0.00114 s",
+        ),
+        (
+            "",
+            "Value",
+            |live| {
+                (live.service_mean_seconds, live.queries[0].server_mean_seconds) = (Some(0.004), Some(0.001))
+            },
+            "",
+        ),
+        (
+            "",
+            "Value",
+            |live| (live.service_mean_seconds, live.queries[0].server_mean_seconds) = (Some(0.3), Some(0.2)),
+            "",
+        ),
+        (
             "pinned-at-max",
             "Value",
             |live| live.decisions = LiveDecisions { pinned_seconds: Some(1800.0), wanted: Some(9), turns: 0 },
@@ -199,7 +238,71 @@ fn each_live_rule_is_found_where_it_is_broken_and_nowhere_else() {
         let codes: Vec<&str> = found.iter().map(|(code, _)| *code).collect();
         assert_eq!(codes.join(" "), code, "row {index}: {found:?}");
         assert!(found.iter().all(|(_, said)| said.contains(message)), "row {index}: {found:?}");
-        unseen.retain(|rule| *rule != code);
+        unseen.retain(|rule| !codes.contains(rule));
     }
     assert_eq!(unseen, Vec::<&str>::new(), "rules without a row");
+}
+
+/// A query on what Services measure needs no scrape of pods, and is not told to have one.
+#[test]
+fn what_services_measure_needs_no_scrape() {
+    let metric = |query: &str| {
+        let name = query.trim_start_matches("sum(").trim_end_matches(')').to_owned();
+        Some(QueryFacts { metrics: vec![name], ..QueryFacts::default() })
+    };
+    for (query, expected) in [
+        ("sum(flyball_service_requests_in_flight)", vec!["series-missing"]),
+        ("sum(http_requests_total)", vec!["series-missing", "pods-not-scraped"]),
+    ] {
+        let object = json!({
+            "apiVersion": "keda.sh/v1alpha1", "kind": "ScaledObject", "metadata": {"name": "model"},
+            "spec": {"scaleTargetRef": {"name": "model"}, "triggers": [{
+                "type": "prometheus", "metadata": {"serverAddress": "http://p", "query": query, "threshold": "1"},
+            }]},
+        });
+        let mut manifests = Manifests::default();
+        manifests.add(0, &object).unwrap();
+        let live = LiveFacts {
+            queries: vec![LiveQuery { selectors: vec![LiveSelector::default()], ..LiveQuery::default() }],
+            pods_running: 2,
+            ..LiveFacts::default()
+        };
+        let codes: Vec<&str> =
+            check(&asked(&manifests, &metric)[0], &live).iter().map(|finding| finding.code).collect();
+        assert_eq!(codes, expected, "{query}");
+    }
+}
+
+/// `replicas` of a running workload counts as written only where a manifest says so.
+#[test]
+fn replicas_that_nobody_wrote_are_no_finding() {
+    let last = |spec: &str| json!({"kubectl.kubernetes.io/last-applied-configuration": format!("{{\"spec\":{spec}}}")});
+    let owns = |operation: &str, subresource: Option<&str>| {
+        json!([{"manager": "m", "operation": operation, "subresource": subresource,
+                "fieldsV1": {"f:spec": {"f:replicas": {}}}}])
+    };
+    for (what, annotations, managed, expected) in [
+        ("applied with replicas", last("{\"replicas\":2}"), json!([]), 1),
+        ("applied without, defaulted", last("{}"), owns("Update", None), 0),
+        ("created without apply", json!({}), owns("Update", None), 0),
+        ("applied at the server", json!({}), owns("Apply", None), 1),
+        ("scaled", last("{}"), owns("Apply", Some("scale")), 0),
+        ("broken annotation", json!({"kubectl.kubernetes.io/last-applied-configuration": "{"}), json!([]), 0),
+    ] {
+        let workload = json!({
+            "apiVersion": "apps/v1", "kind": "Deployment",
+            "metadata": {"name": "model", "annotations": annotations, "managedFields": managed},
+            "spec": {"replicas": 2, "template": {"spec": {"containers": [{"name": "c", "image": "model:1"}]}}},
+        });
+        let object = json!({
+            "apiVersion": "keda.sh/v1alpha1", "kind": "ScaledObject", "metadata": {"name": "model"},
+            "spec": {"scaleTargetRef": {"name": "model"}, "triggers": []},
+        });
+        let mut manifests = Manifests::default();
+        manifests.add_live(0, &workload).unwrap();
+        manifests.add_live(1, &object).unwrap();
+        let found = flyball_api::lint::check(&manifests, &|_| None);
+        let count = found.iter().filter(|finding| finding.code == "replicas-in-manifest").count();
+        assert_eq!(count, expected, "{what}");
+    }
 }

@@ -33,6 +33,8 @@ const QUERIES_MAX: usize = 100;
 const HISTORY_MS: i64 = 3_600_000;
 /// The distance of the values that are looked at.
 const HISTORY_STEP_MS: i64 = 30_000;
+/// What the servers and the Services measured is compared over this time.
+const MEAN_WINDOW: &str = "10m";
 /// How far back turns are counted.
 const TURNS_MS: u64 = 3_600_000;
 
@@ -84,6 +86,12 @@ async fn answer(
         pods_running: pods.iter().filter(|pod| phase(pod) == Some("Running")).count(),
         pods_without_room: pods.iter().filter_map(|pod| without_room(pod)).collect(),
         decisions: decisions(&records, time_from_ms(now_ms)),
+        service_mean_seconds: service_mean(
+            &lock(&source.store),
+            &namespace,
+            &source.services(&pods, &namespace),
+            now_ms,
+        ),
     })
 }
 
@@ -101,6 +109,22 @@ impl Source {
             Ok(expr) => query_facts(&lock(&self.store), query, &expr, now_ms),
             Err(error) => LiveQuery { error: Some(error.to_string()), ..LiveQuery::default() },
         }
+    }
+
+    /// The names of the Services that lead to one of these pods.
+    fn services(&self, pods: &[Arc<Pod>], namespace: &str) -> Vec<String> {
+        let services = self.cluster.services.state();
+        let leads = services.iter().filter(|service| {
+            let selector = service.spec.as_ref().and_then(|spec| spec.selector.as_ref());
+            service.namespace().as_deref() == Some(namespace)
+                && selector.is_some_and(|selector| {
+                    !selector.is_empty()
+                        && pods.iter().any(|pod| {
+                            selector.iter().all(|(name, value)| pod.labels().get(name) == Some(value))
+                        })
+                })
+        });
+        leads.map(|service| service.name_any()).collect()
     }
 
     fn pods(&self, kind: &str, name: &str, namespace: &str) -> Vec<Arc<Pod>> {
@@ -121,8 +145,13 @@ impl Source {
 fn query_facts(store: &Store, query: &str, expr: &Expr, now_ms: i64) -> LiveQuery {
     let options = EngineOptions::default();
     let selectors = promql::explain(store, expr, now_ms, &options);
-    let result = promql::eval_instant(store, query, expr, now_ms, &options);
-    let error = match result.map(|result| result.value) {
+    let result = promql::eval_instant(store, query, expr, now_ms, &options).map(|result| result.value);
+    let has_result = match &result {
+        Ok(Value::Vector(samples)) => !samples.is_empty(),
+        Ok(_) => true,
+        Err(_) => false,
+    };
+    let error = match result {
         Err(error) => Some(error.to_string()),
         Ok(Value::Vector(samples)) if samples.len() > 1 => {
             Some(format!("the query returns {} series: aggregate them, as in sum(…)", samples.len()))
@@ -135,6 +164,40 @@ fn query_facts(store: &Store, query: &str, expr: &Expr, now_ms: i64) -> LiveQuer
         selectors: selectors.into_iter().map(|found| selector_facts(found, now_ms)).collect(),
         history: past(store, query, expr, now_ms),
         bucket_bounds: bucket_bounds(store, expr),
+        has_result,
+        server_mean_seconds: server_mean(store, expr, now_ms),
+    }
+}
+
+/// The mean of what the servers measured of their own requests, if a query selects their histogram of seconds.
+fn server_mean(store: &Store, expr: &Expr, now_ms: i64) -> Option<f64> {
+    let selectors = expr.selectors();
+    let (base, selector) = selectors.iter().find_map(|(selector, _)| {
+        let base = selector.name.as_deref()?.strip_suffix("_bucket")?;
+        (base.ends_with("_seconds") && !base.starts_with("flyball_service_")).then_some((base, selector))
+    })?;
+    let matchers = selector.matchers.iter().filter(|matcher| !matches!(matcher.name(), "__name__" | "le"));
+    let matchers: Vec<String> = matchers.map(ToString::to_string).collect();
+    mean(store, base, &matchers.join(","), now_ms)
+}
+
+/// The mean of what Services measured: from a request's arrival to the headers of its answer.
+fn service_mean(store: &Store, namespace: &str, services: &[String], now_ms: i64) -> Option<f64> {
+    if services.is_empty() {
+        return None;
+    }
+    let matchers = format!("namespace={namespace:?},service=~{:?}", services.join("|"));
+    mean(store, "flyball_service_request_duration_seconds", &matchers, now_ms)
+}
+
+/// The mean of a histogram over the last minutes in which it had observations.
+fn mean(store: &Store, base: &str, matchers: &str, now_ms: i64) -> Option<f64> {
+    let sum = |suffix: &str| format!("sum(increase({base}_{suffix}{{{matchers}}}[{MEAN_WINDOW}]))");
+    let query = format!("{} / {}", sum("sum"), sum("count"));
+    let expr = promql::parse(&query).ok()?;
+    match promql::eval_instant(store, &query, &expr, now_ms, &EngineOptions::default()).ok()?.value {
+        Value::Vector(samples) => samples.first()?.value.float().filter(|mean| mean.is_finite()),
+        _ => None,
     }
 }
 
@@ -184,7 +247,8 @@ fn bucket_bounds(store: &Store, expr: &Expr) -> Vec<f64> {
 fn scraped(targets: &[Shown], pods: &[Arc<Pod>]) -> Vec<ScrapedTarget> {
     let is_ours = |shown: &&Shown| {
         let label = |name: &str| shown.target.labels.get(name).map(String::as_str).unwrap_or_default();
-        pods.iter().any(|pod| {
+        // A pod that ends may refuse its last scrapes.
+        pods.iter().filter(|pod| pod.metadata.deletion_timestamp.is_none()).any(|pod| {
             pod.name_any() == label("pod") && pod.namespace().unwrap_or_default() == label("namespace")
         })
     };
@@ -278,6 +342,33 @@ mod tests {
         check(&[(8_000, 4, 5, true), (8_001, 5, 5, true), (9_000, 5, 5, true)], Some(1999.0), 0);
         check(&[(9_000, 1, 2, false), (9_100, 2, 1, false), (9_200, 1, 2, false)], None, 2);
         check(&[(1_000, 1, 2, false), (9_100, 2, 1, false)], None, 0);
+    }
+
+    /// The servers' own measure, of the series that the query selects, beside that of the Services.
+    #[test]
+    fn what_servers_and_services_measure_is_averaged() {
+        let mut store = Store::new(StoreOptions::default());
+        let mut count = |name: &str, label: (&str, &str), each: f64| {
+            let labels = Labels::new([("__name__", name), ("namespace", "default"), label]);
+            for second in 0..300 {
+                store.append_to(&labels, Sample::new(second * 1000, second as f64 * each)).unwrap();
+            }
+        };
+        count("d_seconds_sum", ("job", "a"), 0.5);
+        count("d_seconds_count", ("job", "a"), 100.0);
+        count("d_seconds_sum", ("job", "b"), 100.0);
+        count("d_seconds_count", ("job", "b"), 1.0);
+        count("flyball_service_request_duration_seconds_sum", ("service", "front"), 15.0);
+        count("flyball_service_request_duration_seconds_count", ("service", "front"), 100.0);
+        let near =
+            |found: Option<f64>, wanted: f64| assert!((found.unwrap() - wanted).abs() < 1e-9, "{found:?}");
+        let server = |query: &str| server_mean(&store, &promql::parse(query).unwrap(), 299_000);
+        near(server("histogram_quantile(0.95, sum by (le) (rate(d_seconds_bucket{job=\"a\"}[1m])))"), 0.005);
+        assert_eq!(server("sum(rate(d_seconds_count[1m]))"), None);
+        assert_eq!(server("sum(rate(flyball_service_request_duration_seconds_bucket[1m]))"), None);
+        near(service_mean(&store, "default", &["front".to_owned(), "none".to_owned()], 299_000), 0.15);
+        assert_eq!(service_mean(&store, "default", &[], 299_000), None);
+        assert_eq!(service_mean(&store, "other", &["front".to_owned()], 299_000), None);
     }
 
     #[test]

@@ -9,8 +9,16 @@ use std::sync::Arc;
 use granit_parser::{Event, Parser};
 use serde_json::Value;
 
+use super::{expansion, template};
+
 /// No path of a field is longer; a longer one is not remembered.
 const PATH_LENGTH_MAX: usize = 1024;
+/// So much of the paths of one document is remembered; fields beyond are told at what is around them.
+const PATHS_BYTES_MAX: usize = 32 << 20;
+/// What a file may come to once its aliases are followed: several times the largest file that is read.
+const EXPANDED_BYTES_MAX: usize = 256 << 20;
+/// No folder of manifests, written into one file, has more documents.
+const DOCUMENTS_MAX: usize = 10_000;
 
 /// A place in a file, counted from 1.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -34,8 +42,12 @@ pub(crate) struct Document {
 /// A document that is no YAML.
 #[derive(Debug, PartialEq)]
 pub(crate) struct Malformed {
+    /// The rule that it breaks.
+    pub(crate) rule: &'static str,
     pub(crate) position: Position,
     pub(crate) message: String,
+    /// What to do.
+    pub(crate) help: String,
 }
 
 impl Document {
@@ -84,17 +96,27 @@ fn join(parent: &str, child: &str) -> String {
     }
 }
 
-/// Every object of a file, and what is no YAML in it.
+/// Every object of a file, and what is no YAML in it. A file that Helm has yet to render has neither.
 pub(crate) fn read(file: &str, text: &str) -> (Vec<Document>, Vec<Malformed>) {
     let (mut documents, mut malformed) = (Vec::new(), Vec::new());
-    for (lines_before, text) in cut(text) {
-        match serde_saphyr::from_str::<Option<Value>>(text) {
+    let mut bytes: usize = 0;
+    for (index, (lines_before, document)) in cut(text).into_iter().enumerate() {
+        bytes = bytes.saturating_add(expansion::expanded_bytes(document));
+        if bytes > EXPANDED_BYTES_MAX || index == DOCUMENTS_MAX {
+            malformed.push(too_large(lines_before, index == DOCUMENTS_MAX));
+            break;
+        }
+        match serde_saphyr::from_str::<Option<Value>>(document) {
             Ok(None) => {}
-            Ok(Some(object)) => documents.extend(objects(file, object, text, lines_before)),
+            Ok(Some(object)) => documents.extend(objects(file, object, document, lines_before)),
             Err(error) => malformed.push(why_malformed(&error, lines_before)),
         }
     }
-    (documents, malformed)
+    let unrendered = documents.iter().any(|document| template::is_unrendered(&document.object));
+    match template::first_action(text).filter(|_| unrendered || !malformed.is_empty()) {
+        Some(position) => (Vec::new(), vec![template::malformed(file, position)]),
+        None => (documents, malformed),
+    }
 }
 
 /// The documents of a file, each with the number of lines before it. A line of `---` begins the next one, as YAML has
@@ -134,7 +156,23 @@ fn why_malformed(error: &serde_saphyr::Error, lines_before: usize) -> Malformed 
     let said = said.lines().next().unwrap_or_default();
     // The place in the sentence counts from the start of the document.
     let message = said.split(" at line ").next().unwrap_or_default().to_owned();
-    Malformed { position, message }
+    let help = "mend it; the other documents of the file are checked all the same".to_owned();
+    Malformed { rule: "malformed-yaml", position, message, help }
+}
+
+/// What is told of a file that is more than anyone's manifests; nothing after this place is read.
+fn too_large(lines_before: usize, by_number: bool) -> Malformed {
+    let message = match by_number {
+        true => format!("more than {DOCUMENTS_MAX} documents in one file"),
+        false => format!("with its aliases followed, more than {} MiB", EXPANDED_BYTES_MAX >> 20),
+    };
+    let help = "split the file; nothing from here on was checked".to_owned();
+    Malformed {
+        rule: "malformed-yaml",
+        position: Position { line: lines_before + 1, column: 1 },
+        message,
+        help,
+    }
 }
 
 /// The object of a document, or the items of a List.
@@ -163,13 +201,26 @@ enum Open {
     Sequence(String, usize),
 }
 
+impl Open {
+    fn path(&self) -> &str {
+        match self {
+            Open::Mapping(path, _) | Open::Sequence(path, _) => path,
+        }
+    }
+}
+
 /// Where each field of a document is written: that of its key, or of the item of a list.
 fn positions(text: &str, lines_before: usize) -> BTreeMap<String, Position> {
     let mut found = BTreeMap::new();
     let mut open: Vec<Open> = Vec::new();
+    let mut bytes = 0;
     for event in Parser::new_from_str(text) {
         // The document was read before; what this parser does not like has no positions.
         let Ok((event, span)) = event else { break };
+        bytes += open.last().map_or(0, |open| open.path().len());
+        if bytes > PATHS_BYTES_MAX {
+            break;
+        }
         let position = Position { line: lines_before + span.start.line(), column: span.start.col() + 1 };
         match event {
             Event::MappingEnd | Event::SequenceEnd => drop(open.pop()),
@@ -279,6 +330,37 @@ items:
         }
         assert_eq!(read("f", "--- {kind: A}").0.len(), 1);
         assert_eq!(read("f", "---x\n").0.len() + read("f", "---x\n").1.len(), 1);
+    }
+
+    /// What would fill the memory is refused with its place; what is large and honest is read.
+    #[test]
+    fn bombs_are_refused() {
+        let laughs: String = (1..12)
+            .map(|level| {
+                format!("l{level}: &l{level} [{}]\n", vec![format!("*l{}", level - 1); 9].join(", "))
+            })
+            .collect();
+        let big = format!("a: &a {}\nb: [{}]\n", "x".repeat(1 << 20), vec!["*a"; 400].join(", "));
+        let honest: String = (0..2_000).map(|index| format!("---\nkind: A\nname: n{index}\n")).collect();
+        for (text, documents, refused) in [
+            (format!("l0: &l0 lol\n{laughs}"), 0, "with its aliases followed, more than 256 MiB"),
+            (big, 0, "with its aliases followed, more than 256 MiB"),
+            ("---\na\n".repeat(10_500), 10_000, "more than 10000 documents in one file"),
+            ("[".repeat(100_000), 0, ""),
+            ("a: ".repeat(50_000), 0, ""),
+            (format!("a: {}1{}", "[".repeat(5_000), "]".repeat(5_000)), 0, ""),
+            ("? ".repeat(50_000), 0, ""),
+            ("- ".repeat(50_000), 0, ""),
+            ("&a ".repeat(1000) + "1", 0, ""),
+            ("\u{0}\u{1}\u{7f}: \u{fffe}".to_owned(), 0, ""),
+            (honest, 2_000, ""),
+        ] {
+            let shown: String = text.chars().take(40).collect();
+            let (read, malformed) = read("f", &text);
+            assert_eq!(read.len(), documents, "{shown}: {malformed:?}");
+            assert!(documents == 2_000 || malformed.len() == 1, "{shown}: {malformed:?}");
+            assert!(malformed.iter().all(|found| found.message.contains(refused)), "{malformed:?}");
+        }
     }
 
     proptest! {

@@ -66,6 +66,9 @@ fn files(input: &str, recursive: bool) -> Result<Vec<PathBuf>> {
     if !path.is_dir() || input == "-" {
         return Ok(vec![path]);
     }
+    if path.join("Chart.yaml").is_file() {
+        bail!("`{input}` is a Helm chart: render it first: helm template {input} | flyball check -");
+    }
     let mut found = Vec::new();
     let mut entries: Vec<PathBuf> = std::fs::read_dir(&path)
         .and_then(|entries| entries.map(|entry| entry.map(|entry| entry.path())).collect())
@@ -82,7 +85,8 @@ fn files(input: &str, recursive: bool) -> Result<Vec<PathBuf>> {
     Ok(found)
 }
 
-fn text(file: &Path) -> Result<String> {
+/// The text of a file, or of standard input for `-`.
+pub(crate) fn text(file: &Path) -> Result<String> {
     let shown = || format!("cannot read `{}`", file.display());
     let mut bytes = Vec::new();
     let read = match file.to_str() {
@@ -94,7 +98,12 @@ fn text(file: &Path) -> Result<String> {
     if length as u64 > FILE_BYTES_MAX {
         return Err(anyhow!("it is larger than {} MiB", FILE_BYTES_MAX >> 20)).with_context(shown);
     }
-    String::from_utf8(bytes).map_err(|_| anyhow!("it is not UTF-8 text")).with_context(shown)
+    let text = String::from_utf8(bytes).map_err(|error| {
+        let before = &error.as_bytes()[..error.utf8_error().valid_up_to()];
+        let line = before.iter().filter(|byte| **byte == b'\n').count() + 1;
+        anyhow!("line {line} is no UTF-8 text; give a manifest in YAML or JSON")
+    });
+    text.with_context(shown)
 }
 
 #[cfg(test)]

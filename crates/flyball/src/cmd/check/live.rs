@@ -16,11 +16,17 @@ use super::report::Report;
 use crate::cli::Check;
 use crate::place;
 
-/// What is looked at around a target: API version, kind, and whether its relations reach over namespaces.
-const KINDS: [(&str, &str, bool); 10] = [
-    ("apps/v1", "Deployment", false),
-    ("apps/v1", "StatefulSet", false),
-    ("v1", "Service", false),
+/// What is looked at around a target: API version, kind, and whether its relations reach over namespaces. Monitors may
+/// look into every namespace, so what they may select is needed from all.
+const KINDS: [(&str, &str, bool); 15] = [
+    ("apps/v1", "Deployment", true),
+    ("apps/v1", "StatefulSet", true),
+    ("apps/v1", "DaemonSet", true),
+    ("batch/v1", "Job", true),
+    ("batch/v1", "CronJob", true),
+    ("v1", "Pod", true),
+    ("v1", "Service", true),
+    ("v1", "LimitRange", false),
     ("keda.sh/v1alpha1", "ScaledObject", false),
     ("keda.sh/v1alpha1", "ScaledJob", false),
     ("autoscaling/v2", "HorizontalPodAutoscaler", false),
@@ -50,7 +56,7 @@ pub(crate) async fn check_target(options: &Check, kind: &str, name: &str) -> Res
     let namespace = options.namespace.clone().unwrap_or_else(|| client.default_namespace().to_owned());
     let wanted = format!("{}/{name}", full_kind(kind));
     let documents = around(&client, &namespace).await?;
-    let related = related(&documents, &wanted);
+    let related = related(&documents, &namespace, &wanted);
     if related.is_empty() {
         let known: Vec<String> =
             documents.iter().map(reference).filter(|known| known.ends_with(name)).collect();
@@ -59,19 +65,25 @@ pub(crate) async fn check_target(options: &Check, kind: &str, name: &str) -> Res
     }
     let (manifests, _) = super::sort(&documents);
     let mut findings = lint::check(&manifests, &facts);
-    findings.extend(in_world(&client, &live::asked(&manifests, &facts)).await?);
+    let mut asked = live::asked(&manifests, &facts);
+    asked.retain(|asked| related.contains(&asked.origin.document));
+    in_world(&client, &asked, &mut findings).await?;
     findings.retain(|finding| related.contains(&finding.origin.document));
     Ok(Report::new(documents, findings).about(related.len()))
 }
 
-/// What the running world shows of the autoscalers in manifests.
-pub(crate) async fn check_files(options: &Check, documents: &[Document]) -> Result<Vec<Finding>> {
+/// Adds what the running world shows of the autoscalers in manifests.
+pub(crate) async fn check_files(
+    options: &Check,
+    documents: &[Document],
+    findings: &mut Vec<Finding>,
+) -> Result<()> {
     let (manifests, _) = super::sort(documents);
     let asked = live::asked(&manifests, &facts);
     if asked.is_empty() {
-        return Ok(Vec::new());
+        return Ok(());
     }
-    in_world(&client(options).await?, &asked).await
+    in_world(&client(options).await?, &asked, findings).await
 }
 
 async fn client(options: &Check) -> Result<Client> {
@@ -82,14 +94,18 @@ async fn client(options: &Check) -> Result<Client> {
     Ok(Client::try_from(config)?)
 }
 
-async fn in_world(client: &Client, asked: &[Asked]) -> Result<Vec<Finding>> {
-    let mut found = Vec::new();
+/// Adds what the world shows, and takes away what it refutes: series that are there come from somewhere, though no
+/// manifest says from where.
+async fn in_world(client: &Client, asked: &[Asked], findings: &mut Vec<Finding>) -> Result<()> {
     for asked in asked {
         let facts =
             live_facts(client, asked).await.context("cannot read what the world knows; is it Flyball's?")?;
-        found.extend(live::check(asked, &facts));
+        if live::has_all_series(&facts) {
+            findings.retain(|found| found.code != "nothing-scraped" || found.origin != asked.origin);
+        }
+        findings.extend(live::check(asked, &facts));
     }
-    Ok(found)
+    Ok(())
 }
 
 async fn live_facts(client: &Client, asked: &Asked) -> Result<LiveFacts> {
@@ -128,7 +144,6 @@ async fn around(client: &Client, namespace: &str) -> Result<Vec<Document>> {
                         api_version: resource.api_version.clone(),
                         kind: kind.to_owned(),
                     });
-                    object.metadata.managed_fields = None;
                     documents.push(Document::live(serde_json::to_value(object)?));
                 }
             }
@@ -155,7 +170,7 @@ fn reference(document: &Document) -> String {
 
 /// The documents that belong to a target: itself, what it scales or sizes, what scales or sizes it, the Services of
 /// its pods, and the monitors of its namespace.
-fn related(documents: &[Document], wanted: &str) -> BTreeSet<usize> {
+fn related(documents: &[Document], namespace: &str, wanted: &str) -> BTreeSet<usize> {
     let target_of = |document: &Document| {
         let spec = &document.object["spec"];
         let reference =
@@ -163,12 +178,18 @@ fn related(documents: &[Document], wanted: &str) -> BTreeSet<usize> {
         let kind = reference["kind"].as_str().unwrap_or("Deployment").to_lowercase();
         Some(format!("{kind}/{}", reference["name"].as_str().unwrap_or_default()))
     };
-    let Some(start) = documents.iter().find(|document| reference(document) == wanted) else {
+    let is_here = |document: &&Document| {
+        let own = document.object.pointer("/metadata/namespace").and_then(Value::as_str);
+        own.is_none_or(|own| own == namespace)
+    };
+    let mut here = documents.iter().filter(is_here);
+    let Some(start) = here.find(|document| reference(document) == wanted) else {
         return BTreeSet::new();
     };
     let workload = target_of(start).unwrap_or_else(|| wanted.to_owned());
     let labels = documents
         .iter()
+        .filter(is_here)
         .find(|document| reference(document) == workload)
         .and_then(|document| document.object.pointer("/spec/template/metadata/labels"));
     let leads_to = |document: &Document| {
@@ -179,16 +200,27 @@ fn related(documents: &[Document], wanted: &str) -> BTreeSet<usize> {
                 !selector.is_empty() && selector.iter().all(|(name, value)| labels.get(name) == Some(value))
             })
     };
-    let is_monitor = |document: &Document| {
-        matches!(document.object["kind"].as_str(), Some("ServiceMonitor" | "PodMonitor" | "ScrapeConfig"))
+    let looks_here = |document: &Document| {
+        let selector = &document.object["spec"]["namespaceSelector"];
+        let names = selector["matchNames"].as_array().filter(|names| !names.is_empty());
+        let is_monitor = matches!(
+            document.object["kind"].as_str(),
+            Some("ServiceMonitor" | "PodMonitor" | "ScrapeConfig")
+        );
+        is_monitor
+            && match names {
+                _ if selector["any"] == true => true,
+                Some(names) => names.iter().any(|name| name == namespace),
+                None => is_here(&document),
+            }
     };
     let belongs = |document: &Document| {
         let own = reference(document);
-        own == wanted
+        let is_part = own == wanted
             || own == workload
             || target_of(document).as_deref() == Some(&workload)
-            || leads_to(document)
-            || is_monitor(document)
+            || leads_to(document);
+        is_part && is_here(&document) || looks_here(document)
     };
     (0..documents.len()).filter(|index| belongs(&documents[*index])).collect()
 }
@@ -209,15 +241,18 @@ mod tests {
             json!({"kind": "ScaledObject", "metadata": {"name": "so"}, "spec": {"scaleTargetRef": {"name": "model"}}}),
             json!({"kind": "VerticalPodAutoscaler", "metadata": {"name": "v"}, "spec": {"targetRef": {"kind": "Deployment", "name": "other"}}}),
             json!({"kind": "ServiceMonitor", "metadata": {"name": "m"}}),
+            json!({"kind": "Deployment", "metadata": {"name": "model", "namespace": "other"}}),
+            json!({"kind": "ServiceMonitor", "metadata": {"name": "theirs", "namespace": "other"}}),
+            json!({"kind": "PodMonitor", "metadata": {"name": "all", "namespace": "other"}, "spec": {"namespaceSelector": {"any": true}}}),
         ];
         let documents: Vec<Document> = objects.into_iter().map(Document::live).collect();
         for (wanted, expected) in [
-            ("deployment/model", vec![0, 2, 4, 6]),
-            ("scaledobject/so", vec![0, 2, 4, 6]),
-            ("deployment/other", vec![1, 5, 6]),
+            ("deployment/model", vec![0, 2, 4, 6, 9]),
+            ("scaledobject/so", vec![0, 2, 4, 6, 9]),
+            ("deployment/other", vec![1, 5, 6, 9]),
             ("deployment/none", vec![]),
         ] {
-            let found: Vec<usize> = related(&documents, wanted).into_iter().collect();
+            let found: Vec<usize> = related(&documents, "default", wanted).into_iter().collect();
             assert_eq!(found, expected, "{wanted}");
         }
     }

@@ -5,12 +5,14 @@
 //! its series, targets, pods and decisions show. All findings of all inputs are told at once.
 
 pub(crate) mod documents;
+mod expansion;
 mod facts;
-mod inputs;
+pub(crate) mod inputs;
 mod live;
 mod refusals;
 mod report;
 mod sarif;
+mod template;
 #[cfg(test)]
 mod tests;
 
@@ -32,7 +34,7 @@ const UNREADABLE: u8 = 2;
 pub(crate) async fn run(options: Check) -> ExitCode {
     match check(&options).await {
         Ok(report) => {
-            print(&report, options.output);
+            print(&report, &options);
             report.unreadable.iter().for_each(output::error);
             match (report.unreadable.is_empty(), report.fails(options.fail_on)) {
                 (false, _) => ExitCode::from(UNREADABLE),
@@ -47,10 +49,12 @@ pub(crate) async fn run(options: Check) -> ExitCode {
     }
 }
 
-fn print(report: &Report, format: CheckOutput) {
-    match format {
-        CheckOutput::Text => output::line(&report.text(output::colour_on(&std::io::stdout()))),
-        CheckOutput::Table => output::line(&report.table()),
+fn print(report: &Report, options: &Check) {
+    // What makes the exit code is always shown.
+    let remarks = options.remarks || options.fail_on == FailOn::Info;
+    match options.output {
+        CheckOutput::Text => output::line(&report.text(output::colour_on(&std::io::stdout()), remarks)),
+        CheckOutput::Table => output::line(&report.table(remarks)),
         CheckOutput::Json => output::line(&format!("{:#}", report.json())),
         CheckOutput::Yaml => {
             output::line(serde_saphyr::to_string(&report.json()).unwrap_or_default().trim_end());
@@ -65,8 +69,9 @@ async fn check(options: &Check) -> Result<Report> {
         Inputs::Target { kind, name } => live::check_target(options, &kind, &name).await,
         Inputs::Files { documents, malformed, unreadable } => {
             let mut findings = in_manifests(&documents).await?;
-            let live = if options.live { live::check_files(options, &documents).await? } else { Vec::new() };
-            findings.extend(live);
+            if options.live {
+                live::check_files(options, &documents, &mut findings).await?;
+            }
             let mut report = Report::new(documents, findings);
             report.add_malformed(malformed);
             report.unreadable = unreadable;
@@ -110,7 +115,11 @@ fn sort(documents: &[Document]) -> (Manifests, Vec<Finding>) {
     let mut manifests = Manifests::default();
     let mut unread = Vec::new();
     for (index, document) in documents.iter().enumerate() {
-        let problems = manifests.add(index, &document.object).err().unwrap_or_default();
+        let added = match document.file {
+            Some(_) => manifests.add(index, &document.object),
+            None => manifests.add_live(index, &document.object),
+        };
+        let problems = added.err().unwrap_or_default();
         let origin = Origin::of(index, &document.object);
         unread.extend(problems.into_iter().filter_map(|problem| {
             let (message, help) = (problem.message.clone(), problem.help.as_str());

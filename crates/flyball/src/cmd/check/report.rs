@@ -1,6 +1,6 @@
 //! The findings with their places, and how people and programs read them.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use flyball_api::lint::{self, Finding, Origin, Severity};
 use serde_json::{Value, json};
@@ -53,10 +53,9 @@ impl Report {
 
     /// Documents that are no YAML.
     pub(crate) fn add_malformed(&mut self, malformed: Vec<(String, Malformed)>) {
-        for (file, Malformed { position, message }) in malformed {
-            let Some(rule) = lint::rule("malformed-yaml") else { continue };
-            let help = "mend it; the other documents of the file are checked all the same";
-            let finding = Finding::new(rule, Origin::default(), "", message, help);
+        for (file, Malformed { rule, position, message, help }) in malformed {
+            let Some(rule) = lint::rule(rule) else { continue };
+            let finding = Finding::new(rule, Origin::default(), "", message, &help);
             self.files.insert(file.clone());
             self.findings.push(Found { finding, place: Some((file, position)) });
         }
@@ -89,17 +88,38 @@ impl Report {
         )
     }
 
-    /// Each finding with its reason and what to write instead.
-    pub(crate) fn text(&self, colour: bool) -> String {
-        let mut blocks: Vec<String> = self.findings.iter().map(|found| found.text(colour)).collect();
+    /// What is shown: errors and warnings, and remarks where they are asked for.
+    fn shown(&self, remarks: bool) -> impl Iterator<Item = &Found> {
+        self.findings.iter().filter(move |found| remarks || found.finding.severity != Severity::Info)
+    }
+
+    /// One line for the remarks that are not shown: `3 remarks (difference-pace 2, moving-tag 1); --remarks shows them`.
+    fn folded(&self, remarks: bool) -> Option<String> {
+        let hidden = self.count(Severity::Info);
+        if remarks || hidden == 0 {
+            return None;
+        }
+        let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
+        for found in self.findings.iter().filter(|found| found.finding.severity == Severity::Info) {
+            *counts.entry(found.finding.code).or_default() += 1;
+        }
+        let counts: Vec<String> = counts.iter().map(|(code, count)| format!("{code} {count}")).collect();
+        let (word, them) = if hidden == 1 { ("remark", "it") } else { ("remarks", "them") };
+        Some(format!("{hidden} {word} ({}); --remarks shows {them}", counts.join(", ")))
+    }
+
+    /// Each finding with its reason and what to write instead; remarks in one line unless they are asked for.
+    pub(crate) fn text(&self, colour: bool, remarks: bool) -> String {
+        let mut blocks: Vec<String> = self.shown(remarks).map(|found| found.text(colour)).collect();
+        blocks.extend(self.folded(remarks));
         blocks.push(paint(Style::Bold, &self.summary(), colour));
         blocks.join("\n")
     }
 
-    /// A line for each finding, in columns.
-    pub(crate) fn table(&self) -> String {
+    /// A line for each finding, in columns; one for all remarks unless they are asked for.
+    pub(crate) fn table(&self, remarks: bool) -> String {
         let header = ["SEVERITY", "RULE", "PLACE", "FINDING"].map(str::to_owned);
-        let rows = self.findings.iter().map(|found| {
+        let rows = self.shown(remarks).map(|found| {
             let finding = &found.finding;
             let place = found.short_place();
             [finding.severity.to_string(), finding.code.to_owned(), place, finding.message.clone()]
@@ -111,7 +131,7 @@ impl Report {
             let [a, b, c] = widths;
             format!("{:a$}   {:b$}   {:c$}   {}", row[0], row[1], row[2], row[3])
         };
-        rows.iter().map(line).collect::<Vec<_>>().join("\n")
+        rows.iter().map(line).chain(self.folded(remarks)).collect::<Vec<_>>().join("\n")
     }
 
     /// The findings as data.
