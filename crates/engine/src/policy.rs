@@ -163,7 +163,8 @@ impl Metrics {
     ///
     /// # Errors
     ///
-    /// None at all, more than [`METRICS_MAX`], two of one name, a formula that uses a name no External metric has.
+    /// None at all, more than [`METRICS_MAX`], two of one name, a formula that uses a name no External metric has or
+    /// declares one that some has.
     pub fn new(list: Vec<Metric>, composite: Option<Composite>) -> Result<Self, PolicyError> {
         if list.is_empty() || list.len() > METRICS_MAX {
             return Err(PolicyError::MetricCount { count: list.len() });
@@ -174,11 +175,7 @@ impl Metrics {
             return Err(PolicyError::MetricTwice { metric: pair[0].clone() });
         }
         if let Some(composite) = &composite {
-            let known =
-                |name: &Name| list.iter().any(|m| m.activates() && m.formula_name.as_ref() == Some(name));
-            if let Some(name) = composite.formula.names().iter().find(|name| !known(name)) {
-                return Err(PolicyError::FormulaName { name: name.clone() });
-            }
+            check_names(&composite.formula, &list)?;
         }
         Ok(Self { list, composite })
     }
@@ -191,6 +188,24 @@ impl Metrics {
     /// The formula over them.
     pub fn composite(&self) -> Option<&Composite> {
         self.composite.as_ref()
+    }
+}
+
+/// A formula uses names of External metrics only, and takes none of them for a variable.
+fn check_names(formula: &Formula, list: &[Metric]) -> Result<(), PolicyError> {
+    let has = |name: &Name, external: bool| {
+        list.iter().any(|m| m.activates() == external && m.formula_name.as_ref() == Some(name))
+    };
+    if let Some(name) = formula.names().iter().find(|name| !has(name, true)) {
+        let name = name.clone();
+        return Err(match has(&name, false) {
+            true => PolicyError::FormulaResource { name },
+            false => PolicyError::FormulaName { name },
+        });
+    }
+    match formula.variables().iter().find(|name| has(name, true)) {
+        Some(name) => Err(PolicyError::FormulaVariable { name: name.clone() }),
+        None => Ok(()),
     }
 }
 

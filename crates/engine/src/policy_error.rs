@@ -64,6 +64,21 @@ pub enum PolicyError {
         /// The name.
         name: Name,
     },
+    /// The formula asks for a Resource metric, which has no value of its own: it is a share of what pods request.
+    #[error(
+        "the formula uses `{name}`, a cpu or memory trigger, and those feed no formula: they ask for replicas \
+         beside it; for usage in a formula, read it with a prometheus trigger"
+    )]
+    FormulaResource {
+        /// The name.
+        name: Name,
+    },
+    /// The formula declares a variable that would hide a trigger.
+    #[error("the formula declares `{name}` with `let`, and a trigger has that name")]
+    FormulaVariable {
+        /// The name.
+        name: Name,
+    },
     /// `stabilizationWindowSeconds`.
     #[error("the stabilization window must be at most 3600 seconds")]
     StabilizationWindow,

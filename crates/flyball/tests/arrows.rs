@@ -8,7 +8,7 @@ type Wall = (&'static str, &'static [&'static str], Option<&'static [&'static st
 
 /// Every crate of ours.
 const ALLOWED: &[Wall] = &[
-    ("flyball-engine", &[], Some(&["serde", "thiserror"])),
+    ("flyball-engine", &[], Some(&["serde", "thiserror", "jiff"])),
     (
         "flyball-metrics",
         &[],

@@ -2,7 +2,7 @@
 //!
 //! Messages are those of KEDA's webhook (`apis/keda/v1alpha1/scaledobject_webhook.go`).
 
-use flyball_engine::Formula;
+use flyball_engine::{Formula, Name};
 use kube::ResourceExt;
 
 use super::{Admission, CheckQuery, Neighbours, behavior, neighbours, triggers};
@@ -168,25 +168,33 @@ fn formula(object: &ScaledObject, modifiers: &ScalingModifiers) -> Vec<Problem> 
     if formula.is_empty() {
         return vec![Problem::required(field, "error ScalingModifiers.Formula is mandatory")];
     }
-    let names: Vec<&str> = object
-        .spec
-        .triggers
-        .iter()
-        .filter(|trigger| !is_resource(&trigger.kind))
-        .filter_map(|trigger| trigger.name.as_deref())
-        .collect();
-    let why = match Formula::new(formula) {
-        Err(error) => error.to_string(),
-        Ok(parsed) => match parsed.names().iter().find(|name| !names.contains(&name.as_str())) {
-            Some(name) => format!("unknown name {name}"),
-            None => return Vec::new(),
-        },
+    let named = |resources: bool| -> Vec<&str> {
+        let triggers = object.spec.triggers.iter().filter(|trigger| is_resource(&trigger.kind) == resources);
+        triggers.filter_map(|trigger| trigger.name.as_deref()).collect()
     };
-    let message = format!("error validating formula in ScalingModifiers: {why}");
-    vec![
+    let (names, resources) = (named(false), named(true));
+    let problem = |why: String| {
+        let message = format!("error validating formula in ScalingModifiers: {why}");
         Problem::invalid(field, formula, message)
-            .help(format!("the named triggers are [{}]", names.join(", "))),
-    ]
+            .help(format!("the named triggers are [{}]", names.join(", ")))
+    };
+    let parsed = match Formula::new(formula) {
+        Err(error) => return vec![problem(error.to_string())],
+        Ok(parsed) => parsed,
+    };
+    let unknown = parsed.names().iter().map(Name::as_str).filter(|name| !names.contains(name)).map(|name| {
+        if resources.contains(&name) {
+            format!(
+                "{name} is a cpu or memory trigger, and those feed no formula: they ask for replicas beside \
+                 it; for usage in a formula, read it with a prometheus trigger"
+            )
+        } else {
+            format!("unknown name {name}")
+        }
+    });
+    let hidden = parsed.variables().iter().map(Name::as_str).filter(|name| names.contains(name));
+    let hidden = hidden.map(|name| format!("cannot redeclare {name}, which is a trigger"));
+    unknown.chain(hidden).map(problem).collect()
 }
 
 fn composite_target(modifiers: &ScalingModifiers) -> Option<Problem> {

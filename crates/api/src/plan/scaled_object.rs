@@ -163,7 +163,9 @@ fn metrics(
     }
     let metrics = Metrics::new(list, composite).map_err(|error| {
         let field = match error {
-            PolicyError::FormulaName { .. } => "spec.advanced.scalingModifiers.formula",
+            PolicyError::FormulaName { .. }
+            | PolicyError::FormulaResource { .. }
+            | PolicyError::FormulaVariable { .. } => "spec.advanced.scalingModifiers.formula",
             _ => "spec.triggers",
         };
         vec![Problem::invalid(field, triggers.len(), error.to_string())]

@@ -1,7 +1,8 @@
 //! The `cron` trigger: a number of replicas inside a window that opens and closes by schedule.
 //!
-//! Parameters, messages and the rule for the window are those of KEDA (`scalers/cron_scaler.go`): the window
-//! is open unless it opens sooner than it closes. Time zones come with the program, so that the same input
+//! Parameters and messages are those of KEDA (`scalers/cron_scaler.go`). The rule for the window is not: KEDA looks
+//! forward, and calls it open unless it opens sooner than it closes, which is wrong where a clock skips one of the two,
+//! and where one comes more often than the other. Here the window is open if it opened since it last closed. Time zones come with the program, so that the same input
 //! gives the same answer on every machine.
 
 use jiff::Timestamp;
@@ -47,13 +48,10 @@ impl Cron {
         })
     }
 
-    /// Whether the window is open.
+    /// Whether the window is open: it opened, and did not close since.
     pub fn is_open(&self, now: Timestamp) -> bool {
-        match (self.start.next(now, &self.zone), self.end.next(now, &self.zone)) {
-            (Some(start), Some(end)) => start >= end,
-            // A window that never opens again is closed, one that never closes is open.
-            (start, _) => start.is_some(),
-        }
+        let Some(opened) = self.start.last(now, &self.zone) else { return false };
+        self.end.last(now, &self.zone).is_none_or(|closed| opened >= closed)
     }
 
     /// The replicas asked for: those of the window, or none.

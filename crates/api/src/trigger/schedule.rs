@@ -2,15 +2,28 @@
 //!
 //! The rules and messages are those of `robfig/cron` v3, which KEDA uses: names of months and days, `*` and
 //! `?`, ranges, lists and steps; when both the day of month and the day of week are restricted, either may
-//! match. A time that the zone skips does not happen, and one that it repeats happens twice.
+//! match. A time that the zone repeats happens twice, as there; one that it skips happens when the clocks are put
+//! forward, where theirs is left out for that day.
 
-use jiff::civil::{Date, Time as CivilTime};
-use jiff::tz::TimeZone;
-use jiff::{Span, Timestamp};
+use jiff::civil::{Date, DateTime, Time as CivilTime};
+use jiff::tz::{AmbiguousOffset, TimeZone};
+use jiff::{SignedDuration, Span, Timestamp};
 
 /// A schedule that does not match for so many days never will: the rarest, 29 February on a given weekday,
 /// comes back after at most 40 years, across a century without a leap day.
 const DAYS_MAX: u32 = 40 * 366 + 1;
+
+/// Clocks are set back by no more than this, but where a zone changes its side of the date line.
+const SET_BACK_MAX: SignedDuration = SignedDuration::from_hours(3);
+
+/// When a schedule matched: the time, and what the clock should have shown, which tells apart what the zone skips.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Occurrence {
+    /// When it was.
+    pub at: Timestamp,
+    /// The clock's time that the schedule names.
+    pub clock: DateTime,
+}
 
 /// When something happens: one bit a value for each field.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -68,18 +81,49 @@ impl Schedule {
         })
     }
 
+    /// The last time that matched, `now` included; `None` if there is none, as for 30 February.
+    pub fn last(&self, now: Timestamp, zone: &TimeZone) -> Option<Occurrence> {
+        // After the clocks were set back over midnight, the last match may be of the day that has yet to come.
+        let mut date = now.checked_add(SET_BACK_MAX).ok()?.to_zoned(zone.clone()).date();
+        let mut last = None;
+        for _ in 0..DAYS_MAX {
+            let latest = if self.matches(date) { self.latest(date, now, zone) } else { None };
+            if last.is_some() {
+                return last.max(latest);
+            }
+            last = latest;
+            date = date.yesterday().ok()?;
+        }
+        None
+    }
+
     /// The first time after `now` that matches; `None` if there is none, as for 30 February.
     pub fn next(&self, now: Timestamp, zone: &TimeZone) -> Option<Timestamp> {
         let mut date = now.to_zoned(zone.clone()).date();
         for _ in 0..DAYS_MAX {
-            if self.matches(date)
-                && let Some(next) = self.times(date, zone).filter(|&time| time > now).min()
-            {
-                return Some(next);
+            if self.matches(date) {
+                let times = self.clocks(date).flat_map(|clock| happens(clock, zone));
+                if let Some(next) = times.filter(|&time| time > now).min() {
+                    return Some(next);
+                }
             }
             date = date.checked_add(Span::new().days(1)).ok()?;
         }
         None
+    }
+
+    /// The last match of one day that is not after `now`. The zone is asked only about times near it.
+    fn latest(&self, date: Date, now: Timestamp, zone: &TimeZone) -> Option<Occurrence> {
+        let latest_clock = now.to_zoned(zone.clone()).datetime().saturating_add(SET_BACK_MAX);
+        let mut latest: Option<Occurrence> = None;
+        for clock in self.clocks(date).rev().skip_while(|&clock| clock > latest_clock) {
+            if latest.is_some_and(|latest| latest.clock.duration_since(clock) > SET_BACK_MAX) {
+                break;
+            }
+            let passed = happens(clock, zone).filter(|&at| at <= now);
+            latest = latest.max(passed.map(|at| Occurrence { at, clock }).max());
+        }
+        latest
     }
 
     fn matches(&self, date: Date) -> bool {
@@ -89,21 +133,30 @@ impl Schedule {
         month && if self.any_day { day_of_month && day_of_week } else { day_of_month || day_of_week }
     }
 
-    /// The matching times of one day.
-    fn times<'a>(&'a self, date: Date, zone: &'a TimeZone) -> impl Iterator<Item = Timestamp> + 'a {
-        let hours = (0..24u8).filter(|&hour| has(self.hours, hour));
-        let times = hours.flat_map(|hour| {
-            (0..60u8).filter(|&minute| has(self.minutes, minute)).map(move |minute| (hour, minute))
-        });
-        times.flat_map(move |(hour, minute)| {
-            let civil = date.to_datetime(CivilTime::constant(hour as i8, minute as i8, 0, 0));
-            let ambiguous = zone.to_ambiguous_timestamp(civil);
-            let gap = matches!(ambiguous.offset(), jiff::tz::AmbiguousOffset::Gap { .. });
-            let earlier = ambiguous.earlier().ok().filter(|_| !gap);
-            let later = ambiguous.later().ok().filter(|_| !gap);
-            earlier.into_iter().chain(later)
-        })
+    /// What a clock shows at the matches of one day.
+    fn clocks(&self, date: Date) -> impl DoubleEndedIterator<Item = DateTime> {
+        let (hours, minutes) = (self.hours, self.minutes);
+        let minutes = move || (0..60u8).filter(move |&minute| has(minutes, minute));
+        let hours = (0..24u8).filter(move |&hour| has(hours, hour));
+        hours
+            .flat_map(move |hour| minutes().map(move |minute| (hour, minute)))
+            .map(move |(hour, minute)| date.to_datetime(CivilTime::constant(hour as i8, minute as i8, 0, 0)))
     }
+}
+
+/// When a clock shows a time: once, twice where the zone repeats it, and where it skips it, when it does that.
+fn happens(clock: DateTime, zone: &TimeZone) -> impl Iterator<Item = Timestamp> {
+    let ambiguous = zone.to_ambiguous_timestamp(clock);
+    let (first, second) = match ambiguous.offset() {
+        AmbiguousOffset::Unambiguous { .. } => (ambiguous.earlier().ok(), None),
+        AmbiguousOffset::Fold { .. } => (ambiguous.earlier().ok(), ambiguous.later().ok()),
+        AmbiguousOffset::Gap { .. } => {
+            let before = ambiguous.earlier().ok();
+            let change = before.and_then(|before| zone.following(before).next().map(|next| next.timestamp()));
+            (change, None)
+        }
+    };
+    first.into_iter().chain(second)
 }
 
 fn has(bits: u64, value: u8) -> bool {
@@ -191,11 +244,38 @@ mod tests {
             ("0 0 29 2 *", "UTC", "2026-03-01T00:00:00Z", "2028-02-29T00:00:00Z"),
             ("0 0 30 2 *", "UTC", "2026-03-01T00:00:00Z", "never"),
             ("0 8 * * *", "Europe/Berlin", "2026-07-01T00:00:00Z", "2026-07-01T06:00:00Z"),
-            ("30 2 * * *", "Europe/Berlin", "2026-03-29T00:00:00Z", "2026-03-30T00:30:00Z"),
+            ("30 2 * * *", "Europe/Berlin", "2026-03-29T00:00:00Z", "2026-03-29T01:00:00Z"),
             ("30 2 * * *", "Europe/Berlin", "2026-10-25T00:00:00Z", "2026-10-25T00:30:00Z"),
             ("30 2 * * *", "Europe/Berlin", "2026-10-25T00:30:00Z", "2026-10-25T01:30:00Z"),
         ] {
             assert_eq!(next(schedule, zone, now), expected, "{schedule} in {zone} after {now}");
+        }
+    }
+
+    #[test]
+    fn the_last_time_is_found() {
+        for (schedule, zone, now, expected) in [
+            ("0 8 * * *", "UTC", "2026-03-04T07:59:59Z", "2026-03-03T08:00:00Z"),
+            ("0 8 * * *", "UTC", "2026-03-04T08:00:00Z", "2026-03-04T08:00:00Z"),
+            ("* * * * *", "UTC", "2026-03-04T08:01:59Z", "2026-03-04T08:01:00Z"),
+            ("0 0 * * MON-fri", "UTC", "2026-03-08T12:00:00Z", "2026-03-06T00:00:00Z"),
+            ("0 0 29 2 *", "UTC", "2026-03-01T00:00:00Z", "2024-02-29T00:00:00Z"),
+            ("0 0 30 2 *", "UTC", "2026-03-01T00:00:00Z", "never"),
+            // Skipped: when the clocks are put forward. Repeated: twice.
+            ("30 2 * * *", "Europe/Berlin", "2026-03-29T00:59:59Z", "2026-03-28T01:30:00Z"),
+            ("30 2 * * *", "Europe/Berlin", "2026-03-29T01:00:00Z", "2026-03-29T01:00:00Z"),
+            ("30 2 * * *", "Europe/Berlin", "2026-10-25T01:29:59Z", "2026-10-25T00:30:00Z"),
+            ("30 2 * * *", "Europe/Berlin", "2026-10-25T01:30:00Z", "2026-10-25T01:30:00Z"),
+            // Clocks that were set back at a minute past midnight, and so to the day before.
+            ("0 0 * * *", "America/St_Johns", "2009-11-01T03:00:00Z", "2009-11-01T02:30:00Z"),
+            ("45 23 * * *", "America/St_Johns", "2009-11-01T03:20:00Z", "2009-11-01T03:15:00Z"),
+            // A day that the zone skipped altogether.
+            ("0 9 30 12 *", "Pacific/Apia", "2011-12-30T10:00:00Z", "2011-12-30T10:00:00Z"),
+        ] {
+            let zone = TimeZoneDatabase::bundled().get(zone).unwrap();
+            let last = Schedule::parse(schedule).unwrap().last(now.parse().unwrap(), &zone);
+            let last = last.map_or("never".to_owned(), |last| last.at.to_string());
+            assert_eq!(last, expected, "{schedule} up to {now}");
         }
     }
 
@@ -229,6 +309,26 @@ mod tests {
             let schedule = Schedule::parse(&format!("{minute} {hour} * * {day}")).unwrap();
             let next = schedule.next(now, &TimeZone::UTC).unwrap();
             prop_assert!(next > now && next.as_second() - seconds <= 7 * 86_400);
+        }
+
+        /// Nothing matches between the last time and the next one, in any zone.
+        #[test]
+        fn the_last_time_is_the_one_before_the_next(
+            seconds in 0i64..4_000_000_000,
+            schedule in "(\\*|[0-5]?[0-9]) (\\*|[01]?[0-9]|2[0-3]) \\* \\* (\\*|[0-6])",
+            zone in prop::sample::select(vec![
+                "UTC", "Europe/Berlin", "America/New_York", "Australia/Lord_Howe", "America/Santiago",
+                "America/St_Johns", "Africa/Cairo", "Pacific/Apia", "Antarctica/Casey",
+            ]),
+        ) {
+            let zone = TimeZoneDatabase::bundled().get(zone).unwrap();
+            let (now, schedule) = (Timestamp::from_second(seconds).unwrap(), Schedule::parse(&schedule).unwrap());
+            let last = schedule.last(now, &zone).unwrap().at;
+            let just_before = Timestamp::from_second(last.as_second() - 1).unwrap();
+            prop_assert!(last <= now);
+            prop_assert_eq!(schedule.last(last, &zone).unwrap().at, last);
+            prop_assert!(schedule.last(just_before, &zone).unwrap().at < last);
+            prop_assert!(schedule.next(last, &zone).unwrap() > now);
         }
     }
 }

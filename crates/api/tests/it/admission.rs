@@ -158,6 +158,31 @@ fn each_rule_of_one_object_has_its_message() {
             ],
         ),
         (
+            "12: cpu and memory triggers feed no formula, nor does a variable hide a trigger",
+            json!({"spec": {
+                "advanced": {"scalingModifiers": {"formula": "let a = 1; a + usage + gone", "target": "1"}},
+                "triggers": [
+                    {
+                        "type": "prometheus",
+                        "name": "a",
+                        "metadata": {"serverAddress": "http://prometheus:9090", "query": "up", "threshold": "5"},
+                    },
+                    {"type": "cpu", "name": "usage", "metricType": "Utilization", "metadata": {"value": "50"}},
+                ],
+            }}),
+            vec![
+                "spec.advanced.scalingModifiers.formula: Invalid value: \"let a = 1; a + usage + gone\": error \
+                 validating formula in ScalingModifiers: usage is a cpu or memory trigger, and those feed no \
+                 formula: they ask for replicas beside it; for usage in a formula, read it with a prometheus \
+                 trigger; the named triggers are [a]",
+                "spec.advanced.scalingModifiers.formula: Invalid value: \"let a = 1; a + usage + gone\": error \
+                 validating formula in ScalingModifiers: unknown name gone; the named triggers are [a]",
+                "spec.advanced.scalingModifiers.formula: Invalid value: \"let a = 1; a + usage + gone\": error \
+                 validating formula in ScalingModifiers: cannot redeclare a, which is a trigger; the named \
+                 triggers are [a]",
+            ],
+        ),
+        (
             "14: composite utilization",
             json!({"spec": {
                 "advanced": {"scalingModifiers": {"formula": "a", "target": "1", "metricType": "Utilization"}},

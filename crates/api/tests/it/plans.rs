@@ -164,21 +164,31 @@ fn all_that_makes_no_sense_is_told() {
 #[test]
 fn a_formula_is_planned_over_its_triggers() {
     let with_formula = |formula: &str| {
+        let usage = json!({
+            "type": "cpu", "name": "usage", "metricType": "Utilization", "metadata": {"value": "60"},
+        });
         plan(json!({
             "metadata": {"name": "model"},
             "spec": {
                 "scaleTargetRef": {"name": "model"},
                 "advanced": {"scalingModifiers": {"formula": formula, "target": "2.5", "metricType": "Value"}},
-                "triggers": [prometheus("5")],
+                "triggers": [prometheus("5"), usage],
             },
         }))
     };
     let plan = with_formula("load * 2").unwrap();
     let composite = plan.policy.metrics.composite().unwrap();
     assert_eq!(composite.target(), MetricTarget::Value(Milli::new(2500)));
-    let problems = with_formula("other * 2").unwrap_err();
-    assert_eq!(problems.len(), 1, "{problems:#?}");
-    assert!(problems[0].starts_with("spec.advanced.scalingModifiers.formula: "), "{problems:#?}");
+    for (formula, why) in [
+        ("other * 2", "the formula uses `other`, and no trigger has that name"),
+        ("load + usage", "the formula uses `usage`, a cpu or memory trigger, and those feed no formula"),
+        ("let load = 2; load", "the formula declares `load` with `let`, and a trigger has that name"),
+    ] {
+        let problems = with_formula(formula).unwrap_err();
+        assert_eq!(problems.len(), 1, "{problems:#?}");
+        assert!(problems[0].starts_with("spec.advanced.scalingModifiers.formula: "), "{problems:#?}");
+        assert!(problems[0].contains(why), "{problems:#?}");
+    }
 }
 
 fn planned_hpa(spec: Value) -> Result<Plan, Vec<String>> {

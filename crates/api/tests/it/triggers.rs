@@ -243,6 +243,167 @@ fn a_cron_window_is_open_between_its_ends() {
     }
 }
 
+#[test]
+fn a_cron_window_holds_over_changes_of_the_clocks() {
+    // zone, start, end; times at which the window is open, and at which it is shut
+    type Row = (&'static str, &'static str, &'static str, &'static [&'static str], &'static [&'static str]);
+    let table: &[Row] = &[
+        // Berlin, spring: 02:00 to 03:00 do not exist on 29 March, 01:00 UTC. The end is skipped: shut when they are.
+        (
+            "Europe/Berlin",
+            "0 22 * * *",
+            "30 2 * * *",
+            &["2026-03-28T21:00:00Z", "2026-03-28T23:30:00Z", "2026-03-29T00:59:59Z", "2026-03-29T20:00:00Z"],
+            &["2026-03-28T20:59:59Z", "2026-03-29T01:00:00Z", "2026-03-29T19:59:59Z", "2026-03-30T00:30:00Z"],
+        ),
+        // The start is skipped: open when it is.
+        (
+            "Europe/Berlin",
+            "30 2 * * *",
+            "0 8 * * *",
+            &["2026-03-29T01:00:00Z", "2026-03-29T05:59:59Z", "2026-03-30T00:30:00Z"],
+            &["2026-03-28T20:00:00Z", "2026-03-29T00:59:59Z", "2026-03-29T06:00:00Z"],
+        ),
+        // Both are skipped: what would have opened and shut stays shut, the other way round it opens.
+        (
+            "Europe/Berlin",
+            "15 2 * * *",
+            "45 2 * * *",
+            &["2026-03-28T01:20:00Z", "2026-03-30T00:20:00Z"],
+            &["2026-03-29T00:30:00Z", "2026-03-29T01:00:00Z", "2026-03-29T12:00:00Z"],
+        ),
+        (
+            "Europe/Berlin",
+            "45 2 * * *",
+            "15 2 * * *",
+            &["2026-03-29T00:30:00Z", "2026-03-29T01:00:00Z", "2026-03-29T12:00:00Z"],
+            &["2026-03-28T01:20:00Z", "2026-03-30T00:20:00Z"],
+        ),
+        // A window around the gap, and one that begins where it ends.
+        (
+            "Europe/Berlin",
+            "30 1 * * *",
+            "30 3 * * *",
+            &["2026-03-29T00:30:00Z", "2026-03-29T01:29:59Z"],
+            &["2026-03-29T00:29:59Z", "2026-03-29T01:30:00Z"],
+        ),
+        (
+            "Europe/Berlin",
+            "0 3 * * *",
+            "30 2 * * *",
+            &["2026-03-29T00:30:00Z", "2026-03-29T01:00:00Z"],
+            &["2026-03-28T01:45:00Z", "2026-03-30T00:45:00Z"],
+        ),
+        // Berlin, autumn: 02:00 to 03:00 come twice on 25 October, from 00:00 and from 01:00 UTC.
+        (
+            "Europe/Berlin",
+            "0 22 * * *",
+            "30 2 * * *",
+            &["2026-10-24T20:00:00Z", "2026-10-25T00:29:59Z", "2026-10-25T21:00:00Z"],
+            &["2026-10-25T00:30:00Z", "2026-10-25T01:15:00Z", "2026-10-25T01:30:00Z", "2026-10-25T20:59:59Z"],
+        ),
+        (
+            "Europe/Berlin",
+            "30 2 * * *",
+            "0 8 * * *",
+            &["2026-10-25T00:30:00Z", "2026-10-25T01:15:00Z", "2026-10-25T06:59:59Z"],
+            &["2026-10-25T00:29:59Z", "2026-10-25T07:00:00Z"],
+        ),
+        (
+            "Europe/Berlin",
+            "15 2 * * *",
+            "45 2 * * *",
+            &["2026-10-25T00:20:00Z", "2026-10-25T01:20:00Z"],
+            &["2026-10-25T00:50:00Z", "2026-10-25T01:10:00Z", "2026-10-25T01:45:00Z"],
+        ),
+        // New York: 02:00 to 03:00 do not exist on 8 March, 07:00 UTC; 01:00 to 02:00 come twice on 1 November.
+        (
+            "America/New_York",
+            "0 20 * * *",
+            "15 2 * * *",
+            &["2026-03-08T01:00:00Z", "2026-03-08T06:59:59Z"],
+            &["2026-03-08T07:00:00Z", "2026-03-08T23:59:59Z"],
+        ),
+        (
+            "America/New_York",
+            "30 1 * * *",
+            "0 6 * * *",
+            &["2026-11-01T05:30:00Z", "2026-11-01T06:15:00Z", "2026-11-01T10:59:59Z"],
+            &["2026-11-01T05:29:59Z", "2026-11-01T11:00:00Z"],
+        ),
+        // The south: Sydney puts its clocks forward on 4 October at 02:00, 16:00 UTC, and back on 5 April at 03:00.
+        (
+            "Australia/Sydney",
+            "30 2 * * *",
+            "0 8 * * *",
+            &["2026-10-03T16:00:00Z", "2026-10-03T20:59:59Z"],
+            &["2026-10-03T15:59:59Z", "2026-10-03T21:00:00Z", "2026-10-03T12:00:00Z"],
+        ),
+        (
+            "Australia/Sydney",
+            "0 22 * * *",
+            "30 2 * * *",
+            &["2026-04-04T11:00:00Z", "2026-04-04T15:29:59Z", "2026-10-03T15:59:59Z"],
+            &["2026-04-04T15:30:00Z", "2026-04-04T16:30:00Z", "2026-10-03T16:00:00Z"],
+        ),
+        // Half an hour only: Lord Howe skips 02:00 to 02:30 on 4 October, 15:30 UTC.
+        (
+            "Australia/Lord_Howe",
+            "15 2 * * *",
+            "0 4 * * *",
+            &["2026-10-03T15:30:00Z", "2026-10-03T16:59:59Z"],
+            &["2026-10-03T15:29:59Z", "2026-10-03T17:00:00Z"],
+        ),
+        // Midnight itself does not exist: Santiago, 6 September, 04:00 UTC. It comes twice, as 23:00, on 4 April.
+        (
+            "America/Santiago",
+            "0 18 * * *",
+            "0 0 * * *",
+            &["2026-09-05T22:00:00Z", "2026-09-06T03:59:59Z", "2026-04-05T02:30:00Z", "2026-04-05T03:59:59Z"],
+            &["2026-09-06T04:00:00Z", "2026-09-06T20:59:59Z", "2026-04-05T04:00:00Z"],
+        ),
+        (
+            "America/Santiago",
+            "30 0 * * *",
+            "0 6 * * *",
+            &["2026-09-06T04:00:00Z", "2026-09-06T08:59:59Z"],
+            &["2026-09-06T03:59:59Z", "2026-09-06T09:00:00Z"],
+        ),
+        // Days and weeks: from Friday evening to Monday morning, over the change.
+        (
+            "Europe/Berlin",
+            "0 18 * * 5",
+            "0 6 * * 1",
+            &["2026-03-27T17:00:00Z", "2026-03-29T01:30:00Z", "2026-03-30T03:59:59Z"],
+            &["2026-03-27T16:59:59Z", "2026-03-30T04:00:00Z"],
+        ),
+        // It closes more often than it opens, and is shut in between; KEDA has it open from Tuesday to Sunday.
+        (
+            "UTC",
+            "0 8 * * 1",
+            "0 20 * * *",
+            &["2026-03-02T08:00:00Z", "2026-03-02T19:59:59Z"],
+            &["2026-03-02T20:00:00Z", "2026-03-03T09:00:00Z", "2026-03-06T12:00:00Z"],
+        ),
+        // It never opens; it never closes; both at once opens.
+        ("UTC", "0 0 30 2 *", "0 8 * * *", &[], &["2026-03-04T07:00:00Z", "2026-03-04T09:00:00Z"]),
+        ("UTC", "0 8 * * *", "0 0 30 2 *", &["2026-03-04T07:00:00Z", "2026-03-04T09:00:00Z"], &[]),
+        ("UTC", "0 8 * * *", "0 8,20 * * *", &["2026-03-04T08:00:00Z"], &["2026-03-04T20:00:00Z"]),
+    ];
+    for (zone, start, end, open, shut) in table {
+        let trigger = json!({"type": "cron", "metadata": {
+            "timezone": zone, "start": start, "end": end, "desiredReplicas": "4",
+        }});
+        let Some(Trigger { source: Source::Cron(cron), .. }) = parse(trigger).0 else {
+            panic!("not a cron trigger")
+        };
+        let times = open.iter().map(|at| (at, true)).chain(shut.iter().map(|at| (at, false)));
+        for (at, expected) in times {
+            assert_eq!(cron.is_open(at.parse().unwrap()), expected, "{start} to {end} in {zone} at {at}");
+        }
+    }
+}
+
 proptest! {
     /// Whatever the metadata, a trigger is read or its problems are told, and never both or neither.
     #[test]

@@ -36,7 +36,7 @@ fn judge(view: &View<'_>, composite: &Composite) -> (Judgement, Option<bool>) {
         }
         nil = Some(reason);
     }
-    match (composite.formula().compute(|name| input(view, name)), nil) {
+    match (composite.formula().compute(|name| input(view, name), view.now), nil) {
         (Ok(Some(value)), _) if value.is_finite() => {
             let (active, target) = (value > composite.activation_target(), composite.target());
             // Unlike a trigger's, it may be negative.

@@ -283,11 +283,13 @@ fn every_edge_of_a_formulas_result() {
         ("rate / 0", None),
         ("-rate / 0", None),
         ("0 / 0", None),
-        ("rate % 0", None),
-        ("nil", None),
+        ("int(rate) % int(queue - 5)", None),
+        ("rate > 0 ? nil : rate", None),
+        ("queue < 0 ? 1 : nil", None),
         ("queue", None),
         ("queue ?? rate", None),
         ("max(rate, 30)", Some(3)),
+        ("now().Hour() < 23 ? rate : 30", Some(2)),
     ];
     for (formula, replicas) in table {
         let mut play = Play::new(modified(formula, 0.0, None));
