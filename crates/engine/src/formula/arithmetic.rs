@@ -43,7 +43,10 @@ fn numbers(operator: Binary, left: Number, right: Number, column: usize) -> Resu
         Binary::Divide => left / right,
         Binary::Power => left.powf(right),
         _ => {
-            return Err(FormulaError::new(column, "`%` works on whole numbers; write int(…) around a number"));
+            return Err(FormulaError::new(
+                column,
+                "`%` works on whole numbers; write int(…) around a number",
+            ));
         }
     }))
 }
