@@ -150,8 +150,7 @@ pub(super) fn replicas_in_manifest(manifests: &Manifests, _: Facts<'_>) -> Vec<P
                 && target.name == workload.origin.name()
                 && target.origin.namespace == workload.origin.namespace
         });
-        let written = workload.replicas.filter(|_| workload.names_replicas);
-        let (Some(target), Some(replicas)) = (scaled, written) else { continue };
+        let (Some(target), Some(replicas)) = (scaled, workload.written_replicas) else { continue };
         let message = format!(
             "replicas: {replicas} is set back by each apply, while {} changes it",
             target.origin.object

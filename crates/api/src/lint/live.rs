@@ -21,6 +21,8 @@ const SERVICE_METRICS: &str = "flyball_service_";
 const IN_FRONT_RATIO: f64 = 2.0;
 /// Less than this is the way to the pod and back: five milliseconds.
 const IN_FRONT_SECONDS: f64 = 0.005;
+/// Buckets of FastAPI's histogram as it comes: 0.1, 0.5 and 1 s.
+const COARSE_BUCKETS: usize = 3;
 /// So many turns from out to in or back, in the recorded decisions of the last hour, are flapping.
 const TURNS_MAX: usize = 4;
 
@@ -247,8 +249,35 @@ fn wanting<'a>(subject: &'a Subject<'_>) -> impl Iterator<Item = (&'a AskedQuery
     queries.flat_map(|(query, found)| found.selectors.iter().map(move |selector| (query, selector)))
 }
 
+/// Whether what a world shows refutes a finding about manifests: series that are there come from somewhere, a target that
+/// is up has a port and a path, and a histogram has the buckets that it has.
+pub fn refutes(asked: &Asked, facts: &LiveFacts, finding: &Finding) -> bool {
+    let mut up = facts.scraped.iter().filter(|target| target.up == Some(true));
+    match finding.code {
+        "nothing-scraped" => finding.origin == asked.origin && has_all_series(facts),
+        "coarse-histogram" => {
+            let mut queries = asked.queries.iter().zip(&facts.queries);
+            finding.origin == asked.origin
+                && queries.any(|(query, found)| {
+                    finding.field.starts_with(&format!("{}.", query.path))
+                        && found.bucket_bounds.len() > COARSE_BUCKETS
+                })
+        }
+        "metrics-port-undeclared" => {
+            finding.origin.namespace == asked.origin.namespace
+                && finding.message.starts_with(&format!("no container of {} declares", asked.name))
+                && up.next().is_some()
+        }
+        "metrics-path" => up.any(|target| {
+            let path = target.url.splitn(4, '/').nth(3).unwrap_or_default();
+            finding.message.contains(&format!("{:?}", format!("/{path}")))
+        }),
+        _ => false,
+    }
+}
+
 /// Whether every query of an autoscaler has what it selects, wherever that comes from.
-pub fn has_all_series(facts: &LiveFacts) -> bool {
+fn has_all_series(facts: &LiveFacts) -> bool {
     let found = |query: &LiveQuery| {
         query.has_result
             || query.server.is_none() && query.selectors.iter().all(|selector| selector.series > 0)

@@ -74,8 +74,8 @@ pub struct Workload {
     pub kind: String,
     /// How many pods it asks for, if it says so.
     pub replicas: Option<i32>,
-    /// Whether a manifest says so, and not only a default of the API server or whoever scales it.
-    pub names_replicas: bool,
+    /// How many its manifest asks for, and not only a default of the API server or whoever scales it.
+    pub written_replicas: Option<i32>,
     /// What its pods look like.
     pub template: PodTemplateSpec,
 }
@@ -135,7 +135,8 @@ impl Manifests {
         let workloads = self.workloads.len();
         self.add(document, object)?;
         if let Some(workload) = self.workloads.get_mut(workloads) {
-            workload.object.names_replicas = is_applied(object, "replicas");
+            workload.object.written_replicas =
+                applied(object, "replicas").and_then(|replicas| replicas.try_into().ok());
         }
         Ok(())
     }
@@ -168,8 +169,8 @@ impl Manifests {
             ("batch", _) => self.add_pods(origin, object.pointer("/spec/template/metadata/labels")),
             (_, kind) if object.pointer("/spec/template/spec/containers").is_some() => {
                 let AnyWorkload { spec: WorkloadSpec { replicas, template } } = read(object)?;
-                let names_replicas = replicas.is_some();
-                let object = Workload { kind: kind.to_owned(), replicas, names_replicas, template };
+                let written_replicas = replicas;
+                let object = Workload { kind: kind.to_owned(), replicas, written_replicas, template };
                 self.workloads.push(Sourced { origin, object });
                 Ok(())
             }
@@ -219,18 +220,20 @@ impl Manifests {
     }
 }
 
-/// Whether a manifest that is applied has this field of `spec`: by what `kubectl apply` keeps of the last one, or by what
-/// a manager has applied at the server. Other managers own a field too when the server filled in its default.
-fn is_applied(object: &Value, field: &str) -> bool {
+/// A number of `spec` that a manifest has applied: what `kubectl apply` keeps of the last one, or what is there where a
+/// manager has applied it at the server. Other managers own a field too when the server filled in its default.
+fn applied(object: &Value, field: &str) -> Option<i64> {
     let last = object.pointer("/metadata/annotations").and_then(|all| all[LAST_APPLIED].as_str());
     let last: Option<Value> = last.and_then(|text| serde_json::from_str(text).ok());
-    if last.is_some_and(|manifest| !manifest["spec"][field].is_null()) {
-        return true;
-    }
-    let managers = object.pointer("/metadata/managedFields").and_then(Value::as_array).into_iter().flatten();
-    managers
-        .filter(|manager| manager["operation"] == "Apply" && manager["subresource"].is_null())
-        .any(|manager| !manager["fieldsV1"]["f:spec"][format!("f:{field}")].is_null())
+    let by_client = last.and_then(|manifest| manifest["spec"][field].as_i64());
+    let managers = object.pointer("/metadata/managedFields").and_then(Value::as_array);
+    let mut managers = managers.into_iter().flatten();
+    let at_server = managers.any(|manager| {
+        manager["operation"] == "Apply"
+            && manager["subresource"].is_null()
+            && !manager["fieldsV1"]["f:spec"][format!("f:{field}")].is_null()
+    });
+    by_client.or_else(|| object["spec"][field].as_i64().filter(|_| at_server))
 }
 
 fn push<K>(list: &mut Vec<Sourced<K>>, origin: Origin, object: &Value) -> Checked<()>

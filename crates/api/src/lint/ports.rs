@@ -1,7 +1,7 @@
 //! The rules about the ports that are scraped: of Services, by the name that a monitor has for them, and of the containers
 //! behind.
 
-use k8s_openapi::api::core::v1::{ContainerPort, Service, ServicePort};
+use k8s_openapi::api::core::v1::{Container, ContainerPort, Service, ServicePort};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
 use super::monitors::{leads_to, scraping_pods, selected};
@@ -55,26 +55,62 @@ fn is_number(port: &str) -> bool {
     !port.is_empty() && port.bytes().all(|byte| byte.is_ascii_digit())
 }
 
-/// A number where a name is asked for.
-pub(super) fn number_quoted(manifests: &Manifests, _: Facts<'_>) -> Vec<Place> {
-    let mut places = Vec::new();
-    for endpoint in endpoints(manifests) {
-        let target = endpoint.target_port.and_then(|port| match port {
-            IntOrString::String(text) => Some(text.as_str()),
-            IntOrString::Int(_) => None,
-        });
-        let written = endpoint.port.filter(|port| is_number(port)).map(|port| ("port", port));
-        let Some((field, port)) =
-            written.or(target.filter(|port| is_number(port)).map(|port| ("targetPort", port)))
-        else {
-            continue;
-        };
-        let message =
-            format!("{field}: {port:?} is the name of a port, and no port has a name without a letter");
-        let help = format!("write the port's name, or {}: {port} without quotes", endpoint.number_field);
-        places.push(Place::new(endpoint.origin, format!("{}.{field}", endpoint.path), message, help));
+/// A port of digits in a field that takes a number, or a name.
+fn quoted(port: Option<&IntOrString>) -> Option<&str> {
+    match port {
+        Some(IntOrString::String(text)) if is_number(text) => Some(text),
+        _ => None,
     }
-    places
+}
+
+/// A number where a name is asked for: in monitors, Services and probes.
+pub(super) fn number_quoted(manifests: &Manifests, _: Facts<'_>) -> Vec<Place> {
+    let of_monitors = endpoints(manifests).into_iter().filter_map(|endpoint| {
+        let named = endpoint.port.filter(|port| is_number(port)).map(|port| ("port", port));
+        let (field, port) = named.or(quoted(endpoint.target_port).map(|port| ("targetPort", port)))?;
+        let help = format!("write the port's name, or {}: {port} without quotes", endpoint.number_field);
+        Some(quoted_at(endpoint.origin, format!("{}.{field}", endpoint.path), port, help))
+    });
+    let of_services = manifests.services.iter().flat_map(|service| {
+        let ports = service.spec.iter().flat_map(|spec| spec.ports.iter().flatten()).enumerate();
+        ports.filter_map(|(index, port)| {
+            let number = quoted(port.target_port.as_ref())?;
+            let help =
+                format!("write targetPort: {number} without quotes, or the name of the container's port");
+            Some(quoted_at(&service.origin, format!("spec.ports[{index}].targetPort"), number, help))
+        })
+    });
+    let of_probes = manifests.workloads.iter().flat_map(|workload| {
+        workload.containers().flat_map(|(path, container)| {
+            probe_ports(container).filter_map(move |(field, port)| {
+                let number = quoted(Some(port))?;
+                let help =
+                    format!("write port: {number} without quotes, or the name of the container's port");
+                Some(quoted_at(&workload.origin, format!("{path}.{field}"), number, help))
+            })
+        })
+    });
+    of_monitors.chain(of_services).chain(of_probes).collect()
+}
+
+fn quoted_at(origin: &Origin, field: String, port: &str, help: String) -> Place {
+    let name = field.rsplit('.').next().unwrap_or_default();
+    let message = format!("{name}: {port:?} is the name of a port, and no port has a name without a letter");
+    Place::new(origin, field, message, help)
+}
+
+/// The ports that a container's probes ask, with their fields.
+fn probe_ports(container: &Container) -> impl Iterator<Item = (String, &IntOrString)> {
+    let probes = [
+        ("readinessProbe", &container.readiness_probe),
+        ("livenessProbe", &container.liveness_probe),
+        ("startupProbe", &container.startup_probe),
+    ];
+    probes.into_iter().filter_map(|(name, probe)| Some((name, probe.as_ref()?))).flat_map(|(name, probe)| {
+        let http = probe.http_get.as_ref().map(|action| (format!("{name}.httpGet.port"), &action.port));
+        let tcp = probe.tcp_socket.as_ref().map(|action| (format!("{name}.tcpSocket.port"), &action.port));
+        http.into_iter().chain(tcp)
+    })
 }
 
 /// An endpoint that names no port: prometheus-operator takes all there are.

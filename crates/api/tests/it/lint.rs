@@ -273,6 +273,62 @@ fn what_services_measure_needs_no_scrape() {
     }
 }
 
+/// What a world shows takes back what manifests alone seem to say, and nothing else.
+#[test]
+fn a_world_refutes_what_it_shows() {
+    let asked = asked(&manifests("Value"), &facts);
+    let origin = asked[0].origin.clone();
+    let service = flyball_api::lint::Origin { object: "service/model".to_owned(), ..origin.clone() };
+    let undeclared = "no container of model declares port 9100";
+    let path = |path: &str| format!("the path {path:?} is not where servers usually have their metrics");
+    let table: [(&str, &flyball_api::lint::Origin, &str, String, Change, bool); 9] = [
+        ("nothing-scraped", &origin, "spec.triggers", String::new(), |_| {}, true),
+        (
+            "nothing-scraped",
+            &origin,
+            "spec.triggers",
+            String::new(),
+            |live| live.queries[0].selectors[0].series = 0,
+            false,
+        ),
+        ("nothing-scraped", &service, "spec.triggers", String::new(), |_| {}, false),
+        ("coarse-histogram", &origin, "spec.triggers[0].metadata.query", String::new(), |_| {}, true),
+        (
+            "coarse-histogram",
+            &origin,
+            "spec.triggers[0].metadata.query",
+            String::new(),
+            |live| live.queries[0].bucket_bounds.truncate(3),
+            false,
+        ),
+        (
+            "metrics-port-undeclared",
+            &service,
+            "spec.ports[0].targetPort",
+            undeclared.to_owned(),
+            |_| {},
+            true,
+        ),
+        (
+            "metrics-port-undeclared",
+            &service,
+            "spec.ports[0].targetPort",
+            undeclared.to_owned(),
+            |live| live.scraped[0].up = Some(false),
+            false,
+        ),
+        ("metrics-path", &service, "", path("/metrics"), |_| {}, true),
+        ("metrics-path", &service, "", path("/"), |_| {}, false),
+    ];
+    for (index, (code, origin, field, message, change, expected)) in table.into_iter().enumerate() {
+        let mut live = well();
+        change(&mut live);
+        let rule = flyball_api::lint::rule(code).unwrap();
+        let finding = flyball_api::lint::Finding::new(rule, origin.clone(), field, message, "");
+        assert_eq!(flyball_api::lint::live::refutes(&asked[0], &live, &finding), expected, "row {index}");
+    }
+}
+
 /// `replicas` of a running workload counts as written only where a manifest says so.
 #[test]
 fn replicas_that_nobody_wrote_are_no_finding() {

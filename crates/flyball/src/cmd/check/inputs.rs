@@ -32,10 +32,8 @@ impl Inputs {
         }
         let (mut documents, mut malformed, mut unreadable) = (Vec::new(), Vec::new(), Vec::new());
         for input in &options.inputs {
-            let files = files(input, options.recursive).unwrap_or_else(|error| {
-                unreadable.push(error);
-                Vec::new()
-            });
+            let mut files = Vec::new();
+            add_files(input, options.recursive, &mut files, &mut unreadable);
             for file in files {
                 match text(&file) {
                     Ok(text) => {
@@ -60,29 +58,33 @@ fn target(input: &str) -> Option<(&str, &str)> {
         .then_some((kind, name))
 }
 
-/// The file, or the manifests in the folder, in the order of their names.
-fn files(input: &str, recursive: bool) -> Result<Vec<PathBuf>> {
+/// Adds the file, or the manifests in the folder, in the order of their names. A folder that cannot be read, or that Helm
+/// has to render, is told and left out.
+fn add_files(input: &str, recursive: bool, found: &mut Vec<PathBuf>, unreadable: &mut Vec<anyhow::Error>) {
     let path = PathBuf::from(input);
     if !path.is_dir() || input == "-" {
-        return Ok(vec![path]);
+        return found.push(path);
     }
     if path.join("Chart.yaml").is_file() {
-        bail!("`{input}` is a Helm chart: render it first: helm template {input} | flyball check -");
+        let help = format!("render it first: helm template {input} | flyball check -");
+        return unreadable.push(anyhow!("`{input}` is a Helm chart: {help}"));
     }
-    let mut found = Vec::new();
-    let mut entries: Vec<PathBuf> = std::fs::read_dir(&path)
-        .and_then(|entries| entries.map(|entry| entry.map(|entry| entry.path())).collect())
-        .with_context(|| format!("cannot read `{input}`"))?;
+    let entries = std::fs::read_dir(&path).and_then(|entries| {
+        entries.map(|entry| entry.map(|entry| entry.path())).collect::<std::io::Result<Vec<PathBuf>>>()
+    });
+    let mut entries = match entries.with_context(|| format!("cannot read `{input}`")) {
+        Ok(entries) => entries,
+        Err(error) => return unreadable.push(error),
+    };
     entries.sort();
     for entry in entries {
         let is_manifest = entry.extension().is_some_and(|end| ENDINGS.iter().any(|known| end == *known));
         if entry.is_dir() && recursive && !entry.is_symlink() {
-            found.extend(files(&entry.to_string_lossy(), recursive)?);
+            add_files(&entry.to_string_lossy(), recursive, found, unreadable);
         } else if entry.is_file() && is_manifest {
             found.push(entry);
         }
     }
-    Ok(found)
 }
 
 /// The text of a file, or of standard input for `-`.

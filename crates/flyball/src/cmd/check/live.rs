@@ -94,15 +94,12 @@ async fn client(options: &Check) -> Result<Client> {
     Ok(Client::try_from(config)?)
 }
 
-/// Adds what the world shows, and takes away what it refutes: series that are there come from somewhere, though no
-/// manifest says from where.
+/// Adds what the world shows, and takes away what it refutes.
 async fn in_world(client: &Client, asked: &[Asked], findings: &mut Vec<Finding>) -> Result<()> {
     for asked in asked {
         let facts =
             live_facts(client, asked).await.context("cannot read what the world knows; is it Flyball's?")?;
-        if live::has_all_series(&facts) {
-            findings.retain(|found| found.code != "nothing-scraped" || found.origin != asked.origin);
-        }
+        findings.retain(|finding| !live::refutes(asked, &facts, finding));
         findings.extend(live::check(asked, &facts));
     }
     Ok(())

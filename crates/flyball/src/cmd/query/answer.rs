@@ -92,3 +92,44 @@ pub(super) fn notation(metric: &Metric) -> String {
         format!("{name}{{{}}}", labels.join(", "))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use serde_json::json;
+
+    use super::*;
+    use crate::cmd::query::{plot, table};
+
+    fn any_point() -> impl Strategy<Value = Value> {
+        let values = ["1", "0", "NaN", "+Inf", "-Inf", "1e308", "-1e308", "5e-324", "x", ""];
+        (any::<f64>(), proptest::sample::select(values.to_vec())).prop_map(|(at, value)| json!([at, value]))
+    }
+
+    fn any_series() -> impl Strategy<Value = Value> {
+        let labels = proptest::collection::btree_map("[a-z_]{0,8}", ".{0,12}", 0..4);
+        let histogram = json!([1, {"count": "1", "buckets": 3}]);
+        (labels, proptest::collection::vec(any_point(), 0..9), any::<bool>()).prop_map(
+            move |(metric, values, also)| {
+                let histograms = if also { vec![histogram.clone()] } else { Vec::new() };
+                json!({"metric": metric, "value": values.first(), "values": values, "histograms": histograms})
+            },
+        )
+    }
+
+    proptest! {
+        /// Whatever a server answers is shown or refused.
+        #[test]
+        fn any_answer_is_shown(
+            kind in proptest::sample::select(vec!["scalar", "string", "vector", "matrix", "other"]),
+            series in proptest::collection::vec(any_series(), 0..4),
+            point in any_point(),
+            width in 0usize..300,
+        ) {
+            let result = if kind == "scalar" || kind == "string" { point } else { json!(series) };
+            if let Ok(answer) = Answer::of(&json!({"resultType": kind, "result": result})) {
+                let _ = (table::render(&answer), plot::render(&answer, width, true));
+            }
+        }
+    }
+}
