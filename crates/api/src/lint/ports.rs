@@ -81,7 +81,7 @@ pub(super) fn number_quoted(manifests: &Manifests, _: Facts<'_>) -> Vec<Place> {
         })
     });
     let of_probes = manifests.workloads.iter().flat_map(|workload| {
-        workload.containers().flat_map(|(path, container)| {
+        workload.containers().flat_map(move |(path, container)| {
             probe_ports(container).filter_map(move |(field, port)| {
                 let number = quoted(Some(port))?;
                 let help =
