@@ -47,6 +47,9 @@ pub struct Options {
     pub log_dir: PathBuf,
     /// Where pods' volumes are made.
     pub pod_dir: PathBuf,
+    /// Folders and files that no container may see, but for the volumes that it is given from there: logs and volumes of
+    /// other pods, and what else belongs to this program.
+    pub private: Vec<PathBuf>,
 }
 
 impl Options {
@@ -59,6 +62,7 @@ impl Options {
             init: vec!["/proc/self/exe".to_owned(), "container-init".to_owned()],
             log_dir: dir.join("logs"),
             pod_dir: dir.join("pods"),
+            private: vec![dir.join("logs"), dir.join("pods")],
         }
     }
 }
@@ -98,11 +102,11 @@ impl World {
         }
         let launcher = Launcher::new(options.init).map_err(StartError::Init)?;
         let mut notices = Vec::new();
-        let isolated = match Sandbox::start(&launcher).await.map_err(StartError::Init)? {
-            Ok(_) => true,
+        let isolated = match Sandbox::allowed(&launcher).await.map_err(StartError::Init)? {
+            Ok(()) => true,
             Err(why) => {
                 notices.push(format!(
-                    "network namespaces are refused ({why}): pods share this machine's network, get their ports by $PORT, and what they start may outlive a killed node"
+                    "namespaces are refused ({why}): pods share this machine's network and processes, get their ports by $PORT, see no volumes at their mount paths, and can read this program's files, the token of the API among them"
                 ));
                 false
             }
@@ -127,6 +131,7 @@ impl World {
             images: options.images,
             log_dir: options.log_dir,
             pod_dir: options.pod_dir,
+            private: options.private,
             launcher,
             cgroups,
             isolated,

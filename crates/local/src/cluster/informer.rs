@@ -2,18 +2,21 @@
 //!
 //! A controller that creates a pod and then looks at a cache that does not know the pod yet creates it twice. Kubernetes keeps
 //! "expectations" against that; here a write is put into the cache with the API server's answer ([`Informer::absorb`]), and
-//! the watch, arriving later, never replaces a newer version by an older one.
+//! the watch, arriving later, never replaces a newer version by an older one. What is known, and who is told of changes
+//! in which order, is in `cache`; here is what waits: the watch.
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::Arc;
 
 use futures::StreamExt;
 use k8s_openapi::serde::de::DeserializeOwned;
+use kube::api::ListParams;
 use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Api, Client, Resource, ResourceExt};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
+
+use super::cache::Cache;
 
 /// A built-in kind, as all the bounds the caches need.
 pub(crate) trait Kind:
@@ -45,14 +48,11 @@ impl fmt::Display for Key {
     }
 }
 
-type Handler<K> = Box<dyn Fn(Option<&Arc<K>>, Option<&Arc<K>>) + Send + Sync>;
-
 /// The cache; clones share it.
 pub(crate) struct Informer<K>(Arc<Inner<K>>);
 
 struct Inner<K> {
-    objects: RwLock<BTreeMap<Key, Arc<K>>>,
-    handlers: RwLock<Vec<Handler<K>>>,
+    cache: Cache<K>,
     synced: watch::Sender<bool>,
 }
 
@@ -65,37 +65,41 @@ impl<K> Clone for Informer<K> {
 impl<K: Kind> Informer<K> {
     /// Starts the watch.
     pub(crate) fn start(client: &Client, tasks: &mut JoinSet<()>) -> Self {
-        let informer = Informer(Arc::new(Inner {
-            objects: RwLock::default(),
-            handlers: RwLock::default(),
-            synced: watch::Sender::new(false),
-        }));
+        let informer =
+            Informer(Arc::new(Inner { cache: Cache::default(), synced: watch::Sender::new(false) }));
         let api: Api<K> = Api::all_with(client.clone(), &());
         tasks.spawn(informer.clone().follow(api));
         informer
     }
 
     async fn follow(self, api: Api<K>) {
-        let mut events = std::pin::pin!(watcher(api, watcher::Config::default()).default_backoff());
-        let mut listed = BTreeSet::new();
+        let cache = &self.0.cache;
+        let mut events = std::pin::pin!(watcher(api.clone(), watcher::Config::default()).default_backoff());
         while let Some(event) = events.next().await {
             match event {
-                Ok(watcher::Event::Init) => listed.clear(),
-                Ok(watcher::Event::InitApply(object)) => {
-                    listed.insert(Key::of(&object));
-                    self.absorb(object);
-                }
+                Ok(watcher::Event::Init) => cache.begin_list(),
+                Ok(watcher::Event::InitApply(object)) => cache.list(object),
                 Ok(watcher::Event::InitDone) => {
-                    for object in self.all().into_iter().filter(|o| !listed.contains(&Key::of(&**o))) {
-                        self.forget(&object);
+                    for object in cache.end_list() {
+                        self.ask_for(&api, &object).await;
                     }
-                    listed.clear();
                     self.0.synced.send_replace(true);
                 }
-                Ok(watcher::Event::Apply(object)) => self.absorb(object),
-                Ok(watcher::Event::Delete(object)) => self.forget(&object),
+                Ok(watcher::Event::Apply(object)) => cache.applied(object),
+                Ok(watcher::Event::Delete(object)) => cache.gone(&object),
                 Err(e) => tracing::warn!("watch of {}: {e}", K::plural(&())),
             }
+        }
+    }
+
+    /// Takes an object out unless the API server still has it.
+    async fn ask_for(&self, api: &Api<K>, object: &Arc<K>) {
+        let key = Key::of(&**object);
+        let params = ListParams::default().fields(&format!("metadata.name={}", key.name));
+        match api.list(&params).await {
+            Ok(found) if found.items.iter().any(|one| Key::of(one) == key && one.uid() == object.uid()) => {}
+            Ok(_) => self.0.cache.gone(object),
+            Err(e) => tracing::debug!(%key, "not found out whether it is there: {e}"),
         }
     }
 
@@ -106,76 +110,38 @@ impl<K: Kind> Informer<K> {
 
     /// Takes in an object as the API server has just returned it, unless a newer one is known.
     pub(crate) fn absorb(&self, object: K) {
-        let object = Arc::new(object);
-        let old = {
-            let mut objects = self.0.objects.write().unwrap_or_else(PoisonError::into_inner);
-            let key = Key::of(&*object);
-            if objects.get(&key).is_some_and(|known| newer_or_same(&**known, &*object)) {
-                return;
-            }
-            objects.insert(key, Arc::clone(&object))
-        };
-        self.notify(old.as_ref(), Some(&object));
+        self.0.cache.written(object);
     }
 
-    /// Takes out an object that the API server has removed.
+    /// Takes out an object that this process has had removed.
     pub(crate) fn forget(&self, object: &K) {
-        let old = {
-            let mut objects = self.0.objects.write().unwrap_or_else(PoisonError::into_inner);
-            let key = Key::of(object);
-            match objects.get(&key) {
-                Some(known) if known.uid() == object.uid() => objects.remove(&key),
-                _ => None,
-            }
-        };
-        if old.is_some() {
-            self.notify(old.as_ref(), None);
-        }
+        self.0.cache.deleted(object);
     }
 
-    /// Calls `handler` with (before, after) for every change, and once for each object already known.
+    /// Calls `handler` with (before, after) for every change, in their order, and once for each object already known. It
+    /// may read caches, but change none.
     pub(crate) fn on_change(
         &self,
         handler: impl Fn(Option<&Arc<K>>, Option<&Arc<K>>) + Send + Sync + 'static,
     ) {
-        for object in self.all() {
-            handler(None, Some(&object));
-        }
-        self.0.handlers.write().unwrap_or_else(PoisonError::into_inner).push(Box::new(handler));
-    }
-
-    fn notify(&self, old: Option<&Arc<K>>, new: Option<&Arc<K>>) {
-        for handler in self.0.handlers.read().unwrap_or_else(PoisonError::into_inner).iter() {
-            handler(old, new);
-        }
+        self.0.cache.on_change(Box::new(handler));
     }
 
     pub(crate) fn get(&self, key: &Key) -> Option<Arc<K>> {
-        self.0.objects.read().unwrap_or_else(PoisonError::into_inner).get(key).cloned()
+        self.0.cache.read(|objects| objects.get(key).cloned())
     }
 
     /// Everything, in order of namespace and name.
     pub(crate) fn all(&self) -> Vec<Arc<K>> {
-        self.0.objects.read().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
+        self.0.cache.all()
     }
 
     /// Everything in a namespace, in order of name.
     pub(crate) fn in_namespace(&self, namespace: &str) -> Vec<Arc<K>> {
         let from = Key { namespace: namespace.to_owned(), name: String::new() };
-        let objects = self.0.objects.read().unwrap_or_else(PoisonError::into_inner);
-        objects
-            .range(from..)
-            .take_while(|(key, _)| key.namespace == namespace)
-            .map(|(_, o)| Arc::clone(o))
-            .collect()
-    }
-}
-
-/// Resource versions are compared as numbers, as KEP-5504 allows for; a recreated object always counts as newer.
-fn newer_or_same<K: Kind>(known: &K, object: &K) -> bool {
-    let version = |o: &K| o.resource_version().and_then(|v| v.parse::<u64>().ok());
-    match (version(known), version(object)) {
-        (Some(known), Some(new)) => known >= new,
-        _ => false,
+        self.0.cache.read(|objects| {
+            let here = objects.range(from..).take_while(|(key, _)| key.namespace == namespace);
+            here.map(|(_, object)| Arc::clone(object)).collect()
+        })
     }
 }

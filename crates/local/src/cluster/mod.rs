@@ -1,5 +1,6 @@
 //! This crate's view of the API: caches fed by watches, a work queue, events. Nothing else talks to the API server.
 
+mod cache;
 mod events;
 mod informer;
 mod queue;

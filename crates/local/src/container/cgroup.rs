@@ -8,9 +8,10 @@
 //! nearest ancestor that hands out the controllers is taken instead.
 
 use std::fs;
-use std::io;
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 
@@ -18,6 +19,8 @@ use super::limits::{Limits, files_v1, files_v2};
 
 const CONTROLLERS_V1: [&str; 4] = ["cpu", "cpuacct", "memory", "pids"];
 const CONTROLLERS_V2: [&str; 3] = ["cpu", "memory", "pids"];
+/// Killed processes are gone by then, or stuck in the kernel.
+const EMPTY_MAX: Duration = Duration::from_secs(1);
 static WORLDS: AtomicU32 = AtomicU32::new(0);
 
 /// The groups of one world: where containers' groups are made.
@@ -127,8 +130,8 @@ impl Drop for Cgroups {
     }
 }
 
-/// The group of one container.
-#[derive(Clone, Debug)]
+/// The group of one container. When the last hold on it is dropped, what is left in it is killed, and it is removed.
+#[derive(Debug)]
 pub(crate) struct Group {
     version: Version,
     dirs: Vec<(&'static str, PathBuf)>,
@@ -190,13 +193,6 @@ impl Group {
         self.dir("memory").and_then(|dir| field(&dir.join(file), "oom_kill")).unwrap_or(0)
     }
 
-    /// Kills what is left in the group and removes it.
-    pub(crate) fn remove(&self) {
-        for (_, dir) in &self.dirs {
-            remove_tree(dir);
-        }
-    }
-
     fn dir(&self, controller: &str) -> Option<&Path> {
         let wanted = match self.version {
             Version::V1 => self.dirs.iter().find(|(name, _)| *name == controller),
@@ -205,6 +201,14 @@ impl Group {
         // `cpu` and `cpuacct` mounted together are listed once, under the first name
         let twin = || self.dirs.iter().find(|(name, _)| controller == "cpuacct" && *name == "cpu");
         wanted.or_else(twin).map(|(_, dir)| dir.as_path())
+    }
+}
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        for (_, dir) in &self.dirs {
+            remove_tree(dir);
+        }
     }
 }
 
@@ -288,6 +292,7 @@ fn remove_stale(base: &Path) {
     }
 }
 
+/// Kills what is in a group and in those below it, and removes them.
 fn remove_tree(dir: &Path) {
     for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
         if entry.file_type().is_ok_and(|t| t.is_dir()) {
@@ -295,11 +300,15 @@ fn remove_tree(dir: &Path) {
         }
     }
     // killed processes leave the group a moment later
-    for _ in 0..100 {
+    let until = Instant::now() + EMPTY_MAX;
+    loop {
         kill_all(dir);
         match fs::remove_dir(dir) {
+            Err(e) if e.kind() == io::ErrorKind::ResourceBusy && Instant::now() < until => {
+                std::thread::sleep(Duration::from_millis(1));
+            }
             Err(e) if e.kind() == io::ErrorKind::ResourceBusy => {
-                std::thread::sleep(std::time::Duration::from_millis(1));
+                return tracing::warn!("control group {} stays: {e}", dir.display());
             }
             _ => return,
         }
@@ -307,6 +316,11 @@ fn remove_tree(dir: &Path) {
 }
 
 fn kill_all(dir: &Path) {
+    // version 2 kills all at once, those too that are being forked just now
+    let kill = fs::OpenOptions::new().write(true).open(dir.join("cgroup.kill"));
+    if kill.and_then(|mut file| file.write_all(b"1")).is_ok() {
+        return;
+    }
     let pids = fs::read_to_string(dir.join("cgroup.procs")).unwrap_or_default();
     for pid in pids.lines().filter_map(|line| line.parse().ok()).filter_map(Pid::from_raw) {
         let _ = kill_process(pid, Signal::KILL);
@@ -420,6 +434,22 @@ mod tests {
         let nowhere = folder.path().join("nowhere");
         let refused = Cgroups::open_v2(&nowhere, "flyball-test").unwrap_err();
         assert_eq!(refused, format!("{} is no control group", nowhere.display()));
+    }
+
+    #[test]
+    fn a_group_that_cannot_be_limited_does_not_stay() {
+        let folder = tempfile::tempdir().unwrap();
+        let root = folder.path().to_owned();
+        let world = Cgroups { version: Version::V2, roots: vec![("", root.clone())], notices: Vec::new() };
+        fs::create_dir_all(root.join("one/memory.max")).unwrap(); // no file: it cannot be written
+        world.create("one", &Limits::default()).unwrap_err();
+        assert!(!root.join("one").exists());
+        let two = std::sync::Arc::new(world.create("two", &Limits::default()).unwrap());
+        let hold = std::sync::Arc::clone(&two);
+        drop(two);
+        assert!(root.join("two").exists());
+        drop(hold);
+        assert!(!root.join("two").exists());
     }
 
     #[test]

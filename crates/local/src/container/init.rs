@@ -1,31 +1,39 @@
-//! The body of the hidden `container-init` subcommand: this binary, executed again as the first process of a container.
+//! The body of the hidden `container-init` subcommand: this binary, executed again around and inside a container.
 //!
 //! Executing the binary again means that nothing but an `exec` happens after a `fork` of the many-threaded node; all that
-//! is delicate happens here, in a process with one thread. Three roles, named by the first argument:
+//! is delicate happens here, in processes with one thread. Four roles, named by the first argument:
 //!
-//! - `run`: reads a [`RunSpec`] from its stdin (a socket), enters the namespaces, starts `exec` as a child, reports the
-//!   child's pid, start and end on the socket. A PID namespace begins with a child, hence two processes.
-//! - `exec`: enters the control group, mounts, and becomes the program. It is PID 1 of the container, so the kernel kills
-//!   the whole container with it.
+//! - `run`: enters the namespaces that its second argument names, starts `keep` in them, and waits for it. A PID
+//!   namespace begins with a child, hence a process on either side.
+//! - `keep`: the first process of the container's PID namespace, and always ours. It starts `exec`, reports how that
+//!   goes, and ends when the node does (`keep`): the kernel then ends everything else in the namespace.
+//! - `exec`: enters the control group, mounts, gives up rights, and becomes the program. It is PID 1 of a further
+//!   namespace inside the keeper's, so that programs see what they see in a cluster.
 //! - `sandbox`: holds a pod's network namespace and hands out sockets made in it (`sandbox`).
 //!
-//! Each dies with its parent (`PR_SET_PDEATHSIG`), so a node killed with SIGKILL takes every container with it.
+//! What they have in common is their stdin: a socket whose other end only the node holds. When the node is gone, for
+//! whatever reason, the kernel closes that end, and each of them ends by itself.
 
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
-use std::net::Shutdown;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
-use std::os::unix::process::{CommandExt, ExitStatusExt};
-use std::process::{Command, ExitStatus, Stdio};
+use std::os::unix::process::CommandExt;
+use std::process::Command;
 
-use rustix::thread::{ThreadNameSpaceType, UnshareFlags};
+use rustix::process::{Gid, Uid};
+use rustix::thread::{
+    ThreadNameSpaceType, UnshareFlags, set_no_new_privs, set_thread_groups, set_thread_res_gid,
+    set_thread_res_uid,
+};
 
-use super::isolate::{die_with, enter, unshare};
-use super::message::{Namespaces, Report, RunSpec};
+use super::capabilities;
+use super::isolate::{enter, unshare};
+use super::keep::{Reach, keep};
+use super::message::{Identity, Namespaces, Report, RunSpec};
 use super::{mounts, sandbox};
 
-/// Runs one role; `args` are the arguments after `container-init`: a role and the parent's pid.
+/// Runs one role; `args` are the arguments after `container-init`.
 ///
 /// Must be called before the process starts a second thread. When the container has ended, exits with its exit code.
 ///
@@ -34,18 +42,17 @@ use super::{mounts, sandbox};
 pub fn container_init(args: impl IntoIterator<Item = String>) -> io::Error {
     let mut args = args.into_iter();
     let role = args.next().unwrap_or_default();
-    let Some(parent) = args.next().and_then(|pid| pid.parse().ok()) else {
-        return io::Error::new(
-            io::ErrorKind::InvalidInput,
-            "container-init is started by the node, not by hand",
-        );
-    };
     let _ = rustix::process::setsid(); // Ctrl-C in a terminal is for the node alone
     let done = match role.as_str() {
-        "run" => run(parent),
-        "exec" => exec(parent),
-        "sandbox" => sandbox::serve(parent),
-        _ => Err(io::Error::new(io::ErrorKind::InvalidInput, format!("unknown role `{role}`"))),
+        "run" => run(&args.next().unwrap_or_default()),
+        "keep" => keep_container(),
+        "exec" => exec(),
+        "sandbox" => sandbox::serve(),
+        "probe" => sandbox::probe(),
+        _ => {
+            let problem = "container-init is started by the node, not by hand";
+            Err(io::Error::new(io::ErrorKind::InvalidInput, problem))
+        }
     };
     match done {
         Ok(code) => std::process::exit(code),
@@ -53,23 +60,26 @@ pub fn container_init(args: impl IntoIterator<Item = String>) -> io::Error {
     }
 }
 
-fn run(parent: u32) -> io::Result<i32> {
-    let mut node = stdin_socket()?;
-    let spec = read_spec(&mut node)?;
-    let ended = isolate(&spec.namespaces).and_then(|()| {
-        die_with(parent)?;
-        start_and_wait(&spec, &mut node)
-    });
-    match ended {
-        Ok(status) => {
-            let code = status.code().unwrap_or_else(|| 128 + status.signal().unwrap_or(0));
-            report(&mut node, &Report::Exited { code, signal: status.signal() })?;
-            Ok(code)
+/// The namespaces that every container has for itself.
+pub(super) fn own_namespaces() -> UnshareFlags {
+    UnshareFlags::NEWPID | UnshareFlags::NEWNS | UnshareFlags::NEWIPC | UnshareFlags::NEWUTS
+}
+
+fn run(namespaces: &str) -> io::Result<i32> {
+    let namespaces: Namespaces = serde_json::from_str(namespaces)?;
+    if let Err(e) = isolate(&namespaces) {
+        report(&mut stdin_socket()?, &Report::Failed(e.to_string()))?;
+        return Ok(128);
+    }
+    match namespaces {
+        Namespaces::Pod { .. } => {
+            // the keeper takes the socket over
+            let mut keeper = again("keep").spawn()?;
+            close_outputs();
+            Ok(keeper.wait()?.code().unwrap_or(137))
         }
-        Err(e) => {
-            report(&mut node, &Report::Failed(e.to_string()))?;
-            Ok(128)
-        }
+        Namespaces::Container { .. } => keep_with(Reach::Child),
+        Namespaces::Host => keep_with(Reach::Descendants),
     }
 }
 
@@ -79,9 +89,7 @@ fn isolate(namespaces: &Namespaces) -> io::Result<()> {
         Namespaces::Host => Ok(()),
         Namespaces::Pod { sandbox, user } => {
             enter(sandbox, with_user(user, ThreadNameSpaceType::NETWORK))?;
-            let own =
-                UnshareFlags::NEWPID | UnshareFlags::NEWNS | UnshareFlags::NEWIPC | UnshareFlags::NEWUTS;
-            unshare(own)
+            unshare(own_namespaces())
         }
         Namespaces::Container { pid, user } => {
             let all = ThreadNameSpaceType::NETWORK
@@ -93,48 +101,43 @@ fn isolate(namespaces: &Namespaces) -> io::Result<()> {
     }
 }
 
-fn start_and_wait(spec: &RunSpec, node: &mut UnixStream) -> io::Result<ExitStatus> {
-    let (mut ours, theirs) = UnixStream::pair()?;
-    // inside a container's mounts the path of this binary may mean nothing: the link still does
-    let mut child = Command::new("/proc/self/exe")
-        .args(init_arguments())
-        .args(["exec", &std::process::id().to_string()])
-        .stdin(Stdio::from(OwnedFd::from(theirs)))
-        .spawn()?;
-    report(node, &Report::Created { pid: child.id() })?;
-    close_outputs();
-    serde_json::to_writer(&ours, spec)?;
-    ours.shutdown(Shutdown::Write)?;
-    let mut problem = String::new();
-    // the other end closes by itself when the program replaces the init
-    ours.read_to_string(&mut problem)?;
-    if !problem.is_empty() {
-        child.wait()?;
-        return Err(io::Error::other(problem));
+fn keep_container() -> io::Result<i32> {
+    let unshared = unshare(UnshareFlags::NEWPID);
+    if let Err(e) = unshared {
+        report(&mut stdin_socket()?, &Report::Failed(e.to_string()))?;
+        return Ok(128);
     }
-    report(node, &Report::Started)?;
-    child.wait()
+    keep_with(Reach::Namespace)
 }
 
-/// The arguments that lead to this subcommand: all but the last two, which are the role and the parent's pid.
-fn init_arguments() -> Vec<String> {
-    let mut all: Vec<String> = std::env::args().skip(1).collect();
-    all.truncate(all.len().saturating_sub(2));
-    all
+fn keep_with(reach: Reach) -> io::Result<i32> {
+    let mut node = stdin_socket()?;
+    let spec = read_spec(&mut node)?;
+    keep(&spec, node, reach)
 }
 
-/// Lets go of the log pipes: they must end with the container, not with its init.
-fn close_outputs() {
+/// This binary again, in another role. Inside a container's mounts its path may mean nothing: the link still does.
+pub(super) fn again(role: &str) -> Command {
+    let mut arguments: Vec<String> = std::env::args().skip(1).collect();
+    let own = arguments.iter().position(|argument| matches!(argument.as_str(), "run" | "keep"));
+    arguments.truncate(own.unwrap_or(arguments.len()));
+    let mut command = Command::new("/proc/self/exe");
+    command.args(arguments).arg(role);
+    command
+}
+
+/// Lets go of the log pipes: they must end with the container, not with what is around it.
+pub(super) fn close_outputs() {
     if let Ok(null) = File::options().write(true).open("/dev/null") {
         let _ = rustix::stdio::dup2_stdout(&null);
         let _ = rustix::stdio::dup2_stderr(&null);
     }
 }
 
-fn exec(parent: u32) -> io::Result<i32> {
+fn exec() -> io::Result<i32> {
     let mut socket = stdin_socket()?;
     let spec = read_spec(&mut socket)?;
-    let problem = match prepare(&spec, parent) {
+    let problem = match prepare(&spec) {
         Ok(()) => become_program(&spec),
         Err(e) => e,
     };
@@ -142,8 +145,7 @@ fn exec(parent: u32) -> io::Result<i32> {
     Ok(128)
 }
 
-fn prepare(spec: &RunSpec, parent: u32) -> io::Result<()> {
-    die_with(parent)?;
+fn prepare(spec: &RunSpec) -> io::Result<()> {
     for entrance in &spec.cgroup_entrances {
         fs::write(entrance, "0").map_err(|e| with(e, &format!("cgroup {}", entrance.display())))?;
     }
@@ -162,6 +164,28 @@ fn prepare(spec: &RunSpec, parent: u32) -> io::Result<()> {
             .map_err(|e| with(e, &format!("working directory `{}`", dir.display())))?;
     }
     rustix::stdio::dup2_stdin(File::open("/dev/null")?)?;
+    take_on(&spec.identity)
+}
+
+/// Leaves the program the rights that its security context gives it. The user comes last: who has changed it may not
+/// change the rest any more.
+fn take_on(identity: &Identity) -> io::Result<()> {
+    if let Some(allowed) = identity.capabilities {
+        capabilities::keep_only(allowed).map_err(|e| with(e, "capabilities"))?;
+    }
+    if identity.no_new_privileges {
+        set_no_new_privs(true)?;
+    }
+    if identity.user.is_some() || identity.group.is_some() || !identity.groups.is_empty() {
+        let groups: Vec<Gid> = identity.groups.iter().copied().map(Gid::from_raw).collect();
+        set_thread_groups(&groups).map_err(|e| with(e.into(), "supplementalGroups"))?;
+    }
+    if let Some(group) = identity.group.map(Gid::from_raw) {
+        set_thread_res_gid(group, group, group).map_err(|e| with(e.into(), "runAsGroup"))?;
+    }
+    if let Some(user) = identity.user.map(Uid::from_raw) {
+        set_thread_res_uid(user, user, user).map_err(|e| with(e.into(), "runAsUser"))?;
+    }
     Ok(())
 }
 
@@ -190,7 +214,7 @@ fn read_spec(socket: &mut UnixStream) -> io::Result<RunSpec> {
     Ok(serde_json::from_slice(&text)?)
 }
 
-fn report(node: &mut UnixStream, report: &Report) -> io::Result<()> {
+pub(super) fn report(node: &mut UnixStream, report: &Report) -> io::Result<()> {
     let mut line = serde_json::to_vec(report)?;
     line.push(b'\n');
     node.write_all(&line)

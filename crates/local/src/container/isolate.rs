@@ -1,5 +1,5 @@
 //! The few things a container's init asks of the kernel: new namespaces, entering those of another process, a loopback
-//! device, dying with its parent.
+//! device.
 //!
 //! The only `unsafe` of this crate is here, and no file descriptor table is ever unshared, which is what would make it so.
 
@@ -7,9 +7,7 @@ use std::fs;
 use std::io;
 
 use rustix::net::{AddressFamily, SendFlags, SocketFlags, SocketType, netlink, sendto, socket_with};
-use rustix::process::{
-    Pid, PidfdFlags, Signal, getgid, getppid, getuid, pidfd_open, set_parent_process_death_signal,
-};
+use rustix::process::{Pid, PidfdFlags, getgid, getuid, pidfd_open};
 use rustix::thread::{ThreadNameSpaceType, UnshareFlags, move_into_thread_name_spaces};
 
 /// Moves this process into new namespaces; with `NEWUSER`, as root of a user namespace that holds only its own user.
@@ -34,20 +32,6 @@ pub(crate) fn enter(pid: u32, namespaces: ThreadNameSpaceType) -> io::Result<()>
     let pid = i32::try_from(pid).ok().and_then(Pid::from_raw).ok_or(io::ErrorKind::InvalidInput)?;
     let process = pidfd_open(pid, PidfdFlags::empty())?;
     Ok(move_into_thread_name_spaces(rustix::fd::AsFd::as_fd(&process), namespaces)?)
-}
-
-/// Asks the kernel to kill this process when its parent dies.
-///
-/// # Errors
-/// When the parent is dead already: nobody would ever ask for that signal.
-pub(crate) fn die_with(parent: u32) -> io::Result<()> {
-    set_parent_process_death_signal(Some(Signal::KILL))?;
-    let now = getppid().map_or(0, |pid| pid.as_raw_nonzero().get());
-    // inside a new PID namespace the parent has no number
-    if now != 0 && i64::from(now) != i64::from(parent) {
-        return Err(io::Error::new(io::ErrorKind::NotFound, "the parent process is gone"));
-    }
-    Ok(())
 }
 
 /// Takes the loopback device of a new network namespace up; the kernel then gives it 127.0.0.1/8.

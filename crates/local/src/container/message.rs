@@ -17,9 +17,24 @@ pub(crate) struct RunSpec {
     pub(crate) scratch: Option<PathBuf>,
     pub(crate) hostname: Option<String>,
     pub(crate) working_dir: Option<PathBuf>,
+    /// Folders and files of the node that the container must not see.
+    pub(crate) hidden: Vec<PathBuf>,
+    pub(crate) identity: Identity,
     /// Program and arguments; never empty.
     pub(crate) argv: Vec<String>,
     pub(crate) env: Vec<(String, String)>,
+}
+
+/// Who a program runs as, and with which rights; by default as the node itself does.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Identity {
+    pub(crate) user: Option<u32>,
+    pub(crate) group: Option<u32>,
+    /// Supplementary groups.
+    pub(crate) groups: Vec<u32>,
+    /// The capabilities that are left, as the kernel's bits; `None`: all.
+    pub(crate) capabilities: Option<u64>,
+    pub(crate) no_new_privileges: bool,
 }
 
 /// Where a process runs.
@@ -55,11 +70,6 @@ pub(crate) struct Mount {
 /// What an init reports, one line of JSON each, in this order.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) enum Report {
-    /// The container's process exists but is not yet the program.
-    Created {
-        /// Its number on this machine.
-        pid: u32,
-    },
     /// The program runs.
     Started,
     /// The program could not be started: why.

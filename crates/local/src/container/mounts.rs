@@ -3,17 +3,21 @@
 //!
 //! A place that does not exist is never made on the machine. Its nearest existing parent is covered by a mirror instead:
 //! an empty file system in memory in which every entry of the parent is bound again, and the missing place is made.
+//!
+//! What belongs to the node alone (its store, its keys, other pods' volumes) is covered by an empty file system that
+//! cannot be written. A program without `CAP_SYS_ADMIN`, which it has only if it is privileged, cannot take it away.
 
 use std::fs;
 use std::io;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 
+use rustix::fs::{Mode, OFlags};
 use rustix::mount::{
-    MountFlags, MountPropagationFlags, mount, mount_bind, mount_bind_recursive, mount_change, mount_remount,
+    MountFlags, MountPropagationFlags, UnmountFlags, mount, mount_bind, mount_bind_recursive, mount_change,
+    mount_remount, unmount,
 };
-
 use rustix::process::fchdir;
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
@@ -24,17 +28,56 @@ pub(crate) fn mount_all(spec: &RunSpec) -> io::Result<()> {
     // changes on the machine still arrive here, ours never arrive there
     mount_change("/", MountPropagationFlags::DOWNSTREAM | MountPropagationFlags::REC)?;
     let mut mirrors = Mirrors { scratch: spec.scratch.clone(), made: 0 };
+    let is_hidden = |volume: &&Mount| spec.hidden.iter().any(|hidden| volume.target.starts_with(hidden));
     match &spec.root {
         Some(root) => enter_root(root, &spec.mounts)?,
         None => {
-            for volume in &spec.mounts {
+            for volume in spec.mounts.iter().filter(|volume| !is_hidden(volume)) {
                 mirrors.provide(&volume.target, volume.source.is_dir()).map_err(|e| at(e, volume))?;
                 bind(volume, &volume.target)?;
             }
+            hide(&spec.hidden, spec.mounts.iter().filter(is_hidden))?;
+            mount_proc(Path::new("/proc"));
         }
     }
-    // refused in some nested containers; programs then see the machine's processes, which does no harm
-    let _ = mount("proc", "/proc", "proc", MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC, None);
+    Ok(())
+}
+
+/// Refused in some nested containers; programs then see the machine's processes, but cannot trace them.
+fn mount_proc(place: &Path) {
+    let _ = mount("proc", place, "proc", MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC, None);
+}
+
+/// Covers what a container must not see, but for the volumes that it is given right there.
+fn hide<'a>(hidden: &[PathBuf], volumes: impl Iterator<Item = &'a Mount>) -> io::Result<()> {
+    // a source may be about to be covered: what is opened now can still be bound then
+    let open = |volume: &'a Mount| -> io::Result<(OwnedFd, bool, &Mount)> {
+        let source = rustix::fs::open(&volume.source, OFlags::PATH | OFlags::CLOEXEC, Mode::empty());
+        Ok((source.map_err(|e| at(e.into(), volume))?, volume.source.is_dir(), volume))
+    };
+    let volumes: Vec<(OwnedFd, bool, &Mount)> = volumes.map(open).collect::<io::Result<_>>()?;
+    let named = |e: rustix::io::Errno, path: &Path| {
+        let e = io::Error::from(e);
+        io::Error::new(e.kind(), format!("hiding of {}: {e}", path.display()))
+    };
+    let mut covered = Vec::new();
+    for path in hidden {
+        if path.is_dir() {
+            let flags = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
+            mount("tmpfs", path, "tmpfs", flags, Some(c"mode=555")).map_err(|e| named(e, path))?;
+            covered.push((path, flags));
+        } else if path.exists() {
+            mount_bind("/dev/null", path).map_err(|e| named(e, path))?;
+        }
+    }
+    for (source, is_dir, volume) in volumes {
+        make_mount_point(&volume.target, is_dir).map_err(|e| at(e, volume))?;
+        let source = PathBuf::from(format!("/proc/self/fd/{}", source.as_raw_fd()));
+        bind(&Mount { source, ..volume.clone() }, &volume.target)?;
+    }
+    for (path, flags) in covered {
+        mount_remount(path, flags | MountFlags::RDONLY, "").map_err(|e| named(e, path))?;
+    }
     Ok(())
 }
 
@@ -63,7 +106,19 @@ fn enter_root(root: &Path, volumes: &[Mount]) -> io::Result<()> {
         make_mount_point(&target, volume.source.is_dir()).map_err(|e| at(e, volume))?;
         bind(volume, &target)?;
     }
-    rustix::process::chroot(root)?;
+    mount_proc(&root.join("proc"));
+    change_root(root)
+}
+
+/// Makes a mount point the root, and lets go of the old one, so that no way leads back.
+fn change_root(root: &Path) -> io::Result<()> {
+    std::env::set_current_dir(root)?;
+    match rustix::process::pivot_root(".", ".") {
+        // the old root now lies over the new one
+        Ok(()) => unmount(".", UnmountFlags::DETACH)?,
+        // on an initial RAM disk
+        Err(_) => rustix::process::chroot(".")?,
+    }
     std::env::set_current_dir("/")
 }
 
@@ -133,8 +188,7 @@ impl Mirrors {
         }
         fs::write(mirror.join(MIRROR_MARK), "")?;
         if parent == Path::new("/") {
-            rustix::process::chroot(&mirror)?;
-            return std::env::set_current_dir("/");
+            return change_root(&mirror);
         }
         Ok(mount_bind_recursive(&mirror, parent)?)
     }

@@ -1,7 +1,9 @@
-//! Starting containers' processes and hearing how they end: the node's side of `init`.
+//! Starting containers' processes and hearing how they end: the node's side of `init` and `keep`.
 //!
-//! The kernel ties "die with your parent" to the parent *thread*. So one thread starts every init and lives as long as
-//! its world: dropping the [`Launcher`] and everything that holds a clone of it ends the thread, and with it every container.
+//! The socket to a container's keeper is the container's life: when this side is closed, by being dropped here or by the
+//! kernel because this process is no more, the keeper ends, and the container with it.
+//!
+//! One thread starts every init, so that no other has to wait for the kernel while it copies this process.
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -13,7 +15,7 @@ use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::net::UnixStream;
 use tokio::sync::{oneshot, watch};
 
-use super::message::{Report, RunSpec};
+use super::message::{Namespaces, Report, RunSpec};
 
 /// Starts inits, all from one thread.
 #[derive(Clone, Debug)]
@@ -74,13 +76,13 @@ impl Launcher {
     }
 
     /// Starts an init in one of its roles; the socket is its stdin.
-    pub(crate) async fn launch(&self, role: &str, outputs: Outputs) -> io::Result<(Running, UnixStream)> {
+    pub(crate) async fn launch(&self, role: &[&str], outputs: Outputs) -> io::Result<(Running, UnixStream)> {
         let (program, args) = self.init.split_first().ok_or(io::ErrorKind::InvalidInput)?;
         let (ours, theirs) = std::os::unix::net::UnixStream::pair()?;
         ours.set_nonblocking(true)?;
         let output = |fd: Option<OwnedFd>| fd.map_or_else(Stdio::null, Stdio::from);
         let mut command = Command::new(program);
-        command.args(args).args([role, &std::process::id().to_string()]);
+        command.args(args).args(role);
         command.stdin(Stdio::from(OwnedFd::from(theirs)));
         command.stdout(output(outputs.stdout)).stderr(output(outputs.stderr));
         let (reply, started) = oneshot::channel();
@@ -97,28 +99,25 @@ impl Launcher {
     /// # Errors
     /// What the kernel refused, with the step: a cgroup, a mount, the working directory, the program itself.
     pub(crate) async fn run(&self, spec: &RunSpec, outputs: Outputs) -> io::Result<Process> {
-        let (running, mut socket) = self.launch("run", outputs).await?;
+        let namespaces = serde_json::to_string(&spec.namespaces)?;
+        let (running, mut socket) = self.launch(&["run", &namespaces], outputs).await?;
         socket.write_all(&serde_json::to_vec(spec)?).await?;
         socket.shutdown().await?;
         let mut reports = BufReader::new(socket).lines();
-        let mut created = None;
-        while let Some(line) = reports.next_line().await? {
-            match serde_json::from_str(&line)? {
-                Report::Created { pid } => created = Some(pid),
-                Report::Started => {
-                    let pid = created.ok_or_else(|| io::Error::other("container init reported no pid"))?;
-                    return Process::follow(pid, running, reports);
-                }
-                Report::Failed(problem) => {
-                    running.reap().await;
-                    return Err(io::Error::other(problem));
-                }
-                Report::Exited { code, .. } => {
-                    return Err(io::Error::other(format!("container init ended with exit code {code}")));
-                }
+        let Some(line) = reports.next_line().await? else {
+            let problem = "container init ended before the program started";
+            return Err(io::Error::new(io::ErrorKind::UnexpectedEof, problem));
+        };
+        match serde_json::from_str(&line)? {
+            Report::Started => Ok(Process::follow(&spec.namespaces, running, reports)),
+            Report::Failed(problem) => {
+                running.reap().await;
+                Err(io::Error::other(problem))
+            }
+            Report::Exited { code, .. } => {
+                Err(io::Error::other(format!("container init ended with exit code {code}")))
             }
         }
-        Err(io::Error::new(io::ErrorKind::UnexpectedEof, "container init ended before the program started"))
     }
 }
 
@@ -130,49 +129,48 @@ pub(crate) struct Exit {
     pub(crate) signal: Option<i32>,
 }
 
-/// A started program. Dropping it kills its init and thereby all that runs in the container.
+/// A started program. Dropping it ends all that runs in the container.
 #[derive(Debug)]
 pub(crate) struct Process {
-    pid: u32,
-    /// `None`: it had ended before it could be taken hold of.
-    handle: Option<OwnedFd>,
+    /// Number and handle; `None`: it had ended before it could be taken hold of.
+    program: Option<(u32, OwnedFd)>,
     exit: watch::Receiver<Option<Exit>>,
     _kill: oneshot::Sender<()>,
 }
 
 impl Process {
     fn follow(
-        pid: u32,
+        namespaces: &Namespaces,
         running: Running,
         mut reports: tokio::io::Lines<BufReader<UnixStream>>,
-    ) -> io::Result<Self> {
-        let raw = i32::try_from(pid).ok().and_then(Pid::from_raw).ok_or(io::ErrorKind::InvalidData)?;
-        let handle = pidfd_open(raw, PidfdFlags::empty()).ok();
+    ) -> Self {
+        let program = take_hold(running.id(), namespaces);
         let (ended, exit) = watch::channel(None);
         let (kill, killed) = oneshot::channel::<()>();
         tokio::spawn(async move {
             let line = tokio::select! {
-                line = reports.next_line() => line,
-                _ = killed => return, // dropping `running` kills
+                line = reports.next_line() => line.ok().flatten(),
+                _ = killed => None,
             };
-            let exit = match line.ok().flatten().map(|line| serde_json::from_str(&line)) {
+            let exit = match line.map(|line| serde_json::from_str(&line)) {
                 Some(Ok(Report::Exited { code, signal })) => Exit { code, signal },
-                _ => Exit { code: 137, signal: Some(9) }, // the init itself was killed, and the container with it
+                _ => Exit { code: 137, signal: Some(9) },
             };
+            drop(reports); // what is left of the container ends now
             running.reap().await;
             let _ = ended.send(Some(exit));
         });
-        Ok(Process { pid, handle, exit, _kill: kill })
+        Process { program, exit, _kill: kill }
     }
 
-    /// The number of the container's first process on this machine.
-    pub(crate) fn pid(&self) -> u32 {
-        self.pid
+    /// The number of the container's first process on this machine, as long as it runs.
+    pub(crate) fn pid(&self) -> Option<u32> {
+        self.program.as_ref().map(|(pid, _)| *pid)
     }
 
     /// Signals the container's first process; one that has ended is left alone.
     pub(crate) fn signal(&self, signal: Signal) {
-        if let Some(handle) = &self.handle {
+        if let Some((_, handle)) = &self.program {
             let _ = pidfd_send_signal(handle.as_fd(), signal);
         }
     }
@@ -183,4 +181,21 @@ impl Process {
         let ended = exit.wait_for(Option::is_some).await.ok().and_then(|exit| *exit);
         ended.unwrap_or(Exit { code: 137, signal: Some(9) })
     }
+}
+
+/// Finds a container's program below its init: its only child, or, in namespaces of its own, its keeper's only child.
+fn take_hold(init: u32, namespaces: &Namespaces) -> Option<(u32, OwnedFd)> {
+    let parent = match namespaces {
+        Namespaces::Pod { .. } => only_child(init)?,
+        Namespaces::Host | Namespaces::Container { .. } => init,
+    };
+    let program = only_child(parent)?;
+    let handle = pidfd_open(Pid::from_raw(i32::try_from(program).ok()?)?, PidfdFlags::empty()).ok()?;
+    // the number may have been given to another process meanwhile
+    (only_child(parent) == Some(program)).then_some((program, handle))
+}
+
+fn only_child(pid: u32) -> Option<u32> {
+    let children = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).ok()?;
+    children.split_whitespace().next()?.parse().ok()
 }

@@ -24,25 +24,16 @@ use tokio::io::{AsyncReadExt, Interest};
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::sync::Mutex;
 
-use super::isolate::{die_with, loopback_up, unshare};
+use super::init::own_namespaces;
+use super::isolate::{loopback_up, unshare};
 use super::process::{Launcher, Outputs, Running};
 
-/// The role `sandbox` of the container init.
-pub(super) fn serve(parent: u32) -> io::Result<i32> {
+/// The role `sandbox` of the container init; ends with the node, which holds the other end of its stdin.
+pub(super) fn serve() -> io::Result<i32> {
     let mut node = UnixStream::from(io::stdin().as_fd().try_clone_to_owned()?);
-    let network = UnshareFlags::NEWNET;
-    let entered = match unshare(network) {
-        Ok(()) => Ok("net"),
-        Err(_) => unshare(network | UnshareFlags::NEWUSER).map(|()| "user"),
-    };
-    match entered.and_then(|how| loopback_up().map(|()| how)) {
-        Ok(how) => writeln!(node, "{how}")?,
-        Err(e) => {
-            writeln!(node, "{e}")?;
-            return Ok(1);
-        }
+    if !answer(&mut node, enter())? {
+        return Ok(1);
     }
-    die_with(parent)?;
     let mut byte = [0];
     while node.read(&mut byte)? == 1 {
         let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
@@ -50,6 +41,30 @@ pub(super) fn serve(parent: u32) -> io::Result<i32> {
         send_descriptor(&node, socket)?;
     }
     Ok(0)
+}
+
+/// The role `probe`: whether the kernel allows a pod's namespaces and its containers'.
+pub(super) fn probe() -> io::Result<i32> {
+    let mut node = UnixStream::from(io::stdin().as_fd().try_clone_to_owned()?);
+    let entered = enter().and_then(|how| unshare(own_namespaces()).map(|()| how));
+    answer(&mut node, entered).map(|allowed| i32::from(!allowed))
+}
+
+/// Enters a new network, in a user namespace where that is needed; says which.
+fn enter() -> io::Result<&'static str> {
+    let network = UnshareFlags::NEWNET;
+    let how = match unshare(network) {
+        Ok(()) => "net",
+        Err(_) => unshare(network | UnshareFlags::NEWUSER).map(|()| "user")?,
+    };
+    loopback_up().map(|()| how)
+}
+
+fn answer(node: &mut UnixStream, entered: io::Result<&'static str>) -> io::Result<bool> {
+    match entered {
+        Ok(how) => writeln!(node, "{how}").map(|()| true),
+        Err(e) => writeln!(node, "{e}").map(|()| false),
+    }
 }
 
 fn send_descriptor(to: &UnixStream, descriptor: OwnedFd) -> io::Result<()> {
@@ -89,20 +104,9 @@ pub(crate) struct Sandbox {
 impl Sandbox {
     /// Starts a sandbox; the inner error says why the kernel refuses network namespaces.
     pub(crate) async fn start(launcher: &Launcher) -> io::Result<Result<Self, String>> {
-        let (running, mut socket) = launcher.launch("sandbox", Outputs::default()).await?;
+        let (running, mut socket) = launcher.launch(&["sandbox"], Outputs::default()).await?;
         let pid = running.id();
-        let mut line = String::new();
-        // byte by byte: what follows the line are messages with descriptors
-        loop {
-            let mut byte = [0];
-            if socket.read(&mut byte).await? == 0 {
-                return Ok(Err("the sandbox ended before it was ready".to_owned()));
-            }
-            if byte[0] == b'\n' {
-                break;
-            }
-            line.push(char::from(byte[0]));
-        }
+        let line = first_line(&mut socket).await?;
         match line.as_str() {
             "net" | "user" => {
                 let user = line == "user";
@@ -115,6 +119,15 @@ impl Sandbox {
             }
             refused => Ok(Err(refused.to_owned())),
         }
+    }
+
+    /// Whether the kernel allows all the namespaces that pods are given; the inner error says why not.
+    pub(crate) async fn allowed(launcher: &Launcher) -> io::Result<Result<(), String>> {
+        let (_running, mut socket) = launcher.launch(&["probe"], Outputs::default()).await?;
+        Ok(match first_line(&mut socket).await?.as_str() {
+            "net" | "user" => Ok(()),
+            refused => Err(refused.to_owned()),
+        })
     }
 
     /// Connects to an address inside the pod's network.
@@ -141,6 +154,21 @@ impl Sandbox {
 
     pub(crate) fn has_user_namespace(&self) -> bool {
         self.user
+    }
+}
+
+/// Reads byte by byte: what follows the line are messages with descriptors.
+async fn first_line(socket: &mut tokio::net::UnixStream) -> io::Result<String> {
+    let mut line = String::new();
+    loop {
+        let mut byte = [0];
+        if socket.read(&mut byte).await? == 0 {
+            return Ok("the sandbox ended before it was ready".to_owned());
+        }
+        if byte[0] == b'\n' {
+            return Ok(line);
+        }
+        line.push(char::from(byte[0]));
     }
 }
 

@@ -14,6 +14,7 @@ mod probe;
 mod resize;
 mod resume;
 mod run;
+mod security;
 mod server;
 mod state;
 mod volumes;
@@ -50,6 +51,8 @@ pub(crate) struct Inner {
     pub(crate) images: ImageMap,
     pub(crate) log_dir: PathBuf,
     pub(crate) pod_dir: PathBuf,
+    /// Folders and files that no container may see.
+    pub(crate) private: Vec<PathBuf>,
     pub(crate) launcher: Launcher,
     pub(crate) cgroups: Option<Cgroups>,
     pub(crate) network: Network,
@@ -86,6 +89,8 @@ pub(crate) struct Parts {
     pub(crate) images: ImageMap,
     pub(crate) log_dir: PathBuf,
     pub(crate) pod_dir: PathBuf,
+    /// Folders and files that no container may see.
+    pub(crate) private: Vec<PathBuf>,
     pub(crate) launcher: Launcher,
     pub(crate) cgroups: Option<Cgroups>,
     pub(crate) isolated: bool,
@@ -101,6 +106,7 @@ impl Node {
             images: parts.images,
             log_dir: parts.log_dir,
             pod_dir: parts.pod_dir,
+            private: parts.private,
             launcher: parts.launcher,
             cgroups: parts.cgroups,
             network: Network::default(),

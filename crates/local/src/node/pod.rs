@@ -60,7 +60,8 @@ pub(crate) struct PodContext {
 /// The running parts of one container.
 #[derive(Clone, Default)]
 pub(crate) struct Live {
-    pub(crate) group: Option<Group>,
+    /// Goes with the last hold on it.
+    pub(crate) group: Option<Arc<Group>>,
     /// Told when a resize wants the container restarted.
     pub(crate) restart: Arc<Notify>,
     pub(crate) process: Weak<Process>,

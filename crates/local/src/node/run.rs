@@ -20,7 +20,7 @@ use super::pod::{Live, PodContext, declared_ports, grace_over};
 use super::probe::{ExecInContainer, Purpose, Target, http_get, probe};
 use super::resume::runs_again;
 use super::state::{Ended, Run};
-use super::{env, volumes};
+use super::{env, security, volumes};
 use crate::cluster::{Severity, reference};
 use crate::container::limits::Limits;
 use crate::container::logs::Log;
@@ -166,6 +166,8 @@ struct Running {
     process: Arc<Process>,
     started_at: Timestamp,
     user_namespace: bool,
+    /// What a command of a probe or hook has in common with the program.
+    command: RunSpec,
 }
 
 async fn start(
@@ -199,7 +201,8 @@ async fn start(
     let group = match &node.cgroups {
         Some(cgroups) => {
             let name = format!("{}_{}_{restarts}", context.uid, container.name);
-            Some(cgroups.create(&name, &Limits::of(container.resources.as_ref())).map_err(start_error)?)
+            let limits = Limits::of(container.resources.as_ref());
+            Some(Arc::new(cgroups.create(&name, &limits).map_err(start_error)?))
         }
         None => None,
     };
@@ -218,12 +221,15 @@ async fn start(
         .transpose()
         .map_err(NotStarted::Config)?;
     let user_namespace = matches!(namespaces, Namespaces::Pod { user: true, .. });
-    let spec = RunSpec {
+    let mut spec = RunSpec {
         namespaces,
         cgroup_entrances: group.iter().flat_map(|g| g.entrances()).collect(),
         root: image.root.clone(),
         mounts: mounts.unwrap_or_default(),
         scratch: Some(scratch),
+        hidden: node.private.clone(),
+        identity: security::identity(&pod, container, rustix::process::getuid().is_root())
+            .map_err(NotStarted::Config)?,
         hostname: Some(pod.name_any()),
         working_dir: container.working_dir.as_ref().map(Into::into),
         argv: env::command_line(image, container, &env),
@@ -235,14 +241,7 @@ async fn start(
         stderr: Some(log.pipe("stderr").map_err(start_error)?),
     };
     context.event(&about, Severity::Normal, "Created", format!("Created container: {}", container.name));
-    let launched = node.launcher.run(&spec, outputs).await;
-    let process = match launched {
-        Ok(process) => Arc::new(process),
-        Err(e) => {
-            group.inspect(|group| group.remove());
-            return Err(NotStarted::Start(e.to_string()));
-        }
-    };
+    let process = Arc::new(node.launcher.run(&spec, outputs).await.map_err(start_error)?);
     context.event(&about, Severity::Normal, "Started", format!("Started container {}", container.name));
     let restart = Arc::default();
     let (running, written) = (Arc::downgrade(&process), Arc::downgrade(&log));
@@ -255,7 +254,9 @@ async fn start(
         c.resources = container.resources.clone();
         c.restarting = false;
     });
-    Ok(Running { process, started_at, user_namespace })
+    // a command needs no mounts of its own, and its time is the probe's or hook's
+    spec.mounts.clear();
+    Ok(Running { process, started_at, user_namespace, command: spec })
 }
 
 /// Why a container that runs is stopped.
@@ -314,12 +315,11 @@ impl Running {
         self.ended(context, index, exit, None)
     }
 
-    /// Notes the end and removes the control group, which knows whether memory ran out.
+    /// Notes the end, and lets go of the control group, which knows whether memory ran out.
     fn ended(&self, context: &PodContext, index: usize, exit: Exit, message: Option<String>) -> Ended {
         let group = context.live(index).and_then(|live| live.group);
         let out_of_memory = group.as_ref().is_some_and(|group| group.oom_kills() > 0) && exit.code != 0;
         context.set_live(index, Live::default());
-        group.inspect(|group| group.remove());
         let reason = match exit.code {
             _ if out_of_memory => "OOMKilled",
             0 => "Completed",
@@ -428,14 +428,14 @@ struct Inside<'a> {
 impl ExecInContainer for Inside<'_> {
     fn exec<'a>(&'a self, argv: &'a [String]) -> BoxFuture<'a, io::Result<(i32, String)>> {
         Box::pin(async move {
+            let gone = || io::Error::other("the container has ended");
+            let pid = self.running.process.pid().ok_or_else(gone)?;
+            let user = self.running.user_namespace;
             let isolated = self.context.node.isolated;
-            let (pid, user) = (self.running.process.pid(), self.running.user_namespace);
-            let path = std::env::var("PATH").unwrap_or_else(|_| "/usr/local/bin:/usr/bin:/bin".to_owned());
             let spec = RunSpec {
                 namespaces: if isolated { Namespaces::Container { pid, user } } else { Namespaces::Host },
                 argv: argv.to_vec(),
-                env: vec![("PATH".to_owned(), path)],
-                ..RunSpec::default()
+                ..self.running.command.clone()
             };
             let (reader, writer) = io::pipe()?;
             let mut reader = tokio::net::unix::pipe::Receiver::from_owned_fd(reader.into())?;

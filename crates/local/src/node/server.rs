@@ -191,7 +191,7 @@ async fn resource_metrics(State(node): State<Node>) -> Response {
 fn usage(context: &PodContext, index: usize) -> Option<Usage> {
     let live = context.live(index)?;
     live.group.and_then(|group| group.usage()).or_else(|| {
-        let pid = live.process.upgrade()?.pid();
+        let pid = live.process.upgrade()?.pid()?;
         let (cpu_seconds, working_set_bytes) = machine::process_tree(pid)?;
         Some(Usage { cpu_seconds, working_set_bytes })
     })
