@@ -1,12 +1,15 @@
 //! Where a world keeps its files, and how the other commands find the one that runs.
 //!
 //! A world's folder holds everything it owns: the API server's store, the certificates, the kubeconfig and the
-//! logs. A running world also leaves a note of where its kubeconfig is, so that `flyball why` and
+//! logs. No pod sees it ([`Place::private`]), but for the pod that shows this program's own log. A running world also leaves a note of where its kubeconfig is, so that `flyball why` and
 //! `flyball kubeconfig` need no flags. The note is a hint, never a lock: the store has its own.
 
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
+
+/// Where in it the autoscaler's own log is.
+const OWN_LOG_FOLDER: &str = "log";
 
 /// The folder of a world and the files in it.
 #[derive(Debug, Clone)]
@@ -20,6 +23,7 @@ impl Place {
     pub(crate) fn new(folder: PathBuf, kubeconfig: Option<PathBuf>) -> Result<Place> {
         create_private(&folder)?;
         let folder = folder.canonicalize().with_context(|| format!("cannot use `{}`", folder.display()))?;
+        create_private(&folder.join(OWN_LOG_FOLDER))?;
         let kubeconfig = kubeconfig.unwrap_or_else(|| folder.join("kubeconfig"));
         Ok(Place { folder, kubeconfig })
     }
@@ -32,9 +36,21 @@ impl Place {
         &self.kubeconfig
     }
 
+    /// The folder of the autoscaler's own log: a whole one, so that whoever reads it sees the file change.
+    pub(crate) fn own_log_folder(&self) -> PathBuf {
+        self.folder.join(OWN_LOG_FOLDER)
+    }
+
     /// The autoscaler's own log.
     pub(crate) fn own_log(&self) -> PathBuf {
-        self.folder.join("flyball.log")
+        self.own_log_folder().join("flyball.log")
+    }
+
+    /// What pods must not see: who has the kubeconfig may do everything.
+    pub(crate) fn private(&self) -> Result<Vec<PathBuf>> {
+        let kubeconfig = std::path::absolute(&self.kubeconfig)?;
+        let kubeconfig = kubeconfig.canonicalize().unwrap_or(kubeconfig);
+        Ok(vec![self.folder.clone(), kubeconfig])
     }
 
     /// Notes that the world in this place runs. The note goes when the guard is dropped.

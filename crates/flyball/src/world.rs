@@ -33,6 +33,8 @@ const PROMETHEUS_PORT: u16 = 30300;
 const VERTICAL_INTERVAL: Duration = Duration::from_secs(5);
 /// The one node's name.
 const NODE: &str = "flyball";
+/// The autoscaler's stop writes what it remembers, and no more.
+const AUTOSCALER_STOP_MAX: Duration = Duration::from_secs(10);
 /// Who installs definitions, in `managedFields`.
 const FIELD_MANAGER: &str = "flyball-up";
 /// The image of the pod that stands for this program; it shows the autoscaler's log.
@@ -99,7 +101,7 @@ impl World {
             .context("--enable-feature")?;
         admission::register(&server, &vpa_metrics, features);
         install_kinds(&client).await?;
-        install_own_pod(&client).await?;
+        install_own_pod(&client, place).await?;
         let (served, stopped) = (server.clone(), stop.clone().cancelled_owned());
         tokio::spawn(async move { served.serve(doors.api, stopped).await });
         flyball_apiserver::write_private(place.kubeconfig(), &server.kubeconfig(api))
@@ -128,12 +130,15 @@ impl World {
         Ok(World { client, api, prometheus, notices, api_ready_after, server, node, autoscaler, stop })
     }
 
-    /// Stops everything it started, the deciding part first. The objects stay in the API for the next start.
-    pub(crate) async fn stop(self) {
-        self.autoscaler.stop().await;
-        self.node.stop().await;
+    /// Stops everything it started, the deciding part first. The objects stay in the API for the next start. Nothing is
+    /// waited for without a bound: the answer names what did not stop in time.
+    pub(crate) async fn stop(self) -> Vec<&'static str> {
+        let autoscaler = tokio::time::timeout(AUTOSCALER_STOP_MAX, self.autoscaler.stop()).await.is_ok();
+        let pods = self.node.stop().await;
         self.stop.cancel();
         self.server.close();
+        let parts = [(autoscaler, "the autoscaler"), (pods, "a pod")];
+        parts.into_iter().filter(|(stopped, _)| !stopped).map(|(_, part)| part).collect()
     }
 }
 
@@ -176,6 +181,7 @@ fn node_options(place: &Place, images: ImageMap) -> Result<flyball_local::Option
         node_name: NODE.to_owned(),
         images: all,
         init: vec![program, "container-init".to_owned()],
+        private: place.private()?,
         ..flyball_local::Options::below(place.folder())
     })
 }
@@ -213,8 +219,10 @@ pub(crate) async fn install_kinds(client: &Client) -> Result<()> {
     Ok(())
 }
 
-/// Installs the Deployment that stands for this program, in a namespace of its own.
-async fn install_own_pod(client: &Client) -> Result<()> {
+/// Installs the Deployment that stands for this program, in a namespace of its own. Of this program's files it sees the
+/// log only.
+async fn install_own_pod(client: &Client, place: &Place) -> Result<()> {
+    let log = place.own_log_folder();
     let parameters = PatchParams::apply(FIELD_MANAGER).force();
     let namespace = json!({ "apiVersion": "v1", "kind": "Namespace", "metadata": { "name": OWN_NAMESPACE } });
     let namespaces: Api<Namespace> = Api::all(client.clone());
@@ -229,7 +237,14 @@ async fn install_own_pod(client: &Client) -> Result<()> {
             "selector": { "matchLabels": labels },
             "template": {
                 "metadata": { "labels": labels },
-                "spec": { "containers": [{ "name": "flyball", "image": OWN_IMAGE }] },
+                "spec": {
+                    "containers": [{
+                        "name": "flyball",
+                        "image": OWN_IMAGE,
+                        "volumeMounts": [{ "name": "log", "mountPath": log, "readOnly": true }],
+                    }],
+                    "volumes": [{ "name": "log", "hostPath": { "path": log, "type": "Directory" } }],
+                },
             },
         },
     });

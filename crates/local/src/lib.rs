@@ -21,6 +21,7 @@ mod service;
 
 use std::io;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use tokio::task::JoinSet;
 
@@ -100,6 +101,8 @@ impl World {
         for path in [&options.log_dir, &options.pod_dir] {
             make_private(path).map_err(|source| StartError::Directory { path: path.clone(), source })?;
         }
+        // volumes of a world that was killed: their pods have ended with it, and begin with new ones
+        remove_contents(&options.pod_dir);
         let launcher = Launcher::new(options.init).map_err(StartError::Init)?;
         let mut notices = Vec::new();
         let isolated = match Sandbox::allowed(&launcher).await.map_err(StartError::Init)? {
@@ -127,7 +130,7 @@ impl World {
         let cluster = Cluster::start(client, &mut tasks).await;
         let parts = Parts {
             name: options.node_name.clone(),
-            cluster: cluster.clone(),
+            cluster: cluster.acting_as("kubelet"),
             images: options.images,
             log_dir: options.log_dir,
             pod_dir: options.pod_dir,
@@ -157,10 +160,23 @@ impl World {
     }
 
     /// Stops Services and controllers, then every container, SIGTERM first and after at most ten seconds SIGKILL. The objects
-    /// stay as they are, so that the next start brings everything back.
-    pub async fn stop(mut self) {
-        self.tasks.shutdown().await;
-        self.node.stop().await;
+    /// stay as they are, so that the next start brings everything back. What has not ended after [`STOP_MAX`] is left to
+    /// the kernel, which ends it with this program. Whether all had ended.
+    pub async fn stop(mut self) -> bool {
+        let stopped = async {
+            self.tasks.shutdown().await;
+            self.node.stop().await;
+        };
+        tokio::time::timeout(STOP_MAX, stopped).await.is_ok()
+    }
+}
+
+/// A stop takes no longer: the ten seconds that pods are given at most, and time to clean up.
+pub const STOP_MAX: Duration = Duration::from_secs(15);
+
+fn remove_contents(dir: &Path) {
+    for entry in std::fs::read_dir(dir).into_iter().flatten().flatten() {
+        let _ = std::fs::remove_dir_all(entry.path());
     }
 }
 

@@ -1,14 +1,15 @@
 //! What pods ask for: one pod by its spec, or by what its node still holds for it while a resize is under way.
 //!
-//! The rules are Kubernetes' (`k8s.io/component-helpers/resource`, `PodRequests`): containers together, or one init
-//! container where that alone asks for more. While a pod is resized it counts with the most that it asks for, has been
+//! The rules are Kubernetes' (`k8s.io/component-helpers/resource`, `PodRequests`): containers and sidecars together, or one
+//! init container and the sidecars before it where these ask for more; what the pod itself asks for comes before both. While a pod is resized it counts with the most that it asks for, has been
 //! granted or still has; a resize that its node has refused for good does not count.
 
 use std::collections::BTreeMap;
 
-use k8s_openapi::api::core::v1::{Container, ContainerStatus, Pod, ResourceRequirements};
+use k8s_openapi::api::core::v1::{Container, ContainerStatus, Pod, PodSpec, ResourceRequirements};
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 
+use crate::node::is_sidecar;
 use crate::quantity::{milli, whole};
 
 /// CPU and memory that are asked for.
@@ -49,12 +50,30 @@ impl Requests {
     }
 }
 
-/// Of a pod with these containers; init containers run one at a time, before the others.
+/// Of a pod with these containers; of init containers, with whether each is a sidecar. The others run one at a time.
 pub(crate) fn together(
     containers: impl Iterator<Item = Requests>,
-    init: impl Iterator<Item = Requests>,
+    init: impl Iterator<Item = (Requests, bool)>,
 ) -> Requests {
-    init.fold(containers.fold(Requests::default(), Requests::plus), Requests::max)
+    let (mut sidecars, mut peak) = (Requests::default(), Requests::default());
+    for (asks, is_sidecar) in init {
+        peak = peak.max(sidecars.plus(asks));
+        if is_sidecar {
+            sidecars = sidecars.plus(asks);
+        }
+    }
+    containers.fold(sidecars, Requests::plus).max(peak)
+}
+
+/// Of a pod's spec.
+pub(crate) fn of_pod(spec: &PodSpec, of: impl Fn(&Container) -> Requests) -> Requests {
+    let init = spec.init_containers.iter().flatten().map(|one| (of(one), is_sidecar(one)));
+    let together = together(spec.containers.iter().map(&of), init);
+    let own = Requests::of(spec.resources.as_ref());
+    Requests {
+        cpu_milli: Some(own.cpu_milli).filter(|n| *n > 0).unwrap_or(together.cpu_milli),
+        memory_bytes: Some(own.memory_bytes).filter(|n| *n > 0).unwrap_or(together.memory_bytes),
+    }
 }
 
 /// What a scheduler has to count for a pod.
@@ -68,7 +87,9 @@ pub(crate) fn scheduled(pod: &Pod) -> Requests {
             .any(|c| c.reason.as_deref() == Some("Infeasible"))
     });
     let held = |container: &Container| -> Option<Requests> {
-        let statuses = status?.container_statuses.iter().flatten();
+        let status = status?;
+        let sidecars = status.init_container_statuses.iter().flatten().filter(|_| is_sidecar(container));
+        let statuses = status.container_statuses.iter().flatten().chain(sidecars);
         statuses.into_iter().find(|one| one.name == container.name).and_then(held)
     };
     let of = |container: &Container| {
@@ -79,7 +100,7 @@ pub(crate) fn scheduled(pod: &Pod) -> Requests {
             None => wanted,
         }
     };
-    together(spec.containers.iter().map(of), spec.init_containers.iter().flatten().map(of))
+    of_pod(spec, of)
 }
 
 /// What the node has granted a container, or still gives it.
@@ -114,5 +135,28 @@ mod tests {
         check("300m", "100m", "100m", Some("Deferred"), 300);
         check("100m", "100m", "300m", None, 300);
         check("9000", "100m", "100m", Some("Infeasible"), 100);
+    }
+
+    #[test]
+    fn sidecars_add_up_and_other_init_containers_do_not() {
+        let check = |init: &[(u64, bool)], expected: u64| {
+            let one = |cpu: &u64| json!({"requests": {"cpu": format!("{cpu}m")}});
+            let init: Vec<Value> = init
+                .iter()
+                .map(|(cpu, sidecar)| {
+                    json!({"name": "i", "resources": one(cpu), "restartPolicy": sidecar.then_some("Always")})
+                })
+                .collect();
+            let pod: Pod = serde_json::from_value(json!({"metadata": {"name": "p"}, "spec": {
+                "initContainers": init, "containers": [{"name": "c", "resources": one(&100)}]}}))
+            .expect("it is a pod");
+            assert_eq!(scheduled(&pod).cpu_milli, expected, "{init:?}");
+        };
+        check(&[], 100);
+        check(&[(50, true)], 150);
+        check(&[(50, false)], 100);
+        check(&[(500, false), (50, true)], 500);
+        check(&[(50, true), (500, false)], 550);
+        check(&[(50, true), (70, true), (20, false)], 220);
     }
 }

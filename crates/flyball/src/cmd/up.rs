@@ -30,7 +30,9 @@ pub(crate) async fn run(options: Up) -> Result<()> {
     output::note("stopping");
     drop(announced);
     tokio::select! {
-        () = world.stop() => {}
+        late = world.stop() => {
+            late.into_iter().for_each(|part| output::note(&format!("{part} did not stop in time and was killed")));
+        }
         () = stop.asked() => output::note("stopped at once; the pods were killed"),
     }
     Ok(())

@@ -10,6 +10,7 @@
 
 mod faults;
 mod http;
+mod kills;
 mod load;
 mod needs;
 #[path = "../../../../tests/outside.rs"]
@@ -44,6 +45,9 @@ fn tests() -> Vec<Trial> {
             clients_cannot_take_all_files,
             a_pod_that_wants_too_much_memory_is_killed_and_says_so,
             an_ephemeral_world_leaves_nothing;
+        kills:
+            no_pod_outlives_a_killed_world_and_no_acknowledged_write_is_lost,
+            no_pod_outlives_a_killed_world_that_has_no_namespaces;
         load:
             no_request_is_lost_while_pods_come_and_go;
         sessions:

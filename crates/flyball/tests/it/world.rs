@@ -33,6 +33,16 @@ impl World {
         World::up_by(folder, command)
     }
 
+    /// Starts a world on the state that `folder` holds, to which the kernel refuses the namespaces of pods.
+    pub(crate) fn up_without_namespaces_in(folder: TempDir) -> World {
+        let up = up_command(&folder, &[]);
+        let mut command = Command::new("unshare");
+        let refuse = "echo 0 > /proc/sys/user/max_net_namespaces; exec \"$@\"";
+        command.args(["--user", "--map-root-user", "sh", "-c", refuse, "sh"]).arg(up.get_program());
+        command.args(up.get_args()).env("XDG_STATE_HOME", folder.path().join("home"));
+        World::up_by(folder, command)
+    }
+
     /// Starts an empty world that may open no more than so many files.
     pub(crate) fn up_with_files(files: u32) -> World {
         let folder = tempfile::tempdir().expect("a folder");
@@ -59,7 +69,7 @@ impl World {
     /// What the program wrote to its standard error, and the autoscaler's last lines.
     pub(crate) fn said(&self) -> String {
         let read = |name: &str| std::fs::read_to_string(self.folder.path().join(name)).unwrap_or_default();
-        let log = read("state/flyball.log");
+        let log = read("state/log/flyball.log");
         let last: Vec<&str> = log.lines().rev().take(20).collect();
         format!("{}{}", read("stderr"), last.into_iter().rev().collect::<Vec<_>>().join("\n"))
     }
@@ -121,9 +131,15 @@ impl World {
         self.kubectl(&["get", "service", name, "-o", "jsonpath={.spec.clusterIP}:{.spec.ports[0].port}"])
     }
 
+    /// Kills the program as the kernel would.
+    pub(crate) fn kill_process(&self) {
+        let killed = Command::new("kill").args(["-KILL", &self.process.id().to_string()]).status();
+        assert!(killed.is_ok_and(|status| status.success()), "it runs");
+    }
+
     /// Kills the program as the kernel would, and gives the state back.
     pub(crate) fn kill(mut self) -> TempDir {
-        self.process.kill().expect("it runs");
+        let _ = self.process.kill(); // it may have been killed before
         self.process.wait().expect("it was started here");
         std::mem::replace(&mut self.folder, tempfile::tempdir().expect("a folder"))
     }
@@ -143,6 +159,10 @@ impl World {
 impl Drop for World {
     fn drop(&mut self) {
         stop(&mut self.process);
+        let said = self.said();
+        if said.contains("did not stop in time") && !std::thread::panicking() {
+            panic!("{said}");
+        }
     }
 }
 

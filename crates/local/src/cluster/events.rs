@@ -11,6 +11,8 @@ use serde_json::json;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
+use super::acting_as;
+
 /// Events waiting to be written; more are dropped, as Kubernetes drops them.
 const QUEUE_MAX: usize = 1024;
 /// Events remembered for counting: `client-go` keeps 4096 for a whole cluster.
@@ -86,7 +88,10 @@ impl Recorder {
 
 async fn write_all(client: Client, mut inbox: mpsc::Receiver<(ObjectReference, Happening)>) {
     let mut written: BTreeMap<Happening, (String, i32)> = BTreeMap::new();
+    let mut clients: BTreeMap<&'static str, Client> = BTreeMap::new();
     while let Some((about, happening)) = inbox.recv().await {
+        let name = program(happening.component);
+        let client = clients.entry(name).or_insert_with(|| acting_as(&client, name));
         let api: Api<Event> = Api::namespaced(client.clone(), &happening.namespace);
         let now = Timestamp::now();
         if let Some((name, count)) = written.get_mut(&happening) {
@@ -106,6 +111,16 @@ async fn write_all(client: Client, mut inbox: mpsc::Receiver<(ObjectReference, H
             }
             Err(e) => tracing::debug!(reason = happening.reason, "event not written: {e}"),
         }
+    }
+}
+
+/// The program of a cluster that a component is part of.
+fn program(component: &str) -> &'static str {
+    match component {
+        "kubelet" => "kubelet",
+        "default-scheduler" => "kube-scheduler",
+        "flyball-proxy" => "kube-proxy",
+        _ => "kube-controller-manager",
     }
 }
 

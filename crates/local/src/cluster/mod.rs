@@ -5,11 +5,14 @@ mod events;
 mod informer;
 mod queue;
 
+use http::HeaderValue;
+use http::header::USER_AGENT;
 use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet, StatefulSet};
 use k8s_openapi::api::batch::v1::Job;
-use k8s_openapi::api::core::v1::{Node, Pod, Service};
+use k8s_openapi::api::core::v1::{ConfigMap, Node, Pod, Secret, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
+use kube::client::Body;
 use kube::{Client, Resource, ResourceExt};
 use tokio::task::JoinSet;
 
@@ -30,9 +33,16 @@ pub(crate) struct Cluster {
     pub(crate) replica_sets: Informer<ReplicaSet>,
     pub(crate) stateful_sets: Informer<StatefulSet>,
     pub(crate) jobs: Informer<Job>,
+    pub(crate) config_maps: Informer<ConfigMap>,
+    pub(crate) secrets: Informer<Secret>,
 }
 
 impl Cluster {
+    /// The same caches, for a part that writes under this name.
+    pub(crate) fn acting_as(&self, name: &'static str) -> Self {
+        Cluster { client: acting_as(&self.client, name), ..self.clone() }
+    }
+
     /// Starts the watches and waits until each cache holds what the API server has.
     pub(crate) async fn start(client: Client, tasks: &mut JoinSet<()>) -> Self {
         let cluster = Cluster {
@@ -45,6 +55,8 @@ impl Cluster {
             replica_sets: Informer::start(&client, tasks),
             stateful_sets: Informer::start(&client, tasks),
             jobs: Informer::start(&client, tasks),
+            config_maps: Informer::start(&client, tasks),
+            secrets: Informer::start(&client, tasks),
             client,
         };
         tokio::join!(
@@ -56,9 +68,22 @@ impl Cluster {
             cluster.replica_sets.synced(),
             cluster.stateful_sets.synced(),
             cluster.jobs.synced(),
+            cluster.config_maps.synced(),
+            cluster.secrets.synced(),
         );
         cluster
     }
+}
+
+/// The same API, asked under a name of Kubernetes' own, which `managedFields` then shows as who wrote.
+pub(crate) fn acting_as(client: &Client, name: &'static str) -> Client {
+    let inner = client.clone();
+    let service = tower::service_fn(move |mut request: http::Request<Body>| {
+        let inner = inner.clone();
+        request.headers_mut().insert(USER_AGENT, HeaderValue::from_static(name));
+        async move { inner.send(request).await }
+    });
+    Client::new(service, client.default_namespace())
 }
 
 /// The owner that controls an object, if it is of kind `K`: its key.

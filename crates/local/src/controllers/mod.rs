@@ -21,7 +21,8 @@ use crate::cluster::Cluster;
 
 /// Starts them all.
 pub(crate) fn start(cluster: &Cluster, node_name: &str, tasks: &mut JoinSet<()>) {
-    scheduler::start(cluster, node_name, tasks);
+    scheduler::start(&cluster.acting_as("kube-scheduler"), node_name, tasks);
+    let cluster = &cluster.acting_as("kube-controller-manager");
     replica_set::start(cluster, tasks);
     deployment::start(cluster, tasks);
     stateful_set::start(cluster, tasks);

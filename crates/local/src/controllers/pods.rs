@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::{Pod, PodCondition, PodTemplateSpec};
@@ -49,6 +50,13 @@ pub(crate) fn available_at(pod: &Pod, min_ready_seconds: i32) -> Option<Timestam
 
 pub(crate) fn is_available(pod: &Pod, min_ready_seconds: i32, now: Timestamp) -> bool {
     available_at(pod, min_ready_seconds).is_some_and(|at| at <= now)
+}
+
+/// How long until the next of these pods becomes available merely by time passing.
+pub(crate) fn until_available(pods: &[Arc<Pod>], min_ready_seconds: i32, now: Timestamp) -> Option<Duration> {
+    let next =
+        pods.iter().filter_map(|pod| available_at(pod, min_ready_seconds)).filter(|at| *at > now).min()?;
+    Some(Duration::try_from(next.duration_since(now)).unwrap_or_default())
 }
 
 /// In which order pods are deleted, the first first: the order of Kubernetes' `ActivePodsWithRanks` for one node.

@@ -14,7 +14,7 @@ use kube::api::PostParams;
 use kube::{Api, ResourceExt};
 use tokio::task::JoinSet;
 
-use super::pods::{self, available_at, is_active, is_available, is_ready};
+use super::pods::{self, is_active, is_available, is_ready};
 use crate::cluster::{Cluster, Key, Queue, controller_key, work};
 
 const COMPONENT: &str = "replicaset-controller";
@@ -97,9 +97,7 @@ async fn report(
         let api: Api<ReplicaSet> = Api::namespaced(cluster.client.clone(), &key.namespace);
         cluster.replica_sets.absorb(api.replace_status(&key.name, &PostParams::default(), &changed).await?);
     }
-    let min_ready = min_ready_seconds(&set);
-    let next = pods.iter().filter_map(|pod| available_at(pod, min_ready)).filter(|at| *at > now).min();
-    Ok(next.map(|at| Duration::try_from(at.duration_since(now)).unwrap_or_default()))
+    Ok(pods::until_available(&pods, min_ready_seconds(&set), now))
 }
 
 fn min_ready_seconds(set: &ReplicaSet) -> i32 {

@@ -1,9 +1,11 @@
 //! The scheduler for a machine that is one node: a pod is bound when its requests fit into what is left.
 //!
 //! Reasons are kube-scheduler's: `0/1 nodes are available: 1 Insufficient cpu, 1 Too many pods.` Pods are tried oldest first;
-//! one that does not fit waits until anything about pods or nodes changes.
+//! one that does not fit waits until anything about pods or nodes changes, one with scheduling gates until it has none.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::Duration;
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Binding, Node, ObjectReference, Pod, PodCondition};
@@ -20,6 +22,8 @@ use crate::quantity::{milli, whole};
 use crate::requests::{Requests, scheduled};
 
 const COMPONENT: &str = "default-scheduler";
+/// After a write that failed; nothing else may change meanwhile.
+const RETRY: Duration = Duration::from_secs(1);
 
 pub(super) fn start(cluster: &Cluster, node_name: &str, tasks: &mut JoinSet<()>) {
     let changed = Arc::new(Notify::new());
@@ -30,8 +34,14 @@ pub(super) fn start(cluster: &Cluster, node_name: &str, tasks: &mut JoinSet<()>)
 }
 
 async fn run(cluster: Cluster, node_name: String, changed: Arc<Notify>) {
+    let mut again = false;
     loop {
-        changed.notified().await;
+        tokio::select! {
+            () = changed.notified() => {}
+            () = tokio::time::sleep(RETRY), if again => {}
+        }
+        again = false;
+        gate_all(&cluster).await;
         let mut waiting: Vec<Arc<Pod>> =
             cluster.pods.all().into_iter().filter(|pod| is_waiting(pod)).collect();
         waiting.sort_by_cached_key(|pod| (pod.creation_timestamp().map(|t| t.0), pod.name_any()));
@@ -46,7 +56,24 @@ async fn run(cluster: Cluster, node_name: String, changed: Arc<Notify>) {
             };
             if let Err(e) = done {
                 tracing::debug!(pod = pod.name_any(), "not scheduled: {e}");
+                again = true;
             }
+        }
+    }
+}
+
+/// Says of pods with scheduling gates that these hold them.
+async fn gate_all(cluster: &Cluster) {
+    let gated = |pod: &Arc<Pod>| {
+        let spec = pod.spec.as_ref();
+        spec.is_some_and(|s| {
+            s.node_name.is_none() && s.scheduling_gates.as_ref().is_some_and(|g| !g.is_empty())
+        })
+    };
+    for pod in cluster.pods.all().into_iter().filter(gated) {
+        let message = "Scheduling is blocked due to non-empty scheduling gates".to_owned();
+        if let Err(e) = show(cluster, &pod, "SchedulingGated", message).await {
+            tracing::debug!(pod = pod.name_any(), "not shown as gated: {e}");
         }
     }
 }
@@ -62,19 +89,19 @@ fn is_waiting(pod: &Pod) -> bool {
 }
 
 /// Why a pod can't run on a node; empty if it can.
-fn problems(pod: &Pod, node: &Node, all: &[Arc<Pod>]) -> Vec<&'static str> {
-    let mut problems = Vec::new();
+fn problems(pod: &Pod, node: &Node, all: &[Arc<Pod>]) -> Vec<String> {
+    let mut problems: Vec<String> = Vec::new();
     let spec = pod.spec.as_ref();
     let tolerated = spec.is_some_and(|s| {
         s.tolerations.iter().flatten().any(|t| t.key.as_deref() == Some("node.kubernetes.io/unschedulable"))
     });
     if node.spec.as_ref().and_then(|s| s.unschedulable) == Some(true) && !tolerated {
-        problems.push("node(s) were unschedulable");
+        problems.push("node(s) were unschedulable".to_owned());
     }
     let labels = node.labels();
     let wanted = spec.and_then(|s| s.node_selector.clone()).unwrap_or_default();
     if wanted.iter().any(|(key, value)| labels.get(key) != Some(value)) {
-        problems.push("node(s) didn't match Pod's node affinity/selector");
+        problems.push("node(s) didn't match Pod's node affinity/selector".to_owned());
     }
     let here: Vec<&Arc<Pod>> = all
         .iter()
@@ -88,17 +115,29 @@ fn problems(pod: &Pod, node: &Node, all: &[Arc<Pod>]) -> Vec<&'static str> {
     let asks = scheduled(pod);
     let all = used.plus(asks);
     if room("pods").and_then(|q| whole(&q)).is_some_and(|max| here.len() as u64 >= max) {
-        problems.push("Too many pods");
+        problems.push("Too many pods".to_owned());
     }
     if asks.cpu_milli > 0 && room("cpu").and_then(|q| milli(&q)).is_some_and(|max| all.cpu_milli > max) {
-        problems.push("Insufficient cpu");
+        problems.push("Insufficient cpu".to_owned());
     }
     if asks.memory_bytes > 0
         && room("memory").and_then(|q| whole(&q)).is_some_and(|max| all.memory_bytes > max)
     {
-        problems.push("Insufficient memory");
+        problems.push("Insufficient memory".to_owned());
     }
+    let missing = extended(pod).into_iter().filter(|name| room(name).is_none());
+    problems.extend(missing.map(|name| format!("Insufficient {name}")));
     problems
+}
+
+/// What a pod asks for beside CPU, memory and disk, like `nvidia.com/gpu`: this node has none of it.
+fn extended(pod: &Pod) -> BTreeSet<String> {
+    let containers = pod.spec.iter().flat_map(|s| s.init_containers.iter().flatten().chain(&s.containers));
+    let resources = containers.filter_map(|c| c.resources.as_ref());
+    let lists = resources.flat_map(|r| r.requests.iter().chain(&r.limits));
+    let asked = lists.flatten().filter(|(_, amount)| whole(amount).is_some_and(|n| n > 0));
+    let known = ["cpu", "memory", "ephemeral-storage"];
+    asked.map(|(name, _)| name.clone()).filter(|name| !known.contains(&name.as_str())).collect()
 }
 
 async fn bind(cluster: &Cluster, pod: &Pod, node: &str) -> Result<(), kube::Error> {
@@ -116,30 +155,38 @@ async fn bind(cluster: &Cluster, pod: &Pod, node: &str) -> Result<(), kube::Erro
     Ok(())
 }
 
-async fn refuse(cluster: &Cluster, pod: &Pod, problems: &[&str]) -> Result<(), kube::Error> {
+async fn refuse(cluster: &Cluster, pod: &Pod, problems: &[String]) -> Result<(), kube::Error> {
     let counted: Vec<String> = problems.iter().map(|problem| format!("1 {problem}")).collect();
     let message = format!("0/1 nodes are available: {}.", counted.join(", "));
+    if show(cluster, pod, "Unschedulable", message.clone()).await? {
+        let about = reference(pod);
+        cluster.recorder.record(&about, COMPONENT, Severity::Warning, "FailedScheduling", message);
+    }
+    Ok(())
+}
+
+/// Shows why a pod is not scheduled; whether that is news.
+async fn show(cluster: &Cluster, pod: &Pod, reason: &str, message: String) -> Result<bool, kube::Error> {
     let mut conditions = pod.status.as_ref().and_then(|s| s.conditions.clone()).unwrap_or_default();
     let shown = conditions.iter().find(|c| c.type_ == "PodScheduled");
     if shown.is_some_and(|c| c.status == "False" && c.message.as_ref() == Some(&message)) {
-        return Ok(());
+        return Ok(false);
     }
     conditions.retain(|c| c.type_ != "PodScheduled");
     conditions.push(PodCondition {
         type_: "PodScheduled".to_owned(),
         status: "False".to_owned(),
-        reason: Some("Unschedulable".to_owned()),
-        message: Some(message.clone()),
+        reason: Some(reason.to_owned()),
+        message: Some(message),
         last_transition_time: Some(Time(Timestamp::now())),
         ..PodCondition::default()
     });
-    cluster.recorder.record(&reference(pod), COMPONENT, Severity::Warning, "FailedScheduling", message);
     let api: Api<Pod> = Api::namespaced(cluster.client.clone(), &pod.namespace().unwrap_or_default());
     let patch =
         json!({"metadata": {"uid": pod.uid()}, "status": {"phase": "Pending", "conditions": conditions}});
     let changed = api.patch_status(&pod.name_any(), &PatchParams::default(), &Patch::Merge(patch)).await?;
     cluster.pods.absorb(changed);
-    Ok(())
+    Ok(true)
 }
 
 #[cfg(test)]
@@ -180,5 +227,7 @@ mod tests {
         let init = json!({"containers": [], "initContainers": [
             {"name": "i", "resources": {"limits": {"cpu": "3"}}}]});
         check(init, &[], &["Insufficient cpu"]);
+        let gpu = json!({"containers": [{"name": "c", "resources": {"limits": {"nvidia.com/gpu": 1}}}]});
+        check(gpu, &[], &["Insufficient nvidia.com/gpu"]);
     }
 }

@@ -57,7 +57,8 @@ async fn reconcile(cluster: Cluster, key: Key) -> Result<Option<Duration>, kube:
         }
     }
     report(&cluster, &set, spec, &revision, &mine).await?;
-    Ok(None)
+    // the next pod may only wait for this one to have been ready for long enough
+    Ok(pods::until_available(&mine, spec.min_ready_seconds.unwrap_or(0), Timestamp::now()))
 }
 
 fn revision(set: &StatefulSet, spec: &StatefulSetSpec) -> Result<String, kube::Error> {

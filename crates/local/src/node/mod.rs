@@ -9,19 +9,22 @@ mod grpc;
 mod heartbeat;
 pub(crate) mod machine;
 pub(crate) mod network;
+mod payload;
 mod pod;
 mod probe;
 mod resize;
+mod restart;
 mod resume;
 mod run;
 mod security;
 mod server;
 mod state;
+mod unsupported;
 mod volumes;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt;
@@ -29,12 +32,13 @@ use tokio::sync::watch;
 use tokio::task::{JoinHandle, JoinSet};
 use tokio_util::sync::CancellationToken;
 
-use crate::cluster::Cluster;
+use crate::cluster::{Cluster, Key, Kind};
 use crate::container::cgroup::Cgroups;
 use crate::container::process::Launcher;
 use crate::image::ImageMap;
 use network::Network;
 use pod::{PodContext, View};
+pub(crate) use restart::is_sidecar;
 
 /// The address the machine is known by: nothing is reachable from elsewhere.
 pub(crate) const HOST_IP: &str = "127.0.0.1";
@@ -125,6 +129,9 @@ impl Node {
                 Node(node).take(old, new);
             }
         });
+        let (maps, secrets) = (Arc::downgrade(&node.0), Arc::downgrade(&node.0));
+        node.cluster.config_maps.on_change(move |old, new| changed(&maps, "ConfigMap", old, new));
+        node.cluster.secrets.on_change(move |old, new| changed(&secrets, "Secret", old, new));
         node
     }
 
@@ -175,14 +182,23 @@ impl Node {
     pub(crate) async fn stop(&self) {
         self.stopping.cancel();
         let workers = std::mem::take(&mut *self.workers.lock().unwrap_or_else(PoisonError::into_inner));
-        for worker in workers.into_values() {
-            let _ = worker.task.await;
-        }
+        futures::future::join_all(workers.into_values().map(|worker| worker.task)).await;
     }
 
     /// What kubectl and metrics-server ask a kubelet.
     pub(crate) fn router(&self) -> axum::Router {
         server::router(self.clone())
+    }
+}
+
+/// Has the volumes that show a changed object brought up to date.
+fn changed<K: Kind>(node: &Weak<Inner>, kind: &str, old: Option<&Arc<K>>, new: Option<&Arc<K>>) {
+    let (Some(node), Some(_), Some(new)) = (node.upgrade(), old, new) else { return };
+    let key = Key::of(&**new);
+    for context in Node(node).contexts() {
+        if context.key.namespace == key.namespace && volumes::shows(&context.pod(), kind, &key.name) {
+            context.outdated.notify_one();
+        }
     }
 }
 

@@ -27,8 +27,9 @@ const FIRST: u32 = u32::from_be_bytes([127, 64, 0, 0]);
 const LAST: u32 = u32::from_be_bytes([127, 79, 255, 254]);
 /// A datagram socket at this port holds an address against every other world on the machine.
 const RESERVATION_PORT: u16 = 65_535;
-/// How long a pod that just started may refuse connections before a client hears of it.
-const YOUNG: Duration = Duration::from_secs(5);
+/// How long a pod may take to accept its first connection before a client hears of it: Python servers that load a model
+/// under a CPU limit need most of that.
+const YOUNG: Duration = Duration::from_secs(60);
 
 /// A connection takes two files, one to the client and one into the pod. Together they may have half of what this process
 /// may open: the rest is for control groups, logs, the store, and listeners.

@@ -20,7 +20,7 @@ use tokio_util::sync::CancellationToken;
 use super::network::{PodNetwork, Way};
 use super::state::{ContainerState, PodState, Run, status};
 use super::volumes::{self, Volumes};
-use super::{Node, resize, resume, run};
+use super::{Node, resize, resume, run, unsupported};
 use crate::cluster::{Key, Severity, reference};
 use crate::container::cgroup::Group;
 use crate::container::logs::{self, Log};
@@ -49,10 +49,14 @@ pub(crate) struct PodContext {
     state: watch::Sender<PodState>,
     /// Told when the containers have to end.
     pub(crate) stop: CancellationToken,
+    /// Told one by one, init containers first: sidecars end after the others.
+    stops: Vec<CancellationToken>,
     /// When the grace period ends; may come nearer while it runs.
     pub(crate) deadline: watch::Sender<Option<Instant>>,
     pub(crate) network: OnceLock<Arc<PodNetwork>>,
     pub(crate) volumes: OnceLock<Volumes>,
+    /// Told when what a volume shows has changed.
+    pub(crate) outdated: Notify,
     /// What of each container exists just now, init containers first.
     pub(crate) live: Mutex<Vec<Live>>,
 }
@@ -73,18 +77,29 @@ impl PodContext {
         let mut state = PodState::new(&pod);
         resume::carry_over(&pod, &mut state);
         let count = state.init.len() + state.containers.len();
+        let stop = CancellationToken::new();
+        let stops = state.init.iter().chain(&state.containers).map(|container| {
+            if container.restart.is_sidecar { CancellationToken::new() } else { stop.clone() }
+        });
         PodContext {
+            stops: stops.collect(),
+            stop,
             node,
             uid: pod.uid().unwrap_or_default(),
             key: Key::of(&*pod),
             pod: Mutex::new(pod),
             state: watch::Sender::new(state),
-            stop: CancellationToken::new(),
             deadline: watch::Sender::new(None),
             network: OnceLock::new(),
             volumes: OnceLock::new(),
+            outdated: Notify::new(),
             live: Mutex::new(vec![Live::default(); count]),
         }
+    }
+
+    /// Told when the container with this number has to end.
+    pub(crate) fn stop_of(&self, index: usize) -> &CancellationToken {
+        self.stops.get(index).unwrap_or(&self.stop)
     }
 
     pub(crate) fn pod(&self) -> Arc<Pod> {
@@ -208,10 +223,19 @@ async fn watch_over(
     stopping: &CancellationToken,
 ) -> Goodbye {
     let mut room = context.node.room.subscribe();
+    let mut over_limit = std::pin::pin!(volumes::over_limit(context));
     loop {
+        let overdue = time_left(context);
         {
             let view = views.borrow_and_update();
-            *context.pod.lock().unwrap_or_else(PoisonError::into_inner) = Arc::clone(&view.pod);
+            let before = std::mem::replace(
+                &mut *context.pod.lock().unwrap_or_else(PoisonError::into_inner),
+                Arc::clone(&view.pod),
+            );
+            // the downward API shows them
+            if before.labels() != view.pod.labels() || before.annotations() != view.pod.annotations() {
+                context.outdated.notify_one();
+            }
             if view.gone {
                 return Goodbye::Gone;
             }
@@ -226,9 +250,49 @@ async fn watch_over(
             changed = views.changed() => if changed.is_err() { return Goodbye::WorldStops },
             Ok(()) = room.changed(), if waits_for_room => {}
             () = tokio::time::sleep(retry.unwrap_or_default()), if retry.is_some() => {}
+            () = tokio::time::sleep(overdue.unwrap_or_default()), if overdue.is_some() => {
+                let message = "Pod was active on the node longer than the specified deadline";
+                end(context, "DeadlineExceeded", message.to_owned());
+            }
+            () = context.outdated.notified(), if context.volumes.get().is_some() => refresh(context).await,
+            (reason, message) = &mut over_limit => {
+                end(context, reason, message);
+                over_limit.set(volumes::over_limit(context)); // ended once, it is looked at no more
+            }
             () = stopping.cancelled() => return Goodbye::WorldStops,
         }
     }
+}
+
+/// Brings volumes that show objects of the API up to date; one that cannot be stays as it was.
+async fn refresh(context: &PodContext) {
+    let client = &context.node.cluster.client;
+    if let Err(e) = volumes::make(client, &context.pod(), &context.dir().join("volumes")).await {
+        context.pod_event(Severity::Warning, "FailedMount", e);
+    }
+}
+
+/// How long a pod with `activeDeadlineSeconds` may still run; `None` without one, and once it has been ended.
+fn time_left(context: &PodContext) -> Option<Duration> {
+    let seconds = context.pod().spec.as_ref()?.active_deadline_seconds?;
+    let state = context.state.borrow();
+    let started_at = state.started_at.filter(|_| state.failed.is_none() && !state.is_over())?;
+    let at = started_at.checked_add(jiff::SignedDuration::from_secs(seconds)).ok()?;
+    Some(Duration::try_from(at.duration_since(Timestamp::now())).unwrap_or_default())
+}
+
+/// Ends a pod for a reason of the node's own: it fails, and its object stays.
+fn end(context: &PodContext, reason: &'static str, message: String) {
+    if context.state.borrow().is_over() {
+        return;
+    }
+    context.pod_event(Severity::Warning, reason, message.clone());
+    context.update(|state| state.failed = Some((reason, message)));
+    if let Some(network) = context.network.get() {
+        network.start_leaving();
+    }
+    context.deadline.send_replace(Some(Instant::now() + grace_of(&context.pod())));
+    context.stop.cancel();
 }
 
 /// Waits for the containers to end, sooner if the pod is deleted again with less time.
@@ -271,33 +335,61 @@ async fn containers(context: Arc<PodContext>) {
             () = context.stop.cancelled() => return,
         }
     }
-    let init = context.state().init.len();
-    for index in 0..init {
-        if !run::until_done(&context, index, true).await {
-            return;
-        }
-    }
-    context.update(|state| {
-        for container in &mut state.containers {
-            if matches!(&container.run, Run::Waiting { reason, .. } if reason == "PodInitializing") {
-                container.run = Run::Waiting { reason: "ContainerCreating".to_owned(), message: None };
+    let mut sidecars = Vec::new();
+    if initialize(&context, &mut sidecars).await {
+        context.update(|state| {
+            for container in &mut state.containers {
+                if matches!(&container.run, Run::Waiting { reason, .. } if reason == "PodInitializing") {
+                    container.run = Run::Waiting { reason: "ContainerCreating".to_owned(), message: None };
+                }
             }
-        }
-    });
-    let total = init + context.state().containers.len();
-    futures::future::join_all((init..total).map(|index| run::until_done(&context, index, false))).await;
+        });
+        let state = context.state();
+        let mains = state.init.len()..state.init.len() + state.containers.len();
+        futures::future::join_all(mains.map(|index| run::until_done(&context, index))).await;
+    }
+    // the last to start is the first to go, with what is left of the grace period
+    let grace = Instant::now() + grace_of(&context.pod());
+    context.deadline.send_if_modified(|at| at.is_none() && at.replace(grace).is_none());
+    for (index, sidecar) in sidecars.into_iter().rev() {
+        context.stop_of(index).cancel();
+        let _ = sidecar.await;
+    }
     // a pod that has ended needs no network while it waits to be deleted
     if let Some(network) = context.network.get() {
         context.node.network.leave(network);
     }
 }
 
+/// Runs the init containers one by one; sidecars go on running. Whether the pod may start.
+async fn initialize(context: &Arc<PodContext>, sidecars: &mut Vec<(usize, JoinHandle<bool>)>) -> bool {
+    for (index, container) in context.state().init.iter().enumerate() {
+        if !container.restart.is_sidecar {
+            if !run::until_done(context, index).await {
+                return false;
+            }
+            continue;
+        }
+        let here = Arc::clone(context);
+        sidecars.push((index, tokio::spawn(async move { run::until_done(&here, index).await })));
+        let mut changes = context.state.subscribe();
+        tokio::select! {
+            _ = changes.wait_for(|state| state.init.get(index).is_some_and(|c| c.has_started)) => {}
+            () = context.stop.cancelled() => return false,
+        }
+    }
+    !context.stop.is_cancelled()
+}
+
 async fn set_up(context: &PodContext) -> Result<(), (&'static str, String)> {
     let pod = context.pod();
     if context.volumes.get().is_none() {
         let dir = context.dir().join("volumes");
-        let made =
-            volumes::make(&context.node.cluster.client, &pod, &dir).await.map_err(|e| ("FailedMount", e))?;
+        let client = &context.node.cluster.client;
+        let made = volumes::make(client, &pod, &dir).await.map_err(|e| ("FailedMount", e))?;
+        for problem in unsupported::of(&pod, context.node.isolated) {
+            context.pod_event(Severity::Warning, "NotSupported", problem);
+        }
         let _ = context.volumes.set(made);
     }
     if context.network.get().is_none() {

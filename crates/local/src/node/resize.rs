@@ -17,7 +17,7 @@ use super::pod::PodContext;
 use super::state::{ContainerState, PodState, Resize, Run};
 use crate::cluster::Severity;
 use crate::container::limits::Limits;
-use crate::requests::{Requests, together};
+use crate::requests::{Requests, of_pod, together};
 
 /// Between attempts to write what was refused.
 const RETRY: Duration = Duration::from_secs(1);
@@ -89,11 +89,7 @@ fn grant(context: &PodContext) {
 /// Whether the node can give the pod what it asks for: reason and sentence if not.
 fn room(context: &PodContext, pod: &Pod, state: &PodState) -> Result<(), (&'static str, String)> {
     let of = |container: &Container| Requests::of(container.resources.as_ref());
-    let spec = pod.spec.as_ref();
-    let wanted = together(
-        spec.iter().flat_map(|spec| &spec.containers).map(of),
-        spec.iter().flat_map(|spec| spec.init_containers.iter().flatten()).map(of),
-    );
+    let wanted = pod.spec.as_ref().map(|spec| of_pod(spec, of)).unwrap_or_default();
     let capacity = Requests { cpu_milli: machine::cpus() * 1000, memory_bytes: machine::memory_bytes() };
     let others = context.node.contexts().into_iter().filter(|other| other.uid != context.uid);
     let used = others.map(|other| held(&other.state())).fold(Requests::default(), Requests::plus);
@@ -129,7 +125,8 @@ fn held(state: &PodState) -> Requests {
         return Requests::default();
     }
     let of = |container: &ContainerState| Requests::of(Some(&container.allocated));
-    together(state.containers.iter().map(of), state.init.iter().map(of))
+    let init = state.init.iter().map(|container| (of(container), container.restart.is_sidecar));
+    together(state.containers.iter().map(of), init)
 }
 
 /// Writes what was granted to the containers that run.

@@ -12,7 +12,6 @@ use super::state::{Ended, PodState, Run};
 pub(crate) fn carry_over(pod: &Pod, state: &mut PodState) {
     let Some(shown) = &pod.status else { return };
     state.started_at = shown.start_time.as_ref().map(|time| time.0);
-    let policy = pod.spec.as_ref().and_then(|s| s.restart_policy.clone());
     // what was not granted then is judged again; until then the pod has what it had
     let conditions = shown.conditions.iter().flatten();
     let is_pending = conditions.into_iter().any(|c| c.type_ == "PodResizePending" && c.status == "True");
@@ -28,7 +27,7 @@ pub(crate) fn carry_over(pod: &Pod, state: &mut PodState) {
                 ResourceRequirements { requests: Some(requests.clone()), limits, claims: None };
         }
         let Some(end) = status.state.as_ref().and_then(ended_before) else { continue };
-        if !is_init && !runs_again(policy.as_deref(), false, end.code) {
+        if !is_init && !container.restart.follows(end.code) {
             container.run = Run::Ended(end);
         } else {
             container.restarts += 1;
@@ -51,15 +50,6 @@ fn ended_before(state: &ApiState) -> Option<Ended> {
     }
     let running = state.running.as_ref()?;
     Some(ended(255, "Unknown", Some("the node stopped".to_owned()), time(&running.started_at)))
-}
-
-/// Whether the restart policy starts a container again after this exit code.
-pub(super) fn runs_again(policy: Option<&str>, is_init: bool, code: i32) -> bool {
-    match policy {
-        Some("Never") => false,
-        Some("OnFailure") => code != 0,
-        _ => !is_init || code != 0,
-    }
 }
 
 #[cfg(test)]

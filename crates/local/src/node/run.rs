@@ -13,13 +13,13 @@ use k8s_openapi::api::core::v1::{Container, LifecycleHandler, ObjectReference};
 use kube::ResourceExt;
 use rustix::process::Signal;
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 
 use super::backoff::BackOff;
 use super::network::Way;
 use super::pod::{Live, PodContext, declared_ports, grace_over};
 use super::probe::{ExecInContainer, Purpose, Target, http_get, probe};
-use super::resume::runs_again;
-use super::state::{Ended, Run};
+use super::state::{ContainerState, Ended, Run};
 use super::{env, security, volumes};
 use crate::cluster::{Severity, reference};
 use crate::container::limits::Limits;
@@ -42,15 +42,16 @@ enum NotStarted {
     Start(String),
 }
 
-/// Runs a container until it needs no further start. For an init container: whether it succeeded.
-pub(crate) async fn until_done(context: &Arc<PodContext>, index: usize, is_init: bool) -> bool {
-    if let Some(Run::Ended(end)) = context.container_state(index).map(|c| c.run) {
+/// Runs a container until it needs no further start; whether it succeeded.
+pub(crate) async fn until_done(context: &Arc<PodContext>, index: usize) -> bool {
+    let Some(ContainerState { run, restart, .. }) = context.container_state(index) else { return false };
+    if let Run::Ended(end) = run {
         return end.code == 0;
     }
-    let policy = context.pod().spec.as_ref().and_then(|s| s.restart_policy.clone());
+    let stop = context.stop_of(index);
     let mut score = BackOff::default();
     loop {
-        if context.stop.is_cancelled() {
+        if stop.is_cancelled() {
             return false;
         }
         let Some(container) = context.container(index) else { return false };
@@ -62,23 +63,13 @@ pub(crate) async fn until_done(context: &Arc<PodContext>, index: usize, is_init:
                 return false;
             }
             Err(NotStarted::Config(message)) => {
-                context.event(
-                    &about(context, &container),
-                    Severity::Warning,
-                    "Failed",
-                    format!("Error: {message}"),
-                );
+                failed(context, &container, &message);
                 waiting(context, index, "CreateContainerConfigError", message);
-                pause(context, CONFIG_RETRY).await;
+                pause(stop, CONFIG_RETRY).await;
                 continue;
             }
             Err(NotStarted::Start(message)) => {
-                context.event(
-                    &about(context, &container),
-                    Severity::Warning,
-                    "Failed",
-                    format!("Error: {message}"),
-                );
+                failed(context, &container, &message);
                 // never started: the kubelet and its runtime show the beginning of Unix time
                 ended(128, "StartError", Some(message), Some(Timestamp::UNIX_EPOCH))
             }
@@ -90,15 +81,19 @@ pub(crate) async fn until_done(context: &Arc<PodContext>, index: usize, is_init:
             c.run = Run::Ended(ended.clone());
         });
         let is_resized = context.container_state(index).is_some_and(|c| c.restarting);
-        if is_resized && !context.stop.is_cancelled() {
+        if is_resized && !stop.is_cancelled() {
             again_at_once(context, index, ended);
             continue;
         }
-        if !runs_again(policy.as_deref(), is_init, code) || context.stop.is_cancelled() {
+        if !restart.follows(code) || stop.is_cancelled() {
             return code == 0;
         }
         back_off(context, index, &container, ended, score.after(began.elapsed())).await;
     }
+}
+
+fn failed(context: &PodContext, container: &Container, message: &str) {
+    context.event(&about(context, container), Severity::Warning, "Failed", format!("Error: {message}"));
 }
 
 /// A container that was ended for a resize starts again, whatever the restart policy says.
@@ -125,7 +120,7 @@ async fn back_off(context: &PodContext, index: usize, container: &Container, end
         c.restarts += 1;
         c.run = Run::Waiting { reason: "CrashLoopBackOff".to_owned(), message: Some(message) };
     });
-    pause(context, wait).await;
+    pause(context.stop_of(index), wait).await;
 }
 
 /// A duration as Go prints it: `10s`, `1m20s`, `5m0s`.
@@ -139,7 +134,7 @@ async fn wait_for_image(context: &PodContext, index: usize, container: &Containe
     context.event(&about, Severity::Warning, "ErrImageNeverPull", message.clone());
     context.event(&about, Severity::Warning, "Failed", "Error: ErrImageNeverPull".to_owned());
     waiting(context, index, "ErrImageNeverPull", message);
-    context.stop.cancelled().await;
+    context.stop_of(index).cancelled().await;
 }
 
 fn waiting(context: &PodContext, index: usize, reason: &str, message: String) {
@@ -148,10 +143,10 @@ fn waiting(context: &PodContext, index: usize, reason: &str, message: String) {
     });
 }
 
-async fn pause(context: &PodContext, time: Duration) {
+async fn pause(stop: &CancellationToken, time: Duration) {
     tokio::select! {
         () = tokio::time::sleep(time) => {}
-        () = context.stop.cancelled() => {}
+        () = stop.cancelled() => {}
     }
 }
 
@@ -217,15 +212,17 @@ async fn start(
     let mounts = context
         .volumes
         .get()
-        .map(|v| volumes::mounts(container, v))
+        .map(|v| volumes::mounts(container, v, &env))
         .transpose()
         .map_err(NotStarted::Config)?;
+    let mut mounts = mounts.unwrap_or_default();
+    mounts.extend(volumes::hosts(&pod, context.dir()).map_err(start_error)?);
     let user_namespace = matches!(namespaces, Namespaces::Pod { user: true, .. });
     let mut spec = RunSpec {
         namespaces,
         cgroup_entrances: group.iter().flat_map(|g| g.entrances()).collect(),
         root: image.root.clone(),
-        mounts: mounts.unwrap_or_default(),
+        mounts,
         scratch: Some(scratch),
         hidden: node.private.clone(),
         identity: security::identity(&pod, container, rustix::process::getuid().is_root())
@@ -249,14 +246,27 @@ async fn start(
     let started_at = Timestamp::now();
     context.update_container(index, |c| {
         c.run = Run::Running { since: started_at };
-        c.started = container.startup_probe.is_none();
-        c.ready = container.startup_probe.is_none() && container.readiness_probe.is_none();
         c.resources = container.resources.clone();
         c.restarting = false;
+        if hook_after_start(container).is_none() {
+            note_start(c, container);
+        }
     });
     // a command needs no mounts of its own, and its time is the probe's or hook's
     spec.mounts.clear();
     Ok(Running { process, started_at, user_namespace, command: spec })
+}
+
+fn hook_after_start(container: &Container) -> Option<&LifecycleHandler> {
+    container.lifecycle.as_ref()?.post_start.as_ref()
+}
+
+/// A container that runs is up unless a probe has yet to say so.
+fn note_start(state: &mut ContainerState, container: &Container) {
+    if container.startup_probe.is_none() {
+        state.set_started();
+        state.ready = container.readiness_probe.is_none();
+    }
 }
 
 /// Why a container that runs is stopped.
@@ -271,7 +281,7 @@ impl Running {
         let restart = context.live(index).map(|live| live.restart).unwrap_or_default();
         let why = tokio::select! {
             exit = self.process.wait() => return self.ended(context, index, exit, None),
-            () = context.stop.cancelled() => Stop::PodEnds,
+            () = context.stop_of(index).cancelled() => Stop::PodEnds,
             message = self.probes(context, index, container) => Stop::Restart(message),
             () = restart.notified() => {
                 Stop::Restart(format!("Container {} resize requires restart", container.name))
@@ -330,6 +340,15 @@ impl Running {
 
     /// Probes as long as the container runs; ends with the reason to kill it.
     async fn probes(&self, context: &Arc<PodContext>, index: usize, container: &Container) -> String {
+        if let Some(hook) = hook_after_start(container) {
+            if let Err(e) = self.hook(context, container, hook).await {
+                let about = about(context, container);
+                let message = format!("PostStartHook failed: {e}");
+                context.event(&about, Severity::Warning, "FailedPostStartHook", message);
+                return format!("Container {} failed its postStart hook", container.name);
+            }
+            context.update_container(index, |c| note_start(c, container));
+        }
         let Some(network) = context.network.get() else { return std::future::pending().await };
         let target = Target { network, container, exec: &Inside { context, running: self } };
         if let Some(startup) = &container.startup_probe {
@@ -344,7 +363,7 @@ impl Running {
                 return format!("Container {} failed startup probe, will be restarted", container.name);
             }
             context.update_container(index, |c| {
-                c.started = true;
+                c.set_started();
                 c.ready = container.readiness_probe.is_none();
             });
         }

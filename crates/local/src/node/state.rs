@@ -14,6 +14,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::ResourceExt;
 
 use super::HOST_IP;
+use super::restart::Restart;
 
 /// Everything a pod's status is made of.
 #[derive(Clone, Debug, Default)]
@@ -26,6 +27,8 @@ pub(crate) struct PodState {
     pub(crate) pending: Option<Resize>,
     /// A resize that was granted and is being carried out.
     pub(crate) in_progress: Option<Resize>,
+    /// Why the node has ended the pod, as reason and message; it has failed once its containers have ended.
+    pub(crate) failed: Option<(&'static str, String)>,
 }
 
 /// How a resize stands, for the condition that shows it.
@@ -45,8 +48,12 @@ pub(crate) struct ContainerState {
     pub(crate) run: Run,
     pub(crate) last: Option<Ended>,
     pub(crate) restarts: i32,
+    /// How it is started again after its end.
+    pub(crate) restart: Restart,
     /// Past its startup probe.
     pub(crate) started: bool,
+    /// Was past it in this run or an earlier one: a sidecar that was lets the pod go on.
+    pub(crate) has_started: bool,
     /// Past its readiness probe; meaningful while running.
     pub(crate) ready: bool,
     /// What the node has granted.
@@ -82,46 +89,57 @@ impl PodState {
         let waiting = |reason: &str| Run::Waiting { reason: reason.to_owned(), message: None };
         let with_init = spec.is_some_and(|s| s.init_containers.as_ref().is_some_and(|c| !c.is_empty()));
         let first = waiting(if with_init { "PodInitializing" } else { "ContainerCreating" });
-        let all = |containers: &[Container], run: &Run| {
-            containers.iter().map(|c| ContainerState::new(c, run.clone())).collect::<Vec<_>>()
+        let all = |containers: &[Container], is_init: bool| {
+            containers.iter().map(|c| ContainerState::new(pod, c, is_init, first.clone())).collect::<Vec<_>>()
         };
         PodState {
-            ip: None,
-            started_at: None,
-            init: all(spec.and_then(|s| s.init_containers.as_deref()).unwrap_or_default(), &first),
-            containers: all(spec.map(|s| s.containers.as_slice()).unwrap_or_default(), &first),
-            pending: None,
-            in_progress: None,
+            init: all(spec.and_then(|s| s.init_containers.as_deref()).unwrap_or_default(), true),
+            containers: all(spec.map(|s| s.containers.as_slice()).unwrap_or_default(), false),
+            ..PodState::default()
         }
     }
 
     fn initialized(&self) -> bool {
-        self.init.iter().all(|c| matches!(&c.run, Run::Ended(end) if end.code == 0))
+        self.init.iter().all(ContainerState::lets_the_next_start)
     }
 
-    fn phase(&self, restart_policy: &str) -> &'static str {
-        if !self.initialized() {
-            let failed = self.init.iter().any(|c| matches!(&c.run, Run::Ended(end) if end.code != 0));
-            return if failed && restart_policy == "Never" { "Failed" } else { "Pending" };
+    /// Whether the pod has come to its end.
+    pub(crate) fn is_over(&self) -> bool {
+        matches!(self.phase(), "Succeeded" | "Failed")
+    }
+
+    fn phase(&self) -> &'static str {
+        let mut all = self.init.iter().chain(&self.containers);
+        if self.failed.is_some() && !all.any(|c| matches!(c.run, Run::Running { .. })) {
+            return "Failed";
         }
-        let waiting = |c: &ContainerState| matches!(c.run, Run::Waiting { .. }) && c.last.is_none();
-        let ended = |c: &ContainerState| match &c.run {
-            Run::Ended(end) => Some(end.code),
+        let over = |c: &ContainerState| match &c.run {
+            Run::Ended(end) if !c.restart.follows(end.code) => Some(end.code),
             _ => None,
         };
-        let codes: Option<Vec<i32>> = self.containers.iter().map(ended).collect();
+        if !self.initialized() {
+            let failed = self.init.iter().any(|c| over(c).is_some_and(|code| code != 0));
+            return if failed { "Failed" } else { "Pending" };
+        }
+        let waiting = |c: &ContainerState| matches!(c.run, Run::Waiting { .. }) && c.last.is_none();
+        let has_sidecars = self.init.iter().any(|c| c.restart.is_sidecar && !matches!(c.run, Run::Ended(_)));
+        let codes: Option<Vec<i32>> = self.containers.iter().map(over).collect();
         match codes {
             _ if self.containers.iter().any(waiting) => "Pending",
-            Some(codes) if restart_policy != "Always" && codes.iter().all(|code| *code == 0) => "Succeeded",
-            Some(_) if restart_policy == "Never" => "Failed",
+            Some(codes) if !has_sidecars => match codes.iter().all(|code| *code == 0) {
+                true => "Succeeded",
+                false => "Failed",
+            },
             _ => "Running",
         }
     }
 }
 
 impl ContainerState {
-    fn new(container: &Container, run: Run) -> Self {
+    fn new(pod: &Pod, container: &Container, is_init: bool, run: Run) -> Self {
         ContainerState {
+            restart: Restart::of(pod, container, is_init),
+            has_started: false,
             name: container.name.clone(),
             image: container.image.clone().unwrap_or_default(),
             run,
@@ -132,6 +150,19 @@ impl ContainerState {
             allocated: container.resources.clone().unwrap_or_default(),
             resources: None,
             restarting: false,
+        }
+    }
+
+    /// Notes that the container is up.
+    pub(crate) fn set_started(&mut self) {
+        (self.started, self.has_started) = (true, true);
+    }
+
+    /// Of an init container: whether those after it may start.
+    fn lets_the_next_start(&self) -> bool {
+        match self.restart.is_sidecar {
+            true => self.has_started,
+            false => matches!(&self.run, Run::Ended(end) if end.code == 0),
         }
     }
 
@@ -147,7 +178,7 @@ impl ContainerState {
             image: self.image.clone(),
             image_id: self.image.clone(),
             container_id: has_run.then(|| format!("flyball://{uid}-{}-{}", self.name, self.restarts)),
-            ready: if is_init { completed } else { self.is_ready() },
+            ready: if is_init && !self.restart.is_sidecar { completed } else { self.is_ready() },
             started: Some(matches!(self.run, Run::Running { .. }) && self.started),
             restart_count: self.restarts,
             state: Some(self.run.api()),
@@ -193,14 +224,16 @@ impl Run {
 /// are not the node's are kept.
 pub(crate) fn status(pod: &Pod, state: &PodState, now: Timestamp) -> PodStatus {
     let shown = pod.status.clone().unwrap_or_default();
-    let policy = pod.spec.as_ref().and_then(|s| s.restart_policy.as_deref()).unwrap_or("Always");
-    let phase = state.phase(policy);
+    let phase = state.phase();
+    let failed = state.failed.clone().filter(|_| phase == "Failed");
     let uid = pod.uid().unwrap_or_default();
     let statuses = |list: &[ContainerState], is_init| -> Option<Vec<ContainerStatus>> {
         (!list.is_empty()).then(|| list.iter().map(|c| c.status(&uid, is_init)).collect())
     };
     PodStatus {
         phase: Some(phase.to_owned()),
+        reason: failed.as_ref().map(|(reason, _)| (*reason).to_owned()).or(shown.reason),
+        message: failed.map(|(_, message)| message).or(shown.message),
         conditions: Some(conditions(pod, state, phase, shown.conditions.unwrap_or_default(), now)),
         container_statuses: statuses(&state.containers, false),
         init_container_statuses: statuses(&state.init, true),
@@ -222,14 +255,11 @@ fn conditions(
     shown: Vec<PodCondition>,
     now: Timestamp,
 ) -> Vec<PodCondition> {
+    let sidecars = state.init.iter().filter(|c| c.restart.is_sidecar);
     let unready: Vec<&str> =
-        state.containers.iter().filter(|c| !c.is_ready()).map(|c| c.name.as_str()).collect();
-    let uninitialized: Vec<&str> = state
-        .init
-        .iter()
-        .filter(|c| !matches!(&c.run, Run::Ended(end) if end.code == 0))
-        .map(|c| c.name.as_str())
-        .collect();
+        sidecars.chain(&state.containers).filter(|c| !c.is_ready()).map(|c| c.name.as_str()).collect();
+    let uninitialized: Vec<&str> =
+        state.init.iter().filter(|c| !c.lets_the_next_start()).map(|c| c.name.as_str()).collect();
     let containers_ready = if phase == "Succeeded" {
         Err(("PodCompleted", None))
     } else if phase == "Failed" {
@@ -409,6 +439,47 @@ mod tests {
         check("Always", &[running()], &[waiting()], "Pending", "ContainersNotReady");
         check("Never", &[ended(1)], &[waiting()], "Failed", "PodFailed");
         check("Always", &[ended(0)], &[running()], "Running", "True");
+    }
+
+    /// Containers of a pod with a sidecar: what it does, whether it has been up, and the one container.
+    #[test]
+    fn a_sidecar_holds_the_pod_while_it_starts_and_while_it_ends() {
+        let check = |sidecar: Run, has_started: bool, main: Run, phase: &str, ready: &str| {
+            let mut pod = pod("Never", 1, 1);
+            pod.spec.as_mut().unwrap().init_containers.as_mut().unwrap()[0].restart_policy =
+                Some("Always".to_owned());
+            let mut state = PodState::new(&pod);
+            (state.init[0].run, state.containers[0].run) = (sidecar, main);
+            (state.init[0].started, state.init[0].ready) = (has_started, has_started);
+            state.init[0].has_started = has_started;
+            (state.containers[0].started, state.containers[0].ready) = (true, true);
+            let status = status(&pod, &state, Timestamp::UNIX_EPOCH);
+            let shown = status.conditions.unwrap().into_iter().find(|c| c.type_ == "Ready").unwrap();
+            let why = shown.message.or(shown.reason).unwrap_or(shown.status);
+            assert_eq!((status.phase.as_deref(), why.as_str()), (Some(phase), ready), "{state:?}");
+        };
+        let unready = |names: &str| format!("containers with unready status: [{names}]");
+        check(running(), false, waiting(), "Pending", &unready("i0 c0"));
+        check(running(), true, waiting(), "Pending", &unready("c0"));
+        check(running(), true, running(), "Running", "True");
+        check(waiting(), true, running(), "Running", &unready("i0"));
+        check(running(), true, ended(0), "Running", &unready("c0"));
+        check(ended(143), true, ended(0), "Succeeded", "PodCompleted");
+        check(ended(0), true, ended(1), "Failed", "PodFailed");
+    }
+
+    #[test]
+    fn a_pod_that_the_node_ended_has_failed_once_nothing_of_it_runs() {
+        let pod = pod("Always", 0, 1);
+        let mut state = PodState::new(&pod);
+        state.failed = Some(("DeadlineExceeded", "too long".to_owned()));
+        for (run, phase, reason) in
+            [(running(), "Running", None), (ended(143), "Failed", Some("DeadlineExceeded"))]
+        {
+            state.containers[0].run = run;
+            let status = status(&pod, &state, Timestamp::UNIX_EPOCH);
+            assert_eq!((status.phase.as_deref(), status.reason.as_deref()), (Some(phase), reason));
+        }
     }
 
     #[test]

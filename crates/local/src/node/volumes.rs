@@ -1,20 +1,28 @@
 //! A pod's volumes as directories of the node, to be bound into its containers.
 //!
 //! `emptyDir`, `configMap`, `secret` (files of mode 0600 unless told otherwise), `downwardAPI`, `projected` ones of those three, and
-//! `hostPath`. Contents are written once, when the pod starts: later changes of a ConfigMap or a label reach the next pod.
+//! `hostPath`. What shows objects of the API follows their changes (`payload`), but for what is mounted by `subPath`.
 
 use std::collections::BTreeMap;
 use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Component, Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
 use k8s_openapi::api::core::v1::{
     ConfigMap, Container, DownwardAPIVolumeFile, KeyToPath, Pod, Secret, Volume, VolumeProjection,
 };
+use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use kube::{Api, Client, ResourceExt};
 
 use super::env::{field_value, resource_value};
+use super::payload::{self, Payload};
+use super::pod::PodContext;
+use super::security::changes_user;
+use crate::container::expand::expand;
 use crate::container::message::Mount;
+use crate::quantity::whole;
 
 /// Permissions of ConfigMap files, as the API defaults them.
 const MODE: i32 = 0o644;
@@ -33,7 +41,7 @@ pub(crate) async fn make(client: &Client, pod: &Pod, dir: &Path) -> Result<Volum
     let namespace = pod.namespace().unwrap_or_default();
     for volume in pod.spec.iter().flat_map(|s| s.volumes.iter().flatten()) {
         let place = dir.join(&volume.name);
-        let source = Source { client, pod, namespace: &namespace, place: &place };
+        let source = Source { client, pod, namespace: &namespace, place: &place, payload: Mutex::default() };
         let path = source
             .make(volume)
             .await
@@ -43,15 +51,97 @@ pub(crate) async fn make(client: &Client, pod: &Pod, dir: &Path) -> Result<Volum
     Ok(made)
 }
 
+/// Whether a volume of the pod shows this ConfigMap or Secret.
+pub(crate) fn shows(pod: &Pod, kind: &str, name: &str) -> bool {
+    let is = |map: bool, found: &str| (kind == "ConfigMap") == map && found == name;
+    let projected = |source: &VolumeProjection| {
+        source.config_map.as_ref().is_some_and(|map| is(true, &map.name))
+            || source.secret.as_ref().is_some_and(|secret| is(false, &secret.name))
+    };
+    pod.spec.iter().flat_map(|spec| spec.volumes.iter().flatten()).any(|volume| {
+        volume.config_map.as_ref().is_some_and(|map| is(true, &map.name))
+            || volume.secret.as_ref().is_some_and(|s| is(false, s.secret_name.as_deref().unwrap_or_default()))
+            || volume.projected.iter().flat_map(|p| p.sources.iter().flatten()).any(projected)
+    })
+}
+
+/// `/etc/hosts` with the names that a pod adds to the machine's.
+pub(crate) fn hosts(pod: &Pod, dir: PathBuf) -> io::Result<Option<Mount>> {
+    let aliases: Vec<String> = pod
+        .spec
+        .iter()
+        .flat_map(|spec| spec.host_aliases.iter().flatten())
+        .map(|alias| format!("{}\t{}\n", alias.ip, alias.hostnames.clone().unwrap_or_default().join("\t")))
+        .collect();
+    if aliases.is_empty() {
+        return Ok(None);
+    }
+    let own = std::fs::read_to_string("/etc/hosts").unwrap_or_default();
+    let source = dir.join("etc-hosts");
+    std::fs::write(&source, format!("{own}\n# Entries added by HostAliases.\n{}", aliases.concat()))?;
+    Ok(Some(Mount { source, target: "/etc/hosts".into(), read_only: false }))
+}
+
+/// Between looks at how much the files of an `emptyDir` with a `sizeLimit` take, as the kubelet's
+/// (`housekeeping-interval`).
+const SIZE_INTERVAL: Duration = Duration::from_secs(10);
+
+/// Waits until a volume has outgrown its `sizeLimit`: reason and message of the eviction.
+pub(crate) async fn over_limit(context: &PodContext) -> (&'static str, String) {
+    let pod = context.pod();
+    let limited: Vec<(String, Quantity)> = pod
+        .spec
+        .iter()
+        .flat_map(|spec| spec.volumes.iter().flatten())
+        .filter_map(|volume| Some((volume.name.clone(), volume.empty_dir.as_ref()?.size_limit.clone()?)))
+        .filter(|(_, limit)| whole(limit).is_some_and(|bytes| bytes > 0))
+        .collect();
+    if limited.is_empty() || context.stop.is_cancelled() {
+        return std::future::pending().await;
+    }
+    loop {
+        tokio::time::sleep(SIZE_INTERVAL).await;
+        for (name, limit) in &limited {
+            let Some(dir) = context.volumes.get().and_then(|volumes| volumes.get(name)).cloned() else {
+                continue;
+            };
+            let used = tokio::task::spawn_blocking(move || size(&dir)).await.unwrap_or(0);
+            if whole(limit).is_some_and(|limit| used > limit) {
+                let message =
+                    format!("Usage of EmptyDir volume \"{name}\" exceeds the limit \"{}\". ", limit.0);
+                return ("Evicted", message);
+            }
+        }
+    }
+}
+
+/// What the files below a directory take on disk.
+fn size(dir: &Path) -> u64 {
+    use std::os::unix::fs::MetadataExt;
+    let entries = std::fs::read_dir(dir).into_iter().flatten().flatten();
+    entries
+        .map(|entry| match entry.metadata() {
+            Ok(found) if found.is_dir() => size(&entry.path()),
+            Ok(found) => found.blocks() * 512,
+            Err(_) => 0,
+        })
+        .sum()
+}
+
 /// The bind mounts of one container.
-pub(crate) fn mounts(container: &Container, volumes: &Volumes) -> Result<Vec<Mount>, String> {
+pub(crate) fn mounts(
+    container: &Container,
+    volumes: &Volumes,
+    env: &BTreeMap<String, String>,
+) -> Result<Vec<Mount>, String> {
     let mut mounts = Vec::new();
     for mount in container.volume_mounts.iter().flatten() {
         let Some(volume) = volumes.get(&mount.name) else { continue };
-        let source = match mount.sub_path.as_deref().filter(|p| !p.is_empty()) {
+        let expanded = mount.sub_path_expr.as_ref().map(|path| expand(path, env));
+        let source = match expanded.or(mount.sub_path.clone()).filter(|path| !path.is_empty()) {
             None => volume.clone(),
             Some(sub) => {
-                let source = volume.join(inside(sub)?);
+                let source = volume.join(inside(&sub)?);
                 if !source.exists() {
                     std::fs::create_dir_all(&source).map_err(|e| format!("subPath {sub}: {e}"))?;
                 }
@@ -71,6 +161,7 @@ struct Source<'a> {
     pod: &'a Pod,
     namespace: &'a str,
     place: &'a Path,
+    payload: Mutex<Payload>,
 }
 
 impl Source<'_> {
@@ -87,13 +178,23 @@ impl Source<'_> {
                 Err(format!("hostPath {} does not exist", host.path))
             };
         }
+        let is_new = !self.place.exists();
         std::fs::create_dir_all(self.place).map_err(|e| e.to_string())?;
+        if volume.empty_dir.is_some() {
+            if is_new {
+                self.open_to_all().map_err(|e| e.to_string())?;
+            }
+            return Ok(Some(self.place.to_owned()));
+        }
+        std::fs::set_permissions(self.place, std::fs::Permissions::from_mode(0o755))
+            .map_err(|e| e.to_string())?;
         if let Some(map) = &volume.config_map {
             let mode = map.default_mode.unwrap_or(MODE);
             self.config_map(&map.name, map.items.as_deref(), map.optional, mode).await?;
         } else if let Some(secret) = &volume.secret {
             let name = secret.secret_name.as_deref().unwrap_or_default();
-            let mode = secret.default_mode.filter(|mode| *mode != MODE).unwrap_or(SECRET_MODE);
+            let own = if changes_user(self.pod) { MODE } else { SECRET_MODE };
+            let mode = secret.default_mode.filter(|mode| *mode != MODE).unwrap_or(own);
             self.secret(name, secret.items.as_deref(), secret.optional, mode).await?;
         } else if let Some(projected) = &volume.projected {
             for source in projected.sources.iter().flatten() {
@@ -101,10 +202,28 @@ impl Source<'_> {
             }
         } else if let Some(downward) = &volume.downward_api {
             self.downward(downward.items.as_deref(), downward.default_mode.unwrap_or(MODE))?;
-        } else if volume.empty_dir.is_none() {
+        } else {
             return Err("this kind of volume is not supported on this machine: use emptyDir, configMap, secret, downwardAPI, projected or hostPath".to_owned());
         }
+        let payload = self.payload.lock().unwrap_or_else(PoisonError::into_inner);
+        payload::publish(self.place, &payload, self.fs_group())
+            .map_err(|e| format!("{}: {e}", self.place.display()))?;
         Ok(Some(self.place.to_owned()))
+    }
+
+    fn fs_group(&self) -> Option<u32> {
+        let context = self.pod.spec.as_ref()?.security_context.as_ref()?;
+        u32::try_from(context.fs_group?).ok()
+    }
+
+    /// Whatever user a program runs as may write to an `emptyDir`, as in a cluster; nobody else reaches this directory.
+    fn open_to_all(&self) -> io::Result<()> {
+        let group = self.pod.spec.as_ref().and_then(|s| s.security_context.as_ref()?.fs_group);
+        let group = group.and_then(|group| u32::try_from(group).ok());
+        let is_shared =
+            group.is_some_and(|group| std::os::unix::fs::chown(self.place, None, Some(group)).is_ok());
+        let mode = if is_shared { 0o2777 } else { 0o777 };
+        std::fs::set_permissions(self.place, std::fs::Permissions::from_mode(mode))
     }
 
     async fn project(&self, source: &VolumeProjection, mode: i32) -> Result<(), String> {
@@ -184,16 +303,10 @@ impl Source<'_> {
     }
 
     fn file(&self, path: &str, content: &[u8], mode: i32) -> Result<(), String> {
-        let path = self.place.join(inside(path)?);
-        let write = || -> io::Result<()> {
-            if let Some(parent) = path.parent() {
-                std::fs::create_dir_all(parent)?;
-            }
-            std::fs::write(&path, "")?;
-            std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode as u32 & 0o777))?;
-            std::fs::write(&path, content)
-        };
-        write().map_err(|e| format!("{}: {e}", path.display()))
+        let path: PathBuf = inside(path)?.components().collect();
+        let mut payload = self.payload.lock().unwrap_or_else(PoisonError::into_inner);
+        payload.insert(path, (content.to_vec(), mode as u32));
+        Ok(())
     }
 }
 
@@ -279,7 +392,7 @@ mod tests {
             {"name": "unknown", "mountPath": "/x"}]}))
         .unwrap();
         let volumes = Volumes::from([("a".into(), "/v/a".into()), ("b".into(), "/v/b".into())]);
-        let mounts = mounts(&container, &volumes).unwrap();
+        let mounts = mounts(&container, &volumes, &BTreeMap::new()).unwrap();
         assert_eq!(
             mounts,
             [

@@ -1,13 +1,13 @@
 //! Who answers: the endpoints of one Service port, and the choice among them.
 //!
 //! The choice is the endpoint with the fewest requests in flight; among equals, the next one in turn. An endpoint that just
-//! refused a connection is left out for a moment. A pod that leaves is out as soon as the node says so, before any object
+//! refused a connection is left out for a moment, and nothing fails for it as long as another accepts. A pod that leaves is out as soon as the node says so, before any object
 //! changes. Without an endpoint a request waits, up to [`WAIT_MAX`], at most [`WAITING_MAX`] of them for each Service port.
 
 use std::collections::BTreeMap;
 use std::io;
 use std::net::Ipv4Addr;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
@@ -37,6 +37,8 @@ pub(super) struct Backend {
     pod: Option<Arc<PodNetwork>>,
     in_flight: AtomicUsize,
     refused_at: Mutex<Option<Instant>>,
+    /// Whether a connection was ever opened.
+    has_accepted: AtomicBool,
     pub(super) pool: Pool,
 }
 
@@ -158,7 +160,8 @@ impl Backends {
         }
     }
 
-    /// Chooses an endpoint and connects to it; one that refuses is passed over for the next.
+    /// Chooses an endpoint and connects to it. One that refuses is passed over for the next; when all do, they are tried
+    /// again for a while.
     pub(super) async fn connect(&self) -> Result<(Chosen, TcpStream), Unavailable> {
         let began = Instant::now();
         loop {
@@ -166,16 +169,24 @@ impl Backends {
             match chosen.backend.connect().await {
                 Ok(stream) => return Ok((chosen, stream)),
                 Err(e) => {
-                    let patience = if chosen.backend.is_young() { WAIT_MAX } else { REFUSED_MAX };
-                    if began.elapsed() > patience {
-                        return Err(Unavailable::Refused(format!(
-                            "{}:{}: {e}",
-                            chosen.backend.ip, chosen.backend.port
-                        )));
+                    if began.elapsed() > self.patience() && self.all_refuse() {
+                        let Backend { ip, port, .. } = *chosen.backend;
+                        return Err(Unavailable::Refused(format!("{ip}:{port}: {e}")));
                     }
                 }
             }
         }
+    }
+
+    /// How long endpoints that all refuse are tried again: longer if one of them may still be starting.
+    fn patience(&self) -> Duration {
+        let list = self.list.read().unwrap_or_else(PoisonError::into_inner);
+        if list.iter().any(|backend| backend.is_starting()) { WAIT_MAX } else { REFUSED_MAX }
+    }
+
+    fn all_refuse(&self) -> bool {
+        let list = self.list.read().unwrap_or_else(PoisonError::into_inner);
+        list.iter().all(|backend| backend.pause().is_some())
     }
 }
 
@@ -187,6 +198,7 @@ impl Backend {
             pod,
             in_flight: AtomicUsize::new(0),
             refused_at: Mutex::default(),
+            has_accepted: AtomicBool::new(false),
             pool: Pool::default(),
         })
     }
@@ -211,14 +223,20 @@ impl Backend {
         };
         match connected {
             Ok(stream) => {
+                self.has_accepted.store(true, Ordering::Relaxed);
                 let _ = stream.set_nodelay(true);
                 Ok(stream)
             }
             Err(e) => {
-                *self.refused_at.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
+                self.pass_over();
                 Err(e)
             }
         }
+    }
+
+    /// Leaves the endpoint out for a moment: it refuses, or closes connections as soon as they are open.
+    pub(super) fn pass_over(&self) {
+        *self.refused_at.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
     }
 
     /// What is left of the pause after a refusal.
@@ -227,8 +245,10 @@ impl Backend {
         REFUSED_PAUSE.checked_sub(refused_at?.elapsed()).filter(|left| !left.is_zero())
     }
 
-    fn is_young(&self) -> bool {
-        self.pod.as_ref().is_some_and(|pod| pod.is_young())
+    /// Whether a refusal may only mean that the program is not up yet: without a readiness probe a pod is an endpoint
+    /// from its start.
+    fn is_starting(&self) -> bool {
+        !self.has_accepted.load(Ordering::Relaxed) && self.pod.as_ref().is_some_and(|pod| pod.is_young())
     }
 
     pub(super) fn is_leaving(&self) -> bool {
@@ -284,6 +304,30 @@ mod tests {
         for _ in 0..4 {
             assert_ne!(backends.choose().unwrap().backend.port, refused);
         }
+    }
+
+    #[tokio::test]
+    async fn an_endpoint_that_refuses_costs_no_request_while_another_accepts() {
+        let server = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let accepting = server.local_addr().unwrap().port();
+        let refusing = {
+            let gone = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+            gone.local_addr().unwrap().port()
+        };
+        let backends = Arc::new(backends(&[accepting, refusing]));
+        // by far longer than refusals are borne with, were there no other
+        let until = Instant::now() + REFUSED_MAX * 3 / 2;
+        let accept = tokio::spawn(async move { while server.accept().await.is_ok() {} });
+        while Instant::now() < until {
+            // the other has less to do and is chosen first, whenever its pause is over
+            let (chosen, _) = backends.connect().await.unwrap();
+            assert_eq!(chosen.backend.port, accepting);
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+        accept.abort();
+        let only_refusing = super::tests::backends(&[refusing]);
+        let refused = only_refusing.connect().await.unwrap_err();
+        assert!(matches!(&refused, Unavailable::Refused(why) if why.contains("refused")), "{refused}");
     }
 
     #[tokio::test(start_paused = true)]

@@ -29,6 +29,9 @@ use super::metrics::Gauge;
 
 /// A kept connection is closed after this: shorter than servers' usual 5 s and more, so that ours closes first.
 const IDLE_MAX: Duration = Duration::from_secs(4);
+/// How often a request is sent that has never left: kept connections may all turn out to be closed, and endpoints may close
+/// new ones at once.
+const TRIES_MAX: usize = 2 * IDLE_CONNECTIONS_MAX;
 /// Connections kept for one endpoint; a pod that needs more at once opens them anew.
 const IDLE_CONNECTIONS_MAX: usize = 256;
 
@@ -113,31 +116,46 @@ async fn send(
     mut request: Request<Incoming>,
     backends: &Backends,
 ) -> Result<(Chosen, SendRequest<Incoming>, Response<Incoming>), (StatusCode, String)> {
+    let bad_gateway = |problem: String| (StatusCode::BAD_GATEWAY, problem);
+    let mut tries = 0;
     loop {
+        tries += 1;
         let chosen = backends.choose_or_wait().await.map_err(unavailable)?;
-        let (chosen, mut connection) = match chosen.backend.pool.take() {
+        let kept = chosen.backend.pool.take();
+        let is_new = kept.is_none();
+        let (chosen, mut connection) = match kept {
             Some(connection) => (chosen, connection),
             None => {
-                let direct = chosen.backend.connect().await;
-                let (chosen, stream) = match direct {
+                let (chosen, stream) = match chosen.backend.connect().await {
                     Ok(stream) => (chosen, stream),
                     Err(_) => {
                         drop(chosen);
                         backends.connect().await.map_err(unavailable)?
                     }
                 };
-                let connection = open(stream).await.map_err(|e| (StatusCode::BAD_GATEWAY, e.to_string()))?;
-                (chosen, connection)
+                match open(stream).await {
+                    Ok(connection) => (chosen, connection),
+                    Err(e) if tries >= TRIES_MAX => return Err(bad_gateway(e.to_string())),
+                    Err(_) => {
+                        chosen.backend.pass_over();
+                        continue;
+                    }
+                }
             }
         };
         match connection.try_send_request(request).await {
             Ok(response) => return Ok((chosen, connection, response)),
             Err(mut failed) => match failed.take_message() {
-                Some(unsent) => request = unsent,
-                None => {
-                    let problem =
-                        format!("the endpoint closed the connection before it answered: {}", failed.error());
-                    return Err((StatusCode::BAD_GATEWAY, problem));
+                Some(unsent) if tries < TRIES_MAX => {
+                    request = unsent;
+                    if is_new {
+                        chosen.backend.pass_over();
+                    }
+                }
+                _ => {
+                    let error = failed.error();
+                    let problem = format!("the endpoint closed the connection before it answered: {error}");
+                    return Err(bad_gateway(problem));
                 }
             },
         }

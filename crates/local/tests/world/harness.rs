@@ -74,10 +74,16 @@ impl TestWorld {
         self.world = Some(world);
     }
 
+    /// Stops the world, which has to be done in time.
     pub(crate) async fn end(&mut self) {
         if let Some(world) = self.world.take() {
-            world.stop().await;
+            assert!(world.stop().await, "the world has not stopped in time");
         }
+    }
+
+    /// Where the world keeps logs and volumes.
+    pub(crate) fn folder(&self) -> &Path {
+        self.dir.path()
     }
 
     /// Whether this machine lets a test do what it is about; says so if not.

@@ -6,6 +6,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a failed expectation is a test's result")]
 
 mod faults;
+mod features;
 mod harness;
 mod pods;
 mod resize;
