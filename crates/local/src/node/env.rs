@@ -29,7 +29,7 @@ pub(crate) async fn environment(
     let mut env: BTreeMap<String, String> =
         INHERITED.iter().filter_map(|name| Some(((*name).to_owned(), std::env::var(name).ok()?))).collect();
     env.entry("PATH".to_owned()).or_insert_with(|| "/usr/local/bin:/usr/bin:/bin".to_owned());
-    env.insert("HOSTNAME".to_owned(), pod.name_any());
+    env.insert("HOSTNAME".to_owned(), hostname(pod));
     let sources = Sources { client, namespace: pod.namespace().unwrap_or_default() };
     for from in container.env_from.iter().flatten() {
         env.extend(sources.all_of(from).await?);
@@ -40,6 +40,12 @@ pub(crate) async fn environment(
         }
     }
     Ok(env)
+}
+
+/// What the pod calls itself: its own name, unless it asks for another.
+pub(crate) fn hostname(pod: &Pod) -> String {
+    let asked = pod.spec.as_ref().and_then(|spec| spec.hostname_override.clone().or(spec.hostname.clone()));
+    asked.filter(|name| !name.is_empty()).unwrap_or_else(|| pod.name_any())
 }
 
 /// The command line: `command:` replaces the image's entry point, `args:` follow it.

@@ -227,7 +227,7 @@ async fn start(
         hidden: node.private.clone(),
         identity: security::identity(&pod, container, rustix::process::getuid().is_root())
             .map_err(NotStarted::Config)?,
-        hostname: Some(pod.name_any()),
+        hostname: Some(env::hostname(&pod)),
         working_dir: container.working_dir.as_ref().map(Into::into),
         argv: env::command_line(image, container, &env),
         env: env.into_iter().collect(),
