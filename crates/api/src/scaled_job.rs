@@ -145,7 +145,17 @@ fn end(job: &Job) -> Option<End> {
     })
 }
 
-/// Unfinished Jobs, and of them those that wait for their pods.
+/// Whether a Job works no more, though its pods may still be ending: Kubernetes says so before it says how it ended.
+fn is_ending(job: &Job) -> bool {
+    let conditions = job.status.iter().flat_map(|status| status.conditions.iter().flatten());
+    conditions.into_iter().any(|condition| {
+        condition.status == "True"
+            && matches!(condition.type_.as_str(), "SuccessCriteriaMet" | "FailureTarget")
+    })
+}
+
+/// Unfinished Jobs, and of them those that wait for their pods. What is ending is counted as neither: KEDA counts a Job
+/// until its last pod is gone, and a pod that is about to go as one that runs, and so starts too few.
 pub fn unfinished<'a>(
     spec: &ScaledJobSpec,
     jobs: impl IntoIterator<Item = &'a Job>,
@@ -153,7 +163,7 @@ pub fn unfinished<'a>(
 ) -> (u32, u32) {
     let needed = spec.scaling_strategy.as_ref().map(|strategy| strategy.pending_pod_conditions.as_slice());
     let needed = needed.unwrap_or_default();
-    let running: Vec<&Job> = jobs.into_iter().filter(|job| end(job).is_none()).collect();
+    let running: Vec<&Job> = jobs.into_iter().filter(|job| end(job).is_none() && !is_ending(job)).collect();
     let waits = |job: &&&Job| {
         let name = job.name_any();
         let own = pods.iter().filter(|pod| pod.labels().get(JOB_NAME_LABEL) == Some(&name));
@@ -165,8 +175,12 @@ pub fn unfinished<'a>(
 
 fn has_started(pod: &Pod, needed: &[String]) -> bool {
     let Some(status) = &pod.status else { return false };
+    let phase = status.phase.as_deref();
+    if pod.metadata.deletion_timestamp.is_some() && phase != Some("Succeeded") {
+        return false;
+    }
     if needed.is_empty() {
-        return matches!(status.phase.as_deref(), Some("Running" | "Succeeded"));
+        return matches!(phase, Some("Running" | "Succeeded"));
     }
     let is_true = |kind: &String| {
         status.conditions.iter().flatten().any(|found| found.type_ == *kind && found.status == "True")
@@ -391,6 +405,13 @@ mod tests {
         assert_eq!(unfinished(&spec, &jobs, &[]), (2, 2));
         let strict = object(json!({"scalingStrategy": {"pendingPodConditions": ["Ready"]}})).spec;
         assert_eq!(unfinished(&strict, &jobs, &[&pod]), (2, 2));
+        let mut going = pod.clone();
+        going.metadata.deletion_timestamp = serde_json::from_value(json!("1970-01-01T00:00:01Z")).unwrap();
+        assert_eq!(unfinished(&spec, &jobs, &[&going]), (2, 2), "its place is to be taken by another pod");
+        let ending = [job("a", "3", None), job("b", "3", Some(("SuccessCriteriaMet", 1)))];
+        assert_eq!(unfinished(&spec, &ending, &[&pod]), (1, 0), "what is done works no more");
+        let failing = [job("a", "3", Some(("FailureTarget", 1)))];
+        assert_eq!(unfinished(&spec, &failing, &[&pod]), (0, 0));
     }
 
     #[test]

@@ -11,7 +11,7 @@ mod hpa;
 mod metric_name;
 mod scaled_object;
 
-pub use events::{Decided, Event, hpa_events, scaled_object_events};
+pub use events::{Decided, Event, hpa_events, scaled_object_events, without_numbers};
 pub use hpa::{Outcome, hpa_refused, hpa_status};
 pub(crate) use scaled_object::joined;
 pub use scaled_object::{checked_failed, decided, defined};

@@ -115,12 +115,14 @@ impl Autoscaler {
         let changed = Changed::default();
         let cluster = Cluster::watch(&client, &changed, &mut watches).await;
         let stop = CancellationToken::new();
-        let workloads = Workloads::new(client.clone(), cluster.clone());
+        let woken = Arc::clone(&changed.horizontal);
+        let workloads = Workloads::new(client.clone(), cluster.clone(), woken);
         let told = (shared.joint.clone(), shared.telemetry.vertical.clone());
         let interval = options.vertical_interval;
         let vertical = Vertical::new(client.clone(), cluster.clone(), workloads.clone(), told, interval);
         loops.spawn(vertical.run(changed.vertical, stop.clone()));
-        let rounds = Rounds::new(client, cluster.clone(), shared.clone(), files, &options);
+        let world = (cluster.clone(), workloads.clone());
+        let rounds = Rounds::new(client, world, shared.clone(), files, &options);
         loops.spawn(rounds.run(changed.horizontal, stop.clone()));
         Ok(Autoscaler { shared, cluster, workloads, stop, watches, loops })
     }

@@ -54,14 +54,7 @@ mod tests {
     use super::*;
 
     fn workload(selector: serde_json::Value) -> Workload {
-        Workload {
-            desired: 1,
-            current: 1,
-            selector: Ok(from_value(selector).unwrap()),
-            plural: "deployments".to_owned(),
-            template_labels: BTreeMap::new(),
-            template: None,
-        }
+        Workload::of_scale(1, Ok(from_value(selector).unwrap()))
     }
 
     #[test]
@@ -97,7 +90,7 @@ mod tests {
         let queue = workload(json!({ "matchLabels": { "app": "queue" } }));
         assert_eq!(claims.judge(&queue, &of_c), Selector::Valid);
         assert_eq!(claims.judge(&workload(json!({})), &[]), Selector::Missing);
-        let unparsable = Workload { selector: Err("no".to_owned()), ..queue };
+        let unparsable = Workload::of_scale(1, Err("no".to_owned()));
         assert_eq!(claims.judge(&unparsable, &[]), Selector::Invalid { error: "no".to_owned() });
     }
 }

@@ -2,8 +2,11 @@
 //!
 //! Unlike replicas, Jobs are counted up from what a queue says, so a queue that is read twice before it shows what was
 //! started would start too many. So the interval is the object's own, as with KEDA, and not every second.
+//!
+//! Triggers are read in a round; what follows from them is written beside the loop, and the object is not looked at again
+//! before that has ended.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,12 +21,14 @@ use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time as MetaTime;
 use kube::api::{DeleteParams, PostParams};
 use kube::{Api, Client, ResourceExt};
+use tokio::task::JoinSet;
 
 use crate::act::events::{self, Events, Note};
 use crate::act::write_status;
 use crate::cluster::Cluster;
 use crate::source::promql::Down;
 use crate::source::{Sources, credentials};
+use crate::why;
 
 const COMPONENT: &str = "keda-operator";
 
@@ -32,19 +37,38 @@ type Key = (String, String);
 
 /// The ScaledJobs, and when each was last looked at.
 pub(crate) struct JobScalers {
-    client: Client,
+    writer: Arc<Writer>,
     cluster: Cluster,
-    events: Events,
     known: BTreeMap<Key, Known>,
+    writing: JoinSet<()>,
 }
 
+/// What is known of one.
 #[derive(Debug)]
 struct Known {
     polled: Time,
     /// A changed object is looked at at once.
     generation: Option<i64>,
     paused: bool,
-    status: ScaledJobStatus,
+    /// The status that was written last; locked by the task that writes the next.
+    status: Arc<tokio::sync::Mutex<Option<ScaledJobStatus>>>,
+    writing: Option<tokio::task::AbortHandle>,
+}
+
+/// Writes Jobs, statuses and events, beside the loop.
+struct Writer {
+    client: Client,
+    events: Events,
+}
+
+/// One look at a ScaledJob, to be carried out.
+struct Due {
+    object: Arc<ScaledJob>,
+    jobs: Vec<Arc<Job>>,
+    poll: Poll,
+    /// How many Jobs to start.
+    create: u32,
+    errors: Vec<String>,
 }
 
 /// Triggers that were read: for the engine, and for the status.
@@ -56,8 +80,13 @@ struct Read {
 }
 
 impl JobScalers {
-    pub(crate) fn new(client: Client, cluster: Cluster) -> JobScalers {
-        JobScalers { events: Events::new(client.clone()), client, cluster, known: BTreeMap::new() }
+    pub(crate) fn new(client: Client, cluster: Cluster, events: Events) -> JobScalers {
+        JobScalers {
+            writer: Arc::new(Writer { client, events }),
+            cluster,
+            known: BTreeMap::new(),
+            writing: JoinSet::new(),
+        }
     }
 
     /// The triggers of every ScaledJob that can be read, for what is kept of their queries.
@@ -68,41 +97,64 @@ impl JobScalers {
 
     /// Looks at every ScaledJob that is due.
     pub(crate) async fn round(&mut self, sources: &mut Sources, down: &[Down], now: Time) {
+        while self.writing.try_join_next().is_some() {}
         let mut objects = self.cluster.scaled_jobs.state();
         objects.retain(|object| object.metadata.deletion_timestamp.is_none());
-        objects.sort_by_key(|object| key(object));
-        self.known.retain(|known, _| objects.iter().any(|object| key(object) == *known));
+        objects.sort_by_cached_key(|object| key(object));
+        if self.known.len() > objects.len()
+            || objects.iter().any(|object| !self.known.contains_key(&key(object)))
+        {
+            let keys: BTreeSet<Key> = objects.iter().map(|object| key(object)).collect();
+            self.known.retain(|known, _| keys.contains(known));
+        }
         for object in objects {
             if self.is_due(&object, now) {
-                self.poll(&object, sources, down, now).await;
+                self.poll(object, sources, down, now).await;
             }
         }
     }
 
+    /// What is still being carried out is not due: its Jobs would be started twice.
     fn is_due(&self, object: &ScaledJob, now: Time) -> bool {
         let Some(known) = self.known.get(&key(object)) else { return true };
         let passed = Duration::from_millis(now.as_millis().saturating_sub(known.polled.as_millis()));
-        passed >= object.spec.polling_interval()
-            || known.generation != object.metadata.generation
-            || known.paused != object.is_paused()
+        known.writing.as_ref().is_none_or(tokio::task::AbortHandle::is_finished)
+            && (passed >= object.spec.polling_interval()
+                || known.generation != object.metadata.generation
+                || known.paused != object.is_paused())
     }
 
-    async fn poll(&mut self, object: &ScaledJob, sources: &mut Sources, down: &[Down], now: Time) {
+    async fn poll(&mut self, object: Arc<ScaledJob>, sources: &mut Sources, down: &[Down], now: Time) {
         let at = Timestamp::from_second(i64::try_from(now.as_millis() / 1000).unwrap_or(0)).ok();
         let mut poll = Poll { paused: object.is_paused(), at: at.map(MetaTime), ..Poll::default() };
-        self.clear_away(object).await;
-        match self.read_triggers(object) {
+        let jobs = self.jobs_of(&object);
+        let (mut create, mut errors) = (0, Vec::new());
+        match self.read_triggers(&object) {
             Err(problems) => {
                 poll.problems = Some(problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "));
             }
             Ok(triggers) if !poll.paused => {
-                let read = read(object, &triggers, sources, down, now).await;
-                poll.triggers = read.shown.clone();
-                poll.active = self.start(object, &read).await;
+                let read = read(&object, &triggers, sources, down, now).await;
+                create = self.wanted(&object, &jobs, &read);
+                let at_least = object.spec.min_replica_count.unwrap_or(0) > 0;
+                poll.active = at_least || read.demands.iter().any(|demand| demand.active);
+                (poll.triggers, errors) = (read.shown, read.errors);
             }
             Ok(_) => {}
         }
-        self.tell(object, poll, now).await;
+        let known = self.known.entry(key(&object)).or_insert_with(|| Known {
+            polled: now,
+            generation: None,
+            paused: false,
+            status: Arc::default(),
+            writing: None,
+        });
+        known.polled = now;
+        known.generation = object.metadata.generation;
+        known.paused = poll.paused;
+        let (writer, status) = (Arc::clone(&self.writer), Arc::clone(&known.status));
+        let due = Due { object, jobs, poll, create, errors };
+        known.writing = Some(self.writing.spawn(async move { writer.carry_out(due, &status).await }));
     }
 
     fn read_triggers(&self, object: &ScaledJob) -> Result<Vec<Trigger>, Vec<Problem>> {
@@ -112,52 +164,67 @@ impl JobScalers {
         credentials::triggers(&self.cluster, &namespace, &object.spec.triggers, template, container)
     }
 
-    /// Starts the Jobs that are wanted; whether any are.
-    async fn start(&mut self, object: &ScaledJob, read: &Read) -> bool {
-        for error in &read.errors {
-            self.publish(object, true, "KEDAScalerFailed", error.clone()).await;
-        }
-        let jobs = self.jobs_of(object);
+    /// How many Jobs are to be started. Those of an older version that are deleted now do not count.
+    fn wanted(&self, object: &ScaledJob, jobs: &[Arc<Job>], read: &Read) -> u32 {
+        let outdated = scaled_job::outdated(object, jobs.iter().map(|job| &**job));
+        let stays = |job: &&Job| !outdated.iter().any(|old| std::ptr::eq(*old, *job));
         let pods = self.cluster.pods.state();
         let namespace = object.namespace();
         let pods: Vec<&Pod> =
             pods.iter().map(|pod| &**pod).filter(|pod| pod.metadata.namespace == namespace).collect();
-        let (running, pending) = scaled_job::unfinished(&object.spec, jobs.iter().map(|job| &**job), &pods);
+        let current = jobs.iter().map(|job| &**job).filter(stays);
+        let (running, pending) = scaled_job::unfinished(&object.spec, current, &pods);
         let decision = object.spec.policy().decide(&read.demands, running, pending);
         if decision.create > 0 {
             tracing::info!(scaled_job = object.name_any(), namespace, "{decision}");
-            self.create(object, decision.create).await;
         }
-        let at_least = object.spec.min_replica_count.unwrap_or(0) > 0;
-        at_least || read.demands.iter().any(|demand| demand.active)
+        decision.create
     }
 
-    async fn create(&mut self, object: &ScaledJob, count: u32) {
+    fn jobs_of(&self, object: &ScaledJob) -> Vec<Arc<Job>> {
+        let (namespace, name) = key(object);
+        let mut jobs = self.cluster.jobs.state();
+        jobs.retain(|job| {
+            job.namespace().as_deref() == Some(&namespace)
+                && job.labels().get(NAME_LABEL) == Some(&name)
+                && job.metadata.deletion_timestamp.is_none()
+        });
+        jobs
+    }
+}
+
+impl Writer {
+    async fn carry_out(&self, due: Due, written: &tokio::sync::Mutex<Option<ScaledJobStatus>>) {
+        self.clear_away(&due.object, &due.jobs).await;
+        for error in &due.errors {
+            self.publish(&due.object, true, "KEDAScalerFailed", error.clone());
+        }
+        if due.create > 0 {
+            self.create(&due.object, due.create).await;
+        }
+        self.tell(&due.object, &due.poll, written).await;
+    }
+
+    async fn create(&self, object: &ScaledJob, count: u32) {
         let api: Api<Job> = Api::namespaced(self.client.clone(), &object.namespace().unwrap_or_default());
         let job = object.job();
         for _ in 0..count {
             if let Err(error) = api.create(&PostParams::default(), &job).await {
                 let name = job.metadata.generate_name.as_deref().unwrap_or_default();
-                self.publish(
-                    object,
-                    true,
-                    "KEDAJobCreateFailed",
-                    format!("Failed to create job {name}: {error}"),
-                )
-                .await;
+                let message = format!("Failed to create job {name}: {}", why(&error));
+                self.publish(object, true, "KEDAJobCreateFailed", message);
             }
         }
-        self.publish(object, false, "KEDAJobsCreated", format!("Created {count} jobs")).await;
+        self.publish(object, false, "KEDAJobsCreated", format!("Created {count} jobs"));
     }
 
     /// Deletes Jobs of an older version of the object, and ended ones beyond what is kept.
-    async fn clear_away(&mut self, object: &ScaledJob) {
-        let jobs = self.jobs_of(object);
+    async fn clear_away(&self, object: &ScaledJob, jobs: &[Arc<Job>]) {
         let api: Api<Job> = Api::namespaced(self.client.clone(), &object.namespace().unwrap_or_default());
         let outdated = scaled_job::outdated(object, jobs.iter().map(|job| &**job));
         if !outdated.is_empty() {
             let message = format!("Deleting {} jobs of an older version", outdated.len());
-            self.publish(object, false, "ScaledJobRolloutCleanupStarted", message).await;
+            self.publish(object, false, "ScaledJobRolloutCleanupStarted", message);
             let parameters = match object.spec.deletes_in_foreground() {
                 true => DeleteParams::foreground(),
                 false => DeleteParams::background(),
@@ -171,7 +238,7 @@ impl JobScalers {
                 ),
                 Some(error) => (true, "ScaledJobRolloutCleanupFailed", error),
             };
-            self.publish(object, warning, reason, message).await;
+            self.publish(object, warning, reason, message);
         }
         let beyond = scaled_job::beyond_history(&object.spec, jobs.iter().map(|job| &**job));
         if let Some(error) = delete(&api, &beyond, &DeleteParams::background()).await {
@@ -179,46 +246,39 @@ impl JobScalers {
         }
     }
 
-    fn jobs_of(&self, object: &ScaledJob) -> Vec<Arc<Job>> {
+    async fn tell(
+        &self,
+        object: &ScaledJob,
+        poll: &Poll,
+        written: &tokio::sync::Mutex<Option<ScaledJobStatus>>,
+    ) {
         let (namespace, name) = key(object);
-        let mut jobs = self.cluster.jobs.state();
-        jobs.retain(|job| {
-            job.namespace().as_deref() == Some(&namespace)
-                && job.labels().get(NAME_LABEL) == Some(&name)
-                && job.metadata.deletion_timestamp.is_none()
-        });
-        jobs
-    }
-
-    async fn tell(&mut self, object: &ScaledJob, poll: Poll, now: Time) {
-        let key = key(object);
-        let written = self.known.remove(&key).map(|known| known.status);
-        let before = written.or_else(|| object.status.clone()).unwrap_or_default();
-        let after = scaled_job::status(before.clone(), object, &poll);
+        let mut written = written.lock().await;
+        let before = written.take().or_else(|| object.status.clone()).unwrap_or_default();
+        let after = scaled_job::status(before.clone(), object, poll);
         for (warning, reason, message) in news(&before, &after) {
-            self.publish(object, warning, &reason, message).await;
+            self.publish(object, warning, &reason, message);
         }
-        let api: Api<ScaledJob> = Api::namespaced(self.client.clone(), &key.0);
-        let mut known = Known {
-            polled: now,
-            generation: object.metadata.generation,
-            paused: poll.paused,
-            status: after.clone(),
-        };
+        let api: Api<ScaledJob> = Api::namespaced(self.client.clone(), &namespace);
         if after != before
-            && let Err(error) = write_status(&api, &key.1, &after).await
+            && let Err(error) = write_status(&api, &name, &after).await
         {
-            known.status = before;
-            tracing::warn!(scaled_job = key.1, namespace = key.0, %error, "cannot write a status");
+            *written = Some(before);
+            let error = why(&error);
+            return tracing::warn!(scaled_job = name, namespace, error, "cannot write a status");
         }
-        self.known.insert(key, known);
+        *written = Some(after);
     }
 
-    async fn publish(&mut self, object: &ScaledJob, warning: bool, reason: &str, message: String) {
+    fn publish(&self, object: &ScaledJob, warning: bool, reason: &str, message: String) {
         let about = events::about(object);
-        self.events
-            .publish(&Note { about, component: COMPONENT, warning, reason: reason.to_owned(), message })
-            .await;
+        self.events.publish(Note {
+            about,
+            component: COMPONENT,
+            warning,
+            reason: reason.to_owned(),
+            message,
+        });
     }
 }
 
@@ -275,7 +335,7 @@ async fn delete(api: &Api<Job>, jobs: &[&Job], parameters: &DeleteParams) -> Opt
         match api.delete(&job.name_any(), parameters).await {
             Ok(_) => {}
             Err(kube::Error::Api(status)) if status.code == 404 => {}
-            Err(error) => failed = Some(format!("cannot delete job {}: {error}", job.name_any())),
+            Err(error) => failed = Some(format!("cannot delete job {}: {}", job.name_any(), why(&error))),
         }
     }
     failed

@@ -57,6 +57,21 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// An error of the API server's client as a sentence for a user: what the server said, and not how we hold it.
+fn why(error: &kube::Error) -> String {
+    match error {
+        kube::Error::Api(status) if !status.message.is_empty() => status.message.clone(),
+        kube::Error::Api(status) if !status.reason.is_empty() => {
+            format!("the API server answered {} ({})", status.code, status.reason)
+        }
+        kube::Error::Api(status) => format!("the API server answered {}", status.code),
+        kube::Error::HyperError(error) => format!("the API server cannot be reached: {error}"),
+        kube::Error::Service(error) => format!("the API server cannot be reached: {error}"),
+        kube::Error::SerdeError(error) => format!("the API server's answer cannot be read: {error}"),
+        other => other.to_string(),
+    }
+}
+
 /// Text as a part of a URL.
 fn encode(text: &str) -> String {
     let keep = |byte: &u8| byte.is_ascii_alphanumeric() || b"-._~".contains(byte);

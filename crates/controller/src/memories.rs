@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use flyball_engine::{Engine, Memory, TargetId, Time};
 use serde::{Deserialize, Serialize};
+use tokio::task::JoinHandle;
 
 use crate::facts;
 use crate::scalers::{Owner, Scaler};
@@ -27,6 +28,8 @@ pub(crate) struct Memories {
     /// From before the start, until a target claims its own.
     known: BTreeMap<TargetId, Memory>,
     written_at: Time,
+    /// The write that is under way, beside the loop: the disk may be slow.
+    writing: Option<JoinHandle<()>>,
 }
 
 /// One line of the file.
@@ -40,7 +43,7 @@ impl Memories {
     /// Reads what the file holds. One that cannot be read is as good as none, and is said.
     pub(crate) fn open(file: Option<PathBuf>) -> Memories {
         let known = file.as_deref().map(read).unwrap_or_default();
-        Memories { file, known, written_at: Time::default() }
+        Memories { file, known, written_at: Time::default(), writing: None }
     }
 
     /// What is known of a target that is new to the engine.
@@ -69,24 +72,42 @@ impl Memories {
         targets: impl Iterator<Item = &'a TargetId>,
         now: Time,
     ) {
-        if now.since(self.written_at) >= WRITE_EVERY {
+        let is_writing = self.writing.as_ref().is_some_and(|writing| !writing.is_finished());
+        if now.since(self.written_at) >= WRITE_EVERY && !is_writing {
             self.write(engine, targets, now);
         }
     }
 
-    /// Writes the memories down. They are written whole, and take the old ones' place only when they are complete.
-    pub(crate) fn write<'a>(
+    /// Writes the memories down for the last time, and waits for it.
+    pub(crate) async fn finish<'a>(
         &mut self,
         engine: &Engine,
         targets: impl Iterator<Item = &'a TargetId>,
         now: Time,
     ) {
-        self.written_at = now;
-        let Some(file) = &self.file else { return };
-        let kept = targets.filter_map(|target| Some(Kept { target, memory: engine.memory(target)? }));
-        if let Err(error) = write(file, kept) {
-            tracing::warn!(file = %file.display(), %error, "cannot write the memory of targets");
+        self.written().await;
+        self.write(engine, targets, now);
+        self.written().await;
+    }
+
+    async fn written(&mut self) {
+        if let Some(writing) = self.writing.take() {
+            // What was written up to a panic did not take the old file's place.
+            let _ = writing.await;
         }
+    }
+
+    /// Writes the memories down. They are written whole, and take the old ones' place only when they are complete.
+    fn write<'a>(&mut self, engine: &Engine, targets: impl Iterator<Item = &'a TargetId>, now: Time) {
+        self.written_at = now;
+        let Some(file) = self.file.clone() else { return };
+        let kept = targets.filter_map(|target| Some(Kept { target, memory: engine.memory(target)? }));
+        let lines = lines(kept);
+        self.writing = Some(tokio::task::spawn_blocking(move || {
+            if let Err(error) = lines.and_then(|lines| write(&file, &lines)) {
+                tracing::warn!(file = %file.display(), %error, "cannot write the memory of targets");
+            }
+        }));
     }
 }
 
@@ -105,18 +126,23 @@ fn read(file: &Path) -> BTreeMap<TargetId, Memory> {
     lines.map(|kept| (kept.target, kept.memory)).collect()
 }
 
-fn write<'a>(file: &Path, kept: impl Iterator<Item = Kept<&'a TargetId, &'a Memory>>) -> std::io::Result<()> {
+fn lines<'a>(kept: impl Iterator<Item = Kept<&'a TargetId, &'a Memory>>) -> std::io::Result<Vec<u8>> {
+    let mut lines = Vec::new();
+    for one in kept {
+        serde_json::to_writer(&mut lines, &one)?;
+        lines.push(b'\n');
+    }
+    Ok(lines)
+}
+
+fn write(file: &Path, lines: &[u8]) -> std::io::Result<()> {
     use std::io::Write as _;
     use std::os::unix::fs::OpenOptionsExt;
     let next = file.with_extension("new");
     let mut options = std::fs::OpenOptions::new();
-    let new = options.create(true).write(true).truncate(true).mode(0o600).open(&next)?;
-    let mut lines = std::io::BufWriter::new(new);
-    for one in kept {
-        serde_json::to_writer(&mut lines, &one)?;
-        lines.write_all(b"\n")?;
-    }
-    lines.into_inner().map_err(std::io::IntoInnerError::into_error)?.sync_data()?;
+    let mut new = options.create(true).write(true).truncate(true).mode(0o600).open(&next)?;
+    new.write_all(lines)?;
+    new.sync_data()?;
     std::fs::rename(&next, file)
 }
 
@@ -153,8 +179,8 @@ mod tests {
         engine
     }
 
-    #[test]
-    fn a_stabilization_window_goes_on_over_a_restart() {
+    #[tokio::test]
+    async fn a_stabilization_window_goes_on_over_a_restart() {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("memory.json");
         let mut before = engine();
@@ -162,6 +188,7 @@ mod tests {
         assert_eq!(decide(&mut before, 1100, 5, 10.0), 5, "more was wanted not long ago");
         let mut memories = Memories::open(Some(file.clone()));
         memories.keep(&before, [target()].iter(), Time::from_seconds(1100));
+        memories.written().await;
         std::fs::write(&file, std::fs::read_to_string(&file).unwrap() + "{\"torn").unwrap();
 
         let mut after = engine();

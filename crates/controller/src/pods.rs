@@ -50,7 +50,7 @@ impl Pods {
 impl Namespace {
     /// Where the pods stand that have the rarest label of the selector; none if it demands no label with a value.
     fn fewest(&self, workload: &Workload) -> Option<&[usize]> {
-        let demanded = workload.selector.as_ref().ok()?.match_labels.as_ref()?;
+        let demanded = workload.selector().ok()?.match_labels.as_ref()?;
         let places = |(name, value): (&String, &String)| {
             self.by_label.get(&(name.clone(), value.clone())).map_or(&[][..], Vec::as_slice)
         };
@@ -92,14 +92,8 @@ mod tests {
             ("c", "app=web", &[]),
         ];
         for (namespace, text, expected) in cases {
-            let workload = Workload {
-                desired: 1,
-                current: 1,
-                selector: Ok(LabelSelector::from(parse(text).expect("a selector"))),
-                plural: "deployments".into(),
-                template_labels: Default::default(),
-                template: None,
-            };
+            let selector = Ok(LabelSelector::from(parse(text).expect("a selector")));
+            let workload = Workload::of_scale(1, selector);
             let found: Vec<String> = pods.of(namespace, &workload).iter().map(|pod| pod.name_any()).collect();
             assert_eq!(found, expected, "{text} in {namespace}");
         }

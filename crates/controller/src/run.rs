@@ -1,22 +1,31 @@
 //! The loop: gather facts, let the engine decide, act. Everything else in this crate is a step of it.
 //!
-//! A round runs every second, and at once when a watched object changes. It gathers first (scrapes, use of CPU and
-//! memory, readings) and decides then, so a decision rests on facts that are a second old at most. While a target
-//! has no replicas, the Services in front of it are looked at five times a second: somebody may be waiting.
+//! A round runs every second, and soon after a watched object has changed. The first begins with scrapes and the nodes'
+//! pages, and waits a moment for them, so that a decision rests on facts that are a second old at most. Everything that
+//! is slow goes on beside the loop, and is read from memory: a round waits for no server, and no write.
+//!
+//! Changes are gathered: after a round the loop rests for several times as long as it took, and takes in together what
+//! has happened meanwhile. So a storm of changes costs a bounded part of a core, and delays a decision by no more than
+//! a round is late: the round of the second comes in any case.
+//!
+//! While a target has no replicas, the Services in front of it are looked at five times a second: somebody may be
+//! waiting.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use flyball_api::status::Outcome;
 use flyball_engine::{Decision, Engine, Observation, Time};
 use jiff::Timestamp;
 use kube::{Client, ResourceExt};
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
-use tokio::time::{Instant, MissedTickBehavior};
+use tokio::time::{Instant, MissedTickBehavior, sleep_until};
 use tokio_util::sync::CancellationToken;
 
-use crate::act::{Actor, Made};
+use crate::act::events::Events;
+use crate::act::{Actor, Decided, Done, Scaled};
 use crate::autoscaler::{Options, Shared};
 use crate::cluster::Cluster;
 use crate::facts;
@@ -24,12 +33,11 @@ use crate::files::Files;
 use crate::jobs::JobScalers;
 use crate::lock;
 use crate::memories::Memories;
-use crate::pods::Pods;
 use crate::polled::Polled;
-use crate::scalers::{self, Scalers};
+use crate::scalers::Scalers;
 use crate::scrape::discover::Discovery;
 use crate::scrape::fetch::Fetcher;
-use crate::scrape::node::{self, NodeReader};
+use crate::scrape::node::NodeReader;
 use crate::scrape::pool::Pool;
 use crate::source::Sources;
 use crate::source::promql::{self, Down};
@@ -39,20 +47,28 @@ use crate::workload::Workloads;
 
 mod observe;
 
+use observe::Standing;
+
 /// How often everything is decided anew.
 const ROUND: Duration = Duration::from_secs(1);
 /// How often waiting requests are looked for while a target has no replicas.
 const LOOK_FOR_WAITING: Duration = Duration::from_millis(200);
-/// How long a round waits for the scrapes that it started. A slower one counts in the next round.
-const SCRAPES_WAIT: Duration = Duration::from_millis(300);
+/// How long a round waits for the scrapes and pages that it started. A slower one counts in the next round.
+const PAGES_WAIT: Duration = Duration::from_millis(300);
 /// Changes within this time of one another are taken in together: an applied file has several objects.
 const SETTLE: Duration = Duration::from_millis(20);
+/// A round that changes ask for comes this many times the length of the last one after its end, so that all of them
+/// together take a tenth of a core.
+const REST_PER_ROUND: u32 = 9;
+/// How long the end waits for writes that are under way.
+const FINISH_MAX: Duration = Duration::from_secs(3);
 /// How often old samples are dropped, in rounds.
 const EVICT_EVERY_ROUNDS: u64 = 60;
 /// How often the autoscaler's own metrics are kept, in rounds.
 const TELL_EVERY_ROUNDS: u64 = 5;
 /// How often new samples are written to their file, in rounds: what a crash may cost.
 const SAVE_EVERY_ROUNDS: u64 = 10;
+
 /// The loop and what it owns.
 pub(crate) struct Rounds {
     engine: Engine,
@@ -70,22 +86,28 @@ pub(crate) struct Rounds {
     own_series: OwnSeries,
     files: Files,
     discovery: Discovery,
+    standing: Standing,
+    /// Woken when requests wait at a Service.
+    waiting: Arc<Notify>,
+    /// Rounds of the second so far.
     count: u64,
+    /// When the loop has rested from the last round.
+    rested: Instant,
 }
 
 impl Rounds {
     pub(crate) fn new(
         client: Client,
-        cluster: Cluster,
+        (cluster, workloads): (Cluster, Workloads),
         shared: Shared,
         files: Files,
         options: &Options,
     ) -> Rounds {
         let fetcher = Fetcher::new(client.clone(), promql::names(&cluster));
-        let workloads = Workloads::new(client.clone(), cluster.clone());
+        let (events, waiting) = (Events::start(client.clone()), Arc::new(Notify::new()));
         Rounds {
             engine: Engine::default(),
-            actor: Actor::new(client.clone(), cluster.clone(), workloads.clone()),
+            actor: Actor::new(client.clone(), cluster.clone(), workloads.clone(), events.clone()),
             sources: Sources::new(
                 client.clone(),
                 cluster.clone(),
@@ -93,9 +115,14 @@ impl Rounds {
                 &shared.store,
                 options.features,
             ),
-            jobs: JobScalers::new(client.clone(), cluster.clone()),
+            jobs: JobScalers::new(client.clone(), cluster.clone(), events),
             pool: Pool::new(Arc::clone(&shared.store), fetcher, options),
-            nodes: NodeReader::new(client, Arc::clone(&shared.store), Arc::clone(&shared.usage)),
+            nodes: NodeReader::new(
+                client,
+                Arc::clone(&shared.store),
+                Arc::clone(&shared.usage),
+                Arc::clone(&waiting),
+            ),
             scalers: Scalers::default(),
             workloads,
             cluster,
@@ -105,106 +132,182 @@ impl Rounds {
             own_series: OwnSeries::new(),
             files,
             discovery: Discovery::default(),
+            standing: Standing::default(),
+            waiting,
             count: 0,
+            rested: Instant::now(),
         }
     }
 
     pub(crate) async fn run(mut self, changed: Arc<Notify>, stop: CancellationToken) {
         let mut ticks = tokio::time::interval(ROUND);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
+        let mut looks = tokio::time::interval(LOOK_FOR_WAITING);
+        looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let waiting = Arc::clone(&self.waiting);
+        // When the changes since the last round are taken in, if there are any.
+        let mut soon: Option<Instant> = None;
         loop {
             tokio::select! {
                 () = stop.cancelled() => break,
-                _ = ticks.tick() => {}
-                () = changed.notified() => tokio::time::sleep(SETTLE).await,
-                () = self.somebody_waits() => {}
+                _ = ticks.tick() => {
+                    soon = None;
+                    self.round_of_the_second().await;
+                }
+                () = changed.notified(), if soon.is_none() => {
+                    soon = Some(self.rested.max(Instant::now() + SETTLE));
+                }
+                () = waiting.notified() => soon = Some(self.rested),
+                () = sleep_until(soon.unwrap_or(self.rested)), if soon.is_some() => {
+                    soon = None;
+                    self.round_of_changes().await;
+                }
+                _ = looks.tick(), if self.standing.any_at_zero() => self.look_for_waiting(),
+                done = self.actor.next() => self.take_in(done),
             }
-            self.round().await;
         }
-        self.memories.write(&self.engine, self.scalers.by_target.keys(), now());
+        self.finish_writes().await;
+        self.memories.finish(&self.engine, self.scalers.by_target.keys(), now()).await;
         self.files.finish(&self.shared.history, &self.shared.store).await;
     }
 
-    /// One round: gather, decide, act.
-    async fn round(&mut self) {
+    /// Waits a moment for what is being written, so that nothing is left half told.
+    async fn finish_writes(&mut self) {
+        let all = async {
+            while self.actor.is_busy() {
+                let done = self.actor.next().await;
+                self.take_in(done);
+            }
+            self.actor.finish().await;
+        };
+        // Whoever does not answer now is told after the next start.
+        let _ = tokio::time::timeout(FINISH_MAX, all).await;
+    }
+
+    /// Gathers, decides about all that is due, and acts.
+    async fn round_of_the_second(&mut self) {
         self.count += 1;
         let started = Instant::now();
         self.take_in_scalers();
-        self.gather().await;
-        self.observe().await;
-        let now = now();
-        for decision in self.engine.evaluate(now) {
-            self.carry_out(decision, now).await;
-        }
-        let down = self.down();
+        let waited = self.gather().await;
+        self.decide().await;
+        let (now, down) = (now(), self.down());
         self.jobs.round(&mut self.sources, &down, now).await;
         self.memories.keep(&self.engine, self.scalers.by_target.keys(), now);
-        self.actor.finish_deleted(&self.cluster).await;
-        for broken in std::mem::take(&mut self.scalers.broken) {
-            self.actor.tell_broken(&broken).await;
-        }
-        self.tell_of_itself(started.elapsed());
+        self.scalers.broken.iter().for_each(|broken| self.actor.tell_broken(broken));
+        self.actor.finish_deleted();
+        self.rest(started.elapsed().saturating_sub(waited));
+        self.tell_of_itself();
         if self.count.is_multiple_of(EVICT_EVERY_ROUNDS) {
             lock(&self.shared.store).evict(Timestamp::now().as_millisecond());
+            self.forget_queries();
         }
         if self.count.is_multiple_of(SAVE_EVERY_ROUNDS) {
             self.files.save_samples(&self.shared.store);
         }
     }
 
-    /// Counts the round, and keeps the autoscaler's own metrics every few rounds.
-    fn tell_of_itself(&mut self, took: Duration) {
-        lock(&self.shared.telemetry.horizontal).round(took);
-        if self.count.is_multiple_of(TELL_EVERY_ROUNDS) {
-            let page = self.shared.telemetry.page();
-            self.own_series.store(&self.shared.store, &page, Timestamp::now().as_millisecond());
-        }
+    /// Takes in what has changed, and decides where that makes a target due.
+    async fn round_of_changes(&mut self) {
+        let started = Instant::now();
+        self.take_in_scalers();
+        let mut scrapes = JoinSet::new();
+        self.start_scrapes(&mut scrapes);
+        scrapes.detach_all();
+        self.decide().await;
+        self.scalers.broken.iter().for_each(|broken| self.actor.tell_broken(broken));
+        self.actor.finish_deleted();
+        self.rest(started.elapsed());
     }
 
-    /// Reads the autoscaler objects, and tells the engine what is new about them.
-    fn take_in_scalers(&mut self) {
-        let scalers = scalers::read(&self.cluster);
+    async fn decide(&mut self) {
+        self.observe().await;
         let now = now();
-        for target in self.scalers.by_target.keys().filter(|target| !scalers.by_target.contains_key(target)) {
-            self.engine.observe(now, Observation::Deleted { target: target.clone() });
+        for decision in self.engine.evaluate(now) {
+            self.carry_out(decision, now);
         }
-        for (target, scaler) in &scalers.by_target {
-            let known = self.scalers.by_target.get(target);
-            if known.is_none_or(|known| known.plan.policy != scaler.plan.policy) {
-                let policy = Box::new(scaler.plan.policy.clone());
-                self.engine.observe(now, Observation::Policy { target: target.clone(), policy });
-            }
-            if known.is_none() {
-                let memory = Box::new(self.memories.recall(scaler));
-                self.engine.observe(now, Observation::Memory { target: target.clone(), memory });
-            }
-        }
-        let owners: Vec<_> = scalers.by_target.values().map(|scaler| scaler.owner.key()).collect();
-        self.actor.keep_only(&owners);
-        lock(&self.shared.telemetry.horizontal).keep_only(|target| scalers.by_target.contains_key(target));
-        self.polled.keep_only(|target| scalers.by_target.contains_key(target));
-        let of_jobs = self.jobs.triggers();
-        let of_objects = scalers.by_target.values().flat_map(|scaler| &scaler.triggers);
-        self.sources.keep_only(of_objects.chain(&of_jobs));
-        self.scalers = scalers;
     }
 
-    /// Scrapes what is due, and reads the nodes.
-    async fn gather(&mut self) {
+    /// Counts a round, and says when the next one that changes ask for may come.
+    fn rest(&mut self, took: Duration) {
+        self.rested = Instant::now() + took * REST_PER_ROUND;
+        lock(&self.shared.telemetry.horizontal).round(took);
+    }
+
+    /// Keeps the autoscaler's own metrics every few rounds, beside the loop: they are many.
+    fn tell_of_itself(&mut self) {
+        if self.count.is_multiple_of(TELL_EVERY_ROUNDS) {
+            let at_ms = Timestamp::now().as_millisecond();
+            self.own_series.store(&self.shared.store, &self.shared.telemetry, at_ms);
+        }
+    }
+
+    /// Reads the autoscaler objects that have changed, and tells the engine what is new about them.
+    fn take_in_scalers(&mut self) {
+        let Some(news) = self.scalers.update(&self.cluster) else { return };
+        let now = now();
+        for target in news.gone {
+            self.standing.forget(&target);
+            self.engine.observe(now, Observation::Deleted { target });
+        }
+        for scaler in news.added.iter().chain(&news.changed) {
+            let (target, policy) = (scaler.plan.target.clone(), Box::new(scaler.plan.policy.clone()));
+            self.engine.observe(now, Observation::Policy { target, policy });
+        }
+        for scaler in &news.added {
+            let (target, memory) = (scaler.plan.target.clone(), Box::new(self.memories.recall(scaler)));
+            self.engine.observe(now, Observation::Memory { target, memory });
+        }
+        self.forget_others();
+        self.forget_queries();
+    }
+
+    /// Forgets what is kept for objects that are gone.
+    fn forget_others(&mut self) {
+        let by_target = &self.scalers.by_target;
+        let scaled = by_target.values().map(|scaler| &scaler.owner);
+        let broken = self.scalers.broken.iter().map(|broken| &broken.owner);
+        let owners: BTreeSet<_> = scaled.chain(broken).map(|owner| owner.key()).collect();
+        self.actor.keep_only(&owners);
+        let names: HashSet<(&str, &str)> =
+            owners.iter().map(|(_, namespace, name)| (namespace.as_str(), name.as_str())).collect();
+        lock(&self.shared.values)
+            .retain(|(namespace, name, _), _| names.contains(&(namespace.as_str(), name.as_str())));
+        lock(&self.shared.telemetry.horizontal).keep_only(|target| by_target.contains_key(target));
+        self.polled.keep_only(|target| by_target.contains_key(target));
+    }
+
+    /// Forgets what no trigger asks any more.
+    fn forget_queries(&mut self) {
+        let of_jobs = self.jobs.triggers();
+        let of_objects = self.scalers.by_target.values().flat_map(|scaler| &scaler.triggers);
+        self.sources.keep_only(of_objects.chain(&of_jobs));
+    }
+
+    /// Scrapes what is due, and reads the nodes; waits a moment for that, and says how long.
+    async fn gather(&mut self) -> Duration {
+        self.mark_feeding();
+        let mut pages = JoinSet::new();
+        self.start_scrapes(&mut pages);
+        self.nodes.start(&self.node_names(), Timestamp::now().as_millisecond(), &mut pages);
+        let started = Instant::now();
+        let all_read = async { while pages.join_next().await.is_some() {} };
+        // A page that takes longer goes on, and is read from the store when it has come.
+        let _ = tokio::time::timeout(PAGES_WAIT, all_read).await;
+        pages.detach_all();
+        let waited = started.elapsed();
+        *lock(&self.shared.targets) = self.pool.shown();
+        *lock(&self.shared.pools) = self.pool.pools();
+        waited
+    }
+
+    /// Starts the scrapes that are due; they go on by themselves.
+    fn start_scrapes(&mut self, scrapes: &mut JoinSet<()>) {
         let now_ms = Timestamp::now().as_millisecond();
         if let Some(found) = self.discovery.discover(&self.cluster) {
             self.pool.sync(found, now_ms);
         }
-        self.mark_feeding();
-        let mut scrapes = JoinSet::new();
-        self.pool.start_due(now_ms, &mut scrapes);
-        let nodes = self.node_names();
-        let all_scraped = async { while scrapes.join_next().await.is_some() {} };
-        let scraped = tokio::time::timeout(SCRAPES_WAIT, all_scraped);
-        let (_, ()) = tokio::join!(scraped, self.nodes.read(&nodes, now_ms));
-        scrapes.detach_all();
-        *lock(&self.shared.targets) = self.pool.shown();
-        *lock(&self.shared.pools) = self.pool.pools();
+        self.pool.start_due(now_ms, scrapes);
     }
 
     /// A target feeds a trigger if a query selects its series, or if it is a pod that an autoscaler is about: its
@@ -212,13 +315,9 @@ impl Rounds {
     fn mark_feeding(&mut self) {
         let mut fed = self.sources.promql.feeding();
         fed.extend(self.sources.custom.feeding().cloned());
-        let pods = Pods::new(self.cluster.pods.state());
-        let workloads = self.scalers.by_target.values().map(|scaler| &scaler.workload);
-        let scaled: HashSet<(String, String)> = workloads
-            .filter_map(|workload| self.workloads.watched(workload))
-            .flat_map(|(namespace, workload)| pods.of(&namespace, &workload))
-            .map(|pod| (pod.namespace().unwrap_or_default(), pod.name_any()))
-            .collect();
+        let pods = self.standing.pods();
+        let scaled: HashSet<(String, String)> =
+            pods.map(|pod| (pod.namespace().unwrap_or_default(), pod.name_any())).collect();
         self.pool.mark_feeding(|target| {
             let label = |name: &str| target.labels.get(name).cloned().unwrap_or_default();
             fed.contains(&(label("job"), label("instance")))
@@ -231,48 +330,56 @@ impl Rounds {
         self.pool.down().map(|(target, status)| Down::of(target, &status)).collect()
     }
 
-    async fn carry_out(&mut self, decision: Decision, now: Time) {
+    /// Starts what a decision asks for. What is decided while the replicas are being written rests on those before.
+    fn carry_out(&mut self, decision: Decision, now: Time) {
         let Some(scaler) = self.scalers.by_target.get(&decision.target).cloned() else { return };
-        self.shared.joint.decided(&joint::key(&scaler.workload), now, &decision.sizes);
-        let outcome = self.actor.rescale(&scaler, &decision).await;
-        if decision.rescales() {
-            let error = match &outcome {
-                flyball_api::status::Outcome::Failed { error } => Some(error.clone()),
-                _ => None,
-            };
-            log_rescale(&decision, error.as_deref());
-            let (from, to) = (decision.current, decision.desired);
-            let rescaled = Observation::Rescaled { target: decision.target.clone(), from, to, error };
-            self.engine.observe(now, rescaled);
+        if self.actor.is_scaling(&decision.target) {
+            return;
         }
-        let workload = self.workloads.read(&scaler.workload).await.ok();
-        let memory = self.engine.memory(&decision.target);
-        let made = Made { decision: &decision, outcome: &outcome, memory };
-        self.actor.tell(&scaler, workload.as_ref(), made).await;
+        self.shared.joint.decided(&joint::key(&scaler.workload), now, &decision.sizes);
+        match decision.rescales() {
+            true => self.actor.rescale(scaler, decision),
+            false => self.record(Scaled { scaler, decision, outcome: Outcome::Kept }),
+        }
+    }
+
+    /// Takes in what has been written beside the loop.
+    fn take_in(&mut self, done: Done) {
+        let Done::Scaled(scaled) = done else { return };
+        let error = match &scaled.outcome {
+            Outcome::Failed { error } => Some(error.clone()),
+            _ => None,
+        };
+        log_rescale(&scaled.decision, error.as_deref());
+        let Decision { target, current: from, desired: to, .. } = scaled.decision.clone();
+        self.engine.observe(now(), Observation::Rescaled { target, from, to, error });
+        self.record(scaled);
+    }
+
+    /// Tells of a decision and what came of it, and keeps it.
+    fn record(&mut self, Scaled { scaler, decision, outcome }: Scaled) {
+        if outcome != Outcome::Kept || self.actor.is_news(&scaler, &decision) {
+            self.actor.tell(Decided {
+                workload: self.standing.workload(&decision.target).cloned(),
+                memory: self.engine.memory(&decision.target).cloned(),
+                scaler: Arc::clone(&scaler),
+                decision: decision.clone(),
+                outcome: outcome.clone(),
+            });
+        }
         lock(&self.shared.telemetry.horizontal).record(&scaler, &decision, &outcome);
         self.files.record(&self.shared.history, decision);
     }
 
-    /// Returns when a request waits at a Service. Never, while every target has replicas.
-    async fn somebody_waits(&mut self) {
-        let any_at_zero = self.scalers.by_target.values().any(|scaler| {
-            self.workloads.watched(&scaler.workload).is_some_and(|(_, workload)| workload.desired == 0)
-        });
-        if !any_at_zero {
-            return std::future::pending().await;
-        }
-        let nodes = self.node_names();
-        let mut looks = tokio::time::interval_at(Instant::now() + LOOK_FOR_WAITING, LOOK_FOR_WAITING);
-        loop {
-            looks.tick().await;
-            self.nodes.read_waiting(&nodes, Timestamp::now().as_millisecond()).await;
-            if node::waiting(&lock(&self.shared.store)).values().any(|requests| *requests > 0) {
-                return;
-            }
-        }
+    /// Looks for requests that wait at a Service, beside the loop.
+    fn look_for_waiting(&mut self) {
+        let (nodes, now_ms) = (self.node_names(), Timestamp::now().as_millisecond());
+        let mut reads = JoinSet::new();
+        self.nodes.look_for_waiting(&nodes, now_ms, &mut reads);
+        reads.detach_all();
     }
 
-    fn node_names(&self) -> Vec<String> {
+    fn node_names(&self) -> BTreeSet<String> {
         self.cluster.nodes.state().iter().map(|node| node.name_any()).collect()
     }
 }

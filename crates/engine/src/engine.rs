@@ -91,6 +91,12 @@ impl Engine {
         decisions
     }
 
+    /// The targets that [`evaluate`](Self::evaluate) would decide about: what they are measured by is worth reading now.
+    pub fn due(&self, now: Time) -> impl Iterator<Item = &TargetId> {
+        let latest = now + EARLY_MAX;
+        self.due.iter().take_while(move |(at, _)| *at <= latest).map(|(_, target)| target)
+    }
+
     /// When [`evaluate`](Self::evaluate) next has something to do if nothing else is observed.
     pub fn next_evaluation(&self) -> Option<Time> {
         self.due.first().map(|(at, _)| *at)

@@ -1,7 +1,8 @@
 //! Events as data: what `kubectl describe` and `kubectl get events` show of a decision.
 //!
 //! kube-controller-manager repeats the events of a metric that fails at every evaluation and lets the API
-//! server count them. Here they are made when something begins to fail, by a look at the decision before.
+//! server count them. Here they are made when something begins to fail or fails for another reason, by a look at the
+//! decision before. Words that differ in nothing but numbers (an age, a port) are the same reason.
 
 use flyball_engine::{Cause, Decision, MetricName, Proposal, Reason, Stage, Unavailable};
 use k8s_openapi::api::autoscaling::v2::HorizontalPodAutoscalerSpec;
@@ -92,8 +93,9 @@ fn failures(
         })
         .collect();
     let Some(reason) = recommendation(decision) else { return events };
+    let before = previous.and_then(|previous| undecided(spec, previous, recommendation(previous)?));
     if let Some((code, why)) = undecided(spec, decision, reason)
-        && previous.and_then(recommendation).is_none_or(|before| before.code() != reason.code())
+        && before.is_none_or(|(_, before)| without_numbers(&before) != without_numbers(&why))
     {
         events.extend(code.map(|code| Event::warning(code, why.clone())));
         if code != Some("FailedGetScale") {
@@ -125,17 +127,33 @@ fn undecided(
     })
 }
 
-/// The metrics that can't be used and could be before, or had not been read.
+/// The metrics that can't be used and could be before, or had not been read, or could not be for another reason.
 fn began_to_fail<'a>(
     previous: Option<&'a Decision>,
     decision: &'a Decision,
 ) -> impl Iterator<Item = &'a Unavailable> {
-    let failed_before = move |metric: &MetricName| {
+    let cause = |unavailable: &Unavailable| without_numbers(&unavailable.cause.to_string());
+    let failed_so_before = move |now: &Unavailable| {
         let proposals = previous.into_iter().flat_map(|decision| &decision.proposals);
-        proposals.filter(|before| before.metric == *metric).any(|before| failure_of(before).is_some())
+        let mut before = proposals.filter(|before| before.metric == now.metric).filter_map(failure_of);
+        before.any(|before| cause(before) == cause(now))
     };
     let failing = decision.proposals.iter().filter_map(failure_of);
-    failing.filter(move |unavailable| !failed_before(&unavailable.metric))
+    failing.filter(move |unavailable| !failed_so_before(unavailable))
+}
+
+/// The text with `#` for each number: what it says, whatever it counts.
+pub fn without_numbers(text: &str) -> String {
+    let is_number = |c: char| c.is_ascii_digit();
+    let mut said = String::with_capacity(text.len());
+    for c in text.chars() {
+        match is_number(c) {
+            true if said.ends_with('#') => {}
+            true => said.push('#'),
+            false => said.push(c),
+        }
+    }
+    said
 }
 
 /// Why a metric can't be used; nothing as long as it has not been read.

@@ -1,6 +1,5 @@
 //! The HorizontalPodAutoscaler that stands for a ScaledObject: made, kept as it should be, and taken away while paused.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use flyball_api::plan::scaled_object_owner;
@@ -9,6 +8,7 @@ use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
 use kube::runtime::reflector::ObjectRef;
 use kube::{Api, Client, ResourceExt};
 
+use super::tell::in_time;
 use crate::cluster::Cluster;
 use crate::scalers::OwnerKey;
 
@@ -19,41 +19,40 @@ const FIELD_MANAGER: &str = "keda-operator";
 pub(crate) struct Autoscalers {
     client: Client,
     cluster: Cluster,
-    applied: BTreeMap<OwnerKey, Applied>,
 }
 
 /// What was asked for last, and what became of it.
 #[derive(Debug)]
-struct Applied {
+pub(super) struct Applied {
     wanted: HorizontalPodAutoscaler,
     generation: Option<i64>,
 }
 
 impl Autoscalers {
     pub(crate) fn new(client: Client, cluster: Cluster) -> Autoscalers {
-        Autoscalers { client, cluster, applied: BTreeMap::new() }
+        Autoscalers { client, cluster }
     }
 
     /// Makes the object what it should be; none while `stopped`, as in KEDA.
-    pub(crate) async fn ensure(
-        &mut self,
+    pub(super) async fn ensure(
+        &self,
         key: &OwnerKey,
         wanted: &HorizontalPodAutoscaler,
         named_before: Option<&str>,
         stopped: bool,
+        applied: &mut Option<Applied>,
     ) -> Option<Arc<HorizontalPodAutoscaler>> {
         let name = wanted.name_any();
-        self.remove_renamed(key, named_before, &name).await;
+        self.remove_renamed(key, named_before, &name, applied).await;
         let watched = self.cluster.autoscalers.get(&ObjectRef::new(&name).within(&key.1));
         if stopped {
-            self.applied.remove(key);
+            *applied = None;
             if watched.is_some() {
                 self.delete(&key.1, &name).await;
             }
             return None;
         }
-        let known = self.applied.get(key);
-        let as_wanted = known.is_some_and(|known| {
+        let as_wanted = applied.as_ref().is_some_and(|known| {
             let untouched =
                 watched.as_ref().is_none_or(|watched| watched.metadata.generation <= known.generation);
             known.wanted == *wanted && untouched
@@ -61,68 +60,52 @@ impl Autoscalers {
         match watched {
             Some(watched) if as_wanted => Some(watched),
             Some(theirs) if scaled_object_owner(&theirs).is_none() => {
-                self.take_over(key, wanted, &theirs).await
+                self.take_over(key, wanted, &theirs, applied).await
             }
-            _ => self.apply(key, wanted).await,
+            _ => self.apply(key, wanted, applied).await,
         }
     }
 
     /// Overwrites somebody's autoscaler whole: applying would leave what only theirs says.
     async fn take_over(
-        &mut self,
+        &self,
         key: &OwnerKey,
         wanted: &HorizontalPodAutoscaler,
         theirs: &HorizontalPodAutoscaler,
+        applied: &mut Option<Applied>,
     ) -> Option<Arc<HorizontalPodAutoscaler>> {
         let mut ours = wanted.clone();
         ours.metadata.resource_version = theirs.resource_version();
         let parameters =
             PostParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PostParams::default() };
-        let replaced = self.api(&key.1).replace(&ours.name_any(), &parameters, &ours).await;
-        self.note(key, wanted, replaced)
-    }
-
-    pub(crate) fn keep_only(&mut self, owners: &[OwnerKey]) {
-        self.applied.retain(|key, _| owners.contains(key));
+        let replaced = in_time(self.api(&key.1).replace(&ours.name_any(), &parameters, &ours)).await;
+        note(key, wanted, replaced, applied)
     }
 
     async fn apply(
-        &mut self,
+        &self,
         key: &OwnerKey,
         wanted: &HorizontalPodAutoscaler,
+        applied: &mut Option<Applied>,
     ) -> Option<Arc<HorizontalPodAutoscaler>> {
-        let parameters = PatchParams::apply(FIELD_MANAGER).force();
-        let applied = self.api(&key.1).patch(&wanted.name_any(), &parameters, &Patch::Apply(wanted)).await;
-        self.note(key, wanted, applied)
-    }
-
-    /// Remembers what came of writing an autoscaler.
-    fn note(
-        &mut self,
-        key: &OwnerKey,
-        wanted: &HorizontalPodAutoscaler,
-        written: kube::Result<HorizontalPodAutoscaler>,
-    ) -> Option<Arc<HorizontalPodAutoscaler>> {
-        match written {
-            Ok(applied) => {
-                let generation = applied.metadata.generation;
-                self.applied.insert(key.clone(), Applied { wanted: wanted.clone(), generation });
-                Some(Arc::new(applied))
-            }
-            Err(error) => {
-                tracing::warn!(hpa = wanted.name_any(), namespace = key.1, %error, "cannot write an autoscaler");
-                None
-            }
-        }
+        let (api, parameters) = (self.api(&key.1), PatchParams::apply(FIELD_MANAGER).force());
+        let written = in_time(api.patch(&wanted.name_any(), &parameters, &Patch::Apply(wanted))).await;
+        note(key, wanted, written, applied)
     }
 
     /// A ScaledObject may name its autoscaler anew; the old one, which its status names, goes.
-    async fn remove_renamed(&mut self, key: &OwnerKey, named_before: Option<&str>, name: &str) {
+    async fn remove_renamed(
+        &self,
+        key: &OwnerKey,
+        named_before: Option<&str>,
+        name: &str,
+        applied: &mut Option<Applied>,
+    ) {
         let Some(old) = named_before.filter(|old| *old != name) else { return };
         let watched = self.cluster.autoscalers.get(&ObjectRef::new(old).within(&key.1));
         let owner = watched.as_ref().and_then(|hpa| scaled_object_owner(hpa));
         if owner == Some(key.2.as_str()) {
-            self.applied.remove(key);
+            *applied = None;
             self.delete(&key.1, old).await;
         }
     }
@@ -131,11 +114,33 @@ impl Autoscalers {
         match self.api(namespace).delete(name, &DeleteParams::default()).await {
             Ok(_) => {}
             Err(kube::Error::Api(status)) if status.code == 404 => {}
-            Err(error) => tracing::warn!(hpa = name, namespace, %error, "cannot delete an autoscaler"),
+            Err(error) => {
+                let error = crate::why(&error);
+                tracing::warn!(hpa = name, namespace, error, "cannot delete an autoscaler");
+            }
         }
     }
 
     fn api(&self, namespace: &str) -> Api<HorizontalPodAutoscaler> {
         Api::namespaced(self.client.clone(), namespace)
+    }
+}
+
+/// Remembers what came of writing an autoscaler.
+fn note(
+    key: &OwnerKey,
+    wanted: &HorizontalPodAutoscaler,
+    written: Result<HorizontalPodAutoscaler, String>,
+    applied: &mut Option<Applied>,
+) -> Option<Arc<HorizontalPodAutoscaler>> {
+    match written {
+        Ok(written) => {
+            *applied = Some(Applied { wanted: wanted.clone(), generation: written.metadata.generation });
+            Some(Arc::new(written))
+        }
+        Err(error) => {
+            tracing::warn!(hpa = wanted.name_any(), namespace = key.1, error, "cannot write an autoscaler");
+            None
+        }
     }
 }

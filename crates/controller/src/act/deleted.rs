@@ -9,8 +9,9 @@ use kube::api::{Patch, PatchParams};
 use kube::{Api, ResourceExt};
 use serde_json::json;
 
-use crate::act::{Actor, KEDA_COMPONENT, events};
-use crate::cluster::Cluster;
+use super::events;
+use super::tell::{KEDA_COMPONENT, Teller};
+use crate::why;
 use crate::workload::WorkloadRef;
 
 /// KEDA's own, which tools know.
@@ -21,17 +22,16 @@ pub(super) fn restores(object: &ScaledObject) -> bool {
     object.spec.advanced.as_ref().is_some_and(|own| own.restore_to_original_replica_count == Some(true))
 }
 
-impl Actor {
-    /// Finishes the ScaledObjects that are being deleted and wait for it.
-    pub(crate) async fn finish_deleted(&mut self, cluster: &Cluster) {
-        let waiting = |object: &ScaledObject| {
-            object.metadata.deletion_timestamp.is_some()
-                && object.finalizers().iter().any(|own| own == FINALIZER)
-        };
-        for object in cluster.scaled_objects.state().iter().filter(|object| waiting(object)) {
-            self.restore(object).await;
-            self.release(object).await;
-        }
+/// Whether the object is being deleted and waits for us.
+pub(super) fn waits(object: &ScaledObject) -> bool {
+    object.metadata.deletion_timestamp.is_some() && object.finalizers().iter().any(|own| own == FINALIZER)
+}
+
+impl Teller {
+    /// Finishes a ScaledObject that waits for it.
+    pub(super) async fn finish_deleted(&self, object: &ScaledObject) {
+        self.restore(object).await;
+        self.release(object).await;
     }
 
     /// Puts the replicas back. Failures are only logged, as in KEDA: the object is to go in any case.
@@ -40,11 +40,16 @@ impl Actor {
         let Some(replicas) = original.filter(|_| restores(object)) else { return };
         let workload = WorkloadRef::of_scaled_object(object);
         if let Err(error) = self.workloads.write(&workload, replicas).await {
-            tracing::warn!(scaled_object = object.name_any(), replicas, %error, "cannot put the replicas back");
+            tracing::warn!(
+                scaled_object = object.name_any(),
+                replicas,
+                error,
+                "cannot put the replicas back"
+            );
         }
     }
 
-    async fn release(&mut self, object: &ScaledObject) {
+    async fn release(&self, object: &ScaledObject) {
         let namespace = object.namespace().unwrap_or_default();
         let api: Api<ScaledObject> = Api::namespaced(self.client.clone(), &namespace);
         let kept: Vec<&String> = object.finalizers().iter().filter(|own| *own != FINALIZER).collect();
@@ -54,12 +59,13 @@ impl Actor {
             Ok(_) => {
                 let message = "ScaledObject was deleted".to_owned();
                 let event = Event { warning: false, reason: "ScaledObjectDeleted".to_owned(), message };
-                self.publish(events::about(object), KEDA_COMPONENT, event).await;
+                self.publish(events::about(object), KEDA_COMPONENT, event);
             }
             // Changed or gone meanwhile: the next round looks again.
             Err(kube::Error::Api(status)) if [404, 409].contains(&status.code) => {}
             Err(error) => {
-                tracing::warn!(scaled_object = object.name_any(), %error, "cannot take the finalizer off");
+                let error = why(&error);
+                tracing::warn!(scaled_object = object.name_any(), error, "cannot take the finalizer off");
             }
         }
     }

@@ -1,268 +1,353 @@
-//! Carries decisions out: writes the scale, and tells of it in statuses and events.
+//! Carries decisions out: writes the scale, and tells of it in statuses and events. Nothing here waits: every write is a
+//! task beside the loop, so that one that is slow or fails holds up its own target and no other.
 //!
-//! A status is written only when it says something new. What was written last is remembered, because a watch shows it
-//! late; it is also what the next status is merged with.
+//! A target is scaled by one write at a time; what is decided meanwhile rests on replicas that are about to change, and is
+//! made again in the next round. What is told of an object is told in order by one task at a time; of what waits for
+//! it, only the changes of replicas and the newest decision are kept.
+//!
+//! A decision that says what the one before said has nothing to tell, and costs a comparison.
 
 mod autoscaler;
 mod deleted;
 pub(crate) mod events;
+mod tell;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::sync::Arc;
 
-use flyball_api::kinds::scaled_object::{GroupVersionKindResource, ScaledObject, ScaledObjectStatus};
-use flyball_api::scaled_object::NAME_LABEL;
-use flyball_api::status::{self, Decided, Outcome};
-use flyball_engine::{Decision, Memory};
-use jiff::Timestamp;
-use k8s_openapi::api::autoscaling::v2::{HorizontalPodAutoscaler, HorizontalPodAutoscalerStatus};
-use k8s_openapi::api::core::v1::ObjectReference;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time as MetaTime;
-use kube::api::{Patch, PatchParams};
-use kube::{Api, Client, ResourceExt};
-use serde::Serialize;
-use serde_json::json;
+use flyball_api::status::Outcome;
+use flyball_engine::{Decision, Memory, TargetId, Time};
+use k8s_openapi::api::autoscaling::v2::HorizontalPodAutoscaler;
+use kube::Client;
+use kube::runtime::reflector::ObjectRef;
+use tokio::sync::Semaphore;
+use tokio::task::{Id, JoinError, JoinSet};
 
-use crate::act::autoscaler::Autoscalers;
-use crate::act::events::{Events, Note};
 use crate::cluster::Cluster;
 use crate::scalers::{Broken, Owner, OwnerKey, Scaler};
-use crate::workload::{FIELD_MANAGER, Workload, Workloads};
+use crate::workload::{Workload, Workloads};
+use events::Events;
+pub(crate) use tell::write_status;
+use tell::{Teller, Told};
 
-/// Who speaks for a HorizontalPodAutoscaler, and for a ScaledObject.
-const HPA_COMPONENT: &str = "horizontal-pod-autoscaler";
-const KEDA_COMPONENT: &str = "keda-operator";
+/// Writes of scales that are under way at once.
+const SCALES_AT_ONCE: usize = 32;
+/// Objects that are told about at once.
+const TOLD_AT_ONCE: usize = 32;
+/// What waits to be told about one object, beyond which the oldest is dropped: changes of a minute at the fastest pace.
+const WAITING_MAX: usize = 64;
 
 /// Writes to the cluster.
 pub(crate) struct Actor {
-    client: Client,
+    cluster: Cluster,
     workloads: Workloads,
-    events: Events,
-    autoscalers: Autoscalers,
-    written: BTreeMap<OwnerKey, Written>,
+    teller: Arc<Teller>,
+    scales: Tasks<TargetId, Scaled>,
+    tells: Tasks<OwnerKey, Told>,
+    deletions: Tasks<OwnerKey, ()>,
+    objects: BTreeMap<OwnerKey, Object>,
 }
 
-/// A decision that was made, and what came of it.
-#[derive(Clone, Copy)]
-pub(crate) struct Made<'a> {
-    pub(crate) decision: &'a Decision,
-    pub(crate) outcome: &'a Outcome,
+/// A decision about one target, and what it was made from.
+#[derive(Clone, Debug)]
+pub(crate) struct Decided {
+    pub(crate) scaler: Arc<Scaler>,
+    /// None if it cannot be read.
+    pub(crate) workload: Option<Workload>,
+    pub(crate) decision: Decision,
+    pub(crate) outcome: Outcome,
     /// What the engine remembers of the target.
-    pub(crate) memory: Option<&'a Memory>,
+    pub(crate) memory: Option<Memory>,
 }
 
-/// The statuses that were written last, and the decision they told of.
-#[derive(Debug, Default)]
-struct Written {
-    decision: Option<Decision>,
-    scaled_object: Option<ScaledObjectStatus>,
-    autoscaler: Option<HorizontalPodAutoscalerStatus>,
+/// What came of a write of replicas.
+#[derive(Debug)]
+pub(crate) struct Scaled {
+    pub(crate) scaler: Arc<Scaler>,
+    pub(crate) decision: Decision,
+    pub(crate) outcome: Outcome,
+}
+
+/// What has been written.
+#[derive(Debug)]
+pub(crate) enum Done {
+    /// Replicas.
+    Scaled(Scaled),
+    /// Statuses, events, or what a deletion waited for.
+    Told,
+}
+
+/// What is to be told about an object.
+#[derive(Debug)]
+enum News {
+    Decided(Box<Decided>),
+    Broken(Broken),
+}
+
+/// One object that decisions are told in.
+#[derive(Default)]
+struct Object {
+    /// None while a task has it.
+    told: Option<Told>,
+    waiting: VecDeque<News>,
+    last: Option<Last>,
+}
+
+/// What was handed over last to be told.
+enum Last {
+    Decided { scaler: Arc<Scaler>, autoscaler: Option<Arc<HorizontalPodAutoscaler>>, decision: Decision },
+    Broken(Broken),
 }
 
 impl Actor {
-    pub(crate) fn new(client: Client, cluster: Cluster, workloads: Workloads) -> Actor {
+    pub(crate) fn new(client: Client, cluster: Cluster, workloads: Workloads, events: Events) -> Actor {
         Actor {
-            events: Events::new(client.clone()),
-            autoscalers: Autoscalers::new(client.clone(), cluster),
-            written: BTreeMap::new(),
-            client,
+            teller: Arc::new(Teller::new(client, cluster.clone(), workloads.clone(), events)),
+            scales: Tasks::new(SCALES_AT_ONCE),
+            tells: Tasks::new(TOLD_AT_ONCE),
+            deletions: Tasks::new(TOLD_AT_ONCE),
+            objects: BTreeMap::new(),
+            cluster,
             workloads,
         }
     }
 
-    /// Sets the replicas that were decided.
-    pub(crate) async fn rescale(&self, scaler: &Scaler, decision: &Decision) -> Outcome {
-        if !decision.rescales() {
-            return Outcome::Kept;
+    /// Whether the replicas of a target are being written.
+    pub(crate) fn is_scaling(&self, target: &TargetId) -> bool {
+        self.scales.has(target)
+    }
+
+    /// Sets the replicas that were decided; [`next`](Self::next) tells what came of it.
+    pub(crate) fn rescale(&mut self, scaler: Arc<Scaler>, decision: Decision) {
+        let (workloads, target) = (self.workloads.clone(), decision.target.clone());
+        self.scales.start(target, async move {
+            let replicas = i32::try_from(decision.desired).unwrap_or(i32::MAX);
+            let outcome = match workloads.write(&scaler.workload, replicas).await {
+                Ok(_) => Outcome::Rescaled,
+                Err(error) => Outcome::Failed { error },
+            };
+            Scaled { scaler, decision, outcome }
+        });
+    }
+
+    /// Waits until something has been written, and goes on with what waits for it; for ever while nothing is.
+    pub(crate) async fn next(&mut self) -> Done {
+        loop {
+            tokio::select! {
+                (_, scaled) = self.scales.next() => {
+                    if let Some(scaled) = scaled {
+                        return Done::Scaled(scaled);
+                    }
+                }
+                (key, told) = self.tells.next() => {
+                    self.take_back(&key, told.unwrap_or_default());
+                    return Done::Told;
+                }
+                _ = self.deletions.next() => return Done::Told,
+            }
         }
-        let replicas = i32::try_from(decision.desired).unwrap_or(i32::MAX);
-        match self.workloads.write(&scaler.workload, replicas).await {
-            Ok(_) => Outcome::Rescaled,
-            Err(error) => Outcome::Failed { error },
+    }
+
+    fn take_back(&mut self, key: &OwnerKey, mut told: Told) {
+        let Some(object) = self.objects.get_mut(key) else { return };
+        if std::mem::take(&mut told.failed) {
+            object.last = None;
         }
+        object.told.get_or_insert(told);
+        self.start_telling(key);
+    }
+
+    /// Whether a decision says anything that was not told of this object.
+    pub(crate) fn is_news(&self, scaler: &Arc<Scaler>, decision: &Decision) -> bool {
+        let object = self.objects.get(&scaler.owner.key());
+        let Some(Last::Decided { scaler: told_of, autoscaler, decision: last }) =
+            object.and_then(|object| object.last.as_ref())
+        else {
+            return true;
+        };
+        let same_autoscaler = || match (self.autoscaler(scaler), autoscaler) {
+            (Some(now), Some(told)) => Arc::ptr_eq(&now, told),
+            (None, None) => true,
+            _ => false,
+        };
+        !(Arc::ptr_eq(scaler, told_of) && repeats(scaler, last, decision) && same_autoscaler())
     }
 
     /// Tells of a decision.
-    pub(crate) async fn tell(&mut self, scaler: &Scaler, workload: Option<&Workload>, made: Made<'_>) {
-        match &scaler.owner {
-            Owner::Autoscaler(object) => self.tell_autoscaler(&scaler.owner.key(), object, made).await,
-            Owner::ScaledObject(object) => self.tell_scaled_object(scaler, object, workload, made).await,
-        }
-        self.written.entry(scaler.owner.key()).or_default().decision = Some(made.decision.clone());
-    }
-
-    fn previous(&self, key: &OwnerKey) -> Option<Decision> {
-        self.written.get(key).and_then(|written| written.decision.clone())
+    pub(crate) fn tell(&mut self, decided: Decided) {
+        let key = decided.scaler.owner.key();
+        let last = Last::Decided {
+            scaler: Arc::clone(&decided.scaler),
+            autoscaler: self.autoscaler(&decided.scaler),
+            decision: decided.decision.clone(),
+        };
+        self.hand_over(key, last, News::Decided(Box::new(decided)));
     }
 
     /// Tells of an object that could not be planned.
-    pub(crate) async fn tell_broken(&mut self, broken: &Broken) {
-        let error = broken.problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ");
-        let object = match &broken.owner {
-            Owner::ScaledObject(object) => object,
-            Owner::Autoscaler(object) => return self.tell_refused(object, &error).await,
-        };
-        let before = self.scaled_object_status(&broken.owner.key(), object);
-        let what = "ScaledObject doesn't have correct triggers specification";
-        let after = status::checked_failed(before.clone(), what, &error);
-        self.write_scaled_object(&broken.owner.key(), object, &before, after, None).await;
-    }
-
-    /// Tells of a HorizontalPodAutoscaler whose target another object scales.
-    async fn tell_refused(&mut self, object: &HorizontalPodAutoscaler, why: &str) {
-        let before = object.status.as_ref();
-        let after = status::hpa_refused(before, why, MetaTime(Timestamp::now()));
-        if before == Some(&after) {
-            return;
-        }
-        let api: Api<HorizontalPodAutoscaler> =
-            Api::namespaced(self.client.clone(), &object.namespace().unwrap_or_default());
-        match write_status(&api, &object.name_any(), &after).await {
-            Ok(()) => {
-                let (reason, message) = ("AmbiguousSelector".to_owned(), why.to_owned());
-                let event = status::Event { warning: true, reason, message };
-                self.publish(events::about(object), HPA_COMPONENT, event).await;
-            }
-            Err(error) => tracing::warn!(hpa = object.name_any(), %error, "cannot write a status"),
+    pub(crate) fn tell_broken(&mut self, broken: &Broken) {
+        let key = broken.owner.key();
+        let told = self.objects.get(&key).and_then(|object| object.last.as_ref());
+        if !matches!(told, Some(Last::Broken(last)) if last.is_same(broken)) {
+            self.hand_over(key, Last::Broken(broken.clone()), News::Broken(broken.clone()));
         }
     }
 
     /// Forgets what is not among `owners`.
-    pub(crate) fn keep_only(&mut self, owners: &[OwnerKey]) {
-        self.written.retain(|key, _| owners.contains(key));
-        self.autoscalers.keep_only(owners);
+    pub(crate) fn keep_only(&mut self, owners: &BTreeSet<OwnerKey>) {
+        self.objects.retain(|key, _| owners.contains(key));
     }
 
-    async fn tell_scaled_object(
-        &mut self,
-        scaler: &Scaler,
-        object: &ScaledObject,
-        workload: Option<&Workload>,
-        made: Made<'_>,
-    ) {
-        let key = scaler.owner.key();
-        self.ensure_marks(object).await;
-        let stopped = !matches!(object.paused(), Ok(None));
-        let before = self.scaled_object_status(&key, object);
-        let named_before = before.hpa_name.as_deref();
-        let autoscaler = self.autoscalers.ensure(&key, &scaler.autoscaler, named_before, stopped).await;
-        if let Some(autoscaler) = &autoscaler {
-            self.tell_autoscaler(&key, autoscaler, made).await;
+    /// Finishes the ScaledObjects that are being deleted and wait for it.
+    pub(crate) fn finish_deleted(&mut self) {
+        for object in self.cluster.scaled_objects.state() {
+            let key = Owner::ScaledObject(Arc::clone(&object)).key();
+            if deleted::waits(&object) && !self.deletions.has(&key) {
+                let teller = Arc::clone(&self.teller);
+                self.deletions.start(key, async move { teller.finish_deleted(&object).await });
+            }
         }
-        let mut after = before.clone();
-        if let Some(workload) = workload {
-            // Those before this decision: the workload may have been scaled since.
-            let replicas = i32::try_from(made.decision.current).unwrap_or(i32::MAX);
-            let kind = resource_of(scaler, workload);
-            after = status::defined(after, object, &scaler.triggers, &BTreeMap::new(), kind, replicas);
-        }
-        let hpa = self.written.get(&key).and_then(|written| written.autoscaler.clone());
-        after = status::decided(after, object, made.decision, hpa.as_ref().filter(|_| autoscaler.is_some()));
-        let previous = self.previous(&key);
-        let Made { decision, outcome, .. } = made;
-        let decided = Decided { previous: previous.as_ref(), decision, outcome };
-        self.write_scaled_object(&key, object, &before, after, Some(decided)).await;
     }
 
-    fn scaled_object_status(&self, key: &OwnerKey, object: &ScaledObject) -> ScaledObjectStatus {
-        let written = self.written.get(key).and_then(|written| written.scaled_object.clone());
-        written.or_else(|| object.status.clone()).unwrap_or_default()
+    /// Whether anything is being written.
+    pub(crate) fn is_busy(&self) -> bool {
+        !(self.scales.is_empty() && self.tells.is_empty() && self.deletions.is_empty())
     }
 
-    async fn write_scaled_object(
-        &mut self,
-        key: &OwnerKey,
-        object: &ScaledObject,
-        before: &ScaledObjectStatus,
-        after: ScaledObjectStatus,
-        decided: Option<Decided<'_>>,
-    ) {
-        for event in status::scaled_object_events(object, before, &after, decided) {
-            self.publish(events::about(object), KEDA_COMPONENT, event).await;
+    /// Waits until the events so far are written.
+    pub(crate) async fn finish(&self) {
+        self.teller.finish().await;
+    }
+
+    fn hand_over(&mut self, key: OwnerKey, last: Last, news: News) {
+        let object = self.objects.entry(key.clone()).or_insert_with(Object::new);
+        object.last = Some(last);
+        if object.waiting.back().is_some_and(News::may_be_left_out) {
+            object.waiting.pop_back();
         }
-        let unchanged = after == *before;
-        self.written.entry(key.clone()).or_default().scaled_object = Some(after.clone());
-        if unchanged {
+        object.waiting.push_back(news);
+        if object.waiting.len() > WAITING_MAX {
+            object.waiting.pop_front();
+        }
+        self.start_telling(&key);
+    }
+
+    fn start_telling(&mut self, key: &OwnerKey) {
+        let Some(object) = self.objects.get_mut(key) else { return };
+        // A task of an object that came back under the same name may still be under way.
+        if object.waiting.is_empty() || self.tells.has(key) {
             return;
         }
-        let api: Api<ScaledObject> = Api::namespaced(self.client.clone(), &key.1);
-        if let Err(error) = write_status(&api, &key.2, &after).await {
-            self.written.remove(key);
-            tracing::warn!(scaled_object = key.2, namespace = key.1, %error, "cannot write a status");
-        }
+        let Some(mut told) = object.told.take() else { return };
+        let (teller, key, news) =
+            (Arc::clone(&self.teller), key.clone(), std::mem::take(&mut object.waiting));
+        self.tells.start(key.clone(), async move {
+            for one in news {
+                match one {
+                    News::Decided(decided) => teller.tell(&key, &decided, &mut told).await,
+                    News::Broken(broken) => teller.tell_broken(&key, &broken, &mut told).await,
+                }
+            }
+            told
+        });
     }
 
-    async fn tell_autoscaler(&mut self, key: &OwnerKey, object: &HorizontalPodAutoscaler, made: Made<'_>) {
-        let Made { decision, outcome, .. } = made;
-        let written = self.written.entry(key.clone()).or_default().autoscaler.clone();
-        let before = written.or_else(|| object.status.clone());
-        let at = Timestamp::from_millisecond(made.decision.at.as_millis() as i64).unwrap_or_default();
-        let after = status::hpa_status(before.as_ref(), object, decision, made.memory, outcome, MetaTime(at));
-        let previous = self.previous(key);
-        for event in status::hpa_events(previous.as_ref(), &object.spec, decision, outcome) {
-            self.publish(events::about(object), HPA_COMPONENT, event).await;
-        }
-        let unchanged = before.as_ref() == Some(&after);
-        self.written.entry(key.clone()).or_default().autoscaler = Some(after.clone());
-        if unchanged {
-            return;
-        }
-        let api: Api<HorizontalPodAutoscaler> = Api::namespaced(self.client.clone(), &key.1);
-        if let Err(error) = write_status(&api, &object.name_any(), &after).await {
-            self.written.entry(key.clone()).or_default().autoscaler = None;
-            tracing::warn!(hpa = object.name_any(), namespace = key.1, %error, "cannot write a status");
-        }
+    /// The HorizontalPodAutoscaler of a ScaledObject, as the watch shows it.
+    fn autoscaler(&self, scaler: &Scaler) -> Option<Arc<HorizontalPodAutoscaler>> {
+        let Owner::ScaledObject(_) = &scaler.owner else { return None };
+        let metadata = &scaler.autoscaler.metadata;
+        let (name, namespace) = (metadata.name.as_deref()?, metadata.namespace.as_deref()?);
+        self.cluster.autoscalers.get(&ObjectRef::new(name).within(namespace))
     }
+}
 
-    async fn publish(&mut self, about: ObjectReference, component: &'static str, event: status::Event) {
-        let status::Event { warning, reason, message } = event;
-        self.events.publish(&Note { about, component, warning, reason, message }).await;
+impl Object {
+    fn new() -> Object {
+        Object { told: Some(Told::default()), ..Object::default() }
     }
+}
 
-    /// KEDA labels every ScaledObject with its own name, which its metrics select by. One whose replicas are to be put
-    /// back must not go before that is done.
-    async fn ensure_marks(&self, object: &ScaledObject) {
-        let is_labelled = object.labels().get(NAME_LABEL) == Some(&object.name_any());
-        let has_finalizer = object.finalizers().iter().any(|own| own == deleted::FINALIZER);
-        let needs_finalizer = deleted::restores(object) && !has_finalizer;
-        if is_labelled && !needs_finalizer {
-            return;
-        }
-        let mut metadata = json!({ "labels": { NAME_LABEL: object.name_any() } });
-        if needs_finalizer {
-            let mut finalizers = object.finalizers().to_vec();
-            finalizers.push(deleted::FINALIZER.to_owned());
-            metadata["finalizers"] = json!(finalizers);
-        }
-        let api: Api<ScaledObject> =
-            Api::namespaced(self.client.clone(), &object.namespace().unwrap_or_default());
-        let patch = Patch::Merge(json!({ "metadata": metadata }));
-        if let Err(error) = api.patch(&object.name_any(), &parameters(), &patch).await {
-            tracing::warn!(scaled_object = object.name_any(), %error, "cannot mark a ScaledObject");
+impl News {
+    /// What later news says better. A change of replicas is always told.
+    fn may_be_left_out(&self) -> bool {
+        match self {
+            News::Decided(decided) => decided.outcome == Outcome::Kept,
+            News::Broken(_) => true,
         }
     }
 }
 
-fn resource_of(scaler: &Scaler, workload: &Workload) -> GroupVersionKindResource {
-    let api_version = scaler.workload.api_version.as_str();
-    let (group, version) = api_version.split_once('/').unwrap_or(("", api_version));
-    GroupVersionKindResource {
-        group: group.to_owned(),
-        version: version.to_owned(),
-        kind: scaler.workload.kind.clone(),
-        resource: workload.plural.clone(),
+/// Whether telling of `next` after `last` would change nothing: the same numbers for the same reasons. The time of the
+/// last activity moves all the while a target is in use; it is told once in a polling interval.
+fn repeats(scaler: &Scaler, last: &Decision, next: &Decision) -> bool {
+    let activity = |decision: &Decision| {
+        decision.activity.map(|activity| (activity.state, activity.failing, activity.fallback))
+    };
+    let last_active = |decision: &Decision| decision.activity.and_then(|activity| activity.last_active);
+    let polling = scaler.plan.policy.activation.as_ref().map(|activation| activation.polling_interval);
+    let is_recent = |earlier: Time| polling.is_some_and(|polling| next.at.since(earlier) < polling);
+    let active_alike = last_active(last) == last_active(next)
+        || next.activity.is_some_and(|activity| activity.is_active()) && is_recent(last.at);
+    !last.rescales()
+        && !next.rescales()
+        && last.current == next.current
+        && last.steps == next.steps
+        && last.proposals == next.proposals
+        && last.sizes == next.sizes
+        && activity(last) == activity(next)
+        && active_alike
+}
+
+/// Tasks by what they are about, one for each; some at once.
+struct Tasks<K, T> {
+    running: JoinSet<T>,
+    keys: HashMap<Id, K>,
+    busy: BTreeSet<K>,
+    permits: Arc<Semaphore>,
+}
+
+impl<K: Ord + Clone, T: Send + 'static> Tasks<K, T> {
+    fn new(at_once: usize) -> Tasks<K, T> {
+        Tasks {
+            running: JoinSet::new(),
+            keys: HashMap::new(),
+            busy: BTreeSet::new(),
+            permits: Arc::new(Semaphore::new(at_once)),
+        }
     }
-}
 
-fn parameters() -> PatchParams {
-    PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() }
-}
+    fn has(&self, key: &K) -> bool {
+        self.busy.contains(key)
+    }
 
-/// Writes a whole status. A merge would keep what it does not name, such as triggers that are gone.
-pub(crate) async fn write_status<K>(api: &Api<K>, name: &str, status: &impl Serialize) -> kube::Result<()>
-where
-    K: Clone + std::fmt::Debug + serde::de::DeserializeOwned,
-{
-    let patch = json!([{ "op": "add", "path": "/status", "value": status }]);
-    let patch: json_patch::Patch = serde_json::from_value(patch).map_err(kube::Error::SerdeError)?;
-    api.patch_status(name, &parameters(), &Patch::Json::<()>(patch)).await.map(|_| ())
+    fn is_empty(&self) -> bool {
+        self.busy.is_empty()
+    }
+
+    fn start(&mut self, key: K, task: impl Future<Output = T> + Send + 'static) {
+        let permits = Arc::clone(&self.permits);
+        let handle = self.running.spawn(async move {
+            let _permit = permits.acquire_owned().await;
+            task.await
+        });
+        self.keys.insert(handle.id(), key.clone());
+        self.busy.insert(key);
+    }
+
+    /// The next one that ends, without a result if it panicked; waits for ever while there is none.
+    async fn next(&mut self) -> (K, Option<T>) {
+        loop {
+            let Some(ended) = self.running.join_next_with_id().await else {
+                return std::future::pending().await;
+            };
+            let (id, result) = match ended {
+                Ok((id, result)) => (id, Some(result)),
+                Err(error) => (JoinError::id(&error), None),
+            };
+            if let Some(key) = self.keys.remove(&id) {
+                self.busy.remove(&key);
+                return (key, result);
+            }
+        }
+    }
 }

@@ -1,9 +1,14 @@
-//! What the engine is told each round of every target: its scale, pods, size and readings, and the requests that wait.
+//! What the engine is told in a round: how each target stands, where that has changed, and what its triggers read, where
+//! it is due.
+//!
+//! Most of it is as it was. So what was told last is kept for each target, and compared with what is seen now by the
+//! identity of the objects; pods are looked at again only when one has changed.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use flyball_engine::{Observation, Reading, Scale, Selector};
+use flyball_engine::vertical::Sizing;
+use flyball_engine::{Observation, Reading, Scale, Selector, TargetId, Time};
 use k8s_openapi::api::core::v1::Pod;
 use kube::runtime::reflector::ObjectRef;
 
@@ -19,79 +24,185 @@ use crate::vertical::joint;
 use crate::vertical::room::Room;
 use crate::workload::Workload;
 
+/// What the engine was told of each target.
+#[derive(Default)]
+pub(super) struct Standing {
+    targets: BTreeMap<TargetId, Told>,
+    pods: Pods,
+    /// The count of changes of pods that the index has.
+    pods_revision: Option<u64>,
+}
+
+/// What it was told of one.
+#[derive(Default)]
+struct Told {
+    scaler: Option<Arc<Scaler>>,
+    workload: Option<Workload>,
+    failed: Option<String>,
+    scale: Option<Scale>,
+    pods: Vec<Arc<Pod>>,
+    waiting: u32,
+    sizing: Option<Sizing>,
+}
+
+impl Standing {
+    pub(super) fn forget(&mut self, target: &TargetId) {
+        self.targets.remove(target);
+    }
+
+    /// The workload of a target as it was last read, if it could be.
+    pub(super) fn workload(&self, target: &TargetId) -> Option<&Workload> {
+        self.targets.get(target)?.workload.as_ref()
+    }
+
+    /// The pods of every target.
+    pub(super) fn pods(&self) -> impl Iterator<Item = &Arc<Pod>> {
+        self.targets.values().flat_map(|told| &told.pods)
+    }
+
+    /// Whether some target has no replicas, so that somebody may be waiting for one.
+    pub(super) fn any_at_zero(&self) -> bool {
+        let workloads = self.targets.values().filter_map(|told| told.workload.as_ref());
+        workloads.into_iter().any(|workload| workload.desired == 0)
+    }
+}
+
 impl Rounds {
-    /// Tells the engine how every target stands.
+    /// Tells the engine how the targets stand that have changed, and reads the triggers of those that are due.
     pub(super) async fn observe(&mut self) {
-        let down = self.down();
-        let waiting = node::waiting(&lock(&self.shared.store));
-        let scalers: Vec<Scaler> = self.scalers.by_target.values().cloned().collect();
-        let all_pods = Pods::new(self.cluster.pods.state());
-        let mut scaled = Vec::with_capacity(scalers.len());
-        for scaler in &scalers {
-            match self.workloads.read(&scaler.workload).await {
-                Ok(workload) => {
-                    let pods = all_pods.of(&scaler.workload.namespace, &workload);
-                    scaled.push((scaler, workload, pods));
-                }
-                Err(error) => {
-                    let target = scaler.plan.target.clone();
-                    self.engine.observe(now(), Observation::ScaleFailed { target, error });
-                }
-            }
+        self.observe_workloads();
+        self.observe_waiting();
+        self.observe_sizing();
+        self.read_triggers().await;
+    }
+
+    /// Reads every workload, and its pods if they may be others than before.
+    fn observe_workloads(&mut self) {
+        let revision = self.cluster.revisions.pods.now();
+        let pods_changed = self.standing.pods_revision.replace(revision) != Some(revision);
+        if pods_changed {
+            self.standing.pods = Pods::new(self.cluster.pods.state());
         }
-        let claims = Claims::of(scaled.iter().map(|(scaler, _, pods)| (&scaler.autoscaler, pods.as_slice())));
-        let room = Room::new(self.cluster.clone());
-        for (scaler, workload, pods) in &scaled {
-            let target = &scaler.plan.target;
-            let selector = claims.judge(workload, pods);
-            self.observe_workload(scaler, workload, selector, pods, &waiting);
-            let sizing = self.shared.joint.sizing(&joint::key(&scaler.workload), pods, &room);
-            let sizing = Observation::Sizing { target: target.clone(), sizing: sizing.map(Box::new) };
-            self.engine.observe(now(), sizing);
-            for query in &scaler.plan.queries {
-                if self.polled.is_recent(target, query, now()) {
+        let mut choice_changed = pods_changed;
+        let Standing { targets, pods, .. } = &mut self.standing;
+        for (target, scaler) in &self.scalers.by_target {
+            let told = targets.entry(target.clone()).or_default();
+            let Some(read) = self.workloads.read(&scaler.workload) else { continue };
+            let workload = match read {
+                Ok(workload) => workload,
+                Err(error) => {
+                    if told.failed.as_ref() != Some(&error) {
+                        told.failed = Some(error.clone());
+                        let target = target.clone();
+                        self.engine.observe(now(), Observation::ScaleFailed { target, error });
+                    }
+                    told.workload = None;
                     continue;
                 }
-                let reading =
-                    self.sources.read(query, &scaler.workload.namespace, workload, pods, &down, now()).await;
-                self.remember_value(scaler, query.metric.as_str(), &reading);
-                let metric = query.metric.clone();
-                self.engine.observe(now(), Observation::Metric { target: target.clone(), metric, reading });
+            };
+            let same_scaler = told.scaler.as_ref().is_some_and(|known| Arc::ptr_eq(known, scaler));
+            let same_object = told.workload.as_ref().is_some_and(|known| known.is_same_object(&workload));
+            choice_changed |= !same_scaler || !same_object;
+            if pods_changed || !same_object {
+                let now_has = pods.of(&scaler.workload.namespace, &workload);
+                let same = now_has.len() == told.pods.len()
+                    && now_has.iter().zip(&told.pods).all(|(one, other)| Arc::ptr_eq(one, other));
+                if !same {
+                    let facts = now_has.iter().map(|pod| facts::pod(pod)).collect();
+                    told.pods = now_has;
+                    self.engine.observe(now(), Observation::Pods { target: target.clone(), pods: facts });
+                }
+            }
+            told.scaler = Some(Arc::clone(scaler));
+            told.workload = Some(workload);
+        }
+        self.observe_scales(choice_changed);
+    }
+
+    /// Tells scales that changed. Which pods are claimed twice is looked at only when a choice of pods may have changed.
+    fn observe_scales(&mut self, choice_changed: bool) {
+        let targets = &mut self.standing.targets;
+        let claims = choice_changed.then(|| {
+            let known = targets.values().filter_map(|told| Some((told.scaler.as_ref()?, told)));
+            Claims::of(known.map(|(scaler, told)| (&scaler.autoscaler, told.pods.as_slice())))
+        });
+        for (target, told) in targets {
+            let Some(workload) = &told.workload else { continue };
+            let selector = match (&claims, &told.scale) {
+                (None, Some(known)) => known.selector.clone(),
+                (Some(claims), _) => claims.judge(workload, &told.pods),
+                (None, None) => workload.selector_state(),
+            };
+            let scale = scale(workload, selector);
+            if told.failed.take().is_some() || told.scale.as_ref() != Some(&scale) {
+                told.scale = Some(scale.clone());
+                self.engine.observe(now(), Observation::Scale { target: target.clone(), scale });
             }
         }
     }
 
-    fn observe_workload(
-        &mut self,
-        scaler: &Scaler,
-        workload: &Workload,
-        selector: Selector,
-        pods: &[Arc<Pod>],
-        waiting: &BTreeMap<(String, String), u32>,
-    ) {
-        let now = now();
-        let (target, namespace) = (&scaler.plan.target, &scaler.workload.namespace);
-        let scale = Scale {
-            spec_replicas: u32::try_from(workload.desired).unwrap_or(0),
-            status_replicas: u32::try_from(workload.current).unwrap_or(0),
-            selector,
-        };
-        let requests = waiting
-            .iter()
-            .filter(|((service_namespace, service), _)| {
-                let service = self.cluster.services.get(&ObjectRef::new(service).within(service_namespace));
-                let selector =
-                    service.and_then(|service| service.spec.as_ref()?.selector.clone()).unwrap_or_default();
-                service_namespace == namespace
-                    && selector::matches_pairs(&selector, &workload.template_labels)
+    /// Tells how many requests wait for each target at the Services in front of it.
+    fn observe_waiting(&mut self) {
+        let waiting = node::waiting(&lock(&self.shared.store));
+        let mut by_label: HashMap<(&str, &str, &str), Vec<(&BTreeMap<String, String>, u32)>> = HashMap::new();
+        let selectors: Vec<(String, BTreeMap<String, String>, u32)> = waiting
+            .into_iter()
+            .filter_map(|((namespace, service), requests)| {
+                let found = self.cluster.services.get(&ObjectRef::new(&service).within(&namespace))?;
+                Some((namespace, found.spec.as_ref()?.selector.clone()?, requests))
             })
-            .map(|(_, requests)| requests)
-            .sum();
-        let target = || target.clone();
-        self.engine.observe(now, Observation::Scale { target: target(), scale });
-        let pods = pods.iter().map(|pod| facts::pod(pod)).collect();
-        self.engine.observe(now, Observation::Pods { target: target(), pods });
-        self.engine.observe(now, Observation::Waiting { target: target(), requests });
+            .collect();
+        for (namespace, selector, requests) in &selectors {
+            if let Some((name, value)) = selector.first_key_value() {
+                by_label.entry((namespace, name, value)).or_default().push((selector, *requests));
+            }
+        }
+        for (target, told) in &mut self.standing.targets {
+            let requests = requests_for(target, told, &by_label);
+            if std::mem::replace(&mut told.waiting, requests) != requests {
+                self.engine.observe(now(), Observation::Waiting { target: target.clone(), requests });
+            }
+        }
+    }
+
+    /// Tells what is recommended for the size of each target that has a recommender.
+    fn observe_sizing(&mut self) {
+        let room = Room::new(self.cluster.clone());
+        let nobody_is_sized = self.shared.joint.is_empty();
+        for (target, told) in &mut self.standing.targets {
+            if nobody_is_sized && told.sizing.is_none() {
+                continue;
+            }
+            let Some(scaler) = &told.scaler else { continue };
+            let sizing = self.shared.joint.sizing(&joint::key(&scaler.workload), &told.pods, &room);
+            if told.sizing != sizing {
+                told.sizing.clone_from(&sizing);
+                let sizing = sizing.map(Box::new);
+                self.engine.observe(now(), Observation::Sizing { target: target.clone(), sizing });
+            }
+        }
+    }
+
+    /// Reads what the policies of the due targets ask for.
+    async fn read_triggers(&mut self) {
+        let down = self.down();
+        let due: Vec<TargetId> = self.engine.due(now()).cloned().collect();
+        for target in due {
+            let Some(scaler) = self.scalers.by_target.get(&target).cloned() else { continue };
+            let Some(told) = self.standing.targets.get(&target) else { continue };
+            let Some(workload) = told.workload.clone() else { continue };
+            let pods = told.pods.clone();
+            for query in &scaler.plan.queries {
+                if self.polled.is_recent(&target, query, now()) {
+                    continue;
+                }
+                let namespace = &scaler.workload.namespace;
+                let reading = self.sources.read(query, namespace, &workload, &pods, &down, now()).await;
+                self.remember_value(&scaler, query.metric.as_str(), &reading);
+                let (target, metric) = (target.clone(), query.metric.clone());
+                self.engine.observe(now(), Observation::Metric { target, metric, reading });
+            }
+        }
     }
 
     /// Keeps a trigger's value for the external metrics API.
@@ -99,17 +210,45 @@ impl Rounds {
         let (_, namespace, name) = scaler.owner.key();
         let key = (namespace, name, metric.to_ascii_lowercase());
         let mut values = lock(&self.shared.values);
-        let value = match *reading {
-            Reading::Value { value, at } => Some((value, at)),
-            Reading::Idle { at } => Some((0.0, at)),
-            Reading::PerPod { .. }
-            | Reading::Missing { .. }
-            | Reading::Stale { .. }
-            | Reading::Failed { .. } => None,
-        };
-        match value {
+        match value_of(reading) {
             Some(value) => values.insert(key, value),
             None => values.remove(&key),
         };
     }
+}
+
+fn value_of(reading: &Reading) -> Option<(f64, Time)> {
+    match *reading {
+        Reading::Value { value, at } => Some((value, at)),
+        Reading::Idle { at } => Some((0.0, at)),
+        Reading::PerPod { .. } | Reading::Missing { .. } | Reading::Stale { .. } | Reading::Failed { .. } => {
+            None
+        }
+    }
+}
+
+fn scale(workload: &Workload, selector: Selector) -> Scale {
+    Scale {
+        spec_replicas: u32::try_from(workload.desired).unwrap_or(0),
+        status_replicas: u32::try_from(workload.current).unwrap_or(0),
+        selector,
+    }
+}
+
+/// The requests that wait at Services which select the pods of a target. Services are found by the first label of their
+/// selectors.
+fn requests_for(
+    target: &TargetId,
+    told: &Told,
+    by_label: &HashMap<(&str, &str, &str), Vec<(&BTreeMap<String, String>, u32)>>,
+) -> u32 {
+    if by_label.is_empty() {
+        return 0;
+    }
+    let Some(labels) = told.workload.as_ref().and_then(Workload::template_labels) else { return 0 };
+    let namespace = target.namespace.as_str();
+    let services =
+        labels.iter().filter_map(|(name, value)| by_label.get(&(namespace, name.as_str(), value.as_str())));
+    let selecting = services.flatten().filter(|(selector, _)| selector::matches_pairs(selector, labels));
+    selecting.map(|(_, requests)| requests).sum()
 }

@@ -2,8 +2,12 @@
 //!
 //! Both pages are read through the API server (`nodes/{name}/proxy`), as metrics-server could, and go into the store
 //! under `job="kubelet"`, so that queries may use them.
+//!
+//! Every page is read by a task of its own, some at once; a node that does not answer delays no other, and is not asked
+//! again before its time-out.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -11,12 +15,16 @@ use flyball_metrics::exposition::Format;
 use flyball_metrics::target::{Target as Pages, TargetOptions};
 use flyball_metrics::{Labels, METRIC_NAME, Matcher, Sample, Store};
 use kube::Client;
+use tokio::sync::{Notify, Semaphore};
+use tokio::task::JoinSet;
 
-use crate::lock;
 use crate::usage::{Point, UsageLog};
+use crate::{lock, why};
 
 /// A node that does not answer within this is read again in the next round.
 const TIMEOUT: Duration = Duration::from_secs(5);
+/// Pages that are read at once: those of some dozens of nodes within a second, and of a few that hang.
+const AT_ONCE: usize = 64;
 /// CPU and memory, as the kubelet names the page.
 const RESOURCE_PAGE: &str = "/metrics/resource";
 /// Everything else.
@@ -27,60 +35,134 @@ pub(crate) struct NodeReader {
     client: Client,
     store: Arc<Mutex<Store>>,
     usage: Arc<Mutex<UsageLog>>,
-    pages: BTreeMap<(String, &'static str), Pages>,
+    /// Woken when requests wait at a Service.
+    waiting: Arc<Notify>,
+    pages: BTreeMap<(String, &'static str), Arc<Page>>,
+    permits: Arc<Semaphore>,
+}
+
+/// One page of one node.
+struct Page {
+    node: String,
+    path: &'static str,
+    pages: Mutex<Pages>,
+    is_read: AtomicBool,
 }
 
 impl NodeReader {
-    pub(crate) fn new(client: Client, store: Arc<Mutex<Store>>, usage: Arc<Mutex<UsageLog>>) -> NodeReader {
-        NodeReader { client, store, usage, pages: BTreeMap::new() }
+    pub(crate) fn new(
+        client: Client,
+        store: Arc<Mutex<Store>>,
+        usage: Arc<Mutex<UsageLog>>,
+        waiting: Arc<Notify>,
+    ) -> NodeReader {
+        let permits = Arc::new(Semaphore::new(AT_ONCE));
+        NodeReader { client, store, usage, waiting, pages: BTreeMap::new(), permits }
     }
 
-    /// Reads both pages of each node, and takes down the use of its containers.
-    pub(crate) async fn read(&mut self, nodes: &[String], now_ms: i64) {
-        for node in nodes {
-            self.read_page(node, RESOURCE_PAGE, now_ms).await;
-            self.read_page(node, SERVICE_PAGE, now_ms).await;
-            record_usage(node, &lock(&self.store), &mut lock(&self.usage));
-        }
+    /// Starts to read both pages of each node, on `reads`.
+    pub(crate) fn start(&mut self, nodes: &BTreeSet<String>, now_ms: i64, reads: &mut JoinSet<()>) {
         self.pages.retain(|(node, _), _| nodes.contains(node));
         lock(&self.usage).forget_old(now_ms);
-    }
-
-    /// Reads only what waits at Services.
-    pub(crate) async fn read_waiting(&mut self, nodes: &[String], now_ms: i64) {
         for node in nodes {
-            self.read_page(node, SERVICE_PAGE, now_ms).await;
+            for path in [RESOURCE_PAGE, SERVICE_PAGE] {
+                self.start_page(node, path, now_ms, reads);
+            }
         }
     }
 
-    async fn read_page(&mut self, node: &str, page: &'static str, now_ms: i64) {
-        let path = format!("/api/v1/nodes/{node}/proxy{page}");
-        let Ok(request) = http::Request::get(path).body(Vec::new()) else { return };
-        let answer = tokio::time::timeout(TIMEOUT, self.client.request_text(request)).await;
-        let text = match answer {
-            Ok(Ok(text)) => text,
-            Ok(Err(error)) => return tracing::debug!(node, page, %error, "cannot read a node"),
-            Err(_) => return tracing::debug!(node, page, "a node does not answer"),
+    /// Starts to look for what waits at Services.
+    pub(crate) fn look_for_waiting(
+        &mut self,
+        nodes: &BTreeSet<String>,
+        now_ms: i64,
+        reads: &mut JoinSet<()>,
+    ) {
+        nodes.iter().for_each(|node| self.start_page(node, SERVICE_PAGE, now_ms, reads));
+    }
+
+    fn start_page(&mut self, node: &str, path: &'static str, now_ms: i64, reads: &mut JoinSet<()>) {
+        let page = self.pages.entry((node.to_owned(), path)).or_insert_with(|| Page::new(node, path));
+        if page.is_read.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        let reading = Reading {
+            client: self.client.clone(),
+            store: Arc::clone(&self.store),
+            usage: Arc::clone(&self.usage),
+            waiting: Arc::clone(&self.waiting),
+            permits: Arc::clone(&self.permits),
+            page: Arc::clone(page),
         };
-        let pages = self.pages.entry((node.to_owned(), page)).or_insert_with(|| {
-            let labels = [("job", "kubelet"), ("instance", node), ("metrics_path", page)];
-            let options = TargetOptions {
-                honor_labels: true,
-                track_timestamps_staleness: true,
-                ..TargetOptions::default()
-            };
-            Pages::new(Labels::new(labels), options)
-        });
-        if let Err(error) = pages.ingest(&mut lock(&self.store), text.as_bytes(), Format::Text, now_ms) {
-            tracing::warn!(node, page, %error, "cannot read what a node says");
+        reads.spawn(reading.run(now_ms));
+    }
+}
+
+impl Page {
+    fn new(node: &str, path: &'static str) -> Arc<Page> {
+        let labels = [("job", "kubelet"), ("instance", node), ("metrics_path", path)];
+        let options = TargetOptions {
+            honor_labels: true,
+            track_timestamps_staleness: true,
+            ..TargetOptions::default()
+        };
+        let pages = Mutex::new(Pages::new(Labels::new(labels), options));
+        Arc::new(Page { node: node.to_owned(), path, pages, is_read: AtomicBool::new(false) })
+    }
+}
+
+/// One reading of one page, from the request to what is known of use.
+struct Reading {
+    client: Client,
+    store: Arc<Mutex<Store>>,
+    usage: Arc<Mutex<UsageLog>>,
+    waiting: Arc<Notify>,
+    permits: Arc<Semaphore>,
+    page: Arc<Page>,
+}
+
+impl Reading {
+    async fn run(self, now_ms: i64) {
+        let permit = self.permits.acquire().await;
+        if let Some(text) = self.fetch().await {
+            self.take_in(&text, now_ms);
+        }
+        drop(permit);
+        self.page.is_read.store(false, Ordering::Release);
+    }
+
+    async fn fetch(&self) -> Option<String> {
+        let Page { node, path, .. } = &*self.page;
+        let request =
+            http::Request::get(format!("/api/v1/nodes/{node}/proxy{path}")).body(Vec::new()).ok()?;
+        match tokio::time::timeout(TIMEOUT, self.client.request_text(request)).await {
+            Ok(Ok(text)) => return Some(text),
+            Ok(Err(error)) => tracing::debug!(node, path, error = why(&error), "cannot read a node"),
+            Err(_) => tracing::debug!(node, path, "a node does not answer"),
+        }
+        None
+    }
+
+    fn take_in(&self, text: &str, now_ms: i64) {
+        let Page { node, path, pages, .. } = &*self.page;
+        let mut store = lock(&self.store);
+        let taken = lock(pages).ingest(&mut store, text.as_bytes(), Format::Text, now_ms);
+        if let Err(error) = taken {
+            return tracing::warn!(node, path, %error, "cannot read what a node says");
+        }
+        match *path {
+            RESOURCE_PAGE => record_usage(node, &store, &mut lock(&self.usage)),
+            _ if waiting(&store).is_empty() => {}
+            _ => self.waiting.notify_one(),
         }
     }
 }
 
-/// Requests that wait for a first pod, by namespace and Service.
+/// Requests that wait for a first pod, by namespace and Service. Services where none waits are left out.
 pub(crate) fn waiting(store: &Store) -> BTreeMap<(String, String), u32> {
     let mut waiting = BTreeMap::new();
-    for (labels, sample) in newest(store, "flyball_service_requests_waiting") {
+    let at_services = newest(store, "flyball_service_requests_waiting", None);
+    for (labels, sample) in at_services.filter(|(_, sample)| sample.value >= 1.0) {
         let service = (labels.get("namespace").to_owned(), labels.get("service").to_owned());
         *waiting.entry(service).or_insert(0) += sample.value as u32;
     }
@@ -90,7 +172,7 @@ pub(crate) fn waiting(store: &Store) -> BTreeMap<(String, String), u32> {
 fn record_usage(node: &str, store: &Store, usage: &mut UsageLog) {
     let key = |labels: &Labels| ["namespace", "pod", "container"].map(|name| labels.get(name).to_owned());
     let by_container = |metric: &str| -> BTreeMap<[String; 3], Sample> {
-        newest(store, metric).map(|(labels, sample)| (key(labels), sample)).collect()
+        newest(store, metric, Some(node)).map(|(labels, sample)| (key(labels), sample)).collect()
     };
     let memory = by_container("container_memory_working_set_bytes");
     let start = by_container("container_start_time_seconds");
@@ -102,19 +184,22 @@ fn record_usage(node: &str, store: &Store, usage: &mut UsageLog) {
         let [namespace, pod, container] = key;
         usage.record_container((namespace, pod), &container, point);
     }
-    let cpu =
-        newest(store, "node_cpu_usage_seconds_total").find(|(labels, _)| labels.get("instance") == node);
-    let memory =
-        newest(store, "node_memory_working_set_bytes").find(|(labels, _)| labels.get("instance") == node);
+    let cpu = newest(store, "node_cpu_usage_seconds_total", Some(node)).next();
+    let memory = newest(store, "node_memory_working_set_bytes", Some(node)).next();
     if let (Some((_, cpu)), Some((_, memory))) = (cpu, memory) {
         let (at_ms, cpu_seconds, memory_bytes) = (cpu.timestamp_ms, cpu.value, memory.value);
         usage.record_node(node, Point { at_ms, start_ms: 0, cpu_seconds, memory_bytes });
     }
 }
 
-/// The living series of a metric that nodes report, with their newest samples.
-fn newest<'a>(store: &'a Store, metric: &str) -> impl Iterator<Item = (&'a Labels, Sample)> {
-    let matchers = [Matcher::equal(METRIC_NAME, metric), Matcher::equal("job", "kubelet")];
+/// The living series of a metric that nodes report, or one of them does, with their newest samples.
+fn newest<'a>(
+    store: &'a Store,
+    metric: &str,
+    node: Option<&str>,
+) -> impl Iterator<Item = (&'a Labels, Sample)> {
+    let mut matchers = vec![Matcher::equal(METRIC_NAME, metric), Matcher::equal("job", "kubelet")];
+    matchers.extend(node.map(|node| Matcher::equal("instance", node)));
     let living = |series: flyball_metrics::SeriesRef<'a>| {
         let sample = series.newest().filter(|sample| !sample.is_stale_marker())?;
         Some((series, sample))

@@ -134,7 +134,7 @@ impl Source {
             namespace: namespace.to_owned(),
             name: name.to_owned(),
         };
-        let Some((_, workload)) = self.workloads.watched(&reference) else { return Vec::new() };
+        let Some(Ok(workload)) = self.workloads.watched(&reference) else { return Vec::new() };
         let mut pods = self.cluster.pods.state();
         pods.retain(|pod| pod.namespace().as_deref() == Some(namespace) && workload.selects(pod.labels()));
         pods

@@ -5,6 +5,7 @@
 //! fallback, however often a trigger is read.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use flyball_api::status::Outcome;
@@ -14,10 +15,10 @@ use kube::ResourceExt;
 use super::text::Text;
 use crate::scalers::{Owner, Scaler};
 
-/// What is told of them.
-#[derive(Debug, Default)]
+/// What is told of them; cheap to clone, so that whoever reads it holds nobody up.
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Horizontal {
-    targets: BTreeMap<TargetId, Told>,
+    targets: BTreeMap<TargetId, Arc<Told>>,
     /// By `action` and `error`.
     reconciliations: BTreeMap<(&'static str, &'static str), u64>,
     rounds: u64,
@@ -25,7 +26,7 @@ pub(crate) struct Horizontal {
 }
 
 /// The newest decision about a target, and what was counted.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Told {
     decision: Decision,
     /// The ScaledObject's name, if it is one's.
@@ -39,7 +40,7 @@ struct Told {
     decisions: BTreeMap<&'static str, u64>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 struct Trigger {
     name: String,
     index: usize,
@@ -51,7 +52,8 @@ impl Horizontal {
     /// Takes in a decision and what came of it.
     pub(crate) fn record(&mut self, scaler: &Scaler, decision: &Decision, outcome: &Outcome) {
         *self.reconciliations.entry((action(decision), error(decision, outcome))).or_default() += 1;
-        let told = self.targets.entry(decision.target.clone()).or_insert_with(|| Told::new(decision.clone()));
+        let told = self.targets.entry(decision.target.clone());
+        let told = Arc::make_mut(told.or_insert_with(|| Arc::new(Told::new(decision.clone()))));
         told.scaled_object = match &scaler.owner {
             Owner::ScaledObject(object) => Some(object.name_any()),
             Owner::Autoscaler(_) => None,
@@ -200,7 +202,11 @@ impl Horizontal {
                 f64::from(told.decision.desired),
             );
         }
-        page.family("flyball_round_seconds", "summary", "How long a round took: gather, decide, act.");
+        page.family(
+            "flyball_round_seconds",
+            "summary",
+            "How long a round took: gather, decide, act; without the wait for pages.",
+        );
         page.sample("flyball_round_seconds_count", &[], self.rounds as f64);
         page.sample("flyball_round_seconds_sum", &[], self.rounds_seconds);
     }
@@ -318,8 +324,6 @@ fn value_of(proposal: &Proposal) -> Option<f64> {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use flyball_api::kinds::scaled_object::ScaledObject;
     use flyball_api::trigger::{Resolved, Trigger};
     use serde_json::{from_value, json};

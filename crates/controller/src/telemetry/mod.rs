@@ -18,6 +18,7 @@ use axum::routing::get;
 use flyball_metrics::exposition::Format;
 use flyball_metrics::target::{Target as Page, TargetOptions};
 use flyball_metrics::{Labels, Store};
+use tokio::task::JoinHandle;
 
 use crate::lock;
 pub(crate) use horizontal::Horizontal;
@@ -34,7 +35,9 @@ pub(crate) struct Telemetry {
 impl Telemetry {
     /// The page, in Prometheus' text format.
     pub(crate) fn page(&self) -> String {
-        let mut page = lock(&self.horizontal).page();
+        // A page of ten thousand targets takes a while; the loop must not wait for it.
+        let horizontal = lock(&self.horizontal).clone();
+        let mut page = horizontal.page();
         page.push_str(&self.vertical.page());
         page
     }
@@ -48,19 +51,32 @@ pub(crate) fn router(telemetry: Telemetry) -> Router {
     Router::new().route("/metrics", get(page)).with_state(telemetry)
 }
 
-/// Keeps what is told in the store, as a scrape of it would.
-pub(crate) struct OwnSeries(Page);
+/// Keeps what is told in the store, as a scrape of it would, beside whoever asks for it.
+pub(crate) struct OwnSeries {
+    page: Arc<Mutex<Page>>,
+    storing: Option<JoinHandle<()>>,
+}
 
 impl OwnSeries {
     pub(crate) fn new() -> OwnSeries {
         let labels = Labels::new([("job", "flyball"), ("instance", "flyball")]);
-        OwnSeries(Page::new(labels, TargetOptions { honor_labels: true, ..TargetOptions::default() }))
+        let page = Page::new(labels, TargetOptions { honor_labels: true, ..TargetOptions::default() });
+        OwnSeries { page: Arc::new(Mutex::new(page)), storing: None }
     }
 
-    pub(crate) fn store(&mut self, store: &Mutex<Store>, page: &str, at_ms: i64) {
-        if let Err(error) = self.0.ingest(&mut lock(store), page.as_bytes(), Format::Text, at_ms) {
-            tracing::warn!(%error, "cannot keep the autoscaler's own metrics");
+    /// Takes a sample of everything, unless the last one is still being taken.
+    pub(crate) fn store(&mut self, store: &Arc<Mutex<Store>>, telemetry: &Telemetry, at_ms: i64) {
+        if self.storing.as_ref().is_some_and(|storing| !storing.is_finished()) {
+            return;
         }
+        let (page, store, telemetry) = (Arc::clone(&self.page), Arc::clone(store), telemetry.clone());
+        self.storing = Some(tokio::task::spawn_blocking(move || {
+            let text = telemetry.page();
+            let stored = lock(&page).ingest(&mut lock(&store), text.as_bytes(), Format::Text, at_ms);
+            if let Err(error) = stored {
+                tracing::warn!(%error, "cannot keep the autoscaler's own metrics");
+            }
+        }));
     }
 }
 
@@ -68,13 +84,15 @@ impl OwnSeries {
 mod tests {
     use super::*;
 
-    #[test]
-    fn the_page_can_be_scraped() {
+    #[tokio::test]
+    async fn the_page_can_be_scraped() {
         let telemetry = Telemetry::default();
         lock(&telemetry.horizontal).round(std::time::Duration::from_millis(20));
         telemetry.vertical.admitted(Admitted::Pod, true, std::time::Duration::from_millis(2));
-        let store = Mutex::new(Store::new(flyball_metrics::StoreOptions::default()));
-        OwnSeries::new().store(&store, &telemetry.page(), 1000);
+        let store = Arc::new(Mutex::new(Store::new(flyball_metrics::StoreOptions::default())));
+        let mut own = OwnSeries::new();
+        own.store(&store, &telemetry, 1000);
+        own.storing.unwrap().await.unwrap();
         let store = lock(&store);
         let named = |name| store.select(&[flyball_metrics::Matcher::equal("__name__", name)]).len();
         let applied = named("vpa_admission_controller_admission_pods_total");

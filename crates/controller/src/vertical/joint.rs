@@ -91,6 +91,11 @@ impl Joint {
         Some(Sizing { containers, room_cpu_millis: room.of_each(pods) })
     }
 
+    /// Whether nothing is sized.
+    pub(crate) fn is_empty(&self) -> bool {
+        lock(&self.0).is_empty()
+    }
+
     /// Takes in what was decided.
     pub(crate) fn decided(&self, key: &Key, at: Time, sizes: &[ContainerSize]) {
         if let Some(entry) = lock(&self.0).get_mut(key) {

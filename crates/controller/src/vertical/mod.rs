@@ -18,7 +18,6 @@ mod recommender;
 pub(crate) mod room;
 mod samples;
 mod targets;
-mod teller;
 mod updater;
 
 use std::sync::Arc;
@@ -31,6 +30,7 @@ use tokio::sync::Notify;
 use tokio::time::{Instant, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 
+use crate::act::events::Events;
 use crate::cluster::Cluster;
 use crate::facts;
 use crate::telemetry::{Timer, VpaMetrics};
@@ -40,7 +40,6 @@ use evictions::Evictions;
 use joint::Joint;
 use recommender::Recommenders;
 use targets::Targets;
-use teller::Teller;
 use updater::Updater;
 
 /// `--recommender-interval` and `--updater-interval`.
@@ -78,11 +77,11 @@ impl Vertical {
         (joint, metrics): (Joint, VpaMetrics),
         interval: Option<Duration>,
     ) -> Self {
-        let teller = Teller::start(client.clone());
+        let events = Events::start(client.clone());
         Vertical {
             recommenders: Recommenders::new(client.clone(), joint, metrics.clone()),
             evictions: Evictions::watch(client.clone()),
-            updater: Updater::new(client.clone(), cluster.clone(), teller, metrics.clone()),
+            updater: Updater::new(client.clone(), cluster.clone(), events, metrics.clone()),
             controllers: Controllers::new(cluster.clone(), workloads),
             cluster,
             client,

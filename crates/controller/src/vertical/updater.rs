@@ -26,8 +26,7 @@ use serde_json::json;
 
 use super::WORKERS;
 use super::targets::{Target, Targets};
-use super::teller::Teller;
-use crate::act::events::{Note, about};
+use crate::act::events::{Events, Note, about};
 use crate::cluster::Cluster;
 use crate::telemetry::{Evictions, InPlaceUpdates, UpdaterRound, VpaMetrics, VpaSize};
 use crate::workload::FIELD_MANAGER;
@@ -38,7 +37,7 @@ const COMPONENT: &str = "vpa-updater";
 pub(super) struct Updater {
     client: Client,
     cluster: Cluster,
-    teller: Teller,
+    events: Events,
     metrics: VpaMetrics,
     rules: VerticalRules,
     /// Resizes that a node refused for good, by the uid of their pod.
@@ -68,14 +67,14 @@ struct Outcome {
 }
 
 impl Updater {
-    pub(super) fn new(client: Client, cluster: Cluster, teller: Teller, metrics: VpaMetrics) -> Self {
+    pub(super) fn new(client: Client, cluster: Cluster, events: Events, metrics: VpaMetrics) -> Self {
         let (rules, infeasible) = (VerticalRules::default(), BTreeMap::new());
-        Updater { client, cluster, teller, metrics, rules, infeasible }
+        Updater { client, cluster, events, metrics, rules, infeasible }
     }
 
     /// Waits for the events that are still to be written.
     pub(super) async fn finish(self) {
-        self.teller.finish().await;
+        self.events.finish().await;
     }
 
     /// One round.
@@ -264,7 +263,7 @@ impl Updater {
 
     fn tell(&self, about: ObjectReference, reason: &str, message: String) {
         let reason = reason.to_owned();
-        self.teller.tell(Note { about, component: COMPONENT, warning: false, reason, message });
+        self.events.publish(Note { about, component: COMPONENT, warning: false, reason, message });
     }
 
     fn record(&self, round: &mut UpdaterRound, plan: &Plan<'_>, outcome: &Outcome) {
