@@ -81,7 +81,7 @@ impl Presenter {
 
     /// One stored object.
     pub(crate) fn stored(&self, stored: &Stored) -> Bytes {
-        if self.form == Form::Object && verbs::stored_is_version(&self.kind) {
+        if self.is_as_stored() {
             return stored.bytes.clone();
         }
         self.object(verbs::to_version(&self.kind, stored.value()))
@@ -130,6 +130,11 @@ impl Presenter {
         }
         bytes.extend_from_slice(b"]}");
         bytes.freeze()
+    }
+
+    /// Whether clients get objects as they are stored, so that they need not be read.
+    pub(crate) fn is_as_stored(&self) -> bool {
+        self.form == Form::Object && verbs::stored_is_version(&self.kind)
     }
 
     /// An object as an event of a watch has it.

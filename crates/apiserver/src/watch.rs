@@ -11,7 +11,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use futures::Stream;
 use serde_json::{Value, json};
 use tokio::sync::watch;
@@ -61,7 +61,7 @@ struct Watch {
     presenter: Presenter,
     bookmarks: bool,
     revision: u64,
-    pending: VecDeque<Value>,
+    pending: VecDeque<Bytes>,
     moved: watch::Receiver<u64>,
     deadline: Instant,
     next_bookmark: Instant,
@@ -134,14 +134,14 @@ impl Watch {
         if mark_end {
             let mut bookmark = self.bookmark();
             bookmark["object"]["metadata"]["annotations"] = json!({"k8s.io/initial-events-end": "true"});
-            self.pending.push_back(bookmark);
+            self.pending.push_back(line(&bookmark));
         }
     }
 
     async fn next(&mut self) -> Option<Bytes> {
         loop {
             if let Some(event) = self.pending.pop_front() {
-                return Some(Bytes::from(event.to_string() + "\n"));
+                return Some(event);
             }
             if self.ended {
                 return None;
@@ -162,7 +162,7 @@ impl Watch {
         self.next_bookmark = Instant::now() + BOOKMARK_EVERY;
         if self.bookmarks {
             let bookmark = self.bookmark();
-            self.pending.push_back(bookmark);
+            self.pending.push_back(line(&bookmark));
         }
     }
 
@@ -179,13 +179,13 @@ impl Watch {
             Err(Gone { oldest }) => {
                 let failure =
                     Failure::expired(format!("too old resource version: {} ({oldest})", self.revision));
-                self.pending.push_back(json!({"type": "ERROR", "object": failure.status()}));
+                self.pending.push_back(line(&json!({"type": "ERROR", "object": failure.status()})));
                 self.ended = true;
             }
         }
     }
 
-    fn shown(&mut self, event: &Event) -> Option<Value> {
+    fn shown(&mut self, event: &Event) -> Option<Bytes> {
         let path = &event.key.path;
         let here = self.namespace.is_empty()
             || path.strip_prefix(self.namespace.as_str()).is_some_and(|rest| rest.starts_with('/'));
@@ -202,8 +202,17 @@ impl Watch {
         }
     }
 
-    fn event(&mut self, kind: &str, bytes: &Bytes) -> Value {
-        json!({"type": kind, "object": self.presenter.watched(bytes)})
+    /// What most watches are shown is what is stored, and is passed on unread: a change costs each of them a copy.
+    fn event(&mut self, kind: &str, bytes: &Bytes) -> Bytes {
+        if !self.presenter.is_as_stored() {
+            return line(&json!({"type": kind, "object": self.presenter.watched(bytes)}));
+        }
+        let (head, tail) = (format!("{{\"type\":\"{kind}\",\"object\":"), b"}\n");
+        let mut event = BytesMut::with_capacity(head.len() + bytes.len() + tail.len());
+        event.extend_from_slice(head.as_bytes());
+        event.extend_from_slice(bytes);
+        event.extend_from_slice(tail);
+        event.freeze()
     }
 
     fn bookmark(&self) -> Value {
@@ -211,4 +220,8 @@ impl Watch {
         let object = self.presenter.bookmark(metadata);
         json!({"type": "BOOKMARK", "object": object})
     }
+}
+
+fn line(event: &Value) -> Bytes {
+    Bytes::from(event.to_string() + "\n")
 }

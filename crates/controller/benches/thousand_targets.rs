@@ -271,43 +271,49 @@ async fn measure(count: usize) -> Figures {
     }
 }
 
-fn print(rows: &[Figures]) {
-    println!(
-        "| targets | created | processor | all decided | at zero: round | cores | memory | first scaled | all scaled | processor | active: round | cores | 500 pod events/s: rounds/s | round | cores |"
-    );
-    println!("|---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|");
-    let seconds = |time: Duration| format!("{:.2} s", time.as_secs_f64());
-    let millis = |time: Duration| format!("{:.1} ms", time.as_secs_f64() * 1e3);
-    for row in rows {
+impl Figures {
+    fn row(&self) -> String {
+        let seconds = |time: Duration| format!("{:.2} s", time.as_secs_f64());
+        let millis = |time: Duration| format!("{:.1} ms", time.as_secs_f64() * 1e3);
         let cells = [
-            row.count.to_string(),
-            seconds(row.created),
-            seconds(row.created_processor),
-            seconds(row.decided),
-            millis(row.rest_quiet.round),
-            format!("{:.3}", row.rest_quiet.cores),
-            format!("{:.0} MB", row.memory),
-            seconds(row.first),
-            format!("{} ({} of {})", seconds(row.all), row.reached, row.count),
-            seconds(row.step_processor),
-            millis(row.rest.round),
-            format!("{:.3}", row.rest.cores),
-            format!("{:.1}", row.storm.rounds),
-            millis(row.storm.round),
-            format!("{:.3}", row.storm.cores),
+            self.count.to_string(),
+            seconds(self.created),
+            seconds(self.created_processor),
+            seconds(self.decided),
+            millis(self.rest_quiet.round),
+            format!("{:.3}", self.rest_quiet.cores),
+            format!("{:.0} MB", self.memory),
+            seconds(self.first),
+            format!("{} ({})", seconds(self.all), self.reached),
+            seconds(self.step_processor),
+            millis(self.rest.round),
+            format!("{:.3}", self.rest.cores),
+            format!("{:.1}", self.storm.rounds),
+            millis(self.storm.round),
+            format!("{:.3}", self.storm.cores),
         ];
-        println!("| {} |", cells.join(" | "));
+        format!("| {} |", cells.join(" | "))
     }
 }
 
+const HEAD: &str = "\
+| targets | created | processor | all decided | at zero: a round | cores | memory | step: first scaled | all scaled (how many) | \
+processor | in use: a round | cores | 500 pod events/s: rounds/s | a round | cores |
+|---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|";
+
+/// Each number of targets has a process of its own, so that none is measured with the memory of another.
 fn main() {
-    let asked: Vec<usize> = std::env::args().filter_map(|argument| argument.parse().ok()).collect();
-    let counts = if asked.is_empty() { COUNTS.to_vec() } else { asked };
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
-    let runtime = runtime.expect("a runtime starts");
-    let mut rows = Vec::new();
+    let numbers: Vec<usize> = std::env::args().filter_map(|argument| argument.parse().ok()).collect();
+    if let (true, [count]) = (std::env::args().any(|argument| argument == "row"), numbers.as_slice()) {
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
+        let figures = runtime.expect("a runtime starts").block_on(measure(*count));
+        return println!("{}", figures.row());
+    }
+    println!("{HEAD}");
+    let counts = if numbers.is_empty() { COUNTS.to_vec() } else { numbers };
     for count in counts {
-        rows.push(runtime.block_on(measure(count)));
-        print(&rows);
+        let own = std::env::current_exe().expect("it has a path");
+        let run = std::process::Command::new(own).args(["row", &count.to_string()]).status();
+        assert!(run.expect("it starts").success(), "{count} targets");
     }
 }

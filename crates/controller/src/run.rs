@@ -162,7 +162,7 @@ impl Rounds {
                     soon = None;
                     self.round_of_changes().await;
                 }
-                _ = looks.tick(), if self.standing.any_at_zero() => self.look_for_waiting(),
+                _ = looks.tick(), if self.standing.any_at_zero => self.look_for_waiting(),
                 done = self.actor.next() => self.take_in(done),
             }
         }
@@ -191,11 +191,7 @@ impl Rounds {
         self.take_in_scalers();
         let waited = self.gather().await;
         self.decide().await;
-        let (now, down) = (now(), self.down());
-        self.jobs.round(&mut self.sources, &down, now).await;
-        self.memories.keep(&self.engine, self.scalers.by_target.keys(), now);
-        self.scalers.broken.iter().for_each(|broken| self.actor.tell_broken(broken));
-        self.actor.finish_deleted();
+        self.memories.keep(&self.engine, self.scalers.by_target.keys(), now());
         self.rest(started.elapsed().saturating_sub(waited));
         self.tell_of_itself();
         if self.count.is_multiple_of(EVICT_EVERY_ROUNDS) {
@@ -215,17 +211,20 @@ impl Rounds {
         self.start_scrapes(&mut scrapes);
         scrapes.detach_all();
         self.decide().await;
-        self.scalers.broken.iter().for_each(|broken| self.actor.tell_broken(broken));
-        self.actor.finish_deleted();
         self.rest(started.elapsed());
     }
 
+    /// Decides about every target and ScaledJob that is due, and starts what follows from it.
     async fn decide(&mut self) {
         self.observe().await;
         let now = now();
         for decision in self.engine.evaluate(now) {
             self.carry_out(decision, now);
         }
+        let down = self.down();
+        self.jobs.round(&mut self.sources, &down, now).await;
+        self.scalers.broken.iter().for_each(|broken| self.actor.tell_broken(broken));
+        self.actor.finish_deleted();
     }
 
     /// Counts a round, and says when the next one that changes ask for may come.

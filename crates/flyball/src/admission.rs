@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use flyball_api::admission::{self, Admission, Checks, Neighbours};
+use flyball_api::kinds::scaled_object::ScaledObject;
 use flyball_api::kinds::vertical_pod_autoscaler::VerticalPodAutoscaler;
 use flyball_api::vertical::{self, admission::Controller};
 use flyball_apiserver::{AdmissionRequest, AdmissionResponse, ApiServer, FieldError, Lookup, Operation};
@@ -50,9 +51,14 @@ fn judge(request: &AdmissionRequest<'_>, features: Features) -> AdmissionRespons
     let is_judged = request.operation != Operation::Delete && request.subresource.is_empty();
     let Some(object) = request.object.filter(|_| is_judged) else { return AdmissionResponse::allowed() };
     let pod = pod_of_workload(object, request);
+    let names = names_of(object);
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    let (lookup, namespace) = (request.lookup, request.namespace);
+    let scaled_objects = lookup.list_naming("keda.sh", "scaledobjects", namespace, &names);
+    let hpas = lookup.list_naming("autoscaling", "horizontalpodautoscalers", namespace, &names);
     let neighbours = Neighbours {
-        scaled_objects: &list(request.lookup, "keda.sh", "scaledobjects", request.namespace),
-        hpas: &list(request.lookup, "autoscaling", "horizontalpodautoscalers", request.namespace),
+        scaled_objects: &read_all(scaled_objects),
+        hpas: &read_all(hpas),
         pod: pod.as_ref(),
         limit_ranges: &list(request.lookup, "", "limitranges", request.namespace),
         dry_run: request.dry_run,
@@ -146,6 +152,18 @@ fn complete_vpa(request: &AdmissionRequest<'_>) -> AdmissionResponse {
     AdmissionResponse { patch, ..AdmissionResponse::allowed() }
 }
 
+/// The names by which a ScaledObject can be in another one's way: its workload's, and its autoscaler's as the other one may
+/// have it written or made from its own name.
+fn names_of(object: &Value) -> Vec<String> {
+    let Ok(object) = serde_json::from_value::<ScaledObject>(object.clone()) else { return Vec::new() };
+    let autoscaler = object.hpa_name();
+    let made_from = autoscaler.strip_prefix("keda-hpa-").map(str::to_owned);
+    [Some(object.spec.scale_target_ref.name.clone()), made_from, Some(autoscaler)]
+        .into_iter()
+        .flatten()
+        .collect()
+}
+
 /// The pods of the workload that a ScaledObject names, if it is there.
 fn pod_of_workload(object: &Value, request: &AdmissionRequest<'_>) -> Option<PodSpec> {
     let reference = object.pointer("/spec/scaleTargetRef")?;
@@ -161,6 +179,9 @@ fn pod_of_workload(object: &Value, request: &AdmissionRequest<'_>) -> Option<Pod
 
 /// The stored objects of a kind. What does not parse was stored by somebody else's rules, and is no neighbour.
 fn list<K: DeserializeOwned>(lookup: &dyn Lookup, group: &str, resource: &str, namespace: &str) -> Vec<K> {
-    let stored = lookup.list(group, resource, namespace).into_iter();
-    stored.filter_map(|object| serde_json::from_value(object).ok()).collect()
+    read_all(lookup.list(group, resource, namespace))
+}
+
+fn read_all<K: DeserializeOwned>(stored: Vec<Value>) -> Vec<K> {
+    stored.into_iter().filter_map(|object| serde_json::from_value(object).ok()).collect()
 }

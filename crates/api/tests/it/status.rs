@@ -578,6 +578,37 @@ fn a_metric_that_fails_beside_others_has_its_event() {
     assert_eq!(scaled_object_events(&object(), &status, &status, Some(again)), []);
 }
 
+/// Another cause is told, the same one with other numbers is not.
+#[test]
+fn a_failure_for_another_reason_has_its_own_event() {
+    let (hpa, object) = (hpa(), object());
+    let failing = |why: &str| {
+        let failed = broken("s0-prometheus", "External", Cause::Failed(why.to_owned()));
+        decision(1, 1, vec![failed], vec![])
+    };
+    let status = ScaledObjectStatus {
+        external_metric_names: vec!["s0-prometheus".to_owned()],
+        ..ScaledObjectStatus::default()
+    };
+    let before = failing("no sample for 31 s");
+    for (next, expected) in [
+        ("no sample for 32 s", vec![]),
+        ("no sample for 310 s", vec![]),
+        (
+            "connection refused",
+            vec!["FailedGetExternalMetric", "FailedComputeMetricsReplicas", "KEDAScalerFailed"],
+        ),
+    ] {
+        let after = failing(next);
+        let mut events = hpa_events(Some(&before), &hpa.spec, &after, &Outcome::Kept);
+        let decided = Decided { previous: Some(&before), ..first(&after, &Outcome::Kept) };
+        events.extend(scaled_object_events(&object, &status, &status, Some(decided)));
+        let reasons: Vec<&str> = events.iter().map(|event| event.reason.as_str()).collect();
+        assert_eq!(reasons, expected, "{next}");
+        assert!(events.iter().all(|event| event.message.contains(next)), "{events:?}");
+    }
+}
+
 #[test]
 fn events_say_what_happened_once() {
     let hpa = hpa();

@@ -31,6 +31,8 @@ pub(super) struct Standing {
     pods: Pods,
     /// The count of changes of pods that the index has.
     pods_revision: Option<u64>,
+    /// Whether some target has no replicas, so that somebody may be waiting for one.
+    pub(super) any_at_zero: bool,
 }
 
 /// What it was told of one.
@@ -55,15 +57,13 @@ impl Standing {
         self.targets.get(target)?.workload.as_ref()
     }
 
+    fn workloads(&self) -> impl Iterator<Item = &Workload> {
+        self.targets.values().filter_map(|told| told.workload.as_ref())
+    }
+
     /// The pods of every target.
     pub(super) fn pods(&self) -> impl Iterator<Item = &Arc<Pod>> {
         self.targets.values().flat_map(|told| &told.pods)
-    }
-
-    /// Whether some target has no replicas, so that somebody may be waiting for one.
-    pub(super) fn any_at_zero(&self) -> bool {
-        let workloads = self.targets.values().filter_map(|told| told.workload.as_ref());
-        workloads.into_iter().any(|workload| workload.desired == 0)
     }
 }
 
@@ -116,6 +116,8 @@ impl Rounds {
             told.scaler = Some(Arc::clone(scaler));
             told.workload = Some(workload);
         }
+        let any_at_zero = self.standing.workloads().any(|workload| workload.desired == 0);
+        self.standing.any_at_zero = any_at_zero;
         self.observe_scales(choice_changed);
     }
 

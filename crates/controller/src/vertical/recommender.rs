@@ -20,7 +20,7 @@ use super::evictions::Eviction;
 use super::joint::Joint;
 use super::known::Known;
 use super::samples::Samples;
-use super::targets::{Key, Target, Targets, key};
+use super::targets::{Key, Target, Targets, key, place};
 use crate::act::write_status;
 use crate::cluster::Cluster;
 use crate::telemetry::{ObjectKind, VpaMetrics};
@@ -70,6 +70,11 @@ impl Recommenders {
         let objects = cluster.vertical_autoscalers.state();
         self.living = objects.iter().map(|object| (key(object), object.uid().unwrap_or_default())).collect();
         self.known.retain(|key, known| self.living.get(key) == Some(&known.uid));
+        // Also the last one that goes takes its size along, and does not wait for a round.
+        self.joint.keep_only(|| {
+            let ours = objects.iter().filter(|object| is_ours(object));
+            ours.map(|object| (place(object), object.uid().unwrap_or_default())).collect()
+        });
     }
 
     /// Whether somebody waits for a first recommendation, changed what is asked for, or is to have another size.
@@ -132,7 +137,6 @@ impl Recommenders {
 
     /// Writes what is recommended; `targets` have it at once, and need not wait for the watch.
     pub(super) async fn recommend(&mut self, targets: &mut Targets, now: Time) {
-        self.joint.keep_only(&targets.0.iter().map(Target::controller).collect::<Vec<_>>());
         let (mut news, mut counts) = (Vec::new(), BTreeMap::new());
         for target in targets.0.iter_mut().filter(|target| is_ours(&target.object)) {
             if let Some(status) = self.recommend_to(target, now) {
@@ -150,7 +154,7 @@ impl Recommenders {
         let known = self.known_of(target);
         let mut recommended = known.recommend(now, &rules, target.pods.len());
         if target.in_charge {
-            joint.offer(target.controller(), &recommended, &known.policy);
+            joint.offer(target.controller(), &known.uid, &recommended, &known.policy);
             recommended = joint.desired(&target.controller(), now).unwrap_or(recommended);
         }
         let found = Findings {

@@ -48,7 +48,8 @@ pub(super) fn key(object: &VerticalPodAutoscaler) -> Key {
     (object.namespace().unwrap_or_default(), object.name_any())
 }
 
-fn place(object: &VerticalPodAutoscaler) -> Place {
+/// The namespace and the controller that an object is about.
+pub(super) fn place(object: &VerticalPodAutoscaler) -> Place {
     (object.namespace().unwrap_or_default(), Controller::targeted(object))
 }
 

@@ -9,13 +9,16 @@ mod vertical;
 use std::time::{Duration, Instant};
 
 use axum::Router;
+use axum::extract::Request;
+use axum::middleware::{self, Next};
 use axum::routing::get;
 use flyball_api::kinds::scaled_object::ScaledObject;
 use flyball_apiserver::{ApiResource, ApiServer};
 use flyball_controller::{Autoscaler, Options};
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::autoscaling::v2::HorizontalPodAutoscaler;
-use k8s_openapi::api::core::v1::{Event, Pod};
+use k8s_openapi::api::core::v1::{Event, Node, Pod};
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
 use kube::{Api, Client, Resource, ResourceExt};
 use serde::Serialize;
@@ -40,12 +43,34 @@ impl World {
     async fn start_with(options: Options, prepare: impl AsyncFnOnce(&ApiServer, &Client)) -> World {
         let server = ApiServer::open(flyball_apiserver::Options::default()).await.expect("a server starts");
         let client = Client::new(server.router(), "default");
-        let world = Api::all(client.clone());
-        for crd in flyball_api::kinds::crds() {
-            world.create(&PostParams::default(), &crd).await.expect("a definition is good");
-        }
+        define_kinds(&client).await;
         prepare(&server, &client).await;
         let autoscaler = Autoscaler::start(client.clone(), options).await.expect("it starts");
+        World { server, client, autoscaler }
+    }
+
+    /// One without any definition.
+    async fn start_bare() -> World {
+        let server = ApiServer::open(flyball_apiserver::Options::default()).await.expect("a server starts");
+        let client = Client::new(server.router(), "default");
+        let starts = Autoscaler::start(client.clone(), Options::default());
+        let autoscaler = tokio::time::timeout(PATIENCE, starts).await.expect("it waits for no definition");
+        World { server, client, autoscaler: autoscaler.expect("it starts") }
+    }
+
+    /// One whose autoscaler gets no answer to requests whose method and path end so.
+    async fn start_hanging(hangs: fn(&str, &str) -> bool) -> World {
+        let server = ApiServer::open(flyball_apiserver::Options::default()).await.expect("a server starts");
+        let client = Client::new(server.router(), "default");
+        define_kinds(&client).await;
+        let hang = middleware::from_fn(move |request: Request, next: Next| async move {
+            if hangs(request.method().as_str(), request.uri().path()) {
+                std::future::pending::<()>().await;
+            }
+            next.run(request).await
+        });
+        let behind = Client::new(server.router().layer(hang), "default");
+        let autoscaler = Autoscaler::start(behind, Options::default()).await.expect("it starts");
         World { server, client, autoscaler }
     }
 
@@ -133,6 +158,13 @@ impl World {
             conditions.iter().any(|own| own.type_ == kind && own.reason.as_deref() == Some(reason))
         };
         wait(&format!("{name} has {kind} {reason}"), has).await;
+    }
+}
+
+async fn define_kinds(client: &Client) {
+    let world = Api::all(client.clone());
+    for crd in flyball_api::kinds::crds() {
+        world.create(&PostParams::default(), &crd).await.expect("a definition is good");
     }
 }
 
@@ -268,4 +300,71 @@ async fn targets_that_share_pods_stop_and_are_told() {
     world.create::<HorizontalPodAutoscaler>(second).await;
     world.wait_for_reason("younger", "ScalingActive", "AmbiguousSelector").await;
     world.autoscaler.stop().await;
+}
+
+/// Each kind is optional: it is picked up when its definition comes, and dropped when that goes.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_kind_may_come_and_go() {
+    let world = World::start_bare().await;
+    let cpu = json!({
+        "type": "Resource",
+        "resource": { "name": "cpu", "target": { "type": "Utilization", "averageUtilization": 50 } },
+    });
+    world.deploy("plain", 2).await;
+    world.create::<HorizontalPodAutoscaler>(hpa("plain", cpu, 1)).await;
+    world.wait_for_reason("plain", "AbleToScale", "SucceededGetScale").await;
+
+    world.deploy("model", 1).await;
+    for (pods, name) in [(2, "load-1"), (3, "load-2")] {
+        define_kinds(&world.client).await;
+        world.create_pod(&format!("{name}-a"), "load").await;
+        if pods == 2 {
+            world.create_pod(&format!("{name}-b"), "load").await;
+        }
+        world.create::<ScaledObject>(scaled_object("model", json!({}), json!({}))).await;
+        world.wait_for_replicas("model", pods).await;
+        let definitions: Api<CustomResourceDefinition> = Api::all(world.client.clone());
+        for crd in flyball_api::kinds::crds() {
+            definitions.delete(&crd.name_any(), &DeleteParams::default()).await.expect("it is deleted");
+        }
+        let gone = async || definitions.list(&Default::default()).await.is_ok_and(|all| all.items.is_empty());
+        wait("the definitions are gone", gone).await;
+        let followed = "keda_resource_registered_total{namespace=\"default\"";
+        wait("its object is followed no more", async || !world.own_metrics().await.contains(followed)).await;
+        // nobody else takes care of it here
+        let hpas = world.api::<HorizontalPodAutoscaler>();
+        hpas.delete("keda-hpa-model", &DeleteParams::default()).await.expect("it is deleted");
+    }
+    world.autoscaler.stop().await;
+}
+
+/// Nodes that hang, a scale and a status that cannot be written: none of it delays another target.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_does_not_answer_holds_nobody_up() {
+    let world = World::start_hanging(|method, path| {
+        path.contains("/nodes/dead")
+            || method == "PATCH" && path.ends_with("/deployments/slow/scale")
+            || method == "PATCH" && path.ends_with("/horizontalpodautoscalers/keda-hpa-untold/status")
+    })
+    .await;
+    let nodes: Api<Node> = Api::all(world.client.clone());
+    for index in 0..40 {
+        let node = json!({ "metadata": { "name": format!("dead-{index}") } });
+        let node = serde_json::from_value(node).expect("a node");
+        nodes.create(&PostParams::default(), &node).await.expect("it is created");
+    }
+    for pods in ["load-1", "load-2", "load-3"] {
+        world.create_pod(pods, "load").await;
+    }
+    for name in ["slow", "untold", "quick"] {
+        world.deploy(name, 1).await;
+        world.create::<ScaledObject>(scaled_object(name, json!({}), json!({}))).await;
+    }
+    world.wait_for_replicas("quick", 3).await;
+    world.wait_for_replicas("untold", 3).await;
+    world.wait_for_reason("keda-hpa-quick", "AbleToScale", "ReadyForNewScale").await;
+    assert_eq!(world.replicas("slow").await, Some(1), "its write hangs");
+    world.create_pod("load-4", "load").await;
+    world.wait_for_replicas("quick", 4).await;
+    world.wait_for_replicas("untold", 4).await;
 }

@@ -8,6 +8,7 @@ use flyball_api::kinds::vertical_pod_autoscaler::{VerticalPodAutoscaler, Vertica
 use flyball_controller::{Admitted, Options, VpaMetrics};
 use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::{DaemonSet, Deployment};
+use k8s_openapi::api::autoscaling::v2::HorizontalPodAutoscaler;
 use k8s_openapi::api::batch::v1::{CronJob, Job};
 use k8s_openapi::api::core::v1::{Event, Pod, ReplicationController};
 use kube::Api;
@@ -50,7 +51,7 @@ impl World {
         .await;
     }
 
-    async fn own_metrics(&self) -> String {
+    pub(crate) async fn own_metrics(&self) -> String {
         let request = Request::get("/metrics").body(Body::empty()).expect("a good request");
         let response = self.autoscaler.prometheus().oneshot(request).await.expect("it answers");
         let body = to_bytes(response.into_body(), usize::MAX).await.expect("it has a body");
@@ -75,6 +76,19 @@ impl World {
     async fn wait_for_condition(&self, name: &str, kind: &str, message: &str) {
         let wanted = async || self.vpa_condition(name, kind).await.is_some_and(|found| found[2] == message);
         wait(&format!("{name} has {kind} {message}"), wanted).await;
+    }
+
+    /// How many containers are sized by the newest decision about a Deployment.
+    async fn sizes(&self, name: &str) -> Option<usize> {
+        let apis = self.autoscaler.apis();
+        let decisions = apis.iter().find(|api| api.group == "flyball.dev")?;
+        let path = format!("/apis/flyball.dev/v1alpha1/decisions?name={name}&last=1");
+        let response =
+            decisions.router.clone().oneshot(Request::get(path).body(Body::empty()).ok()?).await.ok()?;
+        let list: Value =
+            serde_json::from_slice(&to_bytes(response.into_body(), usize::MAX).await.ok()?).ok()?;
+        let decision = list.pointer("/items/0/decision")?;
+        Some(decision.get("sizes").and_then(Value::as_array).map_or(0, Vec::len))
     }
 
     async fn event_reasons(&self, about: &str) -> Vec<String> {
@@ -451,5 +465,29 @@ async fn nothing_is_applied_that_makes_no_sense() {
     let pods = world.api::<Pod>().list(&ListParams::default()).await.expect("pods are listed");
     assert!(pods.iter().all(|pod| pod.metadata.deletion_timestamp.is_none()));
     assert_eq!(world.request("negative-0", "cpu").await.as_deref(), Some("50m"));
+    world.autoscaler.stop().await;
+}
+
+/// The horizontal loop decides over both axes while there is a VerticalPodAutoscaler, and over its own when that is gone.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_size_goes_with_its_last_vertical_autoscaler() {
+    let usage = Usage::default();
+    let world = sized(&usage).await;
+    fleet::deployment(&world.client, "model", 1, &requests("50m", "300Mi")).await;
+    usage.set("model-0", "100m", "300Mi");
+    let metric = json!({
+        "type": "Resource",
+        "resource": { "name": "cpu", "target": { "type": "Utilization", "averageUtilization": 50 } },
+    });
+    world.create::<HorizontalPodAutoscaler>(crate::hpa("model", metric, 1)).await;
+    world.vpa("model", json!({ "updatePolicy": { "updateMode": "InPlaceOrRecreate" } })).await;
+    wait("both axes are decided about", async || world.sizes("model").await.is_some_and(|sizes| sizes > 0))
+        .await;
+    world
+        .api::<VerticalPodAutoscaler>()
+        .delete("model", &DeleteParams::default())
+        .await
+        .expect("it is deleted");
+    wait("the size is gone with it", async || world.sizes("model").await == Some(0)).await;
     world.autoscaler.stop().await;
 }
