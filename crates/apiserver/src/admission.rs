@@ -169,7 +169,7 @@ impl Lookup for Inner {
         let (found, _) = self.store.list(&storage(group, resource).into(), namespace, None);
         // as the writer of JSON wrote them, quotes included
         let written: Vec<String> = names.iter().map(|name| Value::from(*name).to_string()).collect();
-        let finders: Vec<_> = written.iter().map(|name| memchr::memmem::Finder::new(name)).collect();
+        let finders: Vec<_> = written.iter().map(memchr::memmem::Finder::new).collect();
         let names_one = |stored: &&crate::store::Stored| {
             finders.iter().any(|finder| finder.find(&stored.bytes).is_some())
         };

@@ -4,8 +4,10 @@
 //! A follower gets every sample that was taken and learns that series came or went. What it is told is kept until it
 //! asks, up to [`UNREAD_MAX`] samples; after that it only learns that it must read the store again.
 
+use std::collections::BTreeMap;
+
 use super::SeriesId;
-use crate::labels::Labels;
+use crate::labels::{Labels, METRIC_NAME};
 use crate::matcher::Matcher;
 use crate::sample::Sample;
 
@@ -44,7 +46,12 @@ struct Follower {
 /// Everybody who follows, and which series each series' samples are told to.
 #[derive(Default)]
 pub(super) struct Followers {
+    /// In the order of their ids.
     all: Vec<Follower>,
+    /// The ids of those who follow one metric, by its name: a thousand queries do not look at a series of another one.
+    by_metric: BTreeMap<String, Vec<u64>>,
+    /// The ids of the others.
+    of_any_metric: Vec<u64>,
     last_id: u64,
 }
 
@@ -57,11 +64,15 @@ impl Followers {
         let id = FollowerId(self.last_id);
         let changes = Changes { members_changed: true, reread: true, ..Changes::default() };
         self.all.push(Follower { id, matchers: matchers.to_vec(), changes });
+        self.of_same_metric(matchers).push(id.0);
         id
     }
 
     pub(super) fn remove(&mut self, id: FollowerId) {
-        self.all.retain(|follower| follower.id != id);
+        let Some(at) = self.place(id.0) else { return };
+        let Follower { matchers, .. } = self.all.remove(at);
+        self.of_same_metric(&matchers).retain(|other| *other != id.0);
+        self.by_metric.retain(|_, ids| !ids.is_empty());
     }
 
     #[cfg(test)]
@@ -71,14 +82,29 @@ impl Followers {
 
     /// Those who follow a series with these labels; each is told that it was born.
     pub(super) fn of_new_series(&mut self, labels: &Labels) -> FollowedBy {
-        let mut followed_by = FollowedBy::new();
-        for follower in &mut self.all {
-            if follower.matchers.iter().all(|matcher| matcher.matches_labels(labels)) {
-                follower.changes.members_changed = true;
-                followed_by.push(follower.id.0);
-            }
-        }
+        let of_metric = self.by_metric.get(labels.get(METRIC_NAME)).into_iter().flatten();
+        let mut followed_by: FollowedBy = of_metric.chain(&self.of_any_metric).copied().collect();
+        followed_by.sort_unstable();
+        followed_by.retain(|id| {
+            let Some(follower) = self.place(*id).map(|at| &mut self.all[at]) else { return false };
+            let matches = follower.matchers.iter().all(|matcher| matcher.matches_labels(labels));
+            follower.changes.members_changed |= matches;
+            matches
+        });
         followed_by
+    }
+
+    /// Where the ids of those stand who follow the same metric as a selector.
+    fn of_same_metric(&mut self, matchers: &[Matcher]) -> &mut Vec<u64> {
+        let named = matchers.iter().filter(|matcher| matcher.is_metric_name());
+        match named.filter_map(Matcher::equal_value).next() {
+            Some(name) => self.by_metric.entry(name.to_owned()).or_default(),
+            None => &mut self.of_any_metric,
+        }
+    }
+
+    fn place(&self, id: u64) -> Option<usize> {
+        self.all.binary_search_by_key(&id, |follower| follower.id.0).ok()
     }
 
     pub(super) fn tell_appended(&mut self, followed_by: &[u64], id: SeriesId, sample: Sample) {
@@ -105,8 +131,8 @@ impl Followers {
 
     fn tell(&mut self, followed_by: &[u64], mut what: impl FnMut(&mut Changes)) {
         for id in followed_by {
-            // Ids rise, so the list is sorted; a follower that left is not found.
-            if let Ok(at) = self.all.binary_search_by_key(id, |follower| follower.id.0) {
+            // A follower that left is not found.
+            if let Some(at) = self.place(*id) {
                 what(&mut self.all[at].changes);
             }
         }
@@ -114,7 +140,7 @@ impl Followers {
 
     /// Hands over what is new, and takes the old buffer back to fill it again. `false` if nobody has that id.
     pub(super) fn take(&mut self, id: FollowerId, changes: &mut Changes) -> bool {
-        let Some(follower) = self.all.iter_mut().find(|follower| follower.id == id) else { return false };
+        let Some(follower) = self.place(id.0).map(|at| &mut self.all[at]) else { return false };
         std::mem::swap(&mut follower.changes, changes);
         follower.changes.members_changed = false;
         follower.changes.reread = false;

@@ -24,9 +24,35 @@ pub(super) struct Members {
     heads: Vec<Head>,
     free: Vec<u32>,
     order: Vec<u32>,
-    /// By the series' place in the store.
-    row_of: Vec<u32>,
+    rows_by_place: Rows,
     sources: Vec<Labels>,
+}
+
+/// The row of each series, by its place in the store, from the first one's place to the last one's: a query of one series
+/// holds one row, wherever in a large store that is.
+#[derive(Debug, Default)]
+struct Rows {
+    first: usize,
+    rows: Vec<u32>,
+}
+
+impl Rows {
+    /// Room for the rows of series at these places.
+    fn between(places: impl Iterator<Item = usize> + Clone) -> Rows {
+        let first = places.clone().min().unwrap_or(0);
+        let count = places.max().map_or(0, |last| last + 1 - first);
+        Rows { first, rows: vec![NO_ROW; count] }
+    }
+
+    fn get(&self, place: usize) -> Option<u32> {
+        let row = *self.rows.get(place.checked_sub(self.first)?)?;
+        (row != NO_ROW).then_some(row)
+    }
+
+    /// The place is one of those that there is room for.
+    fn set(&mut self, place: usize, row: u32) {
+        self.rows[place - self.first] = row;
+    }
 }
 
 #[derive(Clone, Debug)]
@@ -65,7 +91,7 @@ impl Members {
             heads: Vec::new(),
             free: Vec::new(),
             order: Vec::new(),
-            row_of: Vec::new(),
+            rows_by_place: Rows::default(),
             sources: Vec::new(),
         }
     }
@@ -77,7 +103,7 @@ impl Members {
             // Another store than before.
             let follower = *self.follower.insert(store.follow(&self.matchers));
             store.take_changes(follower, &mut self.changes);
-            (self.rows, self.heads, self.free, self.order, self.row_of) = Default::default();
+            (self.rows, self.heads, self.free, self.order, self.rows_by_place) = Default::default();
         }
         let reread = self.changes.reread;
         let born = if self.changes.members_changed || reread { self.select(store) } else { Vec::new() };
@@ -92,9 +118,7 @@ impl Members {
 
     fn take_appended(&mut self, appended: &mut impl FnMut(u32, Sample)) {
         for (id, sample) in &self.changes.appended {
-            let Some(row) = self.row_of.get(id.place()).copied().filter(|row| *row != NO_ROW) else {
-                continue;
-            };
+            let Some(row) = self.rows_by_place.get(id.place()) else { continue };
             // A place of the store changes hands only when the members change.
             if self.changes.members_changed && self.rows[row as usize].id != *id {
                 continue;
@@ -115,7 +139,7 @@ impl Members {
         let known: Vec<Option<u32>> = ids
             .iter()
             .map(|id| {
-                let row = self.row_of.get(id.place()).copied().filter(|row| *row != NO_ROW)?;
+                let row = self.rows_by_place.get(id.place())?;
                 let same = self.rows[row as usize].id == *id;
                 kept[row as usize] |= same;
                 same.then_some(row)
@@ -123,7 +147,7 @@ impl Members {
             .collect();
         let in_use: Vec<u32> = self.order.clone();
         self.free.extend(in_use.into_iter().filter(|row| !kept[*row as usize]));
-        self.row_of.fill(NO_ROW);
+        self.rows_by_place = Rows::between(ids.iter().map(|id| id.place()));
         self.order.clear();
         let mut born = Vec::new();
         for (id, known) in ids.into_iter().zip(known) {
@@ -132,10 +156,7 @@ impl Members {
                 born.push(row);
                 row
             });
-            if self.row_of.len() <= id.place() {
-                self.row_of.resize(id.place() + 1, NO_ROW);
-            }
-            self.row_of[id.place()] = row;
+            self.rows_by_place.set(id.place(), row);
             self.order.push(row);
         }
         self.name_sources();
@@ -216,7 +237,7 @@ impl Members {
 
     pub(super) fn bytes(&self) -> usize {
         self.rows.capacity() * (size_of::<Member>() + size_of::<Head>())
-            + (self.order.capacity() + self.row_of.capacity()) * size_of::<u32>()
+            + (self.order.capacity() + self.rows_by_place.rows.capacity()) * size_of::<u32>()
             + self.changes.appended.capacity() * size_of::<(SeriesId, Sample)>()
     }
 }
