@@ -212,7 +212,7 @@ pub const RULES: &[Rule] = &[
     rule(
         "cron-without-effect",
         Warning,
-        Manifests(windows::never_changes),
+        Manifests(windows::without_effect),
         "A cron trigger acts by what it adds while its window is open, and by closing it.",
     ),
     rule(

@@ -39,7 +39,7 @@ pub(super) fn never_opens(manifests: &Manifests, _: Facts<'_>) -> Vec<Place> {
 }
 
 /// A window that stays open once it has opened, and one that asks for no more than there always is.
-pub(super) fn never_changes(manifests: &Manifests, _: Facts<'_>) -> Vec<Place> {
+pub(super) fn without_effect(manifests: &Manifests, _: Facts<'_>) -> Vec<Place> {
     let mut places = Vec::new();
     for (origin, path, cron) in windows(manifests) {
         let starts = cron.start.next(Timestamp::UNIX_EPOCH, &cron.zone).is_some();
@@ -49,7 +49,7 @@ pub(super) fn never_changes(manifests: &Manifests, _: Facts<'_>) -> Vec<Place> {
             places.push(Place::new(origin, format!("{path}.metadata.end"), message, help));
         }
         let object = manifests.scaled_objects.iter().find(|object| object.origin == *origin);
-        let least = object.map_or(0, |object| ScaledObject::min_replicas_always(object));
+        let least = object.map_or(0, |object| always(object));
         if cron.desired_replicas <= least {
             let message =
                 format!("asks for {} replicas, and there are always {least}", cron.desired_replicas);
@@ -60,10 +60,8 @@ pub(super) fn never_changes(manifests: &Manifests, _: Facts<'_>) -> Vec<Place> {
     places
 }
 
-impl ScaledObject {
-    /// The replicas that there are whatever the triggers say.
-    fn min_replicas_always(&self) -> u32 {
-        let least = self.spec.idle_replica_count.unwrap_or(self.spec.min_replicas());
-        u32::try_from(least).unwrap_or(0)
-    }
+/// The replicas that there are whatever the triggers say.
+fn always(object: &ScaledObject) -> u32 {
+    let least = object.spec.idle_replica_count.unwrap_or(object.spec.min_replicas());
+    u32::try_from(least).unwrap_or(0)
 }
