@@ -17,6 +17,7 @@ use crate::history::History;
 use crate::run::Rounds;
 use crate::scrape::pool::{SharedPools, Shown};
 use crate::serve::external_metrics::Values;
+use crate::serve::questions::Questions;
 use crate::serve::{decisions, external_metrics, live_facts, prometheus, resource_metrics};
 use crate::telemetry::{self, Telemetry, VpaMetrics};
 use crate::usage::UsageLog;
@@ -79,6 +80,7 @@ pub struct Autoscaler {
 pub(crate) struct Shared {
     pub(crate) features: Features,
     pub(crate) store: Arc<Mutex<Store>>,
+    pub(crate) questions: Questions,
     pub(crate) usage: Arc<Mutex<UsageLog>>,
     pub(crate) history: Arc<Mutex<History>>,
     pub(crate) values: Values,
@@ -94,14 +96,16 @@ impl Autoscaler {
     /// # Errors
     /// The file of decisions cannot be read or written.
     pub async fn start(client: Client, options: Options) -> std::io::Result<Autoscaler> {
+        let store = Arc::new(Mutex::new(Store::new(StoreOptions {
+            series_max: SERIES_MAX,
+            bytes_max: STORE_BYTES_MAX,
+            retention: RETENTION,
+            ..StoreOptions::default()
+        })));
         let shared = Shared {
             features: options.features,
-            store: Arc::new(Mutex::new(Store::new(StoreOptions {
-                series_max: SERIES_MAX,
-                bytes_max: STORE_BYTES_MAX,
-                retention: RETENTION,
-                ..StoreOptions::default()
-            }))),
+            questions: Questions::new(Arc::clone(&store)),
+            store,
             usage: Arc::default(),
             history: Arc::default(),
             values: Values::default(),
@@ -134,6 +138,7 @@ impl Autoscaler {
         let own = telemetry::router(self.shared.telemetry.clone());
         let source =
             prometheus::Source::new(store, targets).with_pools(pools).with_features(self.shared.features);
+        let source = source.with_questions(self.shared.questions.clone());
         prometheus::router(source).merge(own)
     }
 
@@ -146,7 +151,7 @@ impl Autoscaler {
         };
         let live = live_facts::Source {
             features: self.shared.features,
-            store: Arc::clone(&self.shared.store),
+            questions: self.shared.questions.clone(),
             targets: Arc::clone(&self.shared.targets),
             history: Arc::clone(&self.shared.history),
             cluster: self.cluster.clone(),

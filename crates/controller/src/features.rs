@@ -24,7 +24,7 @@ const KNOWN: [Known; 9] = [
     ("promql-delayed-name-removal", |features| features.delayed_name_removal = true),
     ("promql-duration-expr", |_| {}),
     ("promql-experimental-functions", |features| features.parse.experimental_functions = true),
-    ("promql-extended-range-selectors", |features| features.parse.extended_range_selectors = true),
+    ("promql-extended-range-selectors", |_| {}),
     ("st-storage", |features| features.store_start_timestamps = true),
     ("use-start-timestamps", |features| features.use_start_timestamps = true),
 ];

@@ -50,6 +50,7 @@ pub use autoscaler::{AggregatedApi, Autoscaler, Options};
 pub use features::Features;
 pub use history::Record;
 pub use scrape::target::check_relabeling;
+pub use serve::host::AllowedHosts;
 pub use telemetry::{Admitted, VpaMetrics};
 
 /// Locks, also after a panic elsewhere: what is guarded is replaced whole, never left half written.

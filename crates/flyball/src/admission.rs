@@ -19,6 +19,7 @@ use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomRe
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
+use tokio::runtime::{Handle, RuntimeFlavor};
 
 /// The kinds that have rules, as group and plural.
 const KINDS: [(&str, &str); 8] = [
@@ -41,9 +42,15 @@ pub(crate) fn register(server: &ApiServer, metrics: &VpaMetrics, features: Featu
         move |request: &AdmissionRequest<'_>| counted(&of_vpas, Admitted::Vpa, request, complete_vpa);
     server.register_mutation("autoscaling.k8s.io", "verticalpodautoscalers", Arc::new(complete_vpa));
     for (group, resource) in KINDS {
-        let judge = move |request: &AdmissionRequest<'_>| judge(request, features);
+        let judge = move |request: &AdmissionRequest<'_>| beside_others(|| judge(request, features));
         server.register_admission(group, resource, Arc::new(judge));
     }
+}
+
+/// Does what may take a while, such as compiling the patterns of queries: the other requests of this worker go to another one.
+fn beside_others<T>(work: impl FnOnce() -> T) -> T {
+    let flavor = Handle::try_current().map(|handle| handle.runtime_flavor());
+    if matches!(flavor, Ok(RuntimeFlavor::MultiThread)) { tokio::task::block_in_place(work) } else { work() }
 }
 
 /// Judges what is to be stored. Deletions and statuses are never refused, as with KEDA's webhook.

@@ -8,6 +8,7 @@ mod cmd;
 mod log;
 mod output;
 mod place;
+mod runtimes;
 mod world;
 
 use std::process::ExitCode;

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use flyball_apiserver::{ApiResource, ApiServer};
-use flyball_controller::{Autoscaler, Features, VpaMetrics};
+use flyball_controller::{AllowedHosts, Autoscaler, Features, VpaMetrics};
 use flyball_local::{Image, ImageMap};
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::Namespace;
@@ -24,11 +24,14 @@ use tokio_util::sync::CancellationToken;
 use crate::admission;
 use crate::cli::WorldOptions;
 use crate::place::Place;
+use crate::runtimes::Own;
 
 /// kubectl users expect the API here.
 const API_PORT: u16 = 6443;
 /// Where the page's Prometheus answers.
 const PROMETHEUS_PORT: u16 = 30300;
+/// Names, beside those of this machine, by which pods reach the page's Prometheus.
+const PROMETHEUS_NAMES: [&str; 2] = ["*.svc", "*.svc.cluster.local"];
 /// How often VerticalPodAutoscalers are looked at: as long as the window over which use is measured here.
 const VERTICAL_INTERVAL: Duration = Duration::from_secs(5);
 /// The one node's name.
@@ -53,6 +56,8 @@ pub(crate) struct World {
     node: flyball_local::World,
     autoscaler: Autoscaler,
     stop: CancellationToken,
+    /// Where the node, the loop and the page's Prometheus run; they end with the world.
+    _runtimes: [Own; 3],
 }
 
 /// What a world needs from outside before it touches any file: free ports, and images that are understood.
@@ -108,26 +113,49 @@ impl World {
             .with_context(|| format!("cannot write `{}`", place.kubeconfig().display()))?;
         let api_ready_after = started.elapsed();
 
-        let node = flyball_local::World::start(client.clone(), node_options(place, doors.images)?).await?;
+        let runtimes = [Own::new("node", 2)?, Own::new("autoscaler", 2)?, Own::new("prometheus", 1)?];
+        let [for_node, for_autoscaler, for_prometheus] = &runtimes;
+        let (router, node_options) = (server.router(), node_options(place, doors.images)?);
+        let node = for_node.run(async move {
+            flyball_local::World::start(Client::new(router, "default"), node_options).await
+        });
+        let node = node.await??;
         server.register_kubelet(NODE, node.kubelet());
         let options = flyball_controller::Options {
             vpa_metrics,
             features,
             ..autoscaler_options(place, persistent, options)
         };
-        let autoscaler = Autoscaler::start(client.clone(), options).await?;
+        let router = server.router();
+        let autoscaler = for_autoscaler
+            .run(async move { Autoscaler::start(Client::new(router, "default"), options).await });
+        let autoscaler = autoscaler.await??;
         for api in autoscaler.apis() {
             let resources = api.resources.into_iter().map(api_resource).collect();
             server.register_api(api.group, api.version, resources, api.router);
         }
-        let prometheus_router = autoscaler.prometheus();
-        let stopped = stop.clone().cancelled_owned();
-        tokio::spawn(async move {
-            axum::serve(doors.prometheus, prometheus_router).with_graceful_shutdown(stopped).await
+        let prometheus_router =
+            AllowedHosts::new(prometheus.ip(), PROMETHEUS_NAMES).guard(autoscaler.prometheus());
+        let (listener, stopped) = (doors.prometheus.into_std()?, stop.clone().cancelled_owned());
+        for_prometheus.spawn(async move {
+            let listener = TcpListener::from_std(listener)?;
+            axum::serve(listener, prometheus_router).with_graceful_shutdown(stopped).await
         });
 
         let notices = doors.notices.into_iter().chain(node.notices().iter().cloned()).collect();
-        Ok(World { client, api, prometheus, notices, api_ready_after, server, node, autoscaler, stop })
+        let _runtimes = runtimes;
+        Ok(World {
+            client,
+            api,
+            prometheus,
+            notices,
+            api_ready_after,
+            server,
+            node,
+            autoscaler,
+            stop,
+            _runtimes,
+        })
     }
 
     /// Stops everything it started, the deciding part first. The objects stay in the API for the next start. Nothing is

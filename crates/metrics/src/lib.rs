@@ -65,9 +65,9 @@ pub use labels::{BUCKET_LABEL, Labels, METRIC_NAME};
 pub use matcher::{MatchOp, Matcher, RegexError};
 pub use sample::{HistogramSample, STALE_NAN, STALE_NAN_BITS, Sample, is_stale_nan};
 pub use store::{
-    Changes, ChunkSize, DamagedFrame, Exemplar, FILE_HEADER, FRAME_HEADER_BYTES, FollowerId, Loading,
-    Metadata, Rejected, Rejections, Saving, SeriesId, SeriesRef, Store, StoreOptions, StoreSize,
-    frame_length,
+    Changes, ChunkSize, DamagedFrame, Exemplar, FILE_HEADER, FRAME_HEADER_BYTES, FollowerId, Lend, Loading,
+    Metadata, Rejected, Rejections, Saving, SeriesHandle, SeriesId, SeriesRef, Store, StoreOptions,
+    StoreSize, frame_length,
 };
 pub use text::{
     TextError, format_duration_ms, format_exposition, format_value, parse_duration_ms, parse_step_ms,

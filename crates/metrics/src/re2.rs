@@ -3,32 +3,53 @@
 //! `\d`, `\w`, `\s` and `\b` are of ASCII, `[` and `&` in brackets are plain signs, `{` is one where it does not repeat, `\Q…\E`
 //! quotes, and repetitions cannot be stacked.
 
-use std::iter::Peekable;
-use std::str::Chars;
-
 /// How often a part may be repeated.
 const REPEATS_MAX: u32 = 1_000;
+/// Bytes in which the name of a class of characters ends.
+const NAME_BYTES_MAX: usize = 64;
 /// Letters after a backslash that mean the same to both.
 const SAME_ESCAPES: &str = "afnrtvxABpPz";
 
-/// The same pattern in the library's syntax, as far as it is valid; the rest of what is wrong the library finds.
+/// The same pattern in the library's syntax, as far as it is valid; the rest of what is wrong the library finds. Takes time in
+/// proportion to its length.
 pub(crate) fn translate(pattern: &str) -> Result<String, String> {
-    let mut translation =
-        Translation { rest: pattern.chars().peekable(), out: String::new(), repetition: None };
-    while let Some(c) = translation.rest.next() {
+    let mut translation = Translation { rest: pattern, out: String::new(), repetition: None, bracket: None };
+    while let Some(c) = translation.take() {
         translation.next(c)?;
     }
     Ok(translation.out)
 }
 
 struct Translation<'p> {
-    rest: Peekable<Chars<'p>>,
+    rest: &'p str,
     out: String,
     /// The repetition that ends here.
     repetition: Option<String>,
+    /// How much was left behind the next `]`, when it was looked for; 0 if there is none.
+    bracket: Option<usize>,
 }
 
-impl Translation<'_> {
+impl<'p> Translation<'p> {
+    fn take(&mut self) -> Option<char> {
+        let c = self.rest.chars().next()?;
+        self.rest = &self.rest[c.len_utf8()..];
+        Some(c)
+    }
+
+    fn take_if(&mut self, wanted: char) -> Option<char> {
+        self.rest.starts_with(wanted).then(|| self.take()).flatten()
+    }
+
+    /// What stands before the next `]`. Each stretch of the pattern is searched once, however often this is asked.
+    fn up_to_bracket(&mut self) -> Option<&'p str> {
+        let known = self.bracket.filter(|after| *after <= self.rest.len());
+        let after = known.unwrap_or_else(|| {
+            memchr::memchr(b']', self.rest.as_bytes()).map_or(0, |at| self.rest.len() - at)
+        });
+        self.bracket = Some(after);
+        (after > 0).then(|| &self.rest[..self.rest.len() - after])
+    }
+
     fn next(&mut self, c: char) -> Result<(), String> {
         match c {
             '*' | '+' | '?' => return self.repeat(c.to_string()),
@@ -43,7 +64,8 @@ impl Translation<'_> {
             '(' => {
                 self.out.push('(');
                 // What follows is a flag, and no repetition.
-                self.out.extend(self.rest.next_if_eq(&'?'));
+                let flag = self.take_if('?');
+                self.out.extend(flag);
             }
             other => self.out.push(other),
         }
@@ -56,34 +78,36 @@ impl Translation<'_> {
         if let Some(before) = self.repetition.take() {
             return Err(format!("invalid nested repetition operator: `{before}{operator}`"));
         }
-        let lazy = self.rest.next_if_eq(&'?');
+        let lazy = self.take_if('?');
         self.out.extend(lazy);
         self.repetition = Some(operator + if lazy.is_some() { "?" } else { "" });
         Ok(())
     }
 
     /// The inside of `{2}`, `{2,}` or `{2,5}`, when that is what follows.
-    fn counts(&mut self) -> Result<Option<String>, String> {
-        let ahead: String = self.rest.clone().take_while(|c| *c != '}').collect();
+    fn counts(&mut self) -> Result<Option<&'p str>, String> {
+        // The next brace ends this, so the braces of a pattern are looked at once.
+        let length = self.rest.bytes().take_while(|b| b.is_ascii_digit() || *b == b',').count();
+        let (ahead, after) = self.rest.split_at(length);
+        let Some(after) = after.strip_prefix('}') else { return Ok(None) };
         let mut parts = ahead.split(',');
         let is_number = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
         let (from, to) = (parts.next().unwrap_or_default(), parts.next());
-        let closed = self.rest.clone().any(|c| c == '}');
         let valid = is_number(from) && to.is_none_or(|to| to.is_empty() || is_number(to));
-        if !closed || !valid || parts.next().is_some() {
+        if !valid || parts.next().is_some() {
             return Ok(None);
         }
         let too_many = |text: &str| text.parse().is_ok_and(|n: u32| n > REPEATS_MAX) || text.len() > 9;
         if too_many(from) || to.is_some_and(too_many) {
             return Err(format!("invalid repeat count: `{{{ahead}}}`"));
         }
-        self.rest.by_ref().take(ahead.chars().count() + 1).for_each(drop);
+        self.rest = after;
         Ok(Some(ahead))
     }
 
     /// What follows a backslash outside of brackets.
     fn escape(&mut self) -> Result<(), String> {
-        match self.rest.next() {
+        match self.take() {
             Some('Q') => self.quoted(),
             // The end of a quotation that did not begin.
             Some('E') => {}
@@ -109,38 +133,47 @@ impl Translation<'_> {
             other => {
                 self.out.push('\\');
                 self.out.extend(other);
+                if matches!(other, Some('p' | 'P' | 'x')) && self.rest.starts_with('{') {
+                    self.braces();
+                }
                 Ok(())
             }
         }
     }
 
+    /// The name or number in `\p{Greek}` and `\x{10FFFF}`.
+    fn braces(&mut self) {
+        let close = self.rest.bytes().take(NAME_BYTES_MAX).position(|b| b == b'}');
+        let (inside, after) = self.rest.split_at(close.map_or(0, |close| close + 1));
+        self.out.push_str(inside);
+        self.rest = after;
+    }
+
     /// Up to `\E` everything is itself.
     fn quoted(&mut self) {
-        while let Some(c) = self.rest.next() {
-            if c == '\\' && self.rest.next_if_eq(&'E').is_some() {
-                return;
-            }
-            self.out.push_str(&regex::escape(&c.to_string()));
-        }
+        let (quoted, after) = self.rest.split_once("\\E").unwrap_or((self.rest, ""));
+        self.out.push_str(&regex::escape(quoted));
+        self.rest = after;
     }
 
     /// The rest of a class in brackets.
     fn brackets(&mut self) -> Result<(), String> {
         self.out.push('[');
-        self.out.extend(self.rest.next_if_eq(&'^'));
+        let negated = self.take_if('^');
+        self.out.extend(negated);
         // A bracket that comes first is itself.
-        if self.rest.next_if_eq(&']').is_some() {
+        if self.take_if(']').is_some() {
             self.out.push_str("\\]");
         }
-        while let Some(c) = self.rest.next() {
+        while let Some(c) = self.take() {
             match c {
                 ']' => {
                     self.out.push(']');
                     return Ok(());
                 }
-                '[' if self.rest.peek() == Some(&':') => self.named_class(),
+                '[' if self.rest.starts_with(':') => self.named_class(),
                 '[' | '&' | '~' => self.out.extend(['\\', c]),
-                '\\' => match self.rest.next() {
+                '\\' => match self.take() {
                     Some(c) if class(c).is_some() => {
                         let (negated, inside) = class(c).unwrap_or_default();
                         let inside = if negated { format!("[^{inside}]") } else { inside.to_owned() };
@@ -156,12 +189,10 @@ impl Translation<'_> {
 
     /// `[:alpha:]`, which both know, or a bracket like any other sign.
     fn named_class(&mut self) {
-        let ahead: String = self.rest.clone().take_while(|c| *c != ']').collect();
-        if ahead.len() < 3 || !ahead.ends_with(':') {
-            return self.out.push_str("\\[");
-        }
+        let ahead = self.up_to_bracket().filter(|ahead| ahead.len() >= 3 && ahead.ends_with(':'));
+        let Some(ahead) = ahead else { return self.out.push_str("\\[") };
         self.out.push_str(&format!("[{ahead}]"));
-        self.rest.by_ref().take(ahead.chars().count() + 1).for_each(drop);
+        self.rest = &self.rest[ahead.len() + 1..];
     }
 }
 
@@ -200,6 +231,10 @@ mod tests {
             ("\\<a\\>", "<a>", "a"),
             ("(?i)model", "MODEL", "mode"),
             ("a|b", "b", "ab"),
+            ("\\p{Greek}\\PL", "α1", "aa"),
+            ("[\\p{Greek}\\x{1F600}]+", "α\u{1F600}", "a"),
+            ("a{x{2}", "a{xx", "a{x"),
+            ("[[:x[:y:]z]+", "[:y", "a"),
         ];
         for (pattern, matches, other) in rows {
             let regex = anchored_regex(pattern).expect(pattern);
@@ -218,6 +253,20 @@ mod tests {
         ];
         for (pattern, message) in rows {
             assert_eq!(translate(pattern).expect_err(pattern), message, "{pattern}");
+        }
+    }
+
+    /// Twice as long a pattern may take twice the output, and no part of it is looked at again: the steps are counted by how much
+    /// of the pattern is left when it is asked for.
+    #[test]
+    fn every_byte_is_looked_at_a_few_times() {
+        for part in ["{", "{1", "[[:", "[:", "[[:a:", "\\Q", "\\p{", "\\x{1", "(?", "a|", "{1,", "[a"] {
+            let length =
+                |times: usize| translate(&part.repeat(times)).map_or_else(|e| e.len(), |out| out.len());
+            let (short, long) = (length(5_000), length(10_000));
+            assert!(long <= 2 * short + 64, "{part}: {short} and {long}");
+            // Minutes, if it were quadratic.
+            let _ = translate(&part.repeat((256 << 10) / part.len()));
         }
     }
 }

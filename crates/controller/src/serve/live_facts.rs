@@ -4,15 +4,17 @@
 //! These are facts only; the rules that judge them are `flyball_api::lint::live`'s.
 
 use std::sync::{Arc, Mutex};
+use std::time::Instant;
 
 use axum::extract::{Path, Query, State};
+use axum::http::StatusCode;
+use axum::response::Response;
 use axum::routing::get;
 use axum::{Json, Router};
 use flyball_api::lint::live::{
     LiveDecisions, LiveFacts, LiveHistory, LiveQuery, LiveSelector, PodWithoutRoom, ScrapedTarget,
 };
 use flyball_engine::{Reason, Time};
-use flyball_metrics::Store;
 use flyball_metrics::promql::{self, EngineOptions, Expr, SelectorExplanation, Value};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
@@ -24,6 +26,8 @@ use crate::features::Features;
 use crate::history::{History, Record};
 use crate::lock;
 use crate::scrape::pool::Shown;
+use crate::serve::questions::{Asked, QUESTION_TIMEOUT_MAX, Questions};
+use crate::serve::status;
 use crate::source::promql::service_address;
 use crate::workload::{WorkloadRef, Workloads};
 
@@ -42,7 +46,7 @@ const TURNS_MS: u64 = 3_600_000;
 #[derive(Clone)]
 pub(crate) struct Source {
     pub(crate) features: Features,
-    pub(crate) store: Arc<Mutex<Store>>,
+    pub(crate) questions: Questions,
     pub(crate) targets: Arc<Mutex<Vec<Shown>>>,
     pub(crate) history: Arc<Mutex<History>>,
     pub(crate) cluster: Cluster,
@@ -61,15 +65,28 @@ async fn answer(
     State(source): State<Source>,
     Path(namespace): Path<String>,
     Query(parameters): Query<Vec<(String, String)>>,
-) -> Json<LiveFacts> {
+) -> Result<Json<LiveFacts>, Response> {
+    let begun = Instant::now();
     let all = |wanted: &'static str| {
         parameters.iter().filter(move |(name, _)| name == wanted).map(|(_, value)| value.as_str())
     };
     let (kind, name) = (all("kind").next().unwrap_or_default(), all("name").next().unwrap_or_default());
     let now_ms = Timestamp::now().as_millisecond();
     let asked = all("server").zip(all("query")).take(QUERIES_MAX);
-    let queries = asked.map(|(server, query)| source.query(server, query, &namespace, now_ms)).collect();
+    let queries: Vec<Asks> = asked.map(|(server, query)| source.asks(server, query, &namespace)).collect();
+    let features = source.features;
     let pods = source.pods(kind, name, &namespace);
+    let services = source.services(&pods, &namespace);
+    let within = namespace.clone();
+    let answers = source.questions.ask(begun, QUESTION_TIMEOUT_MAX, move |asked| {
+        let queries: Vec<LiveQuery> =
+            queries.into_iter().map(|asks| asks.answer(asked, features, now_ms)).collect();
+        let options = asked.options(EngineOptions::default());
+        (queries, service_mean(asked.store().into(), &within, &services, now_ms, &options))
+    });
+    let (queries, service_mean_seconds) = answers.await.map_err(|unanswered| {
+        status(StatusCode::SERVICE_UNAVAILABLE, "ServiceUnavailable", &unanswered.message)
+    })?;
     let history = lock(&source.history);
     let records: Vec<&Record> = history
         .all()
@@ -80,35 +97,51 @@ async fn answer(
                 && target.namespace.as_str() == namespace
         })
         .collect();
-    Json(LiveFacts {
+    Ok(Json(LiveFacts {
         queries,
         scraped: scraped(&lock(&source.targets), &pods),
         pods_running: pods.iter().filter(|pod| phase(pod) == Some("Running")).count(),
         pods_without_room: pods.iter().filter_map(|pod| without_room(pod)).collect(),
         decisions: decisions(&records, time_from_ms(now_ms)),
-        service_mean_seconds: service_mean(
-            &lock(&source.store),
-            &namespace,
-            &source.services(&pods, &namespace),
-            now_ms,
-        ),
-    })
+        service_mean_seconds,
+    }))
+}
+
+/// What is asked about a trigger.
+enum Asks {
+    /// Nothing: this server knows.
+    Server(String),
+    /// What this query finds here.
+    Query(String),
+}
+
+impl Asks {
+    fn answer(self, asked: &Asked, features: Features, now_ms: i64) -> LiveQuery {
+        let query = match self {
+            Asks::Server(server) => return LiveQuery { server: Some(server), ..LiveQuery::default() },
+            Asks::Query(query) => query,
+        };
+        match features.parse(&query) {
+            Ok(expr) => {
+                let options = asked.options(EngineOptions::default());
+                query_facts(asked.store().into(), &query, &expr, now_ms, &options)
+            }
+            Err(error) => LiveQuery { error: Some(error.to_string()), ..LiveQuery::default() },
+        }
+    }
 }
 
 impl Source {
     /// A server that exists here as a Service, or that is named by its address, is asked by the loop; its series are
     /// not ours to look at.
-    fn query(&self, server: &str, query: &str, namespace: &str, now_ms: i64) -> LiveQuery {
+    fn asks(&self, server: &str, query: &str, namespace: &str) -> Asks {
         let uri: Option<http::Uri> = server.parse().ok();
         let host = uri.as_ref().and_then(http::Uri::host).unwrap_or_default();
         let is_address = host.parse::<std::net::IpAddr>().is_ok() || host == "localhost";
         if is_address || service_address(&self.cluster, host, namespace).is_some() {
-            return LiveQuery { server: Some(server.to_owned()), ..LiveQuery::default() };
+            return Asks::Server(server.to_owned());
         }
-        match self.features.parse(query) {
-            Ok(expr) => query_facts(&lock(&self.store), query, &expr, now_ms),
-            Err(error) => LiveQuery { error: Some(error.to_string()), ..LiveQuery::default() },
-        }
+        Asks::Query(query.to_owned())
     }
 
     /// The names of the Services that lead to one of these pods.
@@ -142,10 +175,15 @@ impl Source {
 }
 
 /// What a query finds in the store, now and in the past.
-fn query_facts(store: &Store, query: &str, expr: &Expr, now_ms: i64) -> LiveQuery {
-    let options = EngineOptions::default();
-    let selectors = promql::explain(store, expr, now_ms, &options);
-    let result = promql::eval_instant(store, query, expr, now_ms, &options).map(|result| result.value);
+fn query_facts(
+    store: promql::Source<'_>,
+    query: &str,
+    expr: &Expr,
+    now_ms: i64,
+    options: &EngineOptions,
+) -> LiveQuery {
+    let selectors = promql::explain(store, expr, now_ms, options);
+    let result = promql::eval_instant(store, query, expr, now_ms, options).map(|result| result.value);
     let has_result = match &result {
         Ok(Value::Vector(samples)) => !samples.is_empty(),
         Ok(_) => true,
@@ -162,15 +200,20 @@ fn query_facts(store: &Store, query: &str, expr: &Expr, now_ms: i64) -> LiveQuer
         server: None,
         error,
         selectors: selectors.into_iter().map(|found| selector_facts(found, now_ms)).collect(),
-        history: past(store, query, expr, now_ms),
-        bucket_bounds: bucket_bounds(store, expr),
+        history: past(store, query, expr, now_ms, options),
+        bucket_bounds: bucket_bounds(store, expr, options),
         has_result,
-        server_mean_seconds: server_mean(store, expr, now_ms),
+        server_mean_seconds: server_mean(store, expr, now_ms, options),
     }
 }
 
 /// The mean of what the servers measured of their own requests, if a query selects their histogram of seconds.
-fn server_mean(store: &Store, expr: &Expr, now_ms: i64) -> Option<f64> {
+fn server_mean(
+    store: promql::Source<'_>,
+    expr: &Expr,
+    now_ms: i64,
+    options: &EngineOptions,
+) -> Option<f64> {
     let selectors = expr.selectors();
     let (base, selector) = selectors.iter().find_map(|(selector, _)| {
         let base = selector.name.as_deref()?.strip_suffix("_bucket")?;
@@ -178,24 +221,36 @@ fn server_mean(store: &Store, expr: &Expr, now_ms: i64) -> Option<f64> {
     })?;
     let matchers = selector.matchers.iter().filter(|matcher| !matches!(matcher.name(), "__name__" | "le"));
     let matchers: Vec<String> = matchers.map(ToString::to_string).collect();
-    mean(store, base, &matchers.join(","), now_ms)
+    mean(store, base, &matchers.join(","), now_ms, options)
 }
 
 /// The mean of what Services measured: from a request's arrival to the headers of its answer.
-fn service_mean(store: &Store, namespace: &str, services: &[String], now_ms: i64) -> Option<f64> {
+fn service_mean(
+    store: promql::Source<'_>,
+    namespace: &str,
+    services: &[String],
+    now_ms: i64,
+    options: &EngineOptions,
+) -> Option<f64> {
     if services.is_empty() {
         return None;
     }
     let matchers = format!("namespace={namespace:?},service=~{:?}", services.join("|"));
-    mean(store, "flyball_service_request_duration_seconds", &matchers, now_ms)
+    mean(store, "flyball_service_request_duration_seconds", &matchers, now_ms, options)
 }
 
 /// The mean of a histogram over the last minutes in which it had observations.
-fn mean(store: &Store, base: &str, matchers: &str, now_ms: i64) -> Option<f64> {
+fn mean(
+    store: promql::Source<'_>,
+    base: &str,
+    matchers: &str,
+    now_ms: i64,
+    options: &EngineOptions,
+) -> Option<f64> {
     let sum = |suffix: &str| format!("sum(increase({base}_{suffix}{{{matchers}}}[{MEAN_WINDOW}]))");
     let query = format!("{} / {}", sum("sum"), sum("count"));
     let expr = promql::parse(&query).ok()?;
-    match promql::eval_instant(store, &query, &expr, now_ms, &EngineOptions::default()).ok()?.value {
+    match promql::eval_instant(store, &query, &expr, now_ms, options).ok()?.value {
         Value::Vector(samples) => samples.first()?.value.float().filter(|mean| mean.is_finite()),
         _ => None,
     }
@@ -214,9 +269,15 @@ fn selector_facts(found: SelectorExplanation, now_ms: i64) -> LiveSelector {
 
 /// The lowest and highest value that the query had, and how far back the values reach.
 #[expect(clippy::cast_precision_loss, reason = "an hour in milliseconds is far below 2^52")]
-fn past(store: &Store, query: &str, expr: &Expr, now_ms: i64) -> Option<LiveHistory> {
+fn past(
+    store: promql::Source<'_>,
+    query: &str,
+    expr: &Expr,
+    now_ms: i64,
+    options: &EngineOptions,
+) -> Option<LiveHistory> {
     let times = (now_ms - HISTORY_MS, now_ms, HISTORY_STEP_MS);
-    let result = promql::eval_range(store, query, expr, times, &EngineOptions::default()).ok()?;
+    let result = promql::eval_range(store, query, expr, times, options).ok()?;
     let Value::Matrix(series) = result.value else { return None };
     let samples = series.iter().flat_map(|series| &series.samples).filter(|sample| sample.value.is_finite());
     let (mut first_ms, mut history) =
@@ -231,9 +292,11 @@ fn past(store: &Store, query: &str, expr: &Expr, now_ms: i64) -> Option<LiveHist
 }
 
 /// The bounds of the histograms that a query selects, in order, without +Inf.
-fn bucket_bounds(store: &Store, expr: &Expr) -> Vec<f64> {
-    let selected = expr.selectors().into_iter().flat_map(|(selector, _)| store.select(&selector.matchers));
-    let buckets = selected.filter(|series| series.labels().get("__name__").ends_with("_bucket"));
+fn bucket_bounds(store: promql::Source<'_>, expr: &Expr, options: &EngineOptions) -> Vec<f64> {
+    let selections: Vec<_> =
+        expr.selectors().into_iter().map(|(selector, _)| selector.matchers.clone()).collect();
+    let selected = promql::select(store, &selections, &options.stop).unwrap_or_default();
+    let buckets = selected.iter().filter(|series| series.labels().get("__name__").ends_with("_bucket"));
     let mut bounds: Vec<f64> = buckets
         .filter_map(|series| series.labels().get("le").parse::<f64>().ok())
         .filter(|bound| bound.is_finite())
@@ -308,7 +371,7 @@ fn decisions(records: &[&Record], now: Time) -> LiveDecisions {
 #[cfg(test)]
 mod tests {
     use flyball_engine::{Decision, Stage, Step, TargetId};
-    use flyball_metrics::{Labels, Sample, StoreOptions};
+    use flyball_metrics::{Labels, Sample, Store, StoreOptions};
 
     use super::*;
 
@@ -362,13 +425,14 @@ mod tests {
         count("flyball_service_request_duration_seconds_count", ("service", "front"), 100.0);
         let near =
             |found: Option<f64>, wanted: f64| assert!((found.unwrap() - wanted).abs() < 1e-9, "{found:?}");
-        let server = |query: &str| server_mean(&store, &promql::parse(query).unwrap(), 299_000);
+        let options = EngineOptions::default();
+        let server = |query: &str| server_mean((&store).into(), &promql::parse(query).unwrap(), 299_000, &options);
         near(server("histogram_quantile(0.95, sum by (le) (rate(d_seconds_bucket{job=\"a\"}[1m])))"), 0.005);
         assert_eq!(server("sum(rate(d_seconds_count[1m]))"), None);
         assert_eq!(server("sum(rate(flyball_service_request_duration_seconds_bucket[1m]))"), None);
-        near(service_mean(&store, "default", &["front".to_owned(), "none".to_owned()], 299_000), 0.15);
-        assert_eq!(service_mean(&store, "default", &[], 299_000), None);
-        assert_eq!(service_mean(&store, "other", &["front".to_owned()], 299_000), None);
+        near(service_mean((&store).into(), "default", &["front".to_owned(), "none".to_owned()], 299_000, &options), 0.15);
+        assert_eq!(service_mean((&store).into(), "default", &[], 299_000, &options), None);
+        assert_eq!(service_mean((&store).into(), "other", &["front".to_owned()], 299_000, &options), None);
     }
 
     #[test]
@@ -380,8 +444,10 @@ mod tests {
                 store.append_to(&labels, Sample::new(second * 1000, second as f64)).unwrap();
             }
         }
-        let look =
-            |query: &str, now_ms: i64| query_facts(&store, query, &promql::parse(query).unwrap(), now_ms);
+        let look = |query: &str, now_ms: i64| {
+            let (expr, options) = (promql::parse(query).unwrap(), EngineOptions::default());
+            query_facts((&store).into(), query, &expr, now_ms, &options)
+        };
         let found = look("histogram_quantile(0.95, sum(rate(d_bucket[1m])) by (le))", 1_199_000);
         assert_eq!(found.bucket_bounds, [0.1, 0.5]);
         let history = found.history.unwrap();

@@ -10,8 +10,10 @@ use serde_json::json;
 
 pub(crate) mod decisions;
 pub(crate) mod external_metrics;
+pub(crate) mod host;
 pub(crate) mod live_facts;
 pub(crate) mod prometheus;
+pub(crate) mod questions;
 pub(crate) mod resource_metrics;
 
 /// The `labelSelector` of a request: comma-separated equalities, which is all that clients of the metrics APIs send.

@@ -30,10 +30,10 @@ use flyball_metrics::promql::{ParseError, QueryError};
 use flyball_metrics::response::{self, ErrorKind};
 use jiff::Timestamp;
 use serde_json::{Value, json};
-use tokio::sync::Semaphore;
 
 use crate::features::Features;
 use crate::scrape::pool::{SharedPools, Shown};
+use crate::serve::questions::Questions;
 
 const NO_ENDPOINT: &str = "no such endpoint; see https://prometheus.io/docs/prometheus/latest/querying/api/";
 
@@ -45,26 +45,30 @@ pub(crate) struct Source {
     pools: SharedPools,
     features: Features,
     started: Timestamp,
-    /// A query runs while it holds one of these.
-    running: Arc<Semaphore>,
+    questions: Questions,
 }
 
 impl Source {
     pub(crate) fn new(store: Arc<Mutex<Store>>, targets: Arc<Mutex<Vec<Shown>>>) -> Source {
-        let running = Arc::new(Semaphore::new(run::QUERIES_AT_ONCE_MAX));
+        let questions = Questions::new(Arc::clone(&store));
         Source {
             store,
             targets,
             pools: SharedPools::default(),
             features: Features::default(),
             started: Timestamp::now(),
-            running,
+            questions,
         }
     }
 
     /// Also tells of the pools, and of the targets that their rules dropped.
     pub(crate) fn with_pools(self, pools: SharedPools) -> Source {
         Source { pools, ..self }
+    }
+
+    /// Shares the limits of questions with other askers.
+    pub(crate) fn with_questions(self, questions: Questions) -> Source {
+        Source { questions, ..self }
     }
 
     /// Takes queries that use these features.
@@ -129,6 +133,10 @@ struct Refused {
 }
 
 impl Refused {
+    fn status(&self) -> StatusCode {
+        StatusCode::from_u16(self.kind.http_status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
+    }
+
     fn bad_data(message: impl Into<String>) -> Refused {
         Refused { kind: ErrorKind::BadData, message: message.into() }
     }
@@ -148,9 +156,7 @@ impl From<ParseError> for Refused {
 
 impl IntoResponse for Refused {
     fn into_response(self) -> Response {
-        let status =
-            StatusCode::from_u16(self.kind.http_status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-        (status, answer(response::error(self.kind, &self.message))).into_response()
+        (self.status(), answer(response::error(self.kind, &self.message))).into_response()
     }
 }
 

@@ -42,6 +42,7 @@ impl Evaluator<'_> {
             (AggregateOp::Quantile, Some(q)) => self.quantile(aggregate, q),
             _ => {
                 let grid = self.vector(&aggregate.expr)?;
+                self.charge_visits(grid.rows.len() * (1 + aggregate.grouping.len()))?;
                 let groups = group(&grid, aggregate);
                 if grid.has_histograms() {
                     return self.reduce_with_histograms(&grid, groups, aggregate);
@@ -270,6 +271,7 @@ impl Evaluator<'_> {
             return Err(QueryError::Execution(format!("invalid label name {text}")));
         }
         let grid = self.vector(&aggregate.expr)?;
+        self.charge_visits(grid.rows.len() * (1 + aggregate.grouping.len()))?;
         let mut result = self.grid(0)?;
         let mut known: HashMap<Labels, usize> = HashMap::new();
         for (i, row) in grid.rows.iter().enumerate() {
@@ -284,6 +286,7 @@ impl Evaluator<'_> {
                     Some(target) => *target,
                     None => {
                         self.charge(self.times.count)?;
+                        self.charge_labels(&labels)?;
                         result.push(Row::new(labels.clone()));
                         known.insert(labels, result.rows.len() - 1);
                         result.rows.len() - 1

@@ -220,6 +220,7 @@ impl Evaluator<'_> {
     }
 
     fn set_operator(&self, binary: &BinaryExpr, mut left: Grid, right: &Grid) -> Result<Grid> {
+        self.charge_visits((left.rows.len() + right.rows.len()) * (1 + binary.matching.labels.len()))?;
         let mut groups = MatchGroups::default();
         let left_groups = groups.number(&left, &binary.matching);
         let right_groups = groups.number(right, &binary.matching);
@@ -265,6 +266,7 @@ impl Evaluator<'_> {
         // Work as if the "many" side were on the left.
         let swapped = matching.cardinality == Cardinality::OneToMany;
         let (many, one) = if swapped { (right, left) } else { (left, right) };
+        self.charge_visits((many.rows.len() + one.rows.len()) * (1 + matching.labels.len()))?;
         let mut groups = MatchGroups::default();
         let many_groups = groups.number(many, matching);
         let one_groups = groups.number(one, matching);
@@ -369,6 +371,7 @@ impl Evaluator<'_> {
             Some(target) => *target,
             None => {
                 self.charge(self.times.count)?;
+                self.charge_labels(&result.labels)?;
                 output.grid.push(result);
                 output.labels.insert(key, output.grid.rows.len() - 1);
                 output.grid.rows.len() - 1

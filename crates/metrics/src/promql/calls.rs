@@ -6,7 +6,7 @@ use super::ast::*;
 use super::error::ParseError;
 use super::functions::{self, Function};
 use super::lexer::Token;
-use super::parser::Parser;
+use super::parser::{LABELS_MAX, Parser};
 use crate::text::quote;
 
 impl Parser<'_> {
@@ -140,6 +140,9 @@ impl Parser<'_> {
         self.expect("(", context)?;
         let mut labels = Vec::new();
         while !self.eat(")") {
+            if labels.len() >= LABELS_MAX {
+                return Err(self.error(self.span(), format!("{context} name more than {LABELS_MAX} labels")));
+            }
             match self.peek().clone() {
                 Token::Name => labels.push(self.text().to_owned()),
                 Token::String(value) => labels.push(String::from_utf8_lossy(&value).into_owned()),

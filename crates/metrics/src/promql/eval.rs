@@ -12,10 +12,10 @@ use super::duration::DurationContext;
 use super::error::QueryError;
 use super::grid::{Grid, Row};
 use super::select::Pick;
+use super::source::Reader;
 use super::value::{QueryResult, SampleValue, Series, Value, VectorSample};
 use crate::labels::Labels;
 use crate::sample::{HistogramSample, Sample};
-use crate::store::Store;
 
 /// The times of evaluation.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -82,7 +82,7 @@ pub(super) enum Buckets {
 /// Evaluates one query, or (with other times) one of its subqueries.
 #[derive(Clone, Copy)]
 pub(super) struct Evaluator<'a> {
-    pub(super) store: &'a Store,
+    pub(super) reader: &'a Reader<'a>,
     pub(super) query: &'a str,
     pub(super) options: &'a EngineOptions,
     pub(super) times: Times,
@@ -110,7 +110,7 @@ pub(super) struct QueryContext {
 
 impl<'a> Evaluator<'a> {
     pub(super) fn new(
-        store: &'a Store,
+        reader: &'a Reader<'a>,
         query: &'a str,
         options: &'a EngineOptions,
         times: Times,
@@ -122,7 +122,7 @@ impl<'a> Evaluator<'a> {
         let durations = DurationContext { step_seconds: seconds(step_ms), range_seconds: seconds(range_ms) };
         let context = QueryContext { start_ms: times.start_ms, end_ms: times.start_ms + range_ms, durations };
         let buckets = Buckets::Kept;
-        Evaluator { store, query, options, times, context, buckets, prepared: &[], shared: None }
+        Evaluator { reader, query, options, times, context, buckets, prepared: &[], shared: None }
     }
 
     /// The same, knowing the values of some parts of the query.
@@ -215,6 +215,11 @@ impl<'a> Evaluator<'a> {
         let message = "query processing would load too many samples into memory in query execution";
         shared.samples_left.set(left.ok_or_else(|| QueryError::Execution(message.into()))?);
         Ok(())
+    }
+
+    /// Takes the memory of labels that a query makes from its budget of samples.
+    pub(super) fn charge_labels(&self, labels: &Labels) -> Result<(), QueryError> {
+        self.charge(labels.heap_bytes() / size_of::<f64>())
     }
 
     /// Takes looks at samples from the query's budget.

@@ -3,6 +3,7 @@
 //! An info series belongs to a series if both have the same `instance` and `job`. It is looked for where the series
 //! itself was found: `@` and `offset` in the first argument hold for it too (Prometheus: promql/info.go).
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use super::ast::*;
@@ -13,6 +14,7 @@ use super::reference::Reference;
 use super::select::Pick;
 use crate::labels::{Labels, METRIC_NAME};
 use crate::matcher::{MatchOp, Matcher};
+use crate::store::SeriesHandle;
 
 type Result<T> = std::result::Result<T, QueryError>;
 
@@ -46,6 +48,11 @@ impl Wanted {
         Wanted { names, data }
     }
 
+    /// All conditions on info series.
+    fn matchers(&self) -> Vec<Matcher> {
+        self.names.iter().chain(&self.data).cloned().collect()
+    }
+
     /// Whether a series is an info series itself.
     fn is_info(&self, row: &Row) -> bool {
         self.names.iter().all(|matcher| matcher.matches(row.get(METRIC_NAME)))
@@ -61,6 +68,21 @@ impl Wanted {
     fn allows_none(&self) -> bool {
         self.data.iter().all(|matcher| matcher.matches(""))
     }
+}
+
+/// The info series that an expression looks for.
+pub(super) fn selections(expr: &Expr) -> Vec<Vec<Matcher>> {
+    let mut found = Vec::new();
+    let mut left = vec![expr];
+    while let Some(expr) = left.pop() {
+        if let Expr::Call(call) = expr
+            && call.function.name == "info"
+        {
+            found.push(Wanted::of(call.args.get(1)).matchers());
+        }
+        left.extend(expr.children());
+    }
+    found
 }
 
 /// The values of the identifying labels.
@@ -92,11 +114,14 @@ impl Evaluator<'_> {
     fn info_series(&self, base: &Grid, wanted: &Wanted, reference: Reference) -> Result<InfoSeries> {
         let ordinary = base.rows.iter().filter(|row| !wanted.is_info(row));
         let groups = target_groups(ordinary.map(target_of));
-        let matchers: Vec<Matcher> = wanted.names.iter().chain(&wanted.data).cloned().collect();
-        let mut series = if groups.is_empty() { Vec::new() } else { self.store.select(&matchers) };
-        series.retain(|series| groups.values().any(|group| may_belong(series.labels(), group)));
+        let selected = match groups.is_empty() {
+            true => Cow::default(),
+            false => self.reader.select(&wanted.matchers())?,
+        };
+        let series = selected.iter().map(SeriesHandle::read);
+        let series = series.filter(|series| groups.values().any(|group| may_belong(series.labels(), group)));
         let times_ms = self.times.iter().map(|time_ms| reference.at(time_ms)).collect();
-        let grid = self.newest(series, times_ms, Pick::TimeOfFloat)?;
+        let grid = self.newest(series.collect(), times_ms, Pick::TimeOfFloat)?;
         let is_histogram = |row: &usize| (0..grid.steps).any(|step| grid.histogram(*row, step).is_some());
         if let Some(row) = (0..grid.rows.len()).find(is_histogram) {
             let labels = &grid.rows[row].labels;
@@ -249,6 +274,7 @@ impl Output {
             return Ok(*known);
         }
         evaluator.charge(self.result.steps)?;
+        evaluator.charge_labels(&row.labels)?;
         let at = self.result.rows.len();
         self.rows.insert(row.labels.clone(), at);
         self.result.push(row);

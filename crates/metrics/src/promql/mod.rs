@@ -4,7 +4,7 @@
 //! evaluated every second. The words, the rounding and the order of operations are Prometheus 3's with default flags; the
 //! test suite of Prometheus itself is the judge (`tests/promqltest.rs`).
 //!
-//! An evaluation reads the [`Store`] and nothing else. A query can't run away: the number of samples it
+//! An evaluation reads a store ([`Source`]) and nothing else. A query can't run away: the number of samples it
 //! reads and keeps is bounded ([`EngineOptions`]), and so is its depth.
 
 mod aggregate;
@@ -33,6 +33,7 @@ mod reference;
 mod select;
 mod selectors;
 mod smooth;
+mod source;
 mod starts;
 mod stop;
 mod strings;
@@ -51,12 +52,13 @@ pub use functions::{Function, all as functions, find as find_function};
 pub use incremental::LiveQuery;
 pub use parser::{ParseOptions, QUERY_BYTES_MAX, QUERY_DEPTH_MAX, parse, parse_metric_selector, parse_with};
 pub use prettify::prettify;
+pub use source::{SELECTED_SERIES_MAX, Source, select};
 pub use stop::Stop;
 pub use tree::tree;
 pub use value::{QueryResult, SampleValue, Series, Value, VectorSample};
 
-use crate::store::Store;
 use eval::{Evaluator, Times};
+use source::Reader;
 
 /// Evaluations that a range query may have; Prometheus' limit.
 pub const RANGE_STEPS_MAX: i64 = 11_000;
@@ -114,19 +116,20 @@ impl Default for EngineOptions {
 /// assert_eq!(samples[0].value, promql::SampleValue::Float(5.0));
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
-pub fn eval_instant(
-    store: &Store,
+pub fn eval_instant<'a>(
+    source: impl Into<Source<'a>>,
     query: &str,
     expr: &Expr,
     time_ms: i64,
     options: &EngineOptions,
 ) -> Result<QueryResult, QueryError> {
-    Evaluator::new(store, query, options, Times::once(time_ms), 0).run(expr)
+    let reader = Reader::of(source.into(), expr, &options.stop)?;
+    Evaluator::new(&reader, query, options, Times::once(time_ms), 0).run(expr)
 }
 
 /// The values of a parsed query at `start_ms`, `start_ms + step_ms`, … up to `end_ms`.
-pub fn eval_range(
-    store: &Store,
+pub fn eval_range<'a>(
+    source: impl Into<Source<'a>>,
     query: &str,
     expr: &Expr,
     (start_ms, end_ms, step_ms): (i64, i64, i64),
@@ -153,7 +156,8 @@ pub fn eval_range(
         )));
     }
     let count = usize::try_from(range_ms / step_ms).unwrap_or(0) + 1;
-    Evaluator::new(store, query, options, Times { start_ms, step_ms, count, end_ms }, range_ms)
+    let reader = Reader::of(source.into(), expr, &options.stop)?;
+    Evaluator::new(&reader, query, options, Times { start_ms, step_ms, count, end_ms }, range_ms)
         .run_range(expr)
 }
 

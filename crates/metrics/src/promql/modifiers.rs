@@ -115,9 +115,6 @@ impl Parser<'_> {
     pub(super) fn extend(&mut self, mut expr: Expr, extension: Extension) -> Result<Expr, ParseError> {
         let keyword = extension.keyword();
         let wrong = |parser: &Self, expr: &Expr, why: &str| Err(parser.error(expr.span(), why));
-        if !self.options.extended_range_selectors {
-            return wrong(self, &expr, &format!("{keyword} modifier is experimental and not enabled"));
-        }
         self.advance();
         let selector = match &mut expr {
             Expr::Vector(selector) => selector,

@@ -15,6 +15,10 @@ pub const QUERY_BYTES_MAX: usize = 256 << 10;
 /// How deep expressions may nest; each level takes stack in the parser and in the evaluator.
 pub const QUERY_DEPTH_MAX: usize = 150;
 
+/// Label matchers of a selector, and labels of a list such as `by (…)`. Series have some dozen labels; each of these is looked
+/// for in each series.
+pub(super) const LABELS_MAX: usize = 200;
+
 /// What the parser accepts beyond Prometheus' defaults.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ParseOptions {
@@ -22,8 +26,6 @@ pub struct ParseOptions {
     pub experimental_functions: bool,
     /// `fill`, `fill_left` and `fill_right`, behind `--enable-feature=promql-binop-fill-modifiers`.
     pub fill_modifiers: bool,
-    /// `anchored` and `smoothed`, behind `--enable-feature=promql-extended-range-selectors`.
-    pub extended_range_selectors: bool,
 }
 
 /// Parses a query with Prometheus' default options.
@@ -76,7 +78,7 @@ pub(super) struct Parser<'a> {
 impl ParseOptions {
     /// Everything that Prometheus has behind feature flags.
     pub fn all() -> ParseOptions {
-        ParseOptions { experimental_functions: true, fill_modifiers: true, extended_range_selectors: true }
+        ParseOptions { experimental_functions: true, fill_modifiers: true }
     }
 }
 

@@ -12,7 +12,7 @@ use super::windows::Windows;
 use crate::histogram::{NativeHistogram, ResetHint, Schema};
 use crate::matcher::Matcher;
 use crate::sample::{HistogramSample, Sample, Timed};
-use crate::store::SeriesRef;
+use crate::store::{SeriesHandle, SeriesRef};
 
 /// What is wanted of a sample.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -66,7 +66,8 @@ impl Evaluator<'_> {
         if selector.extension == Some(Extension::Smoothed) && pick == Pick::Value {
             return self.smoothed(selector);
         }
-        let series = self.store.select(&selector.matchers);
+        let selected = self.reader.select(&selector.matchers)?;
+        let series = selected.iter().map(SeriesHandle::read).collect();
         let mut grid = self.newest(series, self.shifted(&selector.shift)?, pick)?;
         grid.one_metric = self.selects_one_metric(selector);
         Ok(grid)
@@ -129,7 +130,7 @@ impl Evaluator<'_> {
     /// Whether the series of a selector differ in more than what goes with the metric's name.
     pub(super) fn selects_one_metric(&self, selector: &VectorSelector) -> bool {
         let named = selector.matchers.iter().any(Matcher::is_metric_name);
-        named && !self.store.has_label("__type__") && !self.store.has_label("__unit__")
+        named && !self.reader.has_metadata_labels()
     }
 }
 

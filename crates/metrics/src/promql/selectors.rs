@@ -3,7 +3,7 @@
 use super::ast::*;
 use super::error::ParseError;
 use super::lexer::Token;
-use super::parser::Parser;
+use super::parser::{LABELS_MAX, Parser};
 use crate::labels::METRIC_NAME;
 use crate::matcher::{MatchOp, Matcher};
 use crate::text::quote;
@@ -39,6 +39,9 @@ impl Parser<'_> {
         let mut matchers = Vec::new();
         while !self.eat("}") {
             let span = self.span();
+            if matchers.len() >= LABELS_MAX {
+                return Err(self.error(span, format!("selector has more than {LABELS_MAX} label matchers")));
+            }
             let label = match self.peek().clone() {
                 Token::Name => self.text().to_owned(),
                 Token::String(value) => {

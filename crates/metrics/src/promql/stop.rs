@@ -25,7 +25,10 @@ impl Stop {
     }
 
     /// The error of a query that was stopped.
-    pub(super) fn check(&self) -> Result<(), QueryError> {
+    ///
+    /// # Errors
+    /// It was.
+    pub fn check(&self) -> Result<(), QueryError> {
         match self.0.load(Ordering::Relaxed) {
             RUNS => Ok(()),
             CANCELED => Err(QueryError::Canceled),

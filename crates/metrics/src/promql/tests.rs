@@ -8,6 +8,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::labels::Labels;
 use crate::sample::Sample;
+use crate::store::Store;
 use crate::text::format_value;
 
 #[test]

@@ -1,5 +1,7 @@
 //! Type checks: which expressions fit together.
 
+use std::collections::HashSet;
+
 use super::ast::*;
 use super::error::ParseError;
 use crate::text::quote;
@@ -140,7 +142,8 @@ impl Checker<'_> {
             let message = format!("no grouping allowed for {} operation", quote(op.symbol().as_bytes()));
             return self.error(span, message);
         }
-        let in_both = matching.labels.iter().find(|label| matching.include.contains(label));
+        let include: HashSet<&String> = matching.include.iter().collect();
+        let in_both = matching.labels.iter().find(|label| include.contains(label));
         if let Some(label) = in_both.filter(|_| matching.on) {
             let label = quote(label.as_bytes());
             return self.error(span, format!("label {label} must not occur in ON and GROUP clause at once"));

@@ -12,6 +12,7 @@ use super::starts::Starts;
 use super::value::{SampleValue, Series};
 use crate::histogram::ResetHint;
 use crate::sample::{HistogramSample, Sample, Timed};
+use crate::store::SeriesHandle;
 
 /// The windows of a range vector, one for each step.
 pub(super) struct Windows {
@@ -105,7 +106,7 @@ impl Evaluator<'_> {
     ) -> Result<(), QueryError> {
         let (after_ms, to_ms) = windows.bounds();
         let (mut scratch, mut alive, mut histograms) = (Vec::new(), Vec::new(), Vec::new());
-        for series in self.store.select(&selector.matchers) {
+        for series in self.reader.select(&selector.matchers)?.iter().map(SeriesHandle::read) {
             let mut floats = series.samples(after_ms, to_ms, &mut scratch);
             if floats.iter().any(Sample::is_stale_marker) {
                 alive.clear();

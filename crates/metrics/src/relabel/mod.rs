@@ -19,6 +19,10 @@ const SEPARATOR_DEFAULT: &str = ";";
 const REGEX_DEFAULT: &str = "(.*)";
 /// All that was matched.
 const REPLACEMENT_DEFAULT: &str = "$1";
+/// Bytes of the joined values that a rule looks at: source labels may be named again and again. A rule with more does nothing.
+const JOINED_BYTES_MAX: usize = 16 * VALUE_BYTES_MAX;
+/// Bytes that a rule's templates may become before they are looked at. A rule with more does nothing.
+const EXPANDED_BYTES_MAX: usize = 16 * VALUE_BYTES_MAX;
 /// Labels that a series may have after `labelmap`, which can double them with each rule.
 const LABELS_MAX: usize = 512;
 
@@ -199,6 +203,10 @@ impl Rule {
     /// Applies the rule; false: the target or series is dropped.
     fn apply(&self, labels: &mut Editor) -> bool {
         let values: Vec<&str> = self.written.source_labels.iter().map(|name| labels.get(name)).collect();
+        let length: usize = values.iter().map(|value| value.len() + self.separator.len()).sum();
+        if length > JOINED_BYTES_MAX {
+            return true;
+        }
         let joined = values.join(&self.separator);
         match self.action {
             Action::Keep => return self.regex.is_match(&joined),
@@ -221,6 +229,10 @@ impl Rule {
 
     fn replace(&self, joined: &str, labels: &mut Editor) {
         let Some(found) = self.regex.captures(joined) else { return };
+        let fits = |template: &str| expanded_bytes_max(template, joined.len()) <= EXPANDED_BYTES_MAX;
+        if !fits(&self.target_label) || !fits(&self.replacement) {
+            return;
+        }
         let mut target = String::new();
         found.expand(&self.target_label, &mut target);
         if target.is_empty() {
@@ -234,13 +246,20 @@ impl Rule {
     fn map(&self, labels: &mut Editor) {
         let before = labels.0.clone();
         for (name, value) in before {
-            if let Some(found) = self.regex.captures(&name) {
+            let fits = expanded_bytes_max(&self.replacement, name.len()) <= EXPANDED_BYTES_MAX;
+            if let Some(found) = self.regex.captures(&name).filter(|_| fits) {
                 let mut target = String::new();
                 found.expand(&self.replacement, &mut target);
                 labels.set(&target, value);
             }
         }
     }
+}
+
+/// The most that a template can become: each of its references may stand for all of what was matched.
+fn expanded_bytes_max(template: &str, matched: usize) -> usize {
+    let references = memchr::memchr_iter(b'$', template.as_bytes()).count();
+    template.len().saturating_add(references.saturating_mul(matched))
 }
 
 /// Applies rules in their order; `None`: the target or series is dropped.

@@ -16,6 +16,7 @@ use super::save;
 use crate::sample::Sample;
 
 /// A run of samples in the order of their timestamps, compressed.
+#[derive(Clone)]
 pub(super) struct Chunk {
     times: Arc<[u8]>,
     values: Box<[u8]>,

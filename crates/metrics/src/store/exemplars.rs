@@ -48,20 +48,10 @@ impl Exemplars {
         true
     }
 
-    /// The exemplars in `[from_ms, to_ms]` of the series that `wanted` holds for, by series.
-    pub(super) fn select(
-        &self,
-        wanted: impl Fn(&Labels) -> bool,
-        from_ms: i64,
-        to_ms: i64,
-    ) -> Vec<(&Labels, Vec<&Exemplar>)> {
+    /// The exemplars in `[from_ms, to_ms]`.
+    pub(super) fn between(&self, from_ms: i64, to_ms: i64) -> Vec<(Labels, Exemplar)> {
         let in_time = |exemplar: &Exemplar| (from_ms..=to_ms).contains(&exemplar.timestamp_ms);
-        let found = self.all.iter().filter(|(series, exemplar)| in_time(exemplar) && wanted(series));
-        let mut by_series = std::collections::BTreeMap::<&Labels, Vec<&Exemplar>>::new();
-        for (series, exemplar) in found {
-            by_series.entry(series).or_default().push(exemplar);
-        }
-        by_series.into_iter().collect()
+        self.all.iter().filter(|(_, exemplar)| in_time(exemplar)).cloned().collect()
     }
 
     /// Drops what is older than `cutoff_ms`.

@@ -1,6 +1,7 @@
 //! What the store forgets: samples that are old or too many, and series that have none.
 
-use super::series::Series;
+use std::sync::Arc;
+
 use super::{Slot, Store};
 
 /// One series in so many is forgotten when there are too many, if it has ended: looking for them takes a while.
@@ -16,13 +17,17 @@ impl Store {
         self.cutoff_ms = Some(cutoff_ms);
         self.exemplars.evict(cutoff_ms);
         for slot in &mut self.slots {
+            self.pages.write_out_old(slot, cutoff_ms, &mut self.room);
             let Some(series) = &mut slot.series else { continue };
-            self.pages.write_out_old(series, cutoff_ms, &mut self.room);
-            series.floats.share(&mut self.room);
-            let dropped = series.evict(cutoff_ms);
+            let dropped =
+                if series.has_before(cutoff_ms) { Arc::make_mut(series).evict(cutoff_ms) } else { 0 };
             self.samples -= dropped;
-            if series.has_ended() && series.newest_ms() < Some(now_ms.saturating_sub(REST_AFTER_MS)) {
-                series.rest(&mut self.room);
+            // What only saves memory is left for the next time while somebody reads.
+            if let Some(series) = Arc::get_mut(series) {
+                series.floats.share(&mut self.room);
+                if series.has_ended() && series.newest_ms() < Some(now_ms.saturating_sub(REST_AFTER_MS)) {
+                    series.rest(&mut self.room);
+                }
             }
             if dropped > 0 {
                 self.followers.tell_dropped(&slot.followed_by, series.oldest_ms());
@@ -32,7 +37,7 @@ impl Store {
         self.drop_over_samples_max();
         self.drop_over_bytes_max();
         for slot in 0..self.slots.len() {
-            if self.slots[slot].series.as_ref().is_some_and(Series::is_empty) {
+            if self.slots[slot].series.as_ref().is_some_and(|series| series.is_empty()) {
                 self.remove(slot);
             }
         }
@@ -45,8 +50,11 @@ impl Store {
         while excess > 0 {
             let excess_before = excess;
             for slot in &mut self.slots {
-                let Some(series) = slot.series.as_mut().filter(|_| excess > 0) else { continue };
-                self.pages.write_out(series, &mut self.room);
+                if excess == 0 {
+                    break;
+                }
+                self.pages.write_out(slot, &mut self.room);
+                let Some(series) = slot.series.as_mut().map(Arc::make_mut) else { continue };
                 let bytes = series.heap_bytes();
                 self.samples -= series.drop_oldest();
                 excess = excess.saturating_sub(bytes.saturating_sub(series.heap_bytes()));
@@ -65,12 +73,12 @@ impl Store {
         while self.samples > self.options.samples_max {
             let before = self.samples;
             for slot in &mut self.slots {
-                let Some(series) = &mut slot.series else { continue };
                 let excess = self.samples.saturating_sub(self.options.samples_max);
                 if excess == 0 {
                     break;
                 }
-                self.pages.write_out(series, &mut self.room);
+                self.pages.write_out(slot, &mut self.room);
+                let Some(series) = slot.series.as_mut().map(Arc::make_mut) else { continue };
                 self.samples -= series.drop_oldest();
                 self.followers.tell_dropped(&slot.followed_by, series.oldest_ms());
             }
@@ -91,7 +99,7 @@ impl Store {
         ended.sort_unstable();
         ended.truncate((self.options.series_max / FORGOTTEN_AT_ONCE).max(1));
         for (_, slot) in &ended {
-            let samples = self.slots[*slot].series.as_ref().map_or(0, Series::samples);
+            let samples = self.slots[*slot].series.as_ref().map_or(0, |series| series.samples());
             self.samples -= samples;
             self.remove(*slot);
         }
@@ -101,8 +109,8 @@ impl Store {
 
     /// Takes a series out.
     fn remove(&mut self, slot: usize) {
-        let Some(mut series) = self.slots[slot].series.take() else { return };
-        self.pages.leave(&mut series, &mut self.room);
+        self.pages.leave(&mut self.slots[slot], &mut self.room);
+        let Some(series) = self.slots[slot].series.take() else { return };
         let number = u32::try_from(slot).unwrap_or(u32::MAX);
         self.followers.tell_gone(&std::mem::take(&mut self.slots[slot].followed_by));
         self.slots[slot].generation = self.slots[slot].generation.wrapping_add(1);

@@ -13,6 +13,7 @@ use crate::histogram::{Buckets, NativeHistogram, ResetHint, Schema};
 use crate::sample::HistogramSample;
 
 /// See the module's documentation.
+#[derive(Clone)]
 pub(super) struct HistogramChunk {
     layout: Layout,
     bytes: Box<[u8]>,
@@ -22,6 +23,7 @@ pub(super) struct HistogramChunk {
 }
 
 /// What all histograms of a chunk share.
+#[derive(Clone)]
 struct Layout {
     schema: Schema,
     zero_threshold: f64,

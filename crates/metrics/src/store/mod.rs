@@ -13,6 +13,7 @@ mod codecs;
 mod exemplars;
 mod follow;
 mod forget;
+mod handle;
 mod histogram_chunk;
 mod index;
 mod pages;
@@ -35,14 +36,16 @@ pub use exemplars::Exemplar;
 use exemplars::Exemplars;
 pub use follow::{Changes, FollowerId};
 use follow::{FollowedBy, Followers};
+pub use handle::{Lend, SeriesHandle};
+pub(crate) use handle::{TooManySeries, label_values, select};
 use index::Index;
 pub(crate) use pages::PageId;
-use pages::Pages;
+use pages::{Membership, Pages};
 pub use rejected::{Rejected, Rejections};
 use samples::Room;
 pub use save::{DamagedFrame, FILE_HEADER, FRAME_HEADER_BYTES, Loading, Saving, frame_length};
 pub use select::SeriesRef;
-use series::{SampleRefused, Series};
+use series::{NOT_SAVED_MS, SampleRefused, Series};
 pub(crate) use starts::{StartTimes, UNKNOWN_START_MS};
 
 /// Metrics whose help, type and unit are kept; a target that invents names can't grow the store by them.
@@ -122,9 +125,24 @@ pub struct ChunkSize {
     pub bytes: usize,
 }
 
+impl std::iter::Sum for ChunkSize {
+    fn sum<I: Iterator<Item = ChunkSize>>(sizes: I) -> ChunkSize {
+        sizes.fold(ChunkSize::default(), |a, b| ChunkSize {
+            count: a.count + b.count,
+            samples: a.samples + b.samples,
+            bytes: a.bytes + b.bytes,
+        })
+    }
+}
+
 struct Slot {
     generation: u32,
-    series: Option<Series>,
+    /// The page that repeats its newest value, if one does.
+    membership: Membership,
+    /// Shared with whoever reads it.
+    series: Option<Arc<Series>>,
+    /// Samples up to this time are in the file.
+    saved_ms: i64,
     followed_by: FollowedBy,
 }
 
@@ -163,16 +181,21 @@ impl Store {
         if self.ids.len() >= self.options.series_max && !self.forget_ended() {
             return Err(self.reject(Rejected::TooManySeries));
         }
-        let series = Some(Series::new(labels.clone()));
         let followed_by = self.followers.of_new_series(labels);
+        let new = |generation| Slot {
+            generation,
+            membership: Membership::default(),
+            series: Some(Arc::new(Series::new(labels.clone()))),
+            saved_ms: NOT_SAVED_MS,
+            followed_by,
+        };
         let slot = match self.free.pop() {
             Some(slot) => {
-                self.slots[slot as usize].series = series;
-                self.slots[slot as usize].followed_by = followed_by;
+                self.slots[slot as usize] = new(self.slots[slot as usize].generation);
                 slot
             }
             None => {
-                self.slots.push(Slot { generation: 0, series, followed_by });
+                self.slots.push(new(0));
                 // `series_max` is far below 2³².
                 u32::try_from(self.slots.len() - 1).unwrap_or(u32::MAX)
             }
@@ -237,13 +260,14 @@ impl Store {
             return Err(self.reject(Rejected::TooOld));
         }
         let slot = self.slots.get_mut(id.slot as usize).filter(|slot| slot.generation == id.generation);
-        let Some(Slot { series: Some(series), followed_by, .. }) = slot else {
+        let Some(slot) = slot else { return Err(Rejected::UnknownSeries) };
+        if slot.membership.is_member() {
+            self.pages.leave(slot, &mut self.room);
+        }
+        let Slot { series: Some(series), followed_by, .. } = slot else {
             return Err(Rejected::UnknownSeries);
         };
-        if series.membership.is_member() {
-            self.pages.leave(series, &mut self.room);
-        }
-        match append(series, &mut self.room) {
+        match append(Arc::make_mut(series), &mut self.room) {
             Ok(0) => Ok(()),
             Ok(new) => {
                 self.samples += new;
@@ -268,17 +292,9 @@ impl Store {
         !old && self.exemplars.append(series, exemplar)
     }
 
-    /// The exemplars in `[from_ms, to_ms]` of the series that satisfy all matchers of any of the selectors, by series.
-    pub fn exemplars(
-        &self,
-        selectors: &[Vec<Matcher>],
-        from_ms: i64,
-        to_ms: i64,
-    ) -> Vec<(&Labels, Vec<&Exemplar>)> {
-        let wanted = |labels: &Labels| {
-            selectors.iter().any(|matchers| matchers.iter().all(|matcher| matcher.matches_labels(labels)))
-        };
-        self.exemplars.select(wanted, from_ms, to_ms)
+    /// The exemplars in `[from_ms, to_ms]`, each with its series, in the order in which they came. A copy: there are few.
+    pub fn exemplars_between(&self, from_ms: i64, to_ms: i64) -> Vec<(Labels, Exemplar)> {
+        self.exemplars.between(from_ms, to_ms)
     }
 
     /// Ends series at a time: queries after it no longer see them. A series that has newer samples, or has
@@ -300,9 +316,7 @@ impl Store {
         for id in self.select_ids(matchers) {
             let slot = &mut self.slots[id.slot as usize];
             slot.followed_by.push(follower.number());
-            if let Some(series) = &mut slot.series {
-                self.pages.leave(series, &mut self.room);
-            }
+            self.pages.leave(slot, &mut self.room);
         }
         follower
     }
@@ -350,19 +364,18 @@ impl Store {
 
     /// Series, samples and bytes at the moment. Walks the store.
     pub fn size(&self) -> StoreSize {
-        let series = || self.slots.iter().filter_map(|slot| slot.series.as_ref());
-        debug_assert_eq!(self.samples, series().map(|series| self.reading(series).count()).sum::<usize>());
+        let series = || self.slots.iter().filter_map(|slot| slot.series.as_deref());
+        debug_assert_eq!(
+            self.samples,
+            self.slots.iter().filter_map(|slot| Some(self.reading(slot)?.count())).sum::<usize>()
+        );
         let maps = self.ids.capacity() * (size_of::<(Labels, SeriesId)>() + 1)
             + self.slots.capacity() * size_of::<Slot>();
         let bytes = series().map(Series::heap_bytes).sum::<usize>()
             + self.index.heap_bytes()
             + maps
             + self.pages.heap_bytes();
-        let chunks = series().map(Series::chunks).fold(ChunkSize::default(), |a, b| ChunkSize {
-            count: a.count + b.count,
-            samples: a.samples + b.samples,
-            bytes: a.bytes + b.bytes,
-        });
+        let chunks = series().map(Series::chunks).sum();
         StoreSize { series: self.ids.len(), samples: self.samples, bytes, chunks }
     }
 }

@@ -5,7 +5,8 @@
 //! value. So a scrape that finds nothing new costs one timestamp. What a member has repeated is written out before anything
 //! else happens to it: another value, another writer, its end, a follower, a file. Readers see no difference.
 
-use super::series::Series;
+use std::sync::Arc;
+
 use super::{Rejected, Room, Sample, SeriesId, Slot, Store};
 
 /// A page that has so many times is written out by the next eviction.
@@ -21,7 +22,8 @@ pub(crate) struct PageId(u32);
 
 #[derive(Default)]
 struct Page {
-    times_ms: Vec<i64>,
+    /// Shared with readers.
+    times_ms: Arc<Vec<i64>>,
     /// The time of the last scrape, also when it is written out.
     newest_ms: Option<i64>,
     members: usize,
@@ -56,6 +58,19 @@ impl Membership {
     }
 }
 
+/// The times at which a series has repeated its newest value, as a reader keeps them.
+#[derive(Clone, Default)]
+pub(super) struct Repeated {
+    times_ms: Option<Arc<Vec<i64>>>,
+    from: usize,
+}
+
+impl Repeated {
+    pub(super) fn times_ms(&self) -> &[i64] {
+        self.times_ms.as_ref().and_then(|times_ms| times_ms.get(self.from..)).unwrap_or_default()
+    }
+}
+
 impl Pages {
     /// The times at which a series has repeated its newest value since that was written.
     pub(super) fn repeated(&self, membership: Membership) -> &[i64] {
@@ -63,17 +78,25 @@ impl Pages {
         page.and_then(|page| page.times_ms.get(membership.from as usize..)).unwrap_or_default()
     }
 
+    /// The same, for who reads on when the store has changed.
+    pub(super) fn repeated_shared(&self, membership: Membership) -> Repeated {
+        let page = self.all.get(membership.page as usize);
+        Repeated { times_ms: page.map(|page| Arc::clone(&page.times_ms)), from: membership.from as usize }
+    }
+
     /// Writes out what a series has repeated; it stays a member.
-    pub(super) fn write_out(&self, series: &mut Series, room: &mut Room) {
-        let repeated = self.repeated(series.membership);
-        series.repeat(repeated, room);
-        series.membership.from += repeated.len() as u32;
+    pub(super) fn write_out(&self, slot: &mut Slot, room: &mut Room) {
+        let repeated = self.repeated(slot.membership);
+        if let Some(series) = slot.series.as_mut().filter(|_| !repeated.is_empty()) {
+            Arc::make_mut(series).repeat(repeated, room);
+            slot.membership.from += repeated.len() as u32;
+        }
     }
 
     /// Writes out what a series has repeated, and takes it out of its page.
-    pub(super) fn leave(&mut self, series: &mut Series, room: &mut Room) {
-        self.write_out(series, room);
-        let membership = std::mem::take(&mut series.membership);
+    pub(super) fn leave(&mut self, slot: &mut Slot, room: &mut Room) {
+        self.write_out(slot, room);
+        let membership = std::mem::take(&mut slot.membership);
         if let Some(page) = self.all.get_mut(membership.page as usize) {
             page.members -= 1;
             page.joined -= usize::from(membership.from as usize > page.times_ms.len());
@@ -81,19 +104,20 @@ impl Pages {
     }
 
     /// Before an eviction looks at a series: long runs are written out, and such as are about to be forgotten.
-    pub(super) fn write_out_old(&self, series: &mut Series, cutoff_ms: i64, room: &mut Room) {
-        let Some(page) = self.all.get(series.membership.page as usize) else { return };
-        if page.is_long() || series.newest_ms() < Some(cutoff_ms) {
-            self.write_out(series, room);
+    pub(super) fn write_out_old(&self, slot: &mut Slot, cutoff_ms: i64, room: &mut Room) {
+        let Some(page) = self.all.get(slot.membership.page as usize) else { return };
+        let newest_ms = slot.series.as_ref().and_then(|series| series.newest_ms());
+        if page.is_long() || newest_ms < Some(cutoff_ms) {
+            self.write_out(slot, room);
         }
         if page.is_long() {
-            series.membership.from = 0;
+            slot.membership.from = 0;
         }
     }
 
     /// Forgets the times of the long pages, after all their members were written out.
     pub(super) fn forget_written(&mut self) {
-        self.all.iter_mut().filter(|page| page.is_long()).for_each(|page| page.times_ms.clear());
+        self.all.iter_mut().filter(|page| page.is_long()).for_each(|page| page.times_ms = Arc::default());
     }
 
     pub(super) fn heap_bytes(&self) -> usize {
@@ -129,8 +153,8 @@ impl Store {
     /// Takes a series out of its page.
     pub(crate) fn leave_page(&mut self, id: SeriesId) {
         let slot = self.slots.get_mut(id.slot as usize).filter(|slot| slot.generation == id.generation);
-        if let Some(series) = slot.and_then(|slot| slot.series.as_mut()) {
-            self.pages.leave(series, &mut self.room);
+        if let Some(slot) = slot {
+            self.pages.leave(slot, &mut self.room);
         }
     }
 
@@ -158,14 +182,14 @@ impl Store {
     ) -> Result<bool, Rejected> {
         self.append(id, sample)?;
         let slot = self.slots.get_mut(id.slot as usize);
-        let Some(Slot { series: Some(series), followed_by, .. }) = slot else { return Ok(false) };
+        let Some(Slot { series: Some(_), membership, followed_by, .. }) = slot else { return Ok(false) };
         let Some(open) = self.pages.all.get_mut(page.0 as usize) else { return Ok(false) };
         // Followers are told of every sample.
         if open.round_ms != Some(sample.timestamp_ms) || !followed_by.is_empty() {
             return Ok(false);
         }
         // The time of this scrape comes last, and this sample is written already.
-        series.membership = Membership { page: page.0, from: open.times_ms.len() as u32 + 1 };
+        *membership = Membership { page: page.0, from: open.times_ms.len() as u32 + 1 };
         (open.members, open.joined) = (open.members + 1, open.joined + 1);
         Ok(true)
     }
@@ -175,7 +199,7 @@ impl Store {
         let Some(page) = self.pages.all.get_mut(id.0 as usize) else { return };
         let Some(at_ms) = page.round_ms.take() else { return };
         self.samples += page.members - std::mem::take(&mut page.joined);
-        page.times_ms.push(at_ms);
+        Arc::make_mut(&mut page.times_ms).push(at_ms);
         page.newest_ms = Some(at_ms);
     }
 }

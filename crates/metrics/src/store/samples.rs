@@ -2,6 +2,10 @@
 //!
 //! Queries of triggers look at the last minute or two, so that part stays plain and is handed out without a copy. Floats and
 //! native histograms are kept in the same way, each in their own kind of block.
+//!
+//! Blocks are shared with whoever reads them: a copy of a series that is being read costs its plain samples and a counter for each block.
+
+use std::sync::Arc;
 
 use super::ChunkSize;
 use super::times::RecentTimes;
@@ -10,6 +14,9 @@ use super::times::RecentTimes;
 const PLAIN_SAMPLES_MAX: usize = 2_500_000;
 /// Plain samples that a series may have however many series there are: fewer, and compressing takes all the time.
 const HEAD_MIN: usize = 16;
+
+/// The counters of a shared block.
+const ARC_BYTES: usize = 2 * size_of::<usize>();
 
 /// Blocks that may have grown since the last eviction: one that is full by now, and the one after it.
 const NEWEST_BLOCKS: usize = 2;
@@ -32,7 +39,7 @@ impl Room {
 }
 
 /// A compressed run of samples.
-pub(super) trait Block: Sized {
+pub(super) trait Block: Clone {
     type Sample: Clone;
     /// Samples that are compressed together at most. Up to twice as many stay plain.
     const SAMPLES: usize;
@@ -72,8 +79,17 @@ pub(super) trait Block: Sized {
 
 /// See the module's documentation.
 pub(super) struct Samples<B: Block> {
-    blocks: Vec<B>,
+    blocks: Vec<Arc<B>>,
     head: Vec<B::Sample>,
+}
+
+impl<B: Block> Clone for Samples<B> {
+    fn clone(&self) -> Self {
+        // Somebody is about to append.
+        let mut head = Vec::with_capacity(self.head.capacity());
+        head.extend_from_slice(&self.head);
+        Samples { blocks: self.blocks.clone(), head }
+    }
 }
 
 impl<B: Block> Default for Samples<B> {
@@ -139,7 +155,7 @@ impl<B: Block> Samples<B> {
         let count = samples.len().min(B::SAMPLES).min(if free > 0 { free } else { B::SAMPLES });
         let samples = &samples[..count];
         let last = self.blocks.last_mut();
-        if last.is_some_and(|last| last.grow(samples, room) || merge(last, samples, room)) {
+        if last.is_some_and(|last| Arc::make_mut(last).grow(samples, room) || merge(last, samples, room)) {
             return count;
         }
         let (block, taken) = B::compress(samples, room);
@@ -152,7 +168,7 @@ impl<B: Block> Samples<B> {
         if self.blocks.len() == self.blocks.capacity() {
             self.blocks.reserve_exact((self.blocks.len() / 4).max(1));
         }
-        self.blocks.push(block);
+        self.blocks.push(Arc::new(block));
     }
 
     pub(super) fn newest(&self) -> Option<&B::Sample> {
@@ -164,7 +180,7 @@ impl<B: Block> Samples<B> {
     }
 
     pub(super) fn oldest_ms(&self) -> Option<i64> {
-        self.blocks.first().map(B::first_ms).or_else(|| self.head.first().map(B::time_ms))
+        self.blocks.first().map(|block| block.first_ms()).or_else(|| self.head.first().map(B::time_ms))
     }
 
     /// The samples in `(after_ms, to_ms]`: a slice of the head, or of `scratch` where older ones must be decompressed.
@@ -206,6 +222,12 @@ impl<B: Block> Samples<B> {
             (end, step) = (start, step * 2);
         }
         0
+    }
+
+    /// Whether there is something that [`Samples::evict`] would drop.
+    pub(super) fn has_before(&self, cutoff_ms: i64) -> bool {
+        let oldest_ms = self.blocks.first().map(|block| block.last_ms());
+        oldest_ms.or_else(|| self.head.first().map(B::time_ms)).is_some_and(|oldest_ms| oldest_ms < cutoff_ms)
     }
 
     /// Drops samples before `cutoff_ms`, whole blocks at a time; returns the weight of those that went.
@@ -256,7 +278,9 @@ impl<B: Block> Samples<B> {
 
     /// Shares with other series what the newest blocks have become in common with theirs: not all grow at once.
     pub(super) fn share(&mut self, room: &mut Room) {
-        self.blocks.iter_mut().rev().take(NEWEST_BLOCKS).for_each(|block| block.share(room));
+        let newest = self.blocks.iter_mut().rev().take(NEWEST_BLOCKS);
+        // One that is being read is left for the next time.
+        newest.filter_map(Arc::get_mut).for_each(|block| block.share(room));
     }
 
     /// Keeps the newest sample plain, where it is looked for.
@@ -274,11 +298,11 @@ impl<B: Block> Samples<B> {
     }
 
     fn newest_block_ms(&self) -> Option<i64> {
-        self.blocks.last().map(B::last_ms)
+        self.blocks.last().map(|block| block.last_ms())
     }
 
     pub(super) fn weights(&self) -> usize {
-        let blocks: usize = self.blocks.iter().map(B::weights).sum();
+        let blocks: usize = self.blocks.iter().map(|block| block.weights()).sum();
         blocks + self.head.iter().map(B::weight).sum::<usize>()
     }
 
@@ -290,20 +314,20 @@ impl<B: Block> Samples<B> {
     pub(super) fn chunks(&self) -> ChunkSize {
         ChunkSize {
             count: self.blocks.len(),
-            samples: self.blocks.iter().map(B::weights).sum(),
-            bytes: self.blocks.iter().map(B::heap_bytes).sum(),
+            samples: self.blocks.iter().map(|block| block.weights()).sum(),
+            bytes: self.blocks.iter().map(|block| block.heap_bytes() + ARC_BYTES).sum(),
         }
     }
 
     pub(super) fn heap_bytes(&self) -> usize {
         let spare = (self.head.capacity() - self.head.len()) * size_of::<B::Sample>()
-            + (self.blocks.capacity() - self.blocks.len()) * size_of::<B>();
+            + self.blocks.capacity() * size_of::<Arc<B>>();
         self.chunks().bytes + spare + self.head.iter().map(B::sample_bytes).sum::<usize>()
     }
 }
 
 /// Codes a block anew with more samples behind its own. `false` if they do not fit.
-fn merge<B: Block>(block: &mut B, more: &[B::Sample], room: &mut Room) -> bool {
+fn merge<B: Block>(block: &mut Arc<B>, more: &[B::Sample], room: &mut Room) -> bool {
     if !block.merges_with(more.len()) {
         return false;
     }
@@ -313,7 +337,7 @@ fn merge<B: Block>(block: &mut B, more: &[B::Sample], room: &mut Room) -> bool {
     let (merged, taken) = B::compress(&samples, room);
     let fits = taken == samples.len();
     if fits {
-        *block = merged;
+        *block = Arc::new(merged);
     }
     fits
 }

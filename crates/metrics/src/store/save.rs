@@ -7,6 +7,7 @@
 //! What ran when the file was written does not run any more, so every series that was alive is ended when all is read.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use super::{SeriesId, Store};
 use crate::labels::Labels;
@@ -78,10 +79,12 @@ impl Store {
             let slot = &mut self.slots[saving.next_slot];
             let key = (saving.next_slot as u64) << 32 | u64::from(slot.generation);
             saving.next_slot += 1;
-            let Some(series) = &mut slot.series else { continue };
-            self.pages.write_out(series, &mut self.room);
-            let labels = series.labels.clone();
-            series.save(saving.whole, &mut self.room, &mut frame, |kind, out| {
+            self.pages.write_out(slot, &mut self.room);
+            let Some(series) = &slot.series else { continue };
+            let labels = &series.labels;
+            let saved_ms = slot.saved_ms;
+            slot.saved_ms = series.newest_ms().unwrap_or(saved_ms);
+            series.save(saving.whole, saved_ms, &mut self.room, &mut frame, |kind, out| {
                 out.push(kind as u8);
                 out.extend(key.to_le_bytes());
                 if kind == Kind::Labels {
@@ -135,7 +138,7 @@ impl Store {
         }
         let mut refused = super::Series::new(Labels::empty());
         let series = loading.series.get(&key).and_then(|id| self.slots.get_mut(id.slot as usize));
-        let series = series.and_then(|slot| slot.series.as_mut()).unwrap_or(&mut refused);
+        let series = series.and_then(|slot| slot.series.as_mut()).map_or(&mut refused, Arc::make_mut);
         let weight = series.load(kind, from, &mut self.room)?;
         let taken = if series.labels.is_empty() { 0 } else { weight };
         (self.samples, loading.samples) = (self.samples + taken, loading.samples + taken);
@@ -149,7 +152,7 @@ impl Store {
             else {
                 continue;
             };
-            series.settle(&mut self.room);
+            Arc::make_mut(series).settle(&mut self.room);
             if let Some(last_ms) = self.series(id).and_then(|series| series.alive_ms()) {
                 // A refusal is counted by the store.
                 let _ = self.append(id, Sample::new(last_ms.saturating_add(1), STALE_NAN));

@@ -1,8 +1,7 @@
 //! Which series there are, and how they are read.
 
-use super::index::Candidates;
 use super::series::Series;
-use super::{SeriesId, StartTimes, Store};
+use super::{SeriesId, Slot, StartTimes, Store, StoreSize};
 use crate::labels::{Labels, METRIC_NAME};
 use crate::matcher::Matcher;
 use crate::sample::{HistogramSample, Sample};
@@ -16,6 +15,10 @@ pub struct SeriesRef<'a> {
 }
 
 impl<'a> SeriesRef<'a> {
+    pub(super) fn new(series: &'a Series, repeated_ms: &'a [i64]) -> SeriesRef<'a> {
+        SeriesRef { series, repeated_ms }
+    }
+
     /// The labels, name included.
     pub fn labels(&self) -> &'a Labels {
         &self.series.labels
@@ -76,6 +79,18 @@ impl<'a> SeriesRef<'a> {
         self.newest_ms().filter(|_| !ended)
     }
 
+    /// Whether it has a sample in `[from_ms, to_ms]`, or one before and one after it.
+    pub fn is_between(&self, from_ms: i64, to_ms: i64) -> bool {
+        let begins = self.oldest_ms().is_some_and(|oldest_ms| oldest_ms <= to_ms);
+        begins && self.newest_ms().is_some_and(|newest_ms| newest_ms >= from_ms)
+    }
+
+    /// What it takes, without its share of the index.
+    pub fn size(&self) -> StoreSize {
+        let (bytes, chunks) = (self.series.heap_bytes(), self.series.chunks());
+        StoreSize { series: 1, samples: self.count(), bytes, chunks }
+    }
+
     pub(super) fn count(&self) -> usize {
         self.series.samples() + self.repeated_ms.len()
     }
@@ -85,16 +100,16 @@ impl Store {
     /// A series to read from; `None` when it was evicted.
     pub fn series(&self, id: SeriesId) -> Option<SeriesRef<'_>> {
         let slot = self.slots.get(id.slot as usize).filter(|slot| slot.generation == id.generation)?;
-        slot.series.as_ref().map(|series| self.reading(series))
+        self.reading(slot)
     }
 
-    pub(super) fn reading<'a>(&'a self, series: &'a Series) -> SeriesRef<'a> {
-        SeriesRef { series, repeated_ms: self.pages.repeated(series.membership) }
+    pub(super) fn reading<'a>(&'a self, slot: &'a Slot) -> Option<SeriesRef<'a>> {
+        Some(SeriesRef::new(slot.series.as_ref()?, self.pages.repeated(slot.membership)))
     }
 
     /// The series that satisfy all matchers, in the order in which they came into the store.
     pub fn select(&self, matchers: &[Matcher]) -> Vec<SeriesRef<'_>> {
-        self.selected(matchers).map(|(_, series)| self.reading(series)).collect()
+        self.selected(matchers).filter_map(|(_, slot)| self.reading(slot)).collect()
     }
 
     /// The ids of the series that satisfy all matchers, in the order of [`Store::select`].
@@ -102,31 +117,28 @@ impl Store {
         self.selected(matchers).map(|(id, _)| id).collect()
     }
 
-    fn selected<'a, 'm>(
+    pub(super) fn selected<'a, 'm>(
         &'a self,
         matchers: &'m [Matcher],
-    ) -> impl Iterator<Item = (SeriesId, &'a Series)> + use<'a, 'm> {
-        let (slots, held) = match self.index.candidates(matchers) {
-            Candidates::All => ((0..self.slots.len() as u32).collect(), None),
-            Candidates::These(slots, held) => (slots, Some(held)),
-        };
+    ) -> impl Iterator<Item = (SeriesId, &'a Slot)> + use<'a, 'm> {
+        let slots = self.index.slots(matchers);
+        let slots =
+            slots.unwrap_or_else(|| (0..u32::try_from(self.slots.len()).unwrap_or(u32::MAX)).collect());
         let found = slots.into_iter().filter_map(|number: u32| {
             let slot = self.slots.get(number as usize)?;
-            Some((SeriesId { slot: number, generation: slot.generation }, slot.series.as_ref()?))
+            slot.series.as_ref()?;
+            Some((SeriesId { slot: number, generation: slot.generation }, slot))
         });
-        // What the index has answered is not asked of each series again.
-        let others = matchers.iter().enumerate().filter(move |(place, _)| Some(*place) != held);
-        let others: Vec<&Matcher> = others.map(|(_, matcher)| matcher).collect();
-        found.filter(move |(_, series)| others.iter().all(|m| m.matches_labels(&series.labels)))
+        found.filter(|(_, slot)| {
+            let labels = slot.series.as_ref().map(|series| &series.labels);
+            labels.is_some_and(|labels| matchers.iter().all(|matcher| matcher.matches_labels(labels)))
+        })
     }
 
     /// The series that satisfy all matchers and have a sample in `[from_ms, to_ms]`.
     pub fn select_between(&self, matchers: &[Matcher], from_ms: i64, to_ms: i64) -> Vec<SeriesRef<'_>> {
         let mut selected = self.select(matchers);
-        selected.retain(|series| {
-            let begins = series.oldest_ms().is_some_and(|oldest| oldest <= to_ms);
-            begins && series.newest_ms().is_some_and(|newest_ms| newest_ms >= from_ms)
-        });
+        selected.retain(|series| series.is_between(from_ms, to_ms));
         selected
     }
 

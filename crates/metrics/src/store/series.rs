@@ -6,7 +6,6 @@
 use super::ChunkSize;
 use super::chunk::Chunk;
 use super::histogram_chunk::HistogramChunk;
-use super::pages::Membership;
 use super::samples::{Block as _, Room, Samples, save_samples};
 use super::save::Kind;
 use super::starts::{StartTimes, UNKNOWN_START_MS};
@@ -23,24 +22,20 @@ pub(super) enum SampleRefused {
 }
 
 /// Before all samples: nothing is in the file.
-const NOT_SAVED_MS: i64 = i64::MIN;
+pub(super) const NOT_SAVED_MS: i64 = i64::MIN;
 
-/// A series and its samples.
+/// A series and its samples. Readers share it: who changes it while they do changes a copy.
+#[derive(Clone)]
 pub(super) struct Series {
     pub(super) labels: Labels,
     pub(super) floats: Samples<Chunk>,
     histograms: Option<Box<Samples<HistogramChunk>>>,
     starts: Option<Box<StartTimes>>,
-    /// Samples up to this time are in the file.
-    saved_ms: i64,
-    /// The page that repeats its newest value, if one does.
-    pub(super) membership: Membership,
 }
 
 impl Series {
     pub(super) fn new(labels: Labels) -> Series {
-        let (floats, membership) = Default::default();
-        Series { labels, floats, histograms: None, starts: None, saved_ms: NOT_SAVED_MS, membership }
+        Series { labels, floats: Samples::default(), histograms: None, starts: None }
     }
 
     /// Appends by Prometheus' rule: later is taken, the same again is ignored, all else refused. Returns how much longer
@@ -149,6 +144,12 @@ impl Series {
         }
     }
 
+    /// Whether there is something that [`Series::evict`] would drop.
+    pub(super) fn has_before(&self, cutoff_ms: i64) -> bool {
+        let histograms = self.histograms.as_ref().is_some_and(|histograms| histograms.has_before(cutoff_ms));
+        self.floats.has_before(cutoff_ms) || histograms
+    }
+
     /// Drops samples before `cutoff_ms`, whole blocks at a time; returns how much shorter the series is.
     pub(super) fn evict(&mut self, cutoff_ms: i64) -> usize {
         let histograms = self.histograms.as_mut().map_or(0, |histograms| histograms.evict(cutoff_ms));
@@ -172,16 +173,16 @@ impl Series {
         }
     }
 
-    /// Appends what is not in the file yet, each block after what `before` writes; everything if `whole`. `false`: there is nothing.
+    /// Appends what is later than `saved_ms`, each block after what `before` writes; everything if `whole`. `false`: there is nothing.
     pub(super) fn save(
-        &mut self,
+        &self,
         whole: bool,
+        saved_ms: i64,
         room: &mut Room,
         out: &mut Vec<u8>,
         before: impl Fn(Kind, &mut Vec<u8>),
     ) -> bool {
         let Some(newest_ms) = self.newest_ms() else { return false };
-        let saved_ms = std::mem::replace(&mut self.saved_ms, newest_ms);
         if !whole && saved_ms == newest_ms {
             return false;
         }

@@ -9,25 +9,22 @@ use serde_json::{Map, Value, json};
 use crate::lock;
 use crate::scrape::pool::Shown;
 use crate::serve::prometheus::parameters::Parameters;
-use crate::serve::prometheus::query::parse;
-use crate::serve::prometheus::run::{Settings, over_store};
+use crate::serve::prometheus::run::{Query, ask};
 use crate::serve::prometheus::{Refused, Source, respond};
 
 pub(super) async fn explain(State(source): State<Source>, parameters: Parameters) -> Response {
-    respond(explanation(&source, &parameters).await)
+    let targets = lock(&source.targets).clone();
+    respond(ask(&source, parameters, move |query| explanation(query, &targets)).await)
 }
 
-async fn explanation(source: &Source, parameters: &Parameters) -> Result<String, Refused> {
-    let time_ms = parameters.time_ms("time")?;
-    let settings = Settings::of(source, parameters)?;
-    let (query, expr) = parse(source, parameters)?;
-    let explained = expr.clone();
-    let work = move |store: &flyball_metrics::Store, options: &promql::EngineOptions| {
-        let selectors = promql::explain(store, &explained, time_ms, options);
-        (selectors, promql::steps(store, &query, &explained, time_ms, options))
-    };
-    let ((selectors, steps), _) = over_store(source, settings, work).await?;
-    let down = down_targets(&expr, &selectors, &lock(&source.targets));
+fn explanation(query: &Query<'_>, targets: &[Shown]) -> Result<String, Refused> {
+    let time_ms = query.parameters.time_ms("time")?;
+    let (_, options) = query.settings()?;
+    let (text, expr) = query.parse()?;
+    let selectors = promql::explain(query.store(), &expr, time_ms, &options);
+    let steps = promql::steps(query.store(), text, &expr, time_ms, &options);
+    query.go_on()?;
+    let down = down_targets(&expr, &selectors, targets);
     Ok(response::data(&json!({
         "selectors": selectors.iter().zip(&down).map(|(found, down)| selector(found, down)).collect::<Vec<_>>(),
         "steps": steps.iter().map(step).collect::<Vec<_>>(),

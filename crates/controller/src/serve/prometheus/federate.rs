@@ -4,36 +4,37 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use axum::extract::State;
-use axum::http::{StatusCode, header};
+use axum::http::header;
 use axum::response::{IntoResponse, Response};
 use flyball_metrics::promql::EngineOptions;
-use flyball_metrics::{Labels, METRIC_NAME, Matcher, Sample, Store, format_exposition};
+use flyball_metrics::{Labels, METRIC_NAME, Matcher, Sample, SeriesHandle, format_exposition};
 use jiff::Timestamp;
 
-use crate::lock;
-use crate::serve::prometheus::Source;
 use crate::serve::prometheus::parameters::Parameters;
-use crate::serve::prometheus::series::select;
+use crate::serve::prometheus::run::{Query, ask};
+use crate::serve::prometheus::{Refused, Source};
 
 pub(super) async fn page(State(source): State<Source>, parameters: Parameters) -> Response {
-    match parameters.selectors() {
-        Ok(selectors) => {
-            let now_ms = Timestamp::now().as_millisecond();
-            let text = exposition(&lock(&source.store), &selectors, now_ms);
+    let page = ask(&source, parameters, |query| {
+        let selectors = query.parameters.selectors()?;
+        exposition(query, &selectors, Timestamp::now().as_millisecond())
+    });
+    match page.await {
+        Ok(text) => {
             ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text).into_response()
         }
-        Err(refused) => (StatusCode::BAD_REQUEST, refused.message).into_response(),
+        Err(refused) => (refused.status(), refused.message).into_response(),
     }
 }
 
 /// Without a selector the page is empty, as in Prometheus.
-fn exposition(store: &Store, selectors: &[Vec<Matcher>], now_ms: i64) -> String {
+fn exposition(query: &Query<'_>, selectors: &[Vec<Matcher>], now_ms: i64) -> Result<String, Refused> {
     let lookback_ms = i64::try_from(EngineOptions::default().lookback_delta.as_millis()).unwrap_or(i64::MAX);
     let from_ms = now_ms - lookback_ms;
     let mut found: BTreeMap<(&str, &Labels), Sample> = BTreeMap::new();
     let mut scratch = Vec::new();
-    let selected = if selectors.is_empty() { Vec::new() } else { select(store, selectors, from_ms, now_ms) };
-    for series in selected {
+    let selected = query.select(selectors, from_ms, now_ms)?;
+    for series in selected.iter().map(SeriesHandle::read) {
         let newest = series.samples(from_ms, now_ms, &mut scratch).last().copied();
         let name = series.labels().get(METRIC_NAME);
         if let Some(sample) = newest.filter(|sample| !sample.is_stale_marker() && !name.is_empty()) {
@@ -49,7 +50,7 @@ fn exposition(store: &Store, selectors: &[Vec<Matcher>], now_ms: i64) -> String 
         }
         push_line(&mut text, name, labels, sample);
     }
-    text
+    Ok(text)
 }
 
 fn push_line(text: &mut String, name: &str, labels: &Labels, sample: Sample) {

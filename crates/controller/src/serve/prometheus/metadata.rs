@@ -1,53 +1,56 @@
 //! `/api/v1/metadata` and `/api/v1/targets/metadata`: what metrics are, as their targets say.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use axum::extract::State;
 use axum::response::Response;
 use flyball_metrics::response::{self, ErrorKind};
-use flyball_metrics::{Labels, METRIC_NAME, Matcher, Metadata, Store, promql};
+use flyball_metrics::{Labels, METRIC_NAME, Matcher, Metadata, promql};
 use serde_json::{Value, json};
 
 use crate::lock;
 use crate::scrape::pool::Shown;
 use crate::serve::prometheus::parameters::{Parameters, invalid};
+use crate::serve::prometheus::run::{Query, ask};
 use crate::serve::prometheus::{Refused, Source, respond};
 
 /// What the series of a family add to its name.
 const FAMILY_SUFFIXES: [&str; 5] = ["", "_total", "_bucket", "_sum", "_count"];
 
 pub(super) async fn of_metrics(State(source): State<Source>, parameters: Parameters) -> Response {
-    respond(metrics(&source, &parameters))
+    respond(ask(&source, parameters, metrics).await)
 }
 
-fn metrics(source: &Source, parameters: &Parameters) -> Result<String, Refused> {
+fn metrics(query: &Query<'_>) -> Result<String, Refused> {
+    let parameters = query.parameters;
     let limit = parameters.count("limit")?;
     // Every metric has one entry here.
     parameters.count("limit_per_metric")?;
     let wanted = parameters.get("metric").filter(|metric| !metric.is_empty());
-    let store = lock(&source.store);
-    let found =
-        store.metadata().iter().filter(|(name, _)| wanted.is_none_or(|wanted| wanted == name.as_str()));
+    let metadata = query.lend(|store| store.metadata().clone()).unwrap_or_default();
+    let found = metadata.iter().filter(|(name, _)| wanted.is_none_or(|wanted| wanted == name.as_str()));
     Ok(response::metadata(found.take(limit)))
 }
 
 pub(super) async fn of_targets(State(source): State<Source>, parameters: Parameters) -> Response {
-    respond(targets(&source, &parameters))
+    let all = lock(&source.targets).clone();
+    respond(ask(&source, parameters, move |query| targets(query, &all)).await)
 }
 
-fn targets(source: &Source, parameters: &Parameters) -> Result<String, Refused> {
+fn targets(query: &Query<'_>, targets: &[Shown]) -> Result<String, Refused> {
+    let parameters = query.parameters;
     let limit = parameters.count("limit")?;
     let matchers = match parameters.get("match_target").filter(|text| !text.is_empty()) {
         Some(text) => promql::parse_metric_selector(text).map_err(|error| invalid("match_target", &error))?,
         None => Vec::new(),
     };
     let metric = parameters.get("metric").filter(|metric| !metric.is_empty());
-    let targets = lock(&source.targets);
-    let store = lock(&source.store);
+    let metadata = query.lend(|store| store.metadata().clone()).unwrap_or_default();
     let mut entries = Vec::new();
     for shown in targets.iter().filter(|shown| matches(shown, &matchers)) {
         let left = limit.saturating_sub(entries.len());
-        entries.extend(of_target(&store, shown, metric).take(left));
+        let names = query.metric_names(shown)?;
+        entries.extend(of_target(&metadata, &names, shown, metric).take(left));
     }
     if entries.is_empty() {
         let message = "specified metadata not found".to_owned();
@@ -62,22 +65,28 @@ fn matches(shown: &Shown, matchers: &[Matcher]) -> bool {
     matchers.iter().all(|matcher| matcher.matches_labels(&labels))
 }
 
+impl Query<'_> {
+    /// The names of the metrics of a target.
+    fn metric_names(&self, shown: &Shown) -> Result<BTreeSet<String>, Refused> {
+        let own = ["job", "instance"].map(|name| {
+            Matcher::equal(name, shown.target.labels.get(name).map(String::as_str).unwrap_or_default())
+        });
+        let selected = promql::select(self.store(), &[own.to_vec()], &self.stop())?;
+        Ok(selected.iter().map(|series| series.labels().get(METRIC_NAME).to_owned()).collect())
+    }
+}
+
 /// The families of which the target has series; the metric is named where no certain one was asked for.
 fn of_target<'a>(
-    store: &'a Store,
+    metadata: &'a BTreeMap<String, Metadata>,
+    names: &'a BTreeSet<String>,
     shown: &'a Shown,
     metric: Option<&'a str>,
 ) -> impl Iterator<Item = Value> + 'a {
-    let own = ["job", "instance"].map(|name| {
-        Matcher::equal(name, shown.target.labels.get(name).map(String::as_str).unwrap_or_default())
-    });
-    let names: BTreeSet<&str> =
-        store.select(&own).iter().map(|series| series.labels().get(METRIC_NAME)).collect();
     let has = move |family: &str| {
         FAMILY_SUFFIXES.iter().any(|suffix| names.contains(format!("{family}{suffix}").as_str()))
     };
-    let wanted = store
-        .metadata()
+    let wanted = metadata
         .iter()
         .filter(move |(family, _)| metric.is_none_or(|metric| metric == family.as_str()) && has(family));
     wanted.map(move |(family, metadata)| {

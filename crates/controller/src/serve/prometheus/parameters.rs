@@ -1,41 +1,69 @@
 //! The parameters of a request: from its URL, and from its form.
 
+use std::time::Instant;
+
 use axum::body::Bytes;
 use axum::extract::{FromRequest, Request};
-use axum::http::header;
+use axum::http::{HeaderValue, header};
+use flyball_metrics::response::ErrorKind;
 use flyball_metrics::{Matcher, promql};
 use jiff::Timestamp;
 
 use crate::serve::prometheus::Refused;
+use crate::serve::questions::QUESTION_TIMEOUT_MAX;
 
 /// Names and values in the order they were given; a name may repeat (`match[]`).
-pub(super) struct Parameters(Vec<(String, String)>);
+pub(super) struct Parameters {
+    pairs: Vec<(String, String)>,
+    /// When the request began to arrive.
+    pub(super) begun: Instant,
+    /// Whether this one query sees since when samples count, if the request says so.
+    pub(super) use_start_timestamps: Option<bool>,
+}
+
+/// Turns `use-start-timestamps` on or off for one query (Prometheus 3.16).
+const USE_START_TIMESTAMPS: &str = "x-prometheus-use-start-timestamps";
+
+/// A truth as Go's `ParseBool` reads it.
+fn truth(value: Option<&HeaderValue>) -> Option<bool> {
+    match value?.as_bytes() {
+        b"1" | b"t" | b"T" | b"true" | b"TRUE" | b"True" => Some(true),
+        b"0" | b"f" | b"F" | b"false" | b"FALSE" | b"False" => Some(false),
+        _ => None,
+    }
+}
 
 impl<S: Send + Sync> FromRequest<S> for Parameters {
     type Rejection = Refused;
 
     async fn from_request(request: Request, state: &S) -> Result<Parameters, Refused> {
+        let begun = Instant::now();
+        let use_start_timestamps = truth(request.headers().get(USE_START_TIMESTAMPS));
         let in_url = decode(request.uri().query().unwrap_or_default());
         let mut pairs = Vec::new();
         let content_type = request.headers().get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
         if content_type.is_some_and(|text| text.starts_with("application/x-www-form-urlencoded")) {
-            let body = Bytes::from_request(request, state).await;
+            let body = tokio::time::timeout(QUESTION_TIMEOUT_MAX, Bytes::from_request(request, state)).await;
+            let body = body.map_err(|_| Refused {
+                kind: ErrorKind::Timeout,
+                message: "query timed out while its request was read".to_owned(),
+            })?;
             let body = body.map_err(|error| Refused::bad_data(error.to_string()))?;
             pairs.extend(decode(&String::from_utf8_lossy(&body)));
         }
         // Of a name that stands in both, the form's comes first, as in Go.
         pairs.extend(in_url);
-        Ok(Parameters(pairs))
+        Ok(Parameters { pairs, begun, use_start_timestamps })
     }
 }
 
 impl Parameters {
     pub(super) fn get(&self, name: &str) -> Option<&str> {
-        self.0.iter().find(|(found, _)| found == name).map(|(_, value)| value.as_str())
+        self.pairs.iter().find(|(found, _)| found == name).map(|(_, value)| value.as_str())
     }
 
     pub(super) fn all(&self, name: &str) -> impl Iterator<Item = &str> {
-        self.0.iter().filter(move |(found, _)| found == name).map(|(_, value)| value.as_str())
+        self.pairs.iter().filter(move |(found, _)| found == name).map(|(_, value)| value.as_str())
     }
 
     /// A parameter that must be there and mean something.

@@ -4,28 +4,30 @@ use std::collections::BTreeSet;
 
 use axum::extract::{Path, State};
 use axum::response::{IntoResponse, Response};
-use flyball_metrics::{Labels, Matcher, SeriesRef, Store, parse_time_ms, response};
+use flyball_metrics::{Labels, Matcher, SeriesHandle, parse_time_ms, promql, response};
 
-use crate::lock;
 use crate::serve::prometheus::parameters::Parameters;
+use crate::serve::prometheus::run::{Query, ask};
 use crate::serve::prometheus::{Refused, Source, respond};
 
 pub(super) async fn series(State(source): State<Source>, parameters: Parameters) -> Response {
     if parameters.get("match[]").is_none() {
         return Refused::bad_data("no match[] parameter provided").into_response();
     }
-    respond(from_selected(&source, &parameters, |selected, limit| {
-        let labels: BTreeSet<&Labels> = selected.iter().map(SeriesRef::labels).collect();
+    from_selected(&source, parameters, |selected, limit| {
+        let labels: BTreeSet<&Labels> = selected.iter().map(SeriesHandle::labels).collect();
         response::series(labels.into_iter(), limit)
-    }))
+    })
+    .await
 }
 
 pub(super) async fn label_names(State(source): State<Source>, parameters: Parameters) -> Response {
-    respond(from_selected(&source, &parameters, |selected, limit| {
+    from_selected(&source, parameters, |selected, limit| {
         let names: BTreeSet<&str> =
             selected.iter().flat_map(|series| series.labels().iter().map(|(name, _)| name)).collect();
         response::strings(names.into_iter(), limit)
-    }))
+    })
+    .await
 }
 
 pub(super) async fn label_values(
@@ -34,37 +36,44 @@ pub(super) async fn label_values(
     parameters: Parameters,
 ) -> Response {
     let name = unescape_name(&name).unwrap_or(name);
-    respond(from_selected(&source, &parameters, |selected, limit| {
+    from_selected(&source, parameters, move |selected, limit| {
         let values = selected.iter().map(|series| series.labels().get(&name));
         let values: BTreeSet<&str> = values.filter(|value| !value.is_empty()).collect();
         response::strings(values.into_iter(), limit)
-    }))
+    })
+    .await
 }
 
-/// A body made from the series that the request's `match[]`, `start` and `end` select; from all without them.
-fn from_selected(
+/// An answer made from the series that the request's `match[]`, `start` and `end` select; from all without them.
+async fn from_selected(
     source: &Source,
-    parameters: &Parameters,
-    body: impl FnOnce(&[SeriesRef<'_>], usize) -> String,
-) -> Result<String, Refused> {
-    let limit = parameters.limit()?;
-    let from_ms = parameters.optional("start", parse_time_ms)?.unwrap_or(i64::MIN);
-    let to_ms = parameters.optional("end", parse_time_ms)?.unwrap_or(i64::MAX);
-    let selectors = parameters.selectors()?;
-    let store = lock(&source.store);
-    Ok(body(&select(&store, &selectors, from_ms, to_ms), limit))
+    parameters: Parameters,
+    body: impl FnOnce(&[SeriesHandle], usize) -> String + Send + 'static,
+) -> Response {
+    let question = |query: &Query<'_>| {
+        let limit = query.parameters.limit()?;
+        let from_ms = query.parameters.optional("start", parse_time_ms)?.unwrap_or(i64::MIN);
+        let to_ms = query.parameters.optional("end", parse_time_ms)?.unwrap_or(i64::MAX);
+        let mut selectors = query.parameters.selectors()?;
+        if selectors.is_empty() {
+            selectors.push(Vec::new());
+        }
+        Ok(body(&query.select(&selectors, from_ms, to_ms)?, limit))
+    };
+    respond(ask(source, parameters, question).await)
 }
 
-/// The series that any of the selectors matches, in a stretch of time; some may be there twice.
-pub(super) fn select<'a>(
-    store: &'a Store,
-    selectors: &[Vec<Matcher>],
-    from_ms: i64,
-    to_ms: i64,
-) -> Vec<SeriesRef<'a>> {
-    match selectors {
-        [] => store.select_between(&[], from_ms, to_ms),
-        some => some.iter().flat_map(|matchers| store.select_between(matchers, from_ms, to_ms)).collect(),
+impl Query<'_> {
+    /// The series that any of the selectors matches, in a stretch of time; some may be there twice.
+    pub(super) fn select(
+        &self,
+        selectors: &[Vec<Matcher>],
+        from_ms: i64,
+        to_ms: i64,
+    ) -> Result<Vec<SeriesHandle>, Refused> {
+        let mut selected = promql::select(self.store(), selectors, &self.stop())?;
+        selected.retain(|series| series.read().is_between(from_ms, to_ms));
+        Ok(selected)
     }
 }
 

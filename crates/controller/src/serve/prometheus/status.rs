@@ -1,12 +1,12 @@
 //! `/api/v1/status/…`: what answers here, how it is set up, and what it holds.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 
 use axum::extract::State;
 use axum::response::Response;
-use flyball_metrics::promql::EngineOptions;
-use flyball_metrics::{METRIC_NAME, Store, response};
+use flyball_metrics::promql::{self, EngineOptions};
+use flyball_metrics::{METRIC_NAME, SeriesHandle, StoreSize, response};
 use http::Uri;
 use jiff::Timestamp;
 use serde_json::{Value, json};
@@ -14,9 +14,10 @@ use serde_json::{Value, json};
 use crate::lock;
 use crate::scrape::pool::Shown;
 use crate::serve::prometheus::parameters::Parameters;
-use crate::serve::prometheus::run::{QUERIES_AT_ONCE_MAX, QUERY_TIMEOUT_MAX};
+use crate::serve::prometheus::run::{Query, ask};
 use crate::serve::prometheus::targets::duration;
 use crate::serve::prometheus::{Refused, Source, answer, respond};
+use crate::serve::questions::{QUESTION_TIMEOUT_MAX, QUESTIONS_AT_ONCE_MAX};
 
 /// Entries of each statistic, where the request names no limit, and at most (Prometheus' numbers).
 const STATISTICS_DEFAULT: usize = 10;
@@ -25,25 +26,28 @@ const STATISTICS_MAX: usize = 10_000;
 
 /// Clients look at the version to know what they may ask; this is the Prometheus whose rules are followed.
 pub(super) async fn build_info() -> Response {
-    let version = concat!("3.14.0+flyball-", env!("CARGO_PKG_VERSION"));
+    let version = concat!("3.16.0+flyball-", env!("CARGO_PKG_VERSION"));
     let info = json!({
         "version": version, "revision": "", "branch": "", "buildUser": "", "buildDate": "", "goVersion": "",
     });
     answer(response::data(&info))
 }
 
-pub(super) async fn runtime_info(State(source): State<Source>) -> Response {
-    let (size, retention) = {
-        let store = lock(&source.store);
-        (store.size(), store.options().retention)
-    };
+pub(super) async fn runtime_info(State(source): State<Source>, parameters: Parameters) -> Response {
+    let started = source.started;
+    respond(ask(&source, parameters, move |query| runtime(query, started)).await)
+}
+
+fn runtime(query: &Query<'_>, started: Timestamp) -> Result<String, Refused> {
+    let retention = query.lend(|store| store.options().retention).unwrap_or_default();
+    let size = size(&promql::select(query.store(), &[Vec::new()], &query.stop())?);
     let folder = std::env::current_dir().map(|folder| folder.display().to_string()).unwrap_or_default();
-    answer(response::data(&json!({
-        "startTime": source.started.to_string(),
+    Ok(response::data(&json!({
+        "startTime": started.to_string(),
         "serverTime": Timestamp::now().to_string(),
         "CWD": folder,
         "reloadConfigSuccess": true,
-        "lastConfigTime": source.started.to_string(),
+        "lastConfigTime": started.to_string(),
         "corruptionCount": 0,
         "storageRetention": duration(retention),
         "timeSeriesCount": size.series,
@@ -57,9 +61,9 @@ pub(super) async fn flags(State(source): State<Source>) -> Response {
     let engine = EngineOptions::default();
     answer(response::data(&json!({
         "query.lookback-delta": duration(engine.lookback_delta),
-        "query.max-concurrency": QUERIES_AT_ONCE_MAX.to_string(),
+        "query.max-concurrency": QUESTIONS_AT_ONCE_MAX.to_string(),
         "query.max-samples": engine.samples_max.to_string(),
-        "query.timeout": duration(QUERY_TIMEOUT_MAX),
+        "query.timeout": duration(QUESTION_TIMEOUT_MAX),
         "storage.tsdb.retention.time": duration(retention),
     })))
 }
@@ -105,7 +109,11 @@ fn push_job(yaml: &mut String, pool: &str, targets: &[&Shown]) {
 }
 
 pub(super) async fn tsdb(State(source): State<Source>, parameters: Parameters) -> Response {
-    respond(statistics_limit(&parameters).map(|limit| statistics(&lock(&source.store), limit)))
+    let question = |query: &Query<'_>| {
+        let limit = statistics_limit(query.parameters)?;
+        statistics(query, limit)
+    };
+    respond(ask(&source, parameters, question).await)
 }
 
 fn statistics_limit(parameters: &Parameters) -> Result<usize, Refused> {
@@ -121,25 +129,40 @@ fn statistics_limit(parameters: &Parameters) -> Result<usize, Refused> {
     }
 }
 
-fn statistics(store: &Store, limit: usize) -> String {
+/// What series take together.
+fn size(series: &[SeriesHandle]) -> StoreSize {
+    let mut all = StoreSize::default();
+    for size in series.iter().map(|series| series.read().size()) {
+        all.series += size.series;
+        all.samples += size.samples;
+        all.bytes += size.bytes;
+        all.chunks = [all.chunks, size.chunks].into_iter().sum();
+    }
+    all
+}
+
+fn statistics(query: &Query<'_>, limit: usize) -> Result<String, Refused> {
+    let selected = promql::select(query.store(), &[Vec::new()], &query.stop())?;
+    let mut values: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
     let [mut by_metric, mut by_pair, mut bytes]: [BTreeMap<String, usize>; 3] = Default::default();
     let (mut oldest, mut newest, mut series_count) = (i64::MAX, i64::MIN, 0_usize);
-    for series in store.select(&[]) {
+    for series in selected.iter().map(SeriesHandle::read) {
         series_count += 1;
         oldest = oldest.min(series.oldest_ms().unwrap_or(i64::MAX));
         newest = newest.max(series.newest().map_or(i64::MIN, |sample| sample.timestamp_ms));
         for (name, value) in series.labels().iter() {
             *by_pair.entry(format!("{name}={value}")).or_default() += 1;
+            values.entry(name).or_default().insert(value);
             *bytes.entry(name.to_owned()).or_default() += value.len();
             if name == METRIC_NAME {
                 *by_metric.entry(value.to_owned()).or_default() += 1;
             }
         }
     }
-    let chunks = store.size().chunks;
-    let values = store.label_names().into_iter();
-    let values = values.map(|name| (name.to_owned(), store.label_values(name).len())).collect();
-    response::data(&json!({
+    query.go_on()?;
+    let chunks = size(&selected).chunks;
+    let values = values.into_iter().map(|(name, values)| (name.to_owned(), values.len())).collect();
+    Ok(response::data(&json!({
         "headStats": {
             "numSeries": series_count,
             "numLabelPairs": by_pair.len(),
@@ -157,7 +180,7 @@ fn statistics(store: &Store, limit: usize) -> String {
         "labelValueCountByLabelName": largest(values, limit),
         "memoryInBytesByLabelName": largest(bytes, limit),
         "seriesCountByLabelValuePair": largest(by_pair, limit),
-    }))
+    })))
 }
 
 /// The entries with the largest numbers, the largest first.

@@ -5,13 +5,13 @@ use axum::response::Response;
 use flyball_metrics::{promql, response};
 
 use crate::serve::prometheus::parameters::Parameters;
-use crate::serve::prometheus::query::parse;
+use crate::serve::prometheus::run::ask;
 use crate::serve::prometheus::{Source, respond};
 
 pub(super) async fn format(State(source): State<Source>, parameters: Parameters) -> Response {
-    respond(parse(&source, &parameters).map(|(_, expr)| response::data(&promql::prettify(&expr))))
+    respond(ask(&source, parameters, |query| Ok(response::data(&promql::prettify(&query.parse()?.1)))).await)
 }
 
 pub(super) async fn parse_query(State(source): State<Source>, parameters: Parameters) -> Response {
-    respond(parse(&source, &parameters).map(|(_, expr)| response::data(&promql::tree(&expr))))
+    respond(ask(&source, parameters, |query| Ok(response::data(&promql::tree(&query.parse()?.1)))).await)
 }

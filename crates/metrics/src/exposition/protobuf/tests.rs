@@ -145,8 +145,8 @@ fn exemplars_are_kept_and_vanished_series_end() {
         Target::new(Labels::empty(), TargetOptions { native_histograms: true, ..TargetOptions::default() }),
     );
     target.ingest(&mut store, &page(), Format::Protobuf, 1_000).expect("valid");
-    let exemplars = store.exemplars(&[Vec::new()], 0, 2_000);
-    assert_eq!((exemplars.len(), exemplars[0].1[0].timestamp_ms), (1, 1_005));
+    let exemplars = store.exemplars_between(0, 2_000);
+    assert_eq!((exemplars.len(), exemplars[0].1.timestamp_ms), (1, 1_005));
     let again = target.ingest(&mut store, &page(), Format::Protobuf, 2_000).expect("valid");
     assert_eq!((again.series_added, again.series_ended), (0, 0));
     let ended = target.ingest(&mut store, &[], Format::Protobuf, 3_000).expect("empty");

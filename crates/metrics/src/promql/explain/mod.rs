@@ -17,11 +17,16 @@ pub use steps::{STEPS_MAX, Step, steps};
 use super::EngineOptions;
 use super::ast::{Expr, MatrixSelector, VectorSelector};
 use super::duration::DurationContext;
+use super::source::{Reader, Source};
 use crate::labels::{Labels, METRIC_NAME};
 use crate::matcher::Matcher;
 use crate::sample::Sample;
-use crate::store::{SeriesRef, Store};
+use crate::store::{SeriesHandle, SeriesRef};
 
+/// Selectors of a query that are explained.
+const SELECTORS_MAX: usize = 100;
+/// Matchers of a selector that are looked at one by one to find which of them lets nothing through.
+const MATCHERS_MAX: usize = 20;
 /// Targets that are told of each selector at most.
 const SOURCES_MAX: usize = 100;
 /// Series whose scrape interval is looked at.
@@ -63,12 +68,14 @@ pub struct SelectorExplanation {
 }
 
 /// Explains each selector of a query, from left to right.
-pub fn explain(
-    store: &Store,
+pub fn explain<'a>(
+    source: impl Into<Source<'a>>,
     expr: &Expr,
     time_ms: i64,
     options: &EngineOptions,
 ) -> Vec<SelectorExplanation> {
+    // What went wrong is told by the query's own result.
+    let Ok(reader) = Reader::of(source.into(), expr, &options.stop) else { return Vec::new() };
     let durations = DurationContext { step_seconds: 0.0, range_seconds: 0.0 };
     let lookback_ms = i64::try_from(options.lookback_delta.as_millis()).unwrap_or(i64::MAX);
     let one = |(selector, range): (&VectorSelector, Option<&super::DurationExpr>)| {
@@ -85,20 +92,21 @@ pub fn explain(
             Some(range) => Expr::Matrix(Box::new(MatrixSelector { vector, range: range.clone(), span })),
             None => Expr::Vector(vector),
         };
-        explain_selector(store, selector, written.to_string(), (range_ms, lookback_ms), end_ms)
+        explain_selector(&reader, selector, written.to_string(), (range_ms, lookback_ms), end_ms)
     };
-    expr.selectors().into_iter().map(one).collect()
+    expr.selectors().into_iter().take(SELECTORS_MAX).map(one).collect()
 }
 
 fn explain_selector(
-    store: &Store,
+    reader: &Reader<'_>,
     selector: &VectorSelector,
     text: String,
     (range_ms, lookback_ms): (Option<i64>, i64),
     end_ms: i64,
 ) -> SelectorExplanation {
     let after_ms = end_ms.saturating_sub(range_ms.unwrap_or(lookback_ms));
-    let matched = store.select(&selector.matchers);
+    let selected = reader.select(&selector.matchers).unwrap_or_default();
+    let matched: Vec<SeriesRef<'_>> = selected.iter().map(SeriesHandle::read).collect();
     let (mut scratch, mut histograms) = (Vec::new(), Vec::new());
     let (mut counts, mut intervals) = (Vec::new(), Vec::new());
     let mut newest_ms = None;
@@ -139,7 +147,7 @@ fn explain_selector(
         nearest: Vec::new(),
     };
     if matched.is_empty() {
-        find_cause(store, &selector.matchers, &mut explanation);
+        find_cause(reader, &selector.matchers, &mut explanation);
     }
     explanation
 }
@@ -172,14 +180,16 @@ fn interval(series: SeriesRef<'_>, end_ms: i64) -> Option<i64> {
 }
 
 /// Finds what lets nothing through.
-fn find_cause(store: &Store, matchers: &[Matcher], explanation: &mut SelectorExplanation) {
+fn find_cause(reader: &Reader<'_>, matchers: &[Matcher], explanation: &mut SelectorExplanation) {
+    let matchers = &matchers[..matchers.len().min(MATCHERS_MAX)];
+    let select = |matchers: &[Matcher]| reader.select(matchers).unwrap_or_default();
     let alone: Vec<&Matcher> =
-        matchers.iter().filter(|matcher| store.select(std::slice::from_ref(*matcher)).is_empty()).collect();
+        matchers.iter().filter(|matcher| select(std::slice::from_ref(*matcher)).is_empty()).collect();
     explanation.matchers_without_series = alone.iter().map(ToString::to_string).collect();
     // A name that does not exist is the better cause to tell than a label of it.
     let named = |matcher: &&&Matcher| matcher.name() == METRIC_NAME;
     if let Some(unknown) = alone.iter().find(named).or(alone.first()) {
-        explanation.nearest = nearest(unknown.value(), &store.label_values(unknown.name()));
+        explanation.nearest = nearest(unknown.value(), &reader.label_values(unknown.name()));
         return;
     }
     for (i, excluded) in matchers.iter().enumerate() {
@@ -189,7 +199,7 @@ fn find_cause(store: &Store, matchers: &[Matcher], explanation: &mut SelectorExp
             .filter(|(j, _)| *j != i)
             .map(|(_, matcher)| matcher.clone())
             .collect();
-        let without = store.select(&others);
+        let without = select(&others);
         if !others.is_empty() && !without.is_empty() && excluded.name() != METRIC_NAME {
             explanation.excluding_matcher = Some(excluded.to_string());
             let mut values: Vec<&str> =

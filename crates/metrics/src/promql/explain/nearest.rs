@@ -1,15 +1,23 @@
 //! Names near a name that does not exist: what was meant, most likely.
 
+/// Letters of a name that others are compared with: the work grows with the square.
+const WANTED_MAX: usize = 200;
 /// Near names that are told at most.
 const NEAREST_MAX: usize = 3;
 
 /// The texts with the fewest edits to `wanted`, if they are near enough to be meant.
-pub(super) fn nearest(wanted: &str, texts: &[&str]) -> Vec<String> {
-    let far = wanted.chars().count() / 2 + 1;
+pub(super) fn nearest(wanted: &str, texts: &[impl AsRef<str>]) -> Vec<String> {
+    let length = wanted.chars().count();
+    if length > WANTED_MAX {
+        return Vec::new();
+    }
+    let far = length / 2 + 1;
     let mut scored: Vec<(usize, &str)> = texts
         .iter()
-        .filter(|text| !text.is_empty())
-        .map(|text| (score(wanted, text), *text))
+        .map(AsRef::as_ref)
+        // Each letter more is an edit at least; a suffix may be longer.
+        .filter(|text| !text.is_empty() && (text.len() <= 4 * (length + far) || text.starts_with(wanted)))
+        .map(|text| (score(wanted, text), text))
         .filter(|(distance, _)| *distance <= far)
         .collect();
     scored.sort_unstable();

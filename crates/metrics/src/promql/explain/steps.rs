@@ -1,11 +1,12 @@
 //! What each step of an expression resulted in: the expression itself, and everything in it, evaluated alone.
 
 use crate::labels::Labels;
+use crate::promql::EngineOptions;
 use crate::promql::ast::Expr;
 use crate::promql::error::position;
+use crate::promql::eval::{Evaluator, Times};
+use crate::promql::source::{Reader, Source};
 use crate::promql::value::{SampleValue, Value};
-use crate::promql::{EngineOptions, eval_instant};
-use crate::store::Store;
 
 /// Steps that are told at most; each is a query of its own.
 pub const STEPS_MAX: usize = 50;
@@ -37,14 +38,23 @@ pub struct Step {
 
 /// The steps of an expression, each before what it is made of. What stands inside a subquery is evaluated at the
 /// query's time too, which is one of the times at which the subquery evaluates it.
-pub fn steps(store: &Store, query: &str, expr: &Expr, time_ms: i64, options: &EngineOptions) -> Vec<Step> {
+pub fn steps<'a>(
+    source: impl Into<Source<'a>>,
+    query: &str,
+    expr: &Expr,
+    time_ms: i64,
+    options: &EngineOptions,
+) -> Vec<Step> {
     let mut found = Vec::new();
-    push_steps(&Asked { store, query, time_ms, options }, expr, 0, &mut found);
+    match Reader::of(source.into(), expr, &options.stop) {
+        Ok(reader) => push_steps(&Asked { reader: &reader, query, time_ms, options }, expr, 0, &mut found),
+        Err(error) => found.push(Step { error: Some(error.to_string()), ..Step::of(query, expr, 0) }),
+    }
     found
 }
 
 struct Asked<'a> {
-    store: &'a Store,
+    reader: &'a Reader<'a>,
     query: &'a str,
     time_ms: i64,
     options: &'a EngineOptions,
@@ -64,20 +74,28 @@ fn push_steps(asked: &Asked<'_>, expr: &Expr, depth: usize, found: &mut Vec<Step
     }
 }
 
+impl Step {
+    /// A step without a result.
+    fn of(query: &str, expr: &Expr, depth: usize) -> Step {
+        let (line, column) = position(query, expr.span().start);
+        Step {
+            depth,
+            text: expr.to_string(),
+            line,
+            column,
+            kind: expr.value_type().api_name(),
+            series: 0,
+            samples: 0,
+            examples: Vec::new(),
+            error: None,
+        }
+    }
+}
+
 fn step(asked: &Asked<'_>, expr: &Expr, depth: usize) -> Step {
-    let (line, column) = position(asked.query, expr.span().start);
-    let mut step = Step {
-        depth,
-        text: expr.to_string(),
-        line,
-        column,
-        kind: expr.value_type().api_name(),
-        series: 0,
-        samples: 0,
-        examples: Vec::new(),
-        error: None,
-    };
-    match eval_instant(asked.store, asked.query, expr, asked.time_ms, asked.options) {
+    let mut step = Step::of(asked.query, expr, depth);
+    let times = Times::once(asked.time_ms);
+    match Evaluator::new(asked.reader, asked.query, asked.options, times, 0).run(expr) {
         Ok(result) => fill(&mut step, result.value),
         Err(error) => step.error = Some(error.to_string()),
     }

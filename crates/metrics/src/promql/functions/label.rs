@@ -27,16 +27,18 @@ fn label_name(expr: &Expr, role: &str, function: &str) -> Result<String, QueryEr
     }
 }
 
-fn set(row: &Row, destination: &str, value: &str) -> Row {
+fn set(evaluator: &Evaluator<'_>, row: &Row, destination: &str, value: &str) -> Result<Row, QueryError> {
     let name = if destination == METRIC_NAME { Name::Kept } else { row.name };
     let labels = if destination == METRIC_NAME { row.visible() } else { row.labels.clone() };
-    Row { labels: labels.with(destination, value), name }
+    let labels = labels.with(destination, value);
+    evaluator.charge_labels(&labels)?;
+    Ok(Row { labels, name })
 }
 
 /// Bytes of a label's new value. Calls in each other could double it each time.
 const LABEL_BYTES_MAX: usize = 1 << 20;
 
-/// Takes the bytes of a label's new value, at most so many, from the query's budget.
+/// Refuses a label's new value that would be too large before it is made, and takes its bytes from the query's budget.
 fn charge(evaluator: &Evaluator<'_>, bytes: usize) -> Result<(), QueryError> {
     if bytes > LABEL_BYTES_MAX {
         let message = format!("a label's new value may take {bytes} bytes, more than {LABEL_BYTES_MAX}");
@@ -66,7 +68,7 @@ pub(in crate::promql) fn label_replace(
         charge(evaluator, replacement.len().saturating_add(references.saturating_mul(source.len())))?;
         let mut value = String::new();
         captures.expand(&replacement, &mut value);
-        *row = set(row, &destination, &value);
+        *row = set(evaluator, row, &destination, &value)?;
     }
     grid.join_equal()
 }
@@ -85,7 +87,7 @@ pub(in crate::promql) fn label_join(
     for row in &mut grid.rows {
         charge(evaluator, sources.iter().map(|source| row.get(source).len() + separator.len()).sum())?;
         let value = sources.iter().map(|source| row.get(source)).collect::<Vec<_>>().join(&separator);
-        *row = set(row, &destination, &value);
+        *row = set(evaluator, row, &destination, &value)?;
     }
     grid.join_equal()
 }
@@ -98,6 +100,7 @@ pub(in crate::promql) fn labels_of_absent(expr: &Expr) -> Labels {
         _ => return Labels::empty(),
     };
     let named = matchers.iter().filter(|matcher| matcher.name() != METRIC_NAME);
+    // Selectors have few matchers.
     let once = |name: &str| matchers.iter().filter(|matcher| matcher.name() == name).count() == 1;
     Labels::new(named.filter(|m| once(m.name())).filter_map(|m| Some((m.name(), m.equal_value()?))))
 }

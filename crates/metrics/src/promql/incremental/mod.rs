@@ -24,6 +24,7 @@ use super::ast::*;
 use super::error::{ParseError, QueryError};
 use super::eval::{Evaluator, Prepared, Times};
 use super::grid::{ABSENT, Grid, present};
+use super::source::Reader;
 use super::value::QueryResult;
 use super::{EngineOptions, parse};
 use crate::labels::Labels;
@@ -102,7 +103,8 @@ impl LiveQuery {
         for leaf in &mut self.leaves {
             leaf.update(store, time_ms);
         }
-        let evaluator = Evaluator::new(store, &self.query, &self.options, Times::once(time_ms), 0);
+        let reader = Reader::Store(store);
+        let evaluator = Evaluator::new(&reader, &self.query, &self.options, Times::once(time_ms), 0);
         let mut places = Vec::new();
         find_places(&self.expr, &mut places);
         let samples: usize = self.leaves.iter().map(|leaf| leaf.samples + 2 * leaf.values.len()).sum();

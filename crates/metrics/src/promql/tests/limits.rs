@@ -77,7 +77,14 @@ fn patterns_take_little_memory() {
             format!("x{{{}}}", format!("a=~\"{huge}\",").repeat(30)),
             "more than 20 large patterns in one query",
         ),
-        (format!("x{{{}}}", "a=~\"b|c\",".repeat(1_001)), "more than 1000 patterns in one query"),
+        (
+            vec![format!("x{{{}}}", "a=~\"b.\",".repeat(10)); 101].join(" + "),
+            "more than 1000 patterns in one query",
+        ),
+        (format!("x{{{}}}", "a=\"b\",".repeat(201)), "selector has more than 200 label matchers"),
+        (format!("sum by ({}) (x)", "a,".repeat(201)), "name more than 200 labels"),
+        (format!("x{{a=~\"{}\"}}", "b.|".repeat(20_000)), "expression too large"),
+        (vec![format!("x{{a=~\"{}\"}}", "b.|".repeat(5_000)); 3].join(" + "), "expression too large"),
         (format!("x{{a=~\"{}\"}}", "(".repeat(10_000)), "error parsing regexp"),
     ];
     for (query, message) in rows {

@@ -127,8 +127,8 @@ fn version_2_reads_labels_from_the_table_of_symbols() {
     assert_eq!(stored(&store), ["{__name__=\"http_requests_total\"} 7 3"]);
     let metadata = store.metadata().get("http_requests_total").expect("described");
     assert_eq!((metadata.kind.as_str(), metadata.help.as_str()), ("counter", "Requests."));
-    let exemplars = store.exemplars(&[vec![Matcher::equal("__name__", "http_requests_total")]], 0, 10);
-    assert_eq!(exemplars[0].1[0].labels.to_string(), "{trace_id=\"q\"}");
+    let exemplars = store.exemplars_between(0, 10);
+    assert_eq!(exemplars[0].1.labels.to_string(), "{trace_id=\"q\"}");
 }
 
 #[test]
