@@ -30,6 +30,7 @@ use flyball_metrics::promql::{ParseError, QueryError};
 use flyball_metrics::response::{self, ErrorKind};
 use jiff::Timestamp;
 use serde_json::{Value, json};
+use tokio::sync::Semaphore;
 
 use crate::features::Features;
 use crate::scrape::pool::{SharedPools, Shown};
@@ -46,6 +47,8 @@ pub(crate) struct Source {
     features: Features,
     started: Timestamp,
     questions: Questions,
+    /// A request that sends samples is read and written while it holds one of these.
+    pushing: Arc<Semaphore>,
 }
 
 impl Source {
@@ -58,6 +61,7 @@ impl Source {
             features: Features::default(),
             started: Timestamp::now(),
             questions,
+            pushing: Arc::new(Semaphore::new(push::PUSHES_AT_ONCE_MAX)),
         }
     }
 

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use flyball_metrics::promql::{EngineOptions, QueryError, Stop};
 use flyball_metrics::response::ErrorKind;
 use flyball_metrics::{Lend, Store};
-use rustix::process::setpriority_process;
+use rustix::process::{getpriority_process, setpriority_process};
 use tokio::sync::{Semaphore, oneshot};
 
 use crate::lock;
@@ -117,6 +117,20 @@ impl Questions {
     }
 }
 
+/// Does what takes long and is no question on a thread of the lowest priority; few such threads run at a time.
+pub(crate) async fn beside<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Option<T> {
+    static RUNNING: Semaphore = Semaphore::const_new(QUESTIONS_AT_ONCE_MAX);
+    let turn = RUNNING.acquire().await.ok()?;
+    let (send, done) = oneshot::channel();
+    let thread = std::thread::Builder::new().name("answer".to_owned()).spawn(move || {
+        let _turn = turn;
+        lower_priority();
+        let _ = send.send(work());
+    });
+    thread.ok()?;
+    done.await.ok()
+}
+
 fn too_many() -> Unanswered {
     let message = format!(
         "too many queries: {QUESTIONS_AT_ONCE_MAX} are running and {QUESTIONS_WAITING_MAX} are waiting; ask again later"
@@ -147,8 +161,9 @@ struct Raised(());
 
 impl Raised {
     fn new() -> Raised {
-        if can_raise_priority() {
-            let _ = setpriority_process(None, 0);
+        let Priorities { usual, can_raise, .. } = priorities();
+        if can_raise {
+            let _ = setpriority_process(None, usual);
         }
         Raised(())
     }
@@ -162,17 +177,29 @@ impl Drop for Raised {
 
 /// Lets others go first. On Linux this is a matter of the calling thread alone.
 fn lower_priority() {
-    let _ = setpriority_process(None, if can_raise_priority() { NICE } else { NICE_FOR_GOOD });
+    let _ = setpriority_process(None, priorities().lowered);
 }
 
-/// Whether a thread that was lowered can be raised again. Tried once, on a thread that ends.
-fn can_raise_priority() -> bool {
-    static CAN: OnceLock<bool> = OnceLock::new();
-    *CAN.get_or_init(|| {
-        let tried = std::thread::spawn(|| {
-            setpriority_process(None, 1).and_then(|()| setpriority_process(None, 0)).is_ok()
-        });
-        tried.join().unwrap_or(false)
+/// How nice threads are.
+#[derive(Clone, Copy)]
+struct Priorities {
+    usual: i32,
+    lowered: i32,
+    /// Whether a thread that was lowered can be raised again.
+    can_raise: bool,
+}
+
+/// Looked up once, and tried on a thread that ends.
+fn priorities() -> Priorities {
+    static PRIORITIES: OnceLock<Priorities> = OnceLock::new();
+    *PRIORITIES.get_or_init(|| {
+        let usual = getpriority_process(None).unwrap_or(0);
+        let lower_and_raise = move || {
+            setpriority_process(None, usual + 1).and_then(|()| setpriority_process(None, usual)).is_ok()
+        };
+        let can_raise = std::thread::spawn(lower_and_raise).join().unwrap_or(false);
+        let lowered = if can_raise { NICE } else { (usual + NICE_FOR_GOOD).min(NICE) };
+        Priorities { usual, lowered, can_raise }
     })
 }
 
@@ -247,7 +274,7 @@ mod tests {
         });
         let (lowered, lent, after) = thread.join().expect("no panic");
         assert!(lowered > before && after == lowered, "{before} {lowered} {after}");
-        assert_eq!(lent, if can_raise_priority() { 0 } else { lowered });
+        assert_eq!(lent, if priorities().can_raise { before } else { lowered });
         assert_eq!(nice(), before, "other threads keep theirs");
     }
 }

@@ -50,7 +50,10 @@ pub use error::{ParseError, QueryError};
 pub use explain::{Cause, STEPS_MAX, SelectorExplanation, Step, explain, steps, why_empty};
 pub use functions::{Function, all as functions, find as find_function};
 pub use incremental::LiveQuery;
-pub use parser::{ParseOptions, QUERY_BYTES_MAX, QUERY_DEPTH_MAX, parse, parse_metric_selector, parse_with};
+pub use parser::{
+    ParseOptions, QUERY_BYTES_MAX, QUERY_DEPTH_MAX, parse, parse_metric_selector, parse_metric_selectors,
+    parse_with,
+};
 pub use prettify::prettify;
 pub use source::{SELECTED_SERIES_MAX, Source, select};
 pub use stop::Stop;

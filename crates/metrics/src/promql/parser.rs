@@ -15,6 +15,8 @@ pub const QUERY_BYTES_MAX: usize = 256 << 10;
 /// How deep expressions may nest; each level takes stack in the parser and in the evaluator.
 pub const QUERY_DEPTH_MAX: usize = 150;
 
+/// Selectors of a request such as `/api/v1/series`; each is looked up.
+const SELECTORS_MAX: usize = 1_000;
 /// Label matchers of a selector, and labels of a list such as `by (…)`. Series have some dozen labels; each of these is looked
 /// for in each series.
 pub(super) const LABELS_MAX: usize = 200;
@@ -57,12 +59,37 @@ pub fn parse_with(query: &str, options: ParseOptions) -> Result<Expr, ParseError
 
 /// Parses what the parameter `match[]` takes: one selector such as `up{job="model"}`.
 pub fn parse_metric_selector(text: &str) -> Result<Vec<Matcher>, ParseError> {
+    parse_selector(text, &mut PatternBudget::default())
+}
+
+/// Parses several of them, which together may have as many patterns as one query.
+///
+/// # Errors
+/// The first that is wrong, or they are too many.
+pub fn parse_metric_selectors<'a>(
+    texts: impl IntoIterator<Item = &'a str>,
+) -> Result<Vec<Vec<Matcher>>, ParseError> {
+    let mut patterns = PatternBudget::default();
+    let mut selectors = Vec::new();
+    for text in texts {
+        if selectors.len() >= SELECTORS_MAX {
+            let message = format!("more than {SELECTORS_MAX} selectors in one request");
+            return Err(ParseError::new(text, Span::default(), message));
+        }
+        selectors.push(parse_selector(text, &mut patterns)?);
+    }
+    Ok(selectors)
+}
+
+fn parse_selector(text: &str, patterns: &mut PatternBudget) -> Result<Vec<Matcher>, ParseError> {
     let mut parser = Parser::new(text, ParseOptions::default())?;
+    parser.patterns = *patterns;
     let selector = parser.vector_selector()?;
     if parser.peek() != &Token::End {
         return Err(parser.unexpected("", ""));
     }
     types::check(&Expr::Vector(selector.clone()), text)?;
+    *patterns = parser.patterns;
     Ok(selector.matchers)
 }
 

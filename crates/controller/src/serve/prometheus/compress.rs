@@ -2,7 +2,7 @@
 
 use std::io::Write;
 
-use axum::body::Body;
+use axum::body::{Body, Bytes};
 use axum::extract::Request;
 use axum::http::{HeaderMap, HeaderValue, header};
 use axum::middleware::Next;
@@ -11,8 +11,13 @@ use flate2::Compression;
 use flate2::write::GzEncoder;
 use http_body_util::BodyExt;
 
+use crate::serve::questions;
+
 /// Shorter bodies fit into a packet anyway.
 const COMPRESSED_BYTES_MIN: usize = 1_400;
+
+/// Longer bodies take milliseconds, and are compressed where they hold up nobody.
+const BESIDE_BYTES_MIN: usize = 256 << 10;
 
 /// Runs the request, and compresses its answer.
 pub(super) async fn compress(request: Request, next: Next) -> Response {
@@ -27,11 +32,20 @@ pub(super) async fn compress(request: Request, next: Next) -> Response {
         Err(error) => return error.to_string().into_response(),
     };
     head.headers.insert(header::VARY, HeaderValue::from_static("Accept-Encoding"));
-    let compressed = (body.len() >= COMPRESSED_BYTES_MIN).then(|| gzip(&body)).and_then(Result::ok);
+    let compressed = compressed(body.clone()).await;
     let Some(compressed) = compressed else { return Response::from_parts(head, Body::from(body)) };
     head.headers.remove(header::CONTENT_LENGTH);
     head.headers.insert(header::CONTENT_ENCODING, HeaderValue::from_static("gzip"));
     Response::from_parts(head, Body::from(compressed))
+}
+
+/// The body, compressed; `None`: it goes as it is.
+async fn compressed(body: Bytes) -> Option<Vec<u8>> {
+    match body.len() {
+        ..COMPRESSED_BYTES_MIN => None,
+        COMPRESSED_BYTES_MIN..BESIDE_BYTES_MIN => gzip(&body).ok(),
+        _ => questions::beside(move || gzip(&body)).await?.ok(),
+    }
 }
 
 /// Whether `gzip` is among the encodings, and not with the weight 0.

@@ -109,9 +109,7 @@ impl Parameters {
 
     /// The selectors of `match[]`.
     pub(super) fn selectors(&self) -> Result<Vec<Vec<Matcher>>, Refused> {
-        let parse =
-            |text: &str| promql::parse_metric_selector(text).map_err(|error| invalid("match[]", &error));
-        self.all("match[]").map(parse).collect()
+        promql::parse_metric_selectors(self.all("match[]")).map_err(|error| invalid("match[]", &error))
     }
 }
 

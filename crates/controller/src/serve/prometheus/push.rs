@@ -6,6 +6,8 @@ pub(super) mod grpc;
 pub(super) mod otlp;
 
 use std::io::Read as _;
+use std::sync::Arc;
+use std::time::Duration;
 
 use axum::body::Body;
 use axum::extract::State;
@@ -16,10 +18,15 @@ use flate2::read::MultiGzDecoder;
 use flyball_metrics::push::remote_write::{self, Version};
 use flyball_metrics::push::{PushError, REQUEST_BYTES_MAX, Written};
 use jiff::Timestamp;
+use tokio::sync::OwnedSemaphorePermit;
 
 use crate::lock;
 use crate::serve::prometheus::Source;
 
+/// Requests that are read and written at the same time: each may take its [`REQUEST_BYTES_MAX`] twice.
+pub(super) const PUSHES_AT_ONCE_MAX: usize = 16;
+/// How long a request waits for its turn, and how long it may take to arrive.
+const ARRIVES_WITHIN: Duration = Duration::from_secs(30);
 /// How long a sender waits before it tries again when the store is full.
 const RETRY_AFTER_SECONDS: &str = "30";
 
@@ -36,8 +43,8 @@ pub(super) async fn write(State(source): State<Source>, headers: HeaderMap, body
         );
         return refuse(StatusCode::UNSUPPORTED_MEDIA_TYPE, &message);
     }
-    let body = match read(body).await {
-        Ok(body) => body,
+    let (_turn, body) = match read(&source, body).await {
+        Ok(read) => read,
         Err(refused) => return refused,
     };
     let taken = take(move || match remote_write::decompress(&body) {
@@ -70,13 +77,26 @@ async fn take(
     ended.unwrap_or_else(|error| (Written::default(), Err(PushError::Full(error.to_string()))))
 }
 
-async fn read(body: Body) -> Result<Bytes, Response> {
-    axum::body::to_bytes(body, REQUEST_BYTES_MAX).await.map_err(|error| {
+/// A turn among those who send, and the body.
+async fn read(source: &Source, body: Body) -> Result<(OwnedSemaphorePermit, Bytes), Response> {
+    let turn = turn(source).await.map_err(refuse_push)?;
+    let body = tokio::time::timeout(ARRIVES_WITHIN, axum::body::to_bytes(body, REQUEST_BYTES_MAX));
+    let body =
+        body.await.map_err(|_| refuse(StatusCode::REQUEST_TIMEOUT, "the request did not arrive in time"))?;
+    let body = body.map_err(|error| {
         let too_large = std::error::Error::source(&error)
             .is_some_and(|cause| cause.is::<http_body_util::LengthLimitError>());
         let status = if too_large { StatusCode::PAYLOAD_TOO_LARGE } else { StatusCode::BAD_REQUEST };
         refuse(status, &error.to_string())
-    })
+    })?;
+    Ok((turn, body))
+}
+
+/// Waits until there is room for one more request.
+async fn turn(source: &Source) -> Result<OwnedSemaphorePermit, PushError> {
+    let turn = tokio::time::timeout(ARRIVES_WITHIN, Arc::clone(&source.pushing).acquire_owned()).await;
+    let message = format!("{PUSHES_AT_ONCE_MAX} requests are being written; send again later");
+    turn.ok().and_then(Result::ok).ok_or(PushError::Full(message))
 }
 
 /// The body without gzip.

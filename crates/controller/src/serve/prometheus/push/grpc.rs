@@ -14,7 +14,7 @@ use http_body_util::{BodyExt, Full};
 use prost::Message;
 
 use super::otlp::{Success, store};
-use super::{plain, text};
+use super::{ARRIVES_WITHIN, plain, text, turn};
 use crate::serve::prometheus::Source;
 
 /// The path of the call.
@@ -68,7 +68,10 @@ async fn call(source: Source, headers: &HeaderMap, body: Body) -> Result<Success
         other => return Err(Failed(Code::Unimplemented, format!("compression {other:?} is not supported"))),
     };
     let limit = REQUEST_BYTES_MAX + PREFIX_BYTES;
-    let body = axum::body::to_bytes(body, limit).await;
+    let _turn = turn(&source).await?;
+    let body = tokio::time::timeout(ARRIVES_WITHIN, axum::body::to_bytes(body, limit)).await;
+    let body =
+        body.map_err(|_| Failed(Code::Unavailable, "the request did not arrive in time".to_owned()))?;
     let body = body.map_err(|error| Failed(Code::ResourceExhausted, error.to_string()))?;
     let (compressed, message) = message(&body)?;
     let encoding = if compressed { encoding.to_owned() } else { String::new() };

@@ -53,8 +53,8 @@ pub(in crate::serve::prometheus) async fn metrics(
             format!("unsupported compression: {compression}. Only \"gzip\" or no compression supported");
         return refuse(StatusCode::BAD_REQUEST, &message);
     }
-    let body = match read(body).await {
-        Ok(body) => body,
+    let (_turn, body) = match read(&source, body).await {
+        Ok(read) => read,
         Err(refused) => return refused,
     };
     let read = move || {
