@@ -77,16 +77,18 @@ mod tests {
     #[test]
     fn features_are_known_by_the_names_of_prometheus() {
         let on = |names: &[&str]| Features::of(names.iter().copied()).expect("known");
-        assert_eq!(
-            on(&["exemplar-storage", "native-histograms", "promql-duration-expr"]),
-            Features::default()
-        );
+        let always = [
+            "exemplar-storage",
+            "native-histograms",
+            "promql-duration-expr",
+            "promql-extended-range-selectors",
+        ];
+        assert_eq!(on(&always), Features::default());
+        assert!(Features::default().parse("rate(x[1m] smoothed)").is_ok());
         assert_eq!(Features::of(Features::names()).map(|all| all.parse.fill_modifiers), Ok(true));
-        for (query, feature) in [
-            ("info(up)", "promql-experimental-functions"),
-            ("rate(x[1m] smoothed)", "promql-extended-range-selectors"),
-            ("a + fill(0) b", "promql-binop-fill-modifiers"),
-        ] {
+        for (query, feature) in
+            [("info(up)", "promql-experimental-functions"), ("a + fill(0) b", "promql-binop-fill-modifiers")]
+        {
             assert!(
                 Features::default().parse(query).is_err() && on(&[feature]).parse(query).is_ok(),
                 "{query}"

@@ -86,6 +86,13 @@ impl Labels {
         Labels::from_sorted(unique.into_iter())
     }
 
+    /// The labels of `pairs`; `None` if two of them have the same name.
+    pub(crate) fn of_unique<'a>(pairs: impl Iterator<Item = (&'a str, &'a str)> + Clone) -> Option<Labels> {
+        let labels = Labels::new(pairs.clone());
+        let count = pairs.filter(|(_, value)| !value.is_empty()).count();
+        (labels.len() == count).then_some(labels)
+    }
+
     /// The labels as they are kept in memory.
     pub(crate) fn packed(&self) -> &str {
         &self.0

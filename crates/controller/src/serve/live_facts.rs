@@ -208,12 +208,7 @@ fn query_facts(
 }
 
 /// The mean of what the servers measured of their own requests, if a query selects their histogram of seconds.
-fn server_mean(
-    store: promql::Source<'_>,
-    expr: &Expr,
-    now_ms: i64,
-    options: &EngineOptions,
-) -> Option<f64> {
+fn server_mean(store: promql::Source<'_>, expr: &Expr, now_ms: i64, options: &EngineOptions) -> Option<f64> {
     let selectors = expr.selectors();
     let (base, selector) = selectors.iter().find_map(|(selector, _)| {
         let base = selector.name.as_deref()?.strip_suffix("_bucket")?;
@@ -426,11 +421,21 @@ mod tests {
         let near =
             |found: Option<f64>, wanted: f64| assert!((found.unwrap() - wanted).abs() < 1e-9, "{found:?}");
         let options = EngineOptions::default();
-        let server = |query: &str| server_mean((&store).into(), &promql::parse(query).unwrap(), 299_000, &options);
+        let server =
+            |query: &str| server_mean((&store).into(), &promql::parse(query).unwrap(), 299_000, &options);
         near(server("histogram_quantile(0.95, sum by (le) (rate(d_seconds_bucket{job=\"a\"}[1m])))"), 0.005);
         assert_eq!(server("sum(rate(d_seconds_count[1m]))"), None);
         assert_eq!(server("sum(rate(flyball_service_request_duration_seconds_bucket[1m]))"), None);
-        near(service_mean((&store).into(), "default", &["front".to_owned(), "none".to_owned()], 299_000, &options), 0.15);
+        near(
+            service_mean(
+                (&store).into(),
+                "default",
+                &["front".to_owned(), "none".to_owned()],
+                299_000,
+                &options,
+            ),
+            0.15,
+        );
         assert_eq!(service_mean((&store).into(), "default", &[], 299_000, &options), None);
         assert_eq!(service_mean((&store).into(), "other", &["front".to_owned()], 299_000, &options), None);
     }

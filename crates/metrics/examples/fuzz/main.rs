@@ -5,6 +5,8 @@
 //! result or an error: without a panic, within [`SECONDS_MAX`], and without taking more than [`BYTES_MAX`] of memory, which a
 //! counting allocator watches. What breaks a rule is written to `fuzz-TARGET-N.input`. Once a minute a line tells how far it is.
 
+#![allow(clippy::disallowed_methods, reason = "a tool for developers: arguments, files, a clock")]
+
 #[path = "../differential/queries.rs"]
 #[allow(dead_code, reason = "shared with another example")]
 mod queries;

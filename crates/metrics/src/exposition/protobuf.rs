@@ -138,7 +138,7 @@ impl Samples<'_> {
         value: f64,
         exemplars: impl Iterator<Item = &'e ExemplarMessage>,
     ) {
-        let exemplars = exemplars.map(ExemplarMessage::read).collect();
+        let exemplars = exemplars.filter_map(ExemplarMessage::read).collect();
         self.add(suffix, label, Value::Float(value), exemplars);
     }
 
@@ -184,7 +184,7 @@ impl Samples<'_> {
         })?;
         // Those without a time can't be told from old ones.
         let of_buckets = histogram.bucket.iter().filter_map(|bucket| bucket.exemplar.as_ref());
-        let exemplars = of_buckets.chain(&histogram.exemplars).map(ExemplarMessage::read);
+        let exemplars = of_buckets.chain(&histogram.exemplars).filter_map(ExemplarMessage::read);
         let exemplars = exemplars.filter(|exemplar| exemplar.timestamp_ms.is_some()).collect();
         self.add("", None, Value::Histogram(Arc::new(native)), exemplars);
         Ok(())
@@ -262,13 +262,14 @@ struct ExemplarMessage {
 }
 
 impl ExemplarMessage {
-    fn read(&self) -> PageExemplar {
+    /// `None` if it has a label twice.
+    fn read(&self) -> Option<PageExemplar> {
         let pairs = self.label.iter().map(|pair| (pair.name.as_str(), pair.value.as_str()));
-        PageExemplar {
-            labels: Labels::new(pairs),
+        Some(PageExemplar {
+            labels: Labels::of_unique(pairs)?,
             value: self.value,
             timestamp_ms: self.timestamp.as_ref().map(Time::millis),
-        }
+        })
     }
 }
 

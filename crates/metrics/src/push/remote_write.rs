@@ -100,7 +100,9 @@ fn write_v1(sink: &mut Sink<'_>, body: &[u8]) -> Result<(), WireError> {
                 store_samples(sink, &labels, &series.samples, &series.histograms);
                 for exemplar in &series.exemplars {
                     let pairs = exemplar.labels.iter();
-                    let own = Labels::new(pairs.map(|label| (label.name.as_str(), label.value.as_str())));
+                    let pairs = pairs.map(|label| (label.name.as_str(), label.value.as_str()));
+                    // One with a label twice is refused (Prometheus 3.16), and nothing else is.
+                    let Some(own) = Labels::of_unique(pairs) else { continue };
                     let (value, timestamp_ms) = (exemplar.value, exemplar.timestamp_ms);
                     sink.exemplar(&labels, Exemplar { labels: own, value, timestamp_ms });
                 }
@@ -138,7 +140,7 @@ fn write_v2(sink: &mut Sink<'_>, body: &[u8]) -> Result<(), WireError> {
         for exemplar in &series.exemplars {
             match pairs(&symbols, &exemplar.labels_refs) {
                 Ok(pairs) => {
-                    let own = Labels::new(pairs);
+                    let Some(own) = Labels::of_unique(pairs.into_iter()) else { continue };
                     let (value, timestamp_ms) = (exemplar.value, exemplar.timestamp_ms);
                     sink.exemplar(&labels, Exemplar { labels: own, value, timestamp_ms });
                 }
