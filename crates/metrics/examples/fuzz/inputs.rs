@@ -230,7 +230,7 @@ fn parameter(random: &mut Random) -> Vec<u8> {
 fn run_parameter(_: &mut World, input: &[u8]) {
     let text = String::from_utf8_lossy(input);
     let _ = (parse_time_ms(&text).is_ok(), parse_step_ms(&text).is_ok());
-    let _ = (parse_duration_ms(&text).is_ok(), parse_value(&text).is_ok());
+    let _ = (parse_duration_ms(&text).is_ok(), parse_value(&text).is_some());
 }
 
 /// Lines: separator, target, regex, replacement, action; each line a rule.
