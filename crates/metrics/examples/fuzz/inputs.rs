@@ -151,12 +151,12 @@ fn run_query(world: &mut World, input: &[u8]) {
     let text = String::from_utf8_lossy(input);
     let Ok(expr) = promql::parse_with(&text, ParseOptions::all()) else { return };
     let printed = expr.to_string();
-    let again = promql::parse_with(&printed, ParseOptions::all());
-    assert!(
-        again.as_ref().is_ok_and(|again| again.to_string() == printed)
-            || printed.len() > promql::QUERY_BYTES_MAX,
-        "what is printed is no query any more"
-    );
+    match promql::parse_with(&printed, ParseOptions::all()) {
+        Ok(again) => assert!(again.to_string() == printed, "what is printed is another query"),
+        // A window of less than half a millisecond is printed as none, here and in Prometheus.
+        Err(error) if error.message.contains("duration must be greater than 0") => {}
+        Err(_) => assert!(printed.len() > promql::QUERY_BYTES_MAX, "what is printed is no query any more"),
+    }
     let _ = (promql::prettify(&expr), promql::tree(&expr).to_string());
     let options = options();
     for result in [
