@@ -71,7 +71,7 @@ async fn create(call: &Call<'_>, config: Value, applied: &Set) -> Result<Written
         return Err(Failure::not_found(&call.kind, &call.name));
     }
     let mut object = to_version(&call.kind, config);
-    write::custom_defaults(call, &mut object);
+    write::custom_defaults(call, &mut object)?;
     write::insert(call, object, How::Apply(applied)).await
 }
 
@@ -108,21 +108,28 @@ fn applied_to(call: &Call<'_>, live: &Value, config: &Value, applied: &Set) -> R
     Ok(wanted)
 }
 
+/// Conflicts that one answer tells.
+const CONFLICTS_MAX: usize = 100;
+
 fn refusal(conflicts: &[(&Entry, Set)]) -> Failure {
     let mut causes = Vec::new();
     let mut sentences = Vec::new();
+    let count: usize = conflicts.iter().map(|(_, fields)| fields.len()).sum();
     for (entry, fields) in conflicts {
-        let (who, paths) = (entry.describe(), fields.paths());
+        let (who, paths) = (entry.describe(), fields.paths(CONFLICTS_MAX - causes.len()));
         for path in &paths {
             let message = format!("conflict with {who}");
             causes.push(json!({"reason": "FieldManagerConflict", "message": message, "field": path}));
         }
         match paths.as_slice() {
+            [] => break,
             [only] if conflicts.len() == 1 => sentences.push(format!("conflict with {who}: {only}")),
             several => sentences.push(format!("conflicts with {who}:\n- {}", several.join("\n- "))),
         }
     }
-    let count = causes.len();
+    if count > causes.len() {
+        sentences.push(format!("and {} more", count - causes.len()));
+    }
     let plural = if count == 1 { "conflict" } else { "conflicts" };
     let message = format!("Apply failed with {count} {plural}: {}", sentences.join("\n"));
     let mut failure = Failure::new(409, "Conflict", message);

@@ -1,7 +1,7 @@
 //! Request bodies become JSON values: JSON (with duplicate fields noticed), YAML, protobuf.
 //!
 //! serde_json keeps the last of two fields of one name silently; Kubernetes tells the user about them, so the
-//! reading here notes the path of each.
+//! reading here notes the path of each. It also counts what the values take: see [`crate::bounds`].
 
 use std::cell::RefCell;
 use std::fmt;
@@ -9,10 +9,10 @@ use std::fmt;
 use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Number, Value};
 
+use crate::bounds::{self, Meter, VALUE_BYTES, VALUES_BYTES_MAX};
+use crate::path::Path;
 use crate::status::{Failure, Result};
 
-/// Largest body, as Kubernetes limits it (`MaxRequestBodyBytes`, twice etcd's 1.5 MiB).
-pub(crate) const BODY_BYTES_MAX: usize = 3 * 1024 * 1024;
 /// Paths of duplicate fields that are kept.
 const DUPLICATES_MAX: usize = 100;
 
@@ -30,10 +30,7 @@ pub(crate) fn read(media_type: &str, bytes: &[u8]) -> Result<Body> {
         return Ok(Body::default());
     }
     match media_type.split(';').next().unwrap_or_default().trim() {
-        "application/vnd.kubernetes.protobuf" => {
-            let value = crate::protobuf::decode(bytes).map_err(Failure::bad_request)?;
-            Ok(Body { value, duplicates: Vec::new() })
-        }
+        "application/vnd.kubernetes.protobuf" => protobuf(bytes),
         "application/yaml" | "application/apply-patch+yaml" => yaml(bytes),
         ""
         | "application/json"
@@ -46,37 +43,76 @@ pub(crate) fn read(media_type: &str, bytes: &[u8]) -> Result<Body> {
     }
 }
 
+fn protobuf(bytes: &[u8]) -> Result<Body> {
+    let meter = Meter::new(VALUES_BYTES_MAX);
+    let value = crate::protobuf::decode(bytes, &meter).map_err(|why| unreadable(&meter, why))?;
+    Ok(Body { value, duplicates: Vec::new() })
+}
+
 fn yaml(bytes: &[u8]) -> Result<Body> {
     if bytes.iter().find(|byte| !byte.is_ascii_whitespace()) == Some(&b'{') {
         return json(bytes);
     }
-    let text = std::str::from_utf8(bytes)
-        .map_err(|error| Failure::bad_request(format!("error decoding YAML: {error}")))?;
-    let value = serde_saphyr::from_str(text)
-        .map_err(|error| Failure::bad_request(format!("error decoding YAML: {error}")))?;
-    Ok(Body { value, duplicates: Vec::new() })
+    let cannot = |why: &dyn fmt::Display| format!("error decoding YAML: {why}");
+    let text = std::str::from_utf8(bytes).map_err(|error| Failure::bad_request(cannot(&error)))?;
+    let notes = Notes::default();
+    let value =
+        serde_saphyr::with_deserializer_from_str(text, |deserializer| notes.root().deserialize(deserializer))
+            .map_err(|error| unreadable(&notes.meter, cannot(&error)))?;
+    Ok(Body { value, duplicates: notes.duplicates.into_inner() })
 }
 
 fn json(bytes: &[u8]) -> Result<Body> {
-    let duplicates = RefCell::new(Vec::new());
+    let notes = Notes::default();
     let mut deserializer = serde_json::Deserializer::from_slice(bytes);
-    let noting = Noting { path: String::new(), duplicates: &duplicates };
-    let value = noting
+    let value = notes
+        .root()
         .deserialize(&mut deserializer)
         .and_then(|value| deserializer.end().map(|()| value))
-        .map_err(|error| Failure::bad_request(format!("error decoding JSON: {error}")))?;
-    Ok(Body { value, duplicates: duplicates.into_inner() })
+        .map_err(|error| unreadable(&notes.meter, format!("error decoding JSON: {error}")))?;
+    Ok(Body { value, duplicates: notes.duplicates.into_inner() })
 }
 
+/// Reading stopped: because there is too much of it, or because it is wrong.
+fn unreadable(meter: &Meter, why: String) -> Failure {
+    if meter.is_empty() { bounds::too_many_values() } else { Failure::bad_request(why) }
+}
+
+/// What is noted while a body is read.
+struct Notes {
+    duplicates: RefCell<Vec<String>>,
+    meter: Meter,
+}
+
+impl Default for Notes {
+    fn default() -> Self {
+        Self { duplicates: RefCell::default(), meter: Meter::new(VALUES_BYTES_MAX) }
+    }
+}
+
+impl Notes {
+    fn root(&self) -> Noting<'_> {
+        Noting { path: Path::Root, notes: self }
+    }
+}
+
+#[derive(Clone, Copy)]
 struct Noting<'a> {
-    path: String,
-    duplicates: &'a RefCell<Vec<String>>,
+    path: Path<'a>,
+    notes: &'a Notes,
+}
+
+impl Noting<'_> {
+    fn take<E: Error>(&self, bytes: usize) -> std::result::Result<(), E> {
+        if self.notes.meter.take(bytes) { Ok(()) } else { Err(E::custom("too many values")) }
+    }
 }
 
 impl<'de> DeserializeSeed<'de> for Noting<'_> {
     type Value = Value;
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> std::result::Result<Value, D::Error> {
+        self.take(VALUE_BYTES)?;
         deserializer.deserialize_any(self)
     }
 }
@@ -104,7 +140,8 @@ impl<'de> Visitor<'de> for Noting<'_> {
         Number::from_f64(value).map(Value::Number).ok_or_else(|| E::custom("a number must be finite"))
     }
 
-    fn visit_str<E>(self, value: &str) -> std::result::Result<Value, E> {
+    fn visit_str<E: Error>(self, value: &str) -> std::result::Result<Value, E> {
+        self.take(value.len())?;
         Ok(value.into())
     }
 
@@ -112,11 +149,19 @@ impl<'de> Visitor<'de> for Noting<'_> {
         Ok(Value::Null)
     }
 
+    fn visit_none<E>(self) -> std::result::Result<Value, E> {
+        Ok(Value::Null)
+    }
+
+    fn visit_some<D: Deserializer<'de>>(self, deserializer: D) -> std::result::Result<Value, D::Error> {
+        deserializer.deserialize_any(self)
+    }
+
     fn visit_seq<A: SeqAccess<'de>>(self, mut access: A) -> std::result::Result<Value, A::Error> {
         let mut items = Vec::new();
         loop {
-            let path = format!("{}[{}]", self.path, items.len());
-            match access.next_element_seed(Noting { path, duplicates: self.duplicates })? {
+            let path = self.path.item(items.len());
+            match access.next_element_seed(Noting { path, notes: self.notes })? {
                 Some(item) => items.push(item),
                 None => return Ok(Value::Array(items)),
             }
@@ -126,11 +171,15 @@ impl<'de> Visitor<'de> for Noting<'_> {
     fn visit_map<A: MapAccess<'de>>(self, mut access: A) -> std::result::Result<Value, A::Error> {
         let mut map = Map::new();
         while let Some(key) = access.next_key::<String>()? {
-            let path = if self.path.is_empty() { key.clone() } else { format!("{}.{key}", self.path) };
-            let value = access.next_value_seed(Noting { path: path.clone(), duplicates: self.duplicates })?;
-            if map.insert(key, value).is_some() && self.duplicates.borrow().len() < DUPLICATES_MAX {
-                self.duplicates.borrow_mut().push(path);
+            if !self.notes.meter.field(map.len(), &key) {
+                self.take(usize::MAX)?;
             }
+            let path = self.path.field(&key);
+            let value = access.next_value_seed(Noting { path, notes: self.notes })?;
+            if map.contains_key(&key) && self.notes.duplicates.borrow().len() < DUPLICATES_MAX {
+                self.notes.duplicates.borrow_mut().push(path.to_string());
+            }
+            map.insert(key, value);
         }
         Ok(Value::Object(map))
     }
@@ -148,6 +197,48 @@ mod tests {
         assert_eq!(body.value["a"]["b"], 2);
     }
 
+    /// What multiplies when it is read, though its text is short.
+    #[test]
+    fn bodies_that_multiply_are_refused() {
+        let maps = format!("[{}]", vec![r#"{"a":1}"#; 120_000].join(","));
+        let deep = "[".repeat(20_000);
+        let mut laughs = String::from("a0: &a0 [x,x,x,x,x,x,x,x,x,x]\n");
+        for level in 1..9 {
+            let before = vec![format!("*a{}", level - 1); 10].join(",");
+            laughs.push_str(&format!("a{level}: &a{level} [{before}]\n"));
+        }
+        // Containers with an image of one letter: five bytes each, a hundred times that in memory.
+        let containers = [0x12, 0x03, 0x12, 0x01, b'x'].repeat(200_000);
+        for (media_type, body, code) in [
+            ("application/json", maps.as_bytes(), 413),
+            ("application/yaml", maps.as_bytes(), 400),
+            ("application/json", deep.as_bytes(), 400),
+            ("application/yaml", deep.as_bytes(), 400),
+            ("application/yaml", laughs.as_bytes(), 400),
+            ("application/vnd.kubernetes.protobuf", &pod_of(&containers), 413),
+        ] {
+            let refused = read(media_type, body).map(|body| body.value.to_string().len());
+            assert_eq!(refused.map_err(|failure| failure.code), Err(code), "{media_type}");
+        }
+    }
+
+    /// A Pod with these fields of its spec.
+    fn pod_of(spec: &[u8]) -> Vec<u8> {
+        let field = |tag: u8, bytes: &[u8]| {
+            let mut length = bytes.len();
+            let mut field = vec![tag << 3 | 2];
+            while length > 0x7f {
+                field.push((length & 0x7f) as u8 | 0x80);
+                length >>= 7;
+            }
+            field.push(length as u8);
+            field.extend_from_slice(bytes);
+            field
+        };
+        let meta = [field(1, b"v1"), field(2, b"Pod")].concat();
+        [b"k8s\0".to_vec(), field(1, &meta), field(2, &field(2, spec))].concat()
+    }
+
     proptest::proptest! {
         #[test]
         fn any_bytes_are_a_value_or_an_error(bytes in proptest::collection::vec(0_u8.., 0..200)) {
@@ -161,6 +252,17 @@ mod tests {
             let ours = read("application/json", text.as_bytes()).ok().map(|body| body.value);
             let theirs = serde_json::from_str::<Value>(&text).ok();
             proptest::prop_assert!(text.trim().is_empty() || ours == theirs);
+        }
+
+        #[test]
+        fn yaml_reads_as_json_where_it_is_json(text in r#"[\[\]{}",:0-9a-z ]{0,40}"#) {
+            if let Ok(value) = serde_json::from_str::<Value>(&text) {
+                let yaml = serde_json::to_string(&serde_json::json!([value])).expect("it is a value");
+                let body = read("application/yaml", yaml.as_bytes()).map(|body| body.value);
+                if let Ok(read) = body {
+                    proptest::prop_assert_eq!(read.to_string(), yaml);
+                }
+            }
         }
     }
 }

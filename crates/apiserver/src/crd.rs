@@ -4,6 +4,7 @@
 //! one can use it at once; `kubectl wait --for=condition=Established` finds the condition there. Versions of a kind
 //! share one storage and differ in `apiVersion` only (conversion strategy `None`).
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use jiff::Timestamp;
@@ -12,9 +13,10 @@ use serde_json::{Value, json};
 use crate::jsonpath::JsonPath;
 use crate::kinds::{Conversion, Kind, Registry, Sub};
 use crate::object::{self, at, list, set, text};
+use crate::path::{Path, shortened};
 use crate::schema::{Pattern, Schema};
 use crate::server::Inner;
-use crate::status::FieldError;
+use crate::status::{FieldError, PROBLEMS_MAX};
 use crate::validate::names;
 use crate::verbs::{empty, second};
 
@@ -24,6 +26,14 @@ pub(crate) const STORAGE: &str = "apiextensions.k8s.io/customresourcedefinitions
 pub(crate) const CLEANUP: &str = "customresourcecleanup.apiextensions.k8s.io";
 /// CRDs on one server; each keeps its schema in memory.
 const DEFINITIONS_MAX: usize = 500;
+/// Schemas within those of one CRD: each field has one. Large CRDs have some thousands, and each may take kilobytes.
+const SCHEMAS_MAX: usize = 30_000;
+/// Different patterns in one CRD. Each is compiled when the CRD is stored, and may take a megabyte once it is used.
+const PATTERNS_MAX: usize = 200;
+/// Printer columns of one version, printed for each object of a list.
+const COLUMNS_MAX: usize = 64;
+/// Length of the paths in `subresources.scale`.
+const SCALE_PATH_BYTES_MAX: usize = 1024;
 
 /// A printer column.
 #[derive(Debug, Clone)]
@@ -183,7 +193,8 @@ fn columns(version: &Value) -> Vec<Column> {
             path: JsonPath::parse(text(column, "jsonPath")).ok()?,
         })
     };
-    let columns: Vec<Column> = list(version, "additionalPrinterColumns").iter().filter_map(read).collect();
+    let columns: Vec<Column> =
+        list(version, "additionalPrinterColumns").iter().take(COLUMNS_MAX).filter_map(read).collect();
     if !columns.is_empty() {
         return columns;
     }
@@ -247,6 +258,7 @@ fn versions(crd: &Value, errors: &mut Vec<FieldError>) {
         let detail = "must have exactly one version marked as storage version";
         errors.push(FieldError::invalid("spec.versions", &crd["spec"]["versions"], detail));
     }
+    let mut schemas = Schemas::default();
     for (index, version) in versions.iter().enumerate() {
         let path = format!("spec.versions[{index}]");
         let name = text(version, "name");
@@ -260,33 +272,84 @@ fn versions(crd: &Value, errors: &mut Vec<FieldError>) {
                     "schemas are required",
                 ));
             }
-            Some(schema) => patterns(schema, &format!("{path}.schema.openAPIV3Schema"), 0, errors),
+            Some(schema) => {
+                let path = format!("{path}.schema.openAPIV3Schema");
+                schemas.visit(schema, Path::Root.field(&path), 0, errors);
+            }
         }
-        for (index, column) in list(version, "additionalPrinterColumns").iter().enumerate() {
+        let columns = list(version, "additionalPrinterColumns");
+        if columns.len() > COLUMNS_MAX {
+            let path = format!("{path}.additionalPrinterColumns");
+            errors.push(FieldError::too_many(path, columns.len(), COLUMNS_MAX));
+        }
+        for (index, column) in columns.iter().take(COLUMNS_MAX).enumerate() {
             if let Err(why) = JsonPath::parse(text(column, "jsonPath")) {
                 let path = format!("{path}.additionalPrinterColumns[{index}].jsonPath");
                 errors.push(FieldError::invalid(path, &column["jsonPath"], why));
             }
         }
+        for field in ["specReplicasPath", "statusReplicasPath", "labelSelectorPath"] {
+            let field = format!("subresources.scale.{field}");
+            if text(version, &field).len() > SCALE_PATH_BYTES_MAX {
+                errors.push(FieldError::too_long(format!("{path}.{field}"), SCALE_PATH_BYTES_MAX));
+            }
+        }
+    }
+    if schemas.count > SCHEMAS_MAX {
+        let why = format!("the schemas have more than {SCHEMAS_MAX} fields together");
+        errors.push(FieldError::forbidden("spec.versions", &why));
+    }
+    if schemas.patterns.len() > PATTERNS_MAX {
+        let why = format!("the schemas have more than {PATTERNS_MAX} different patterns");
+        errors.push(FieldError::forbidden("spec.versions", &why));
     }
 }
 
-fn patterns(schema: &Value, path: &str, depth: usize, errors: &mut Vec<FieldError>) {
-    if depth > crate::schema::DEPTH_MAX {
-        return;
+/// What the schemas of a CRD have, as far as there are bounds on it.
+#[derive(Default)]
+struct Schemas<'a> {
+    count: usize,
+    patterns: BTreeSet<&'a str>,
+}
+
+impl<'a> Schemas<'a> {
+    fn visit(&mut self, schema: &'a Value, path: Path<'_>, depth: usize, errors: &mut Vec<FieldError>) {
+        self.count += 1;
+        if self.count > SCHEMAS_MAX || errors.len() > PROBLEMS_MAX {
+            return;
+        }
+        if depth > crate::schema::DEPTH_MAX {
+            return errors.push(FieldError::forbidden(path, "the schema is nested too deep"));
+        }
+        if schema.get("$ref").is_some() {
+            errors.push(FieldError::forbidden(path.field("$ref"), "$ref is not supported"));
+        }
+        if let Some(pattern) = schema.get("pattern").and_then(Value::as_str) {
+            self.pattern(pattern, path.field("pattern"), errors);
+        }
+        for (key, inner) in object::map(schema, "properties").into_iter().flatten() {
+            let name = format!("properties[{}]", shortened(key));
+            self.visit(inner, path.field(&name), depth + 1, errors);
+        }
+        for key in ["items", "additionalProperties", "not"] {
+            if let Some(inner) = schema.get(key) {
+                self.visit(inner, path.field(key), depth + 1, errors);
+            }
+        }
+        for key in ["allOf", "anyOf", "oneOf"] {
+            let list_path = path.field(key);
+            for (index, inner) in list(schema, key).iter().enumerate() {
+                self.visit(inner, list_path.item(index), depth + 1, errors);
+            }
+        }
     }
-    if let Some(pattern) = schema.get("pattern").and_then(Value::as_str)
-        && Pattern::compile(pattern).is_none()
-    {
-        let detail = "must be a valid regular expression (look-around and back-references are not supported)";
-        errors.push(FieldError::invalid(format!("{path}.pattern"), &pattern.into(), detail));
-    }
-    for (key, inner) in object::map(schema, "properties").into_iter().flatten() {
-        patterns(inner, &format!("{path}.properties[{key}]"), depth + 1, errors);
-    }
-    for key in ["items", "additionalProperties"] {
-        if let Some(inner) = schema.get(key) {
-            patterns(inner, &format!("{path}.{key}"), depth + 1, errors);
+
+    fn pattern(&mut self, pattern: &'a str, path: Path<'_>, errors: &mut Vec<FieldError>) {
+        let new = self.patterns.len() <= PATTERNS_MAX && self.patterns.insert(pattern);
+        if new && Pattern::compile(pattern).is_none() {
+            let why =
+                "must be a valid regular expression (look-around and back-references are not supported)";
+            errors.push(FieldError::invalid(path, &pattern.into(), why));
         }
     }
 }

@@ -7,19 +7,20 @@ use axum::extract::Request;
 use axum::response::Response;
 use bytes::Bytes;
 use futures::StreamExt;
-use http::header::{ACCEPT, CONTENT_TYPE, HeaderValue, USER_AGENT};
+use http::header::{ACCEPT, CONTENT_ENCODING, CONTENT_TYPE, HeaderValue, USER_AGENT};
 use http::{HeaderMap, Method, StatusCode};
-use http_body_util::{BodyExt, LengthLimitError, Limited};
 use jiff::Timestamp;
 use serde_json::Value;
 
-use crate::body::{self, BODY_BYTES_MAX};
+use crate::body;
+use crate::incoming::{HEAVY_BYTES, Incoming};
 use crate::kinds::{Kind, Sub};
 use crate::patch::PatchType;
 use crate::present::{Form, Presenter};
 use crate::request::{Parameters, Target};
 use crate::server::Inner;
 use crate::status::{Failure, Result};
+use crate::store::Key;
 use crate::verbs::{Call, delete, evict, pod, read, review, scale, write};
 use crate::{discovery, openapi, watch};
 
@@ -134,40 +135,88 @@ async fn objects(
     request: Request,
 ) -> Result<Response> {
     let (parts, body) = request.into_parts();
-    let query = parts.uri.query().unwrap_or_default();
-    let parameters = Parameters::parse(query)?;
-    let agent = header(&parts.headers, USER_AGENT);
-    let default_manager =
-        agent.split('/').next().filter(|name| !name.is_empty()).unwrap_or("unknown").to_owned();
-    let mut call = Call {
-        server,
-        kind: kind.clone(),
-        namespace: target.namespace,
-        name: target.name.unwrap_or_default(),
-        sub,
-        manager: parameters.field_manager.clone().unwrap_or(default_manager),
-        parameters,
-        now: Timestamp::now(),
-        warnings: Mutex::default(),
-    };
-    let form = Form::accepted(&header(&parts.headers, ACCEPT));
-    let content_type = header(&parts.headers, CONTENT_TYPE);
-    let user = parts.extensions.get::<User>().map_or("flyball:internal", |user| user.0.as_str());
+    let parameters = Parameters::parse(parts.uri.query().unwrap_or_default())?;
+    let mut asked = Asked { kind, target, sub, parameters, parts, verb: Verb::Get, body: Incoming::none() };
+    let call = asked.call(server);
     if sub == Some(Sub::Log) {
-        return pod::log(&call, query).await;
+        return pod::log(&call, asked.parts.uri.query().unwrap_or_default()).await;
     }
-    let verb = Verb::of(&parts.method, &call)?;
-    let bytes =
-        if verb == Verb::Get || verb == Verb::Collection { Bytes::new() } else { limited(body).await? };
-    let include = call.parameters.include_object.clone();
-    let presenter = Presenter::new(kind, form, include.as_deref());
+    let verb = Verb::of(&asked.parts.method, &call)?;
+    let key = call.key();
+    asked.verb = verb;
+    if verb != Verb::Get && verb != Verb::Collection {
+        if asked.parts.headers.get(CONTENT_ENCODING).is_some_and(|encoding| encoding != "identity") {
+            return Err(Failure::unsupported_media_type("compressed bodies are not accepted"));
+        }
+        asked.body = server.workload.read(body).await?;
+    }
+    if asked.is_heavy(server, &key) {
+        let own = server.clone();
+        return server.workload.apart(async move { act(&own, asked).await }).await;
+    }
+    act(server, asked).await
+}
+
+/// A request for objects, with all that was read of it.
+struct Asked {
+    kind: Arc<Kind>,
+    target: Target,
+    sub: Option<Sub>,
+    parameters: Parameters,
+    parts: http::request::Parts,
+    verb: Verb,
+    body: Incoming,
+}
+
+impl Asked {
+    fn call<'s>(&self, server: &'s Arc<Inner>) -> Call<'s> {
+        let agent = header(&self.parts.headers, USER_AGENT);
+        let default_manager =
+            agent.split('/').next().filter(|name| !name.is_empty()).unwrap_or("unknown").to_owned();
+        Call {
+            server,
+            kind: self.kind.clone(),
+            namespace: self.target.namespace.clone(),
+            name: self.target.name.clone().unwrap_or_default(),
+            sub: self.sub,
+            manager: self.parameters.field_manager.clone().unwrap_or(default_manager),
+            parameters: self.parameters.clone(),
+            now: Timestamp::now(),
+            warnings: Mutex::default(),
+        }
+    }
+
+    /// Would it hold up others? By the size of what is sent, changed, or listed.
+    fn is_heavy(&self, server: &Arc<Inner>, key: &Key) -> bool {
+        match self.verb {
+            Verb::Get => false,
+            Verb::Collection => !self.parameters.watch && server.store.bytes(&self.kind.storage) > LIST_BYTES,
+            _ => {
+                self.body.bytes.len() > HEAVY_BYTES
+                    || server.store.get(key).is_some_and(|stored| stored.bytes.len() > HEAVY_BYTES)
+            }
+        }
+    }
+}
+
+/// Lists of resources with more than this, all objects together, are made apart.
+const LIST_BYTES: usize = 1 << 20;
+
+async fn act(server: &Arc<Inner>, asked: Asked) -> Result<Response> {
+    let mut call = asked.call(server);
+    let headers = &asked.parts.headers;
+    let content_type = header(headers, CONTENT_TYPE);
+    let user = asked.parts.extensions.get::<User>().map_or("flyball:internal", |user| user.0.as_str());
+    let (verb, bytes) = (asked.verb, &asked.body.bytes);
+    let form = Form::accepted(&header(headers, ACCEPT));
+    let presenter = Presenter::new(asked.kind, form, asked.parameters.include_object.as_deref());
     let mut response = match verb {
         Verb::Get => get(&call, &presenter)?,
         Verb::Collection => collection(&call, presenter)?,
-        Verb::Create => create(&mut call, user, &content_type, &bytes, &presenter).await?,
+        Verb::Create => create(&mut call, user, &content_type, bytes, &presenter).await?,
         Verb::Update => {
-            let body = body::read(&content_type, &bytes)?;
-            let written = if sub == Some(Sub::Scale) {
+            let body = body::read(&content_type, bytes)?;
+            let written = if call.sub == Some(Sub::Scale) {
                 scale::update(&call, body).await?
             } else {
                 write::update(&call, body).await?
@@ -176,13 +225,13 @@ async fn objects(
         }
         Verb::Patch => {
             let patch = PatchType::of(&content_type, &call)?;
-            let body = body::read(&content_type, &bytes)?;
+            let body = body::read(&content_type, bytes)?;
             let written = crate::patch::apply(&mut call, patch, body).await?;
             let code = if written.created { StatusCode::CREATED } else { StatusCode::OK };
             json(code, presenter.object(written.object))
         }
         Verb::Delete | Verb::DeleteCollection => {
-            let body = body::read(&content_type, &bytes)?.value;
+            let body = body::read(&content_type, bytes)?.value;
             let options = delete::Options::read(&call, &body)?;
             let answer = match verb {
                 Verb::Delete => delete::delete(&call, &options).await?,
@@ -282,16 +331,6 @@ async fn create(
         _ => write::create(call, body).await?.object,
     };
     Ok(json(StatusCode::CREATED, presenter.object(object)))
-}
-
-async fn limited(body: HttpBody) -> Result<Bytes> {
-    match Limited::new(body, BODY_BYTES_MAX).collect().await {
-        Ok(collected) => Ok(collected.to_bytes()),
-        Err(error) if error.downcast_ref::<LengthLimitError>().is_some() => {
-            Err(Failure::too_large(BODY_BYTES_MAX))
-        }
-        Err(error) => Err(Failure::bad_request(format!("the body cannot be read: {error}"))),
-    }
 }
 
 /// Warnings sent with one answer; client-go prints each on a line of its own.

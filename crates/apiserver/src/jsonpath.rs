@@ -7,6 +7,12 @@ use serde_json::Value;
 
 /// Steps in one path; real ones have under ten.
 const STEPS_MAX: usize = 64;
+/// Bytes of one path.
+const PATH_BYTES_MAX: usize = 2048;
+/// Filters inside filters. Each level looks at all items for each item of the level before.
+const FILTERS_MAX: usize = 2;
+/// Values that one path finds; who prints more of them reads none.
+const FOUND_MAX: usize = 1000;
 
 #[derive(Debug, Clone, PartialEq)]
 enum Step {
@@ -23,30 +29,33 @@ pub(crate) struct JsonPath(Vec<Step>);
 impl JsonPath {
     /// Parses; the error says where it cannot go on.
     pub(crate) fn parse(text: &str) -> Result<Self, String> {
+        if text.len() > PATH_BYTES_MAX {
+            return Err(format!("the path is longer than {PATH_BYTES_MAX} bytes"));
+        }
         let inner = text.trim();
         let inner = inner.strip_prefix('{').and_then(|rest| rest.strip_suffix('}')).unwrap_or(inner);
         let inner = inner.strip_prefix('$').unwrap_or(inner);
-        let (steps, rest) = steps(inner)?;
+        let (steps, rest) = steps(inner, FILTERS_MAX)?;
         if !rest.is_empty() {
             return Err(format!("cannot read \"{rest}\" in the path \"{text}\""));
         }
         Ok(Self(steps))
     }
 
-    /// All values at the path.
+    /// The values at the path, up to [`FOUND_MAX`].
     pub(crate) fn find<'a>(&self, value: &'a Value) -> Vec<&'a Value> {
         find(&self.0, value)
     }
 }
 
-fn steps(mut text: &str) -> Result<(Vec<Step>, &str), String> {
+fn steps(mut text: &str, filters: usize) -> Result<(Vec<Step>, &str), String> {
     let mut found = Vec::new();
     loop {
         if found.len() > STEPS_MAX {
             return Err("the path is too long".into());
         }
         if let Some(rest) = text.strip_prefix('[') {
-            let (step, rest) = bracket(rest)?;
+            let (step, rest) = bracket(rest, filters)?;
             found.push(step);
             text = rest;
         } else if let Some(rest) = text.strip_prefix('.') {
@@ -77,10 +86,10 @@ fn name(text: &str) -> (String, &str) {
     (name, "")
 }
 
-fn bracket(text: &str) -> Result<(Step, &str), String> {
+fn bracket(text: &str, filters: usize) -> Result<(Step, &str), String> {
     let unclosed = || format!("\"[{text}\" is not closed");
     if let Some(rest) = text.strip_prefix("?(") {
-        return filter(rest);
+        return filter(rest, filters);
     }
     if let Some(quote) = text.chars().next().filter(|c| "'\"".contains(*c)) {
         let (name, rest) = text[1..].split_once(quote).ok_or_else(unclosed)?;
@@ -97,9 +106,10 @@ fn bracket(text: &str) -> Result<(Step, &str), String> {
     }
 }
 
-fn filter(text: &str) -> Result<(Step, &str), String> {
+fn filter(text: &str, filters: usize) -> Result<(Step, &str), String> {
+    let filters = filters.checked_sub(1).ok_or("filters are nested too deep")?;
     let inner = text.trim_start().strip_prefix('@').ok_or("a filter must start with `@`")?;
-    let (path, rest) = steps(inner)?;
+    let (path, rest) = steps(inner, filters)?;
     let rest = rest.trim_start();
     let (equal, rest) = match (rest.strip_prefix("=="), rest.strip_prefix("!=")) {
         (Some(rest), _) => (true, rest),
@@ -125,7 +135,7 @@ fn filter(text: &str) -> Result<(Step, &str), String> {
 fn find<'a>(steps: &[Step], value: &'a Value) -> Vec<&'a Value> {
     let mut found = vec![value];
     for step in steps {
-        found = found.into_iter().flat_map(|value| take(step, value)).collect();
+        found = found.into_iter().flat_map(|value| take(step, value)).take(FOUND_MAX).collect();
     }
     found
 }
@@ -177,7 +187,9 @@ mod tests {
             let found: Vec<Value> = parsed.find(&object).into_iter().cloned().collect();
             assert_eq!(Value::from(found), expected, "{path}");
         }
-        for wrong in [".a[", ".a[x]", ".a[?(@.b)]", "a", ".a[?(b==1)]", ".a]"] {
+        let nested = format!(".a{}", "[?(@".repeat(500));
+        let long = ".a".repeat(super::PATH_BYTES_MAX);
+        for wrong in [nested.as_str(), &long, ".a[", ".a[x]", ".a[?(@.b)]", "a", ".a[?(b==1)]", ".a]"] {
             assert!(JsonPath::parse(wrong).is_err(), "{wrong}");
         }
     }

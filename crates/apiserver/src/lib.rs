@@ -14,17 +14,20 @@
 mod admission;
 mod apply;
 mod body;
+mod bounds;
 mod convert;
 mod crd;
 mod defaults;
 mod discovery;
 mod http;
+mod incoming;
 mod jsonpath;
 mod kinds;
 mod limits;
 mod object;
 mod openapi;
 mod patch;
+mod path;
 mod present;
 mod protobuf;
 mod quantity;
@@ -43,6 +46,6 @@ mod verbs;
 mod watch;
 
 pub use admission::{AdmissionRequest, AdmissionResponse, Denial, Lookup, Operation, Rule};
-pub use server::{ApiResource, ApiServer, OpenError, Options};
+pub use server::{ApiResource, ApiServer, OpenError, Options, Repaired};
 pub use socket::kubeconfig::write_private;
 pub use status::{Failure, FieldError};

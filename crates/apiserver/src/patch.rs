@@ -1,5 +1,6 @@
 //! PATCH: JSON patch, merge patch, strategic merge patch, and server-side apply.
 
+mod json;
 pub(crate) mod strategic;
 
 use serde_json::Value;
@@ -10,9 +11,6 @@ use crate::kinds::Sub;
 use crate::status::{Failure, Result};
 use crate::verbs::write::{self, Written};
 use crate::verbs::{Call, scale};
-
-/// Operations in one JSON patch, as Kubernetes limits them (`maxJSONPatchOperations`).
-const OPERATIONS_MAX: usize = 10_000;
 
 /// The form of a patch, by its media type.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -78,7 +76,13 @@ fn patched(call: &Call<'_>, patch: PatchType, current: &Value, body: &Value) -> 
     // Without a version in the patch, it applies to whatever is there.
     crate::object::remove(&mut base, "metadata.resourceVersion");
     match patch {
-        PatchType::Json => json(&base, current, body),
+        PatchType::Json => {
+            if json::names_version(body) {
+                base = current.clone();
+            }
+            json::apply(&mut base, body)?;
+            Ok(base)
+        }
         PatchType::Merge | PatchType::Strategic if !body.is_object() => {
             Err(Failure::bad_request("a patch must be an object"))
         }
@@ -98,23 +102,4 @@ fn patched(call: &Call<'_>, patch: PatchType, current: &Value, body: &Value) -> 
             Ok(base)
         }
     }
-}
-
-fn json(base: &Value, current: &Value, body: &Value) -> Result<Value> {
-    let operations = body.as_array().map_or(0, Vec::len);
-    if operations > OPERATIONS_MAX {
-        let text =
-            format!("The allowed maximum operations in a JSON patch is {OPERATIONS_MAX}, got {operations}");
-        return Err(Failure::new(413, "RequestEntityTooLarge", text));
-    }
-    let patch: json_patch::Patch = serde_json::from_value(body.clone())
-        .map_err(|error| Failure::bad_request(format!("error decoding patch: {error}")))?;
-    let tests_version =
-        patch.0.iter().any(|operation| operation.path().as_str() == "/metadata/resourceVersion");
-    let mut object = if tests_version { current.clone() } else { base.clone() };
-    json_patch::patch(&mut object, &patch).map_err(|error| {
-        let message = format!("the server rejected our request due to an error in our request: {error}");
-        Failure::new(422, "Invalid", message)
-    })?;
-    Ok(object)
 }

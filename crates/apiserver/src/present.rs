@@ -133,12 +133,20 @@ impl Presenter {
     }
 
     /// Whether clients get objects as they are stored, so that they need not be read.
-    pub(crate) fn is_as_stored(&self) -> bool {
+    fn is_as_stored(&self) -> bool {
         self.form == Form::Object && verbs::stored_is_version(&self.kind)
     }
 
-    /// An object as an event of a watch has it.
-    pub(crate) fn watched(&mut self, bytes: &Bytes) -> Value {
+    /// An event of a watch, as a line. What is stored in the version of the request is not parsed.
+    pub(crate) fn event(&mut self, name: &str, bytes: &Bytes) -> Bytes {
+        let (before, after) = (format!("{{\"type\":\"{name}\",\"object\":"), "}\n");
+        if self.is_as_stored() {
+            return [before.as_bytes(), bytes, after.as_bytes()].concat().into();
+        }
+        Bytes::from(before + &self.watched(bytes).to_string() + after)
+    }
+
+    fn watched(&mut self, bytes: &Bytes) -> Value {
         let object = verbs::to_version(&self.kind, serde_json::from_slice(bytes).unwrap_or_default());
         match self.form {
             Form::Object => object,

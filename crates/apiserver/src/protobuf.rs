@@ -12,6 +12,8 @@ use std::sync::OnceLock;
 use base64::Engine;
 use serde_json::{Map, Value, json};
 
+use crate::bounds::{Meter, VALUE_BYTES};
+
 const MAGIC: &[u8] = b"k8s\0";
 /// Messages nested deeper than this are refused; Kubernetes' own stop at about twenty.
 const DEPTH_MAX: usize = 40;
@@ -38,8 +40,8 @@ fn line(line: &'static str) -> Option<(&'static str, Message)> {
     Some((name, fields.collect()))
 }
 
-/// The JSON of a body; the error says what is wrong with it.
-pub(crate) fn decode(bytes: &[u8]) -> Result<Value, String> {
+/// The JSON of a body, as long as the meter allows; the error says what is wrong with it.
+pub(crate) fn decode(bytes: &[u8], meter: &Meter) -> Result<Value, String> {
     let unknown =
         bytes.strip_prefix(MAGIC).ok_or("a protobuf body must start with the four bytes \"k8s\\0\"")?;
     let (mut api_version, mut kind, mut raw) = (String::new(), String::new(), &[][..]);
@@ -62,7 +64,7 @@ pub(crate) fn decode(bytes: &[u8]) -> Result<Value, String> {
     if !messages().contains_key(name.as_str()) {
         return Err(format!("no protobuf form of {kind} in {api_version:?} is known; send it as JSON"));
     }
-    let mut value = message(&name, raw, 0)?;
+    let mut value = Reader { meter }.message(&name, raw, 0)?;
     value["apiVersion"] = api_version.into();
     value["kind"] = kind.into();
     Ok(value)
@@ -128,64 +130,81 @@ fn string(bytes: &[u8]) -> Result<String, String> {
     String::from_utf8(bytes.to_vec()).map_err(|_| "a protobuf string is not UTF-8".into())
 }
 
-fn message(name: &str, bytes: &[u8], depth: usize) -> Result<Value, String> {
-    if depth > DEPTH_MAX {
-        return Err("protobuf messages are nested too deep".into());
+/// Reads messages while the meter allows.
+struct Reader<'a> {
+    meter: &'a Meter,
+}
+
+impl Reader<'_> {
+    fn take(&self, enough: bool) -> Result<(), String> {
+        if enough { Ok(()) } else { Err("the protobuf body holds too many values".into()) }
     }
-    if let Some(special) = special(name, bytes) {
-        return special;
-    }
-    let table = messages().get(name).ok_or_else(|| format!("no protobuf message {name} is known"))?;
-    let mut map = Map::new();
-    for (tag, wire) in fields(bytes)? {
-        let Some(field) = table.get(&tag) else { continue };
-        if let Some(kind) = field.kind.strip_prefix("[]") {
-            let value = scalar(kind, &wire, depth)?;
-            let list = map.entry(field.name).or_insert_with(|| json!([]));
-            list.as_array_mut().into_iter().for_each(|list| list.push(value.clone()));
-        } else if let Some(kind) = field.kind.strip_prefix("{}") {
-            let (key, value) = entry(kind, &wire, depth)?;
-            let slot = map.entry(field.name).or_insert_with(|| json!({}));
-            slot[key] = value;
-        } else if field.name == "*" {
-            if let Value::Object(inner) = scalar(field.kind, &wire, depth)? {
-                map.extend(inner);
+
+    fn message(&self, name: &str, bytes: &[u8], depth: usize) -> Result<Value, String> {
+        if depth > DEPTH_MAX {
+            return Err("protobuf messages are nested too deep".into());
+        }
+        if let Some(special) = special(name, bytes) {
+            return special;
+        }
+        let table = messages().get(name).ok_or_else(|| format!("no protobuf message {name} is known"))?;
+        let mut map = Map::new();
+        for (tag, wire) in fields(bytes)? {
+            let Some(field) = table.get(&tag) else { continue };
+            self.take(self.meter.field(map.len(), field.name))?;
+            if let Some(kind) = field.kind.strip_prefix("[]") {
+                let value = self.scalar(kind, &wire, depth)?;
+                if let Some(list) = map.entry(field.name).or_insert_with(|| json!([])).as_array_mut() {
+                    list.push(value);
+                }
+            } else if let Some(kind) = field.kind.strip_prefix("{}") {
+                let (key, value) = self.entry(kind, &wire, depth)?;
+                if let Some(entries) = map.entry(field.name).or_insert_with(|| json!({})).as_object_mut() {
+                    self.take(self.meter.field(entries.len(), &key))?;
+                    entries.insert(key, value);
+                }
+            } else if field.name == "*" {
+                if let Value::Object(inner) = self.scalar(field.kind, &wire, depth)? {
+                    map.extend(inner);
+                }
+            } else {
+                map.insert(field.name.to_owned(), self.scalar(field.kind, &wire, depth)?);
             }
-        } else {
-            map.insert(field.name.to_owned(), scalar(field.kind, &wire, depth)?);
         }
+        // Go writes every string of a message, empty ones too; in JSON they are omitted.
+        map.retain(|_, value| value.as_str() != Some(""));
+        Ok(Value::Object(map))
     }
-    // Go writes every string of a message, empty ones too; in JSON they are omitted.
-    map.retain(|_, value| value.as_str() != Some(""));
-    Ok(Value::Object(map))
-}
 
-fn entry(kind: &str, wire: &Wire<'_>, depth: usize) -> Result<(String, Value), String> {
-    let Wire::Bytes(bytes) = wire else { return Err("a protobuf map entry is not a message".into()) };
-    let (mut key, mut value) = (String::new(), None);
-    for (tag, wire) in fields(bytes)? {
-        match (tag, &wire) {
-            (1, Wire::Bytes(text)) => key = string(text)?,
-            (2, wire) => value = Some(scalar(kind, wire, depth)?),
-            _ => {}
+    fn entry(&self, kind: &str, wire: &Wire<'_>, depth: usize) -> Result<(String, Value), String> {
+        let Wire::Bytes(bytes) = wire else { return Err("a protobuf map entry is not a message".into()) };
+        let (mut key, mut value) = (String::new(), None);
+        for (tag, wire) in fields(bytes)? {
+            match (tag, &wire) {
+                (1, Wire::Bytes(text)) => key = string(text)?,
+                (2, wire) => value = Some(self.scalar(kind, wire, depth)?),
+                _ => {}
+            }
         }
+        // An absent value is the type's zero.
+        let zero = if kind == "string" || kind == "bytes" { json!("") } else { json!({}) };
+        Ok((key, value.unwrap_or(zero)))
     }
-    // An absent value is the type's zero.
-    let zero = if kind == "string" || kind == "bytes" { json!("") } else { json!({}) };
-    Ok((key, value.unwrap_or(zero)))
-}
 
-fn scalar(kind: &str, wire: &Wire<'_>, depth: usize) -> Result<Value, String> {
-    Ok(match (kind, wire) {
-        ("string", Wire::Bytes(bytes)) => string(bytes)?.into(),
-        ("bytes", Wire::Bytes(bytes)) => base64::engine::general_purpose::STANDARD.encode(bytes).into(),
-        ("bool", Wire::Number(number)) => (*number != 0).into(),
-        // Negative numbers are sign-extended to 64 bits: the cast takes them back.
-        ("int32" | "int64", Wire::Number(number)) => number.cast_signed().into(),
-        ("double", Wire::Number(number)) => f64::from_bits(*number).into(),
-        (name, Wire::Bytes(bytes)) => message(name, bytes, depth + 1)?,
-        (name, Wire::Number(_)) => return Err(format!("a protobuf field of type {name} holds a number")),
-    })
+    fn scalar(&self, kind: &str, wire: &Wire<'_>, depth: usize) -> Result<Value, String> {
+        let text = if let (Wire::Bytes(bytes), "string" | "bytes") = (wire, kind) { bytes.len() } else { 0 };
+        self.take(self.meter.take(VALUE_BYTES + text))?;
+        Ok(match (kind, wire) {
+            ("string", Wire::Bytes(bytes)) => string(bytes)?.into(),
+            ("bytes", Wire::Bytes(bytes)) => base64::engine::general_purpose::STANDARD.encode(bytes).into(),
+            ("bool", Wire::Number(number)) => (*number != 0).into(),
+            // Negative numbers are sign-extended to 64 bits: the cast takes them back.
+            ("int32" | "int64", Wire::Number(number)) => number.cast_signed().into(),
+            ("double", Wire::Number(number)) => f64::from_bits(*number).into(),
+            (name, Wire::Bytes(bytes)) => self.message(name, bytes, depth + 1)?,
+            (name, Wire::Number(_)) => return Err(format!("a protobuf field of type {name} holds a number")),
+        })
+    }
 }
 
 /// Messages whose JSON form is not an object.
@@ -249,6 +268,14 @@ mod tests {
     use prost::Message as _;
     use serde_json::json;
 
+    fn decode(bytes: &[u8]) -> Result<serde_json::Value, String> {
+        super::decode(bytes, &super::Meter::new(1 << 20))
+    }
+
+    fn message(name: &str, bytes: &[u8]) -> Result<serde_json::Value, String> {
+        super::Reader { meter: &super::Meter::new(1 << 20) }.message(name, bytes, 0)
+    }
+
     fn envelope(api_version: &str, kind: &str, message: &impl prost::Message) -> Vec<u8> {
         let unknown = Unknown {
             type_meta: Some(TypeMeta { api_version: Some(api_version.into()), kind: Some(kind.into()) }),
@@ -278,7 +305,7 @@ mod tests {
             }),
             status: None,
         };
-        let decoded = super::decode(&envelope("autoscaling/v1", "HorizontalPodAutoscaler", &message));
+        let decoded = decode(&envelope("autoscaling/v1", "HorizontalPodAutoscaler", &message));
         let target = json!({"kind": "Deployment", "name": "model", "apiVersion": "apps/v1"});
         assert_eq!(
             decoded,
@@ -300,7 +327,7 @@ mod tests {
             period_seconds: Some(-3),
             ..Probe::default()
         };
-        let decoded = super::message("core.v1.Probe", &probe.encode_to_vec(), 0);
+        let decoded = message("core.v1.Probe", &probe.encode_to_vec());
         assert_eq!(decoded, Ok(json!({"httpGet": {"path": "/ready", "port": "http"}, "periodSeconds": -3})));
 
         let secret = k8s_pb::api::core::v1::Secret {
@@ -308,7 +335,7 @@ mod tests {
             data: [("key".to_owned(), b"value".to_vec())].into(),
             ..Default::default()
         };
-        let decoded = super::decode(&envelope("v1", "Secret", &secret)).expect("it decodes");
+        let decoded = decode(&envelope("v1", "Secret", &secret)).expect("it decodes");
         assert_eq!(decoded["data"], json!({"key": "dmFsdWU="}));
     }
 
@@ -330,8 +357,8 @@ mod tests {
     proptest::proptest! {
         #[test]
         fn any_bytes_decode_or_fail(bytes in proptest::collection::vec(0_u8.., 0..300)) {
-            let _ = super::decode(&[super::MAGIC, &bytes].concat());
-            let _ = super::message("core.v1.Pod", &bytes, 0);
+            let _ = decode(&[super::MAGIC, &bytes].concat());
+            let _ = message("core.v1.Pod", &bytes);
         }
     }
 }

@@ -11,9 +11,11 @@ pub(crate) mod read;
 pub(crate) mod validate;
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 
 use serde_json::Value;
+
+use crate::bounds::{self, Meter, NODE_BYTES};
 
 /// Reading recurses; deeper objects and schemas are refused. serde_json itself stops at 128.
 pub(crate) const DEPTH_MAX: usize = 128;
@@ -86,23 +88,40 @@ pub(crate) struct Rules {
     pub(crate) not: Option<Box<Schema>>,
 }
 
-/// A regular expression, compiled when it is first needed.
+/// A regular expression, compiled when it is first needed; equal ones share it.
 #[derive(Debug, Clone)]
 pub(crate) struct Pattern {
     pub(crate) text: String,
-    compiled: Arc<OnceLock<Option<regex::Regex>>>,
+    compiled: Compiled,
 }
+
+type Compiled = Arc<OnceLock<Option<regex::Regex>>>;
 
 /// Memory a compiled pattern of a CRD may take; the regex crate's own limit is 10 MB, too much for many patterns.
 const PATTERN_BYTES_MAX: usize = 1 << 20;
+/// Memory for the states that matching has seen.
+const PATTERN_CACHE_BYTES_MAX: usize = 256 << 10;
 
 impl Pattern {
     pub(crate) fn new(text: &str) -> Self {
-        Self { text: text.to_owned(), compiled: Arc::default() }
+        static SHARED: Mutex<BTreeMap<String, Weak<OnceLock<Option<regex::Regex>>>>> =
+            Mutex::new(BTreeMap::new());
+        let mut shared = SHARED.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(compiled) = shared.get(text).and_then(Weak::upgrade) {
+            return Self { text: text.to_owned(), compiled };
+        }
+        shared.retain(|_, compiled| compiled.strong_count() > 0);
+        let compiled = Compiled::default();
+        shared.insert(text.to_owned(), Arc::downgrade(&compiled));
+        Self { text: text.to_owned(), compiled }
     }
 
     pub(crate) fn compile(text: &str) -> Option<regex::Regex> {
-        regex::RegexBuilder::new(text).size_limit(PATTERN_BYTES_MAX).build().ok()
+        regex::RegexBuilder::new(text)
+            .size_limit(PATTERN_BYTES_MAX)
+            .dfa_size_limit(PATTERN_CACHE_BYTES_MAX)
+            .build()
+            .ok()
     }
 
     /// A pattern that does not compile is refused with its CRD, so it constrains nothing here.
@@ -191,29 +210,50 @@ impl Schema {
         self.atomic || self.resolved().atomic
     }
 
-    /// Fills in the defaults, where a value is absent (or null, but may not be).
-    pub(crate) fn apply_defaults(&self, value: &mut Value) {
+    /// Fills in the defaults, where a value is absent (or null, but may not be). False when there would be too many:
+    /// a default of a megabyte in each of a hundred thousand items.
+    #[must_use]
+    pub(crate) fn apply_defaults(&self, value: &mut Value) -> bool {
+        self.fill_in(value, &Meter::new(DEFAULTED_BYTES_MAX))
+    }
+
+    fn fill_in(&self, value: &mut Value, meter: &Meter) -> bool {
         let own = self.resolved();
         match value {
             Value::Object(map) => {
                 for (key, schema) in &own.properties {
-                    if let Some(default) = &schema.default {
-                        let slot = map.entry(key.to_string()).or_insert(Value::Null);
-                        if slot.is_null() && !schema.nullable {
-                            *slot = (**default).clone();
+                    // Looking costs, too.
+                    if !meter.take(VISIT_BYTES) {
+                        return false;
+                    }
+                    let missing = match map.get(&**key) {
+                        None => true,
+                        Some(value) => value.is_null() && !schema.nullable,
+                    };
+                    if let Some(default) = schema.default.as_deref().filter(|_| missing) {
+                        if !meter.take(NODE_BYTES + bounds::memory(default, DEFAULTED_BYTES_MAX)) {
+                            return false;
                         }
+                        map.insert(key.to_string(), default.clone());
                     }
-                    if let Some(inner) = map.get_mut(&**key) {
-                        schema.apply_defaults(inner);
+                    if let Some(inner) = map.get_mut(&**key)
+                        && !schema.fill_in(inner, meter)
+                    {
+                        return false;
                     }
                 }
-                if let Some(additional) = &own.additional {
-                    let others = map.iter_mut().filter(|(key, _)| !own.properties.contains_key(key.as_str()));
-                    others.for_each(|(_, inner)| additional.apply_defaults(inner));
-                }
+                let Some(additional) = &own.additional else { return true };
+                map.iter_mut()
+                    .filter(|(key, _)| !own.properties.contains_key(key.as_str()))
+                    .all(|(_, inner)| additional.fill_in(inner, meter))
             }
-            Value::Array(items) => items.iter_mut().for_each(|item| self.item().apply_defaults(item)),
-            _ => {}
+            Value::Array(items) => items.iter_mut().all(|item| self.item().fill_in(item, meter)),
+            _ => true,
         }
     }
 }
+
+/// Memory that the defaults of one object may take.
+const DEFAULTED_BYTES_MAX: usize = bounds::VALUES_BYTES_MAX;
+/// What one look at a property counts: it bounds the time as the memory is bounded.
+const VISIT_BYTES: usize = 4;

@@ -1,7 +1,7 @@
 //! The server as other crates see it, and what all requests share.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, PoisonError, RwLock};
 
@@ -12,10 +12,12 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 
 use crate::admission::{AdmissionRequest, Operation, Rule, Rules, apply_patch, judge};
+use crate::incoming::Workload;
 use crate::kinds::{Kind, Registry, builtin, group_version};
 use crate::socket::Identity;
 use crate::status::{Failure, Result};
 use crate::store::disk::{Disk, DiskError};
+pub use crate::store::repair::Repaired;
 use crate::store::{Change, Expected, Key, Store};
 use crate::verbs::{Call, expire};
 use crate::{crd, defaults, http, socket, uid};
@@ -38,6 +40,14 @@ pub enum OpenError {
         "the state directory `{0}` is in use by another process; stop that one, or use another directory"
     )]
     InUse(PathBuf),
+    /// What is in the state directory cannot be read; [`ApiServer::repair`] saves what can.
+    #[error("the data file `{path}` is damaged: {reason}; nothing was changed")]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
     /// The directory or a file in it cannot be read or written.
     #[error("cannot use the state directory `{path}`: {reason}")]
     Unusable {
@@ -86,6 +96,7 @@ pub(crate) struct Inner {
     /// Held while an eviction is judged and carried out.
     pub(crate) eviction: tokio::sync::Mutex<()>,
     pub(crate) watches: AtomicUsize,
+    pub(crate) workload: Workload,
     pub(crate) identity: Identity,
     stop: watch::Sender<bool>,
 }
@@ -223,6 +234,22 @@ fn namespace(kind: &Kind, name: &str, now: jiff::Timestamp) -> Change {
 #[derive(Clone)]
 pub struct ApiServer {
     inner: Arc<Inner>,
+    notices: Arc<[String]>,
+}
+
+/// The file in the state directory that has all objects.
+const OBJECTS_FILE: &str = "objects.redb";
+
+fn unusable(path: &Path, reason: &dyn std::fmt::Display) -> OpenError {
+    OpenError::Unusable { path: path.to_owned(), reason: reason.to_string() }
+}
+
+fn cannot_open(directory: &Path, file: &Path, error: DiskError) -> OpenError {
+    match error {
+        DiskError::InUse => OpenError::InUse(directory.to_owned()),
+        DiskError::Damaged(reason) => OpenError::Damaged { path: file.to_owned(), reason },
+        other => unusable(file, &other),
+    }
 }
 
 impl ApiServer {
@@ -230,27 +257,23 @@ impl ApiServer {
     ///
     /// Must be called within a Tokio runtime.
     pub async fn open(options: Options) -> std::result::Result<Self, OpenError> {
-        let unusable = |path: &PathBuf, reason: &dyn std::fmt::Display| OpenError::Unusable {
-            path: path.clone(),
-            reason: reason.to_string(),
-        };
         let (identity, disk) = match &options.state_dir {
             None => (Identity::ephemeral()?, None),
             Some(directory) => {
                 socket::private_directory(directory).map_err(|error| unusable(directory, &error))?;
-                let file = directory.join("objects.redb");
-                let disk = Disk::open(&file).map_err(|error| match error {
-                    DiskError::InUse => OpenError::InUse(directory.clone()),
-                    other => unusable(&file, &other),
-                })?;
+                let file = directory.join(OBJECTS_FILE);
+                let disk = Disk::open(&file).map_err(|error| cannot_open(directory, &file, error))?;
                 socket::make_private(&file).map_err(|error| unusable(&file, &error))?;
                 (Identity::kept(directory)?, Some(disk))
             }
         };
-        let store = Store::open(disk).map_err(|error| OpenError::Unusable {
-            path: options.state_dir.clone().unwrap_or_default(),
-            reason: error.to_string(),
-        })?;
+        let mut notices = Vec::new();
+        if disk.as_ref().is_some_and(|disk| disk.rolled_back) {
+            notices.push("the last change before the stop was not written whole, and is left out".to_owned());
+        }
+        let directory = options.state_dir.clone().unwrap_or_default();
+        let store = Store::open(disk)
+            .map_err(|error| cannot_open(&directory, &directory.join(OBJECTS_FILE), error))?;
         let inner = Arc::new(Inner {
             store,
             kinds: RwLock::new(Arc::new(builtin::registry())),
@@ -261,11 +284,12 @@ impl ApiServer {
             allocation: tokio::sync::Mutex::default(),
             eviction: tokio::sync::Mutex::default(),
             watches: AtomicUsize::new(0),
+            workload: Workload::default(),
             identity,
             stop: watch::Sender::new(false),
         });
         crd::load(&inner);
-        let server = Self { inner };
+        let server = Self { inner, notices: notices.into() };
         server
             .create_namespaces()
             .await
@@ -273,6 +297,19 @@ impl ApiServer {
         server.resume();
         tokio::spawn(expire::events(Arc::downgrade(&server.inner)));
         Ok(server)
+    }
+
+    /// Makes a new data file with all that can be read from a damaged one, which is kept beside it under another name.
+    /// A state directory that is whole is left as it is.
+    pub fn repair(state_dir: &Path) -> std::result::Result<Repaired, OpenError> {
+        let file = state_dir.join(OBJECTS_FILE);
+        crate::store::repair::repair(&file, jiff::Timestamp::now())
+            .map_err(|error| cannot_open(state_dir, &file, error))
+    }
+
+    /// What the owner should know about the start, in sentences.
+    pub fn notices(&self) -> &[String] {
+        &self.notices
     }
 
     async fn create_namespaces(&self) -> std::result::Result<(), String> {

@@ -8,6 +8,10 @@
 use serde_json::{Value, json};
 
 use crate::kinds::Kind;
+use crate::path::Limited;
+
+/// Problems that one answer tells; a body with a hundred thousand faults gets an error of readable size.
+pub(crate) const PROBLEMS_MAX: usize = 100;
 
 /// A request that was refused, ready to be sent as a `Status`.
 #[derive(Debug, Clone, PartialEq)]
@@ -71,6 +75,13 @@ impl Failure {
         failure
     }
 
+    /// 503: the server is not able to, and will be again.
+    pub(crate) fn unavailable(message: impl Into<String>) -> Self {
+        let mut failure = Self::new(503, "ServiceUnavailable", message);
+        failure.details = Some(json!({"retryAfterSeconds": 1}));
+        failure
+    }
+
     pub(crate) fn not_found(kind: &Kind, name: &str) -> Self {
         Self::about(404, "NotFound", kind, name, format!("{} \"{name}\" not found", kind.qualified()))
     }
@@ -103,11 +114,15 @@ impl Failure {
         Self::about(403, "Forbidden", kind, name, message)
     }
 
-    /// 422 with every problem as a cause.
+    /// 422 with every problem as a cause, up to [`PROBLEMS_MAX`].
     pub(crate) fn invalid(kind: &Kind, name: &str, errors: &[FieldError]) -> Self {
         let qualified =
             if kind.group.is_empty() { kind.kind.clone() } else { format!("{}.{}", kind.kind, kind.group) };
-        let message = format!("{qualified} \"{name}\" is invalid: {}", aggregate(errors));
+        let (errors, others) = errors.split_at(errors.len().min(PROBLEMS_MAX));
+        let mut message = format!("{qualified} \"{name}\" is invalid: {}", aggregate(errors));
+        if !others.is_empty() {
+            message.push_str(" and more");
+        }
         let causes: Vec<Value> = errors.iter().map(FieldError::cause).collect();
         let details = json!({"name": name, "group": kind.group, "kind": kind.kind, "causes": causes});
         Self { code: 422, reason: "Invalid", message, details: Some(without_empty(details)) }
@@ -187,8 +202,14 @@ impl FieldError {
 
     /// The value is not one of those that exist.
     pub fn not_supported(field: impl Into<String>, value: &Value, supported: &[&str]) -> Self {
-        let list: Vec<String> = supported.iter().map(|one| format!("\"{one}\"")).collect();
-        let body = format!("Unsupported value: {}: supported values: {}", shown(value), list.join(", "));
+        let mut list = Limited::new(SUPPORTED_SHOWN_MAX);
+        for (index, one) in supported.iter().enumerate() {
+            let comma = if index == 0 { "" } else { ", " };
+            if std::fmt::Write::write_fmt(&mut list, format_args!("{comma}\"{one}\"")).is_err() {
+                break;
+            }
+        }
+        let body = format!("Unsupported value: {}: supported values: {}", shown(value), list.finish());
         Self { field: field.into(), problem: "FieldValueNotSupported", body }
     }
 
@@ -238,12 +259,13 @@ impl std::fmt::Display for FieldError {
 /// Longest value repeated in an error message: enough to recognise it, too short to flood a terminal.
 const SHOWN_MAX: usize = 1024;
 
+/// Longest list of the values that would do.
+const SUPPORTED_SHOWN_MAX: usize = 8 * 1024;
+
+/// The value as JSON, written only as far as it is shown.
 fn shown(value: &Value) -> String {
-    let mut text = value.to_string();
-    if text.len() > SHOWN_MAX {
-        let cut = (0..=SHOWN_MAX).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0);
-        text.truncate(cut);
-        text.push('…');
-    }
-    text
+    let mut text = Limited::new(SHOWN_MAX);
+    // It fails when it is full.
+    let _ = serde_json::to_writer(&mut text, value);
+    text.finish()
 }

@@ -11,25 +11,33 @@
 //! at the latest after [`disk::FLUSH_AFTER`]; losing the last of them in a crash costs nobody anything.
 //! Revisions never repeat nevertheless: a start skips more of them than relaxed changes can have used.
 //!
-//! The log is bounded by count and bytes. A watch from before its start gets 410 Gone, and lists again.
+//! Each resource has its log, so that a watch is woken, and looks, for nothing else; all logs together are bounded by
+//! count and bytes. A watch that missed something which the log no longer has gets 410 Gone, and lists again.
 
 pub(crate) mod disk;
+mod overlay;
+mod pages;
+pub(crate) mod repair;
 mod writer;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::ops::Bound;
-use std::sync::{Arc, RwLock, RwLockReadGuard};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
 
 use bytes::Bytes;
 use serde_json::Value;
 use tokio::sync::{oneshot, watch};
 
+use crate::status::Failure;
 use disk::Disk;
 
 /// Changes kept for watches. At the tens of writes a second of a busy machine, a minute or more.
 const LOG_EVENTS_MAX: usize = 4096;
 /// Bytes of changes kept for watches, so that big objects don't make the log big.
 const LOG_BYTES_MAX: usize = 4 << 20;
+
+/// What a change takes besides its object.
+const EVENT_BYTES: usize = 256;
 
 /// Where an object lives: the storage name of its kind (`apps/deployments`), namespace ("" for none) and name.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -96,7 +104,7 @@ pub(crate) struct Change {
 }
 
 /// Why a change was not made.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Refused {
     /// There is such an object already.
     Exists,
@@ -104,8 +112,14 @@ pub(crate) enum Refused {
     Missing,
     /// The object has another revision.
     Modified,
+    /// The object is too large or too deep.
+    TooLarge(Failure),
+    /// The disk is full; nothing was changed.
+    Full(String),
     /// The disk failed; nothing was changed.
     Disk(String),
+    /// The server stops; nothing was changed.
+    Stopping,
 }
 
 /// The watch asked for a revision that the log no longer has; the oldest it could start from.
@@ -114,19 +128,50 @@ pub(crate) struct Gone {
     pub(crate) oldest: u64,
 }
 
+/// The changes of one resource.
+#[derive(Default)]
+struct Log {
+    events: VecDeque<Event>,
+    /// The newest change that the log no longer has.
+    forgotten: u64,
+}
+
 #[derive(Default)]
 struct State {
     revision: u64,
     objects: BTreeMap<Arc<str>, BTreeMap<String, Stored>>,
-    log: VecDeque<Event>,
+    logs: BTreeMap<Arc<str>, Log>,
+    /// The resources of all changes in the logs, the oldest first.
+    logged: VecDeque<Arc<str>>,
     log_bytes: usize,
-    /// The revision before the first entry of the log: a watch may start here.
-    log_floor: u64,
+    /// The revision that the server started with: nobody knows what changed before.
+    started_at: u64,
 }
 
 struct Shared {
     state: RwLock<State>,
     revision: watch::Sender<u64>,
+    /// Wakes those who wait for one resource.
+    resources: Mutex<BTreeMap<Arc<str>, watch::Sender<u64>>>,
+}
+
+impl Shared {
+    fn resources(&self) -> MutexGuard<'_, BTreeMap<Arc<str>, watch::Sender<u64>>> {
+        self.resources.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Wakes who waits for one of these resources, or for any.
+    fn tell(&self, resources: &BTreeSet<Arc<str>>, revision: u64) {
+        let mut waiting = self.resources();
+        for resource in resources {
+            if let Some(sender) = waiting.get(resource) {
+                sender.send_replace(revision);
+            }
+        }
+        waiting.retain(|_, sender| sender.receiver_count() > 0);
+        drop(waiting);
+        self.revision.send_replace(revision);
+    }
 }
 
 /// The store; cheap to clone.
@@ -146,15 +191,15 @@ impl Store {
                 state.objects.entry(resource).or_default().insert(path.to_owned(), stored);
             })?;
         }
-        state.log_floor = state.revision;
+        state.started_at = state.revision;
         let revision = watch::Sender::new(state.revision);
-        let shared = Arc::new(Shared { state: RwLock::new(state), revision });
+        let shared = Arc::new(Shared { state: RwLock::new(state), revision, resources: Mutex::default() });
         let writer = Arc::new(writer::Writer::start(shared.clone(), disk));
         Ok(Self { shared, writer })
     }
 
     fn read(&self) -> RwLockReadGuard<'_, State> {
-        self.shared.state.read().unwrap_or_else(std::sync::PoisonError::into_inner)
+        self.shared.state.read().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The current revision.
@@ -162,9 +207,18 @@ impl Store {
         self.read().revision
     }
 
-    /// Sees the revision change; for watches to wait on.
+    /// Sees the revision change.
     pub(crate) fn subscribe(&self) -> watch::Receiver<u64> {
         self.shared.revision.subscribe()
+    }
+
+    /// Sees the revision change when an object of the resource does; for watches to wait on.
+    pub(crate) fn subscribe_to(&self, resource: &Arc<str>) -> watch::Receiver<u64> {
+        let mut resources = self.shared.resources();
+        let sender = resources.entry(resource.clone()).or_insert_with(|| watch::Sender::new(0));
+        let mut receiver = sender.subscribe();
+        receiver.mark_unchanged();
+        receiver
     }
 
     pub(crate) fn get(&self, key: &Key) -> Option<Stored> {
@@ -178,6 +232,18 @@ impl Store {
         namespace: &str,
         after: Option<&str>,
     ) -> (Vec<Stored>, u64) {
+        let (found, revision) = self.page(resource, namespace, after, usize::MAX);
+        (found.into_iter().map(|(_, stored)| stored).collect(), revision)
+    }
+
+    /// As [`Self::list`], up to a number of objects, with their places.
+    pub(crate) fn page(
+        &self,
+        resource: &Arc<str>,
+        namespace: &str,
+        after: Option<&str>,
+        count: usize,
+    ) -> (Vec<(String, Stored)>, u64) {
         let state = self.read();
         let prefix = if namespace.is_empty() { String::new() } else { format!("{namespace}/") };
         let start = match after {
@@ -188,10 +254,20 @@ impl Store {
             let range = objects.range::<str, _>((start, Bound::Unbounded));
             range
                 .take_while(|(path, _)| path.starts_with(&prefix))
-                .map(|(_, stored)| stored.clone())
+                .take(count)
+                .map(|(path, stored)| (path.clone(), stored.clone()))
                 .collect()
         });
         (found, state.revision)
+    }
+
+    /// The bytes of all objects of a resource.
+    pub(crate) fn bytes(&self, resource: &str) -> usize {
+        let state = self.read();
+        state
+            .objects
+            .get(resource)
+            .map_or(0, |objects| objects.values().map(|stored| stored.bytes.len()).sum())
     }
 
     /// How many objects a resource has.
@@ -199,24 +275,40 @@ impl Store {
         self.read().objects.get(resource).map_or(0, BTreeMap::len)
     }
 
-    /// The changes of a resource after `revision`, and the revision up to which that is all.
-    pub(crate) fn since(&self, resource: &str, revision: u64) -> Result<(Vec<Event>, u64), Gone> {
+    /// The next changes of a resource after `revision`, and the revision up to which that is all: as many as are worth
+    /// `bytes`, but at least one.
+    pub(crate) fn since(
+        &self,
+        resource: &str,
+        revision: u64,
+        bytes: usize,
+    ) -> Result<(Vec<Event>, u64), Gone> {
         let state = self.read();
-        if revision < state.log_floor {
-            return Err(Gone { oldest: state.log_floor });
+        let log = state.logs.get(resource);
+        let oldest = log.map_or(0, |log| log.forgotten).max(state.started_at);
+        if revision < oldest {
+            return Err(Gone { oldest });
         }
-        let first = state.log.partition_point(|event| event.revision <= revision);
-        let events =
-            state.log.range(first..).filter(|event| &*event.key.resource == resource).cloned().collect();
-        Ok((events, state.revision))
+        let Some(log) = log else { return Ok((Vec::new(), state.revision)) };
+        let first = log.events.partition_point(|event| event.revision <= revision);
+        let mut left = bytes;
+        let mut found = Vec::new();
+        for event in log.events.range(first..) {
+            if left == 0 {
+                let reached = found.last().map_or(revision, |event: &Event| event.revision);
+                return Ok((found, reached));
+            }
+            left = left.saturating_sub(EVENT_BYTES + event.object.len());
+            found.push(event.clone());
+        }
+        Ok((found, state.revision))
     }
 
     /// Makes a change, durably unless it is relaxed. What was stored is returned; for a deletion, the last state.
     pub(crate) async fn write(&self, change: Change) -> Result<Stored, Refused> {
         let (reply, answer) = oneshot::channel();
-        let stopped = || Refused::Disk("the store has stopped".into());
-        self.writer.send(change, reply).map_err(|()| stopped())?;
-        answer.await.unwrap_or_else(|_| Err(stopped()))
+        self.writer.send(change, reply).map_err(|()| Refused::Stopping)?;
+        answer.await.unwrap_or(Err(Refused::Stopping))
     }
 
     /// Flushes what is relaxed, stops the writer and releases the disk.
@@ -236,11 +328,14 @@ impl State {
         }
         self.revision = event.revision;
         self.log_bytes += event.object.len();
-        self.log.push_back(event);
-        while self.log.len() > LOG_EVENTS_MAX || self.log_bytes > LOG_BYTES_MAX {
-            let Some(oldest) = self.log.pop_front() else { break };
+        self.logged.push_back(event.key.resource.clone());
+        self.logs.entry(event.key.resource.clone()).or_default().events.push_back(event);
+        while self.logged.len() > LOG_EVENTS_MAX || self.log_bytes > LOG_BYTES_MAX {
+            let Some(resource) = self.logged.pop_front() else { break };
+            let Some(log) = self.logs.get_mut(&resource) else { continue };
+            let Some(oldest) = log.events.pop_front() else { continue };
             self.log_bytes -= oldest.object.len();
-            self.log_floor = oldest.revision;
+            log.forgotten = oldest.revision;
         }
     }
 }

@@ -15,6 +15,7 @@ use serde_json::{Value, json};
 use crate::crd::Column as CustomColumn;
 use crate::kinds::Kind;
 use crate::object::{self, text};
+use crate::path::shortened;
 
 /// A column of a built-in kind: name, type, and whether only `-o wide` shows it.
 #[derive(Debug, Clone, Copy)]
@@ -119,12 +120,12 @@ fn custom_cell(column: &CustomColumn, object: &Value, now: Timestamp) -> Value {
         ("integer", Value::Number(number)) => {
             number.as_i64().or_else(|| number.as_f64().map(|number| number as i64)).into()
         }
-        ("number" | "boolean", value) => value.clone(),
+        ("number" | "boolean", value @ (Value::Number(_) | Value::Bool(_))) => value.clone(),
         ("string", _) if found.len() > 1 => {
             let texts: Vec<String> = found.iter().map(|value| plain(value)).collect();
-            texts.join(",").into()
+            shortened(&texts.join(",")).into()
         }
-        ("string", value) => plain(value).into(),
+        ("string", value) => shortened(&plain(value)).into(),
         _ => Value::Null,
     }
 }

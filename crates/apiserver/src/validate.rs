@@ -16,16 +16,36 @@ use crate::crd;
 use crate::kinds::{Kind, Sub};
 use crate::object::{self, at, integer, list, map, text};
 use crate::schema;
-use crate::status::FieldError;
+use crate::status::{FieldError, PROBLEMS_MAX};
 
 /// Annotations of one object, all keys and values together (`TotalAnnotationSizeLimitB`).
 const ANNOTATIONS_BYTES_MAX: usize = 256 * 1024;
 /// Data of one ConfigMap or Secret (`MaxSecretSize`).
 const DATA_BYTES_MAX: usize = 1024 * 1024;
 
-/// Collects problems.
+/// Collects problems: all of them, up to one more than an answer tells.
 #[derive(Default)]
-struct Problems(Vec<FieldError>);
+struct Found(Vec<FieldError>);
+
+impl Found {
+    fn push(&mut self, error: FieldError) {
+        if self.0.len() <= PROBLEMS_MAX {
+            self.0.push(error);
+        }
+    }
+
+    fn extend(&mut self, errors: Vec<FieldError>) {
+        errors.into_iter().for_each(|error| self.push(error));
+    }
+
+    fn len(&self) -> usize {
+        self.0.len()
+    }
+}
+
+/// What is wrong with an object, and how it is said.
+#[derive(Default)]
+struct Problems(Found);
 
 impl Problems {
     fn invalid(&mut self, field: impl Into<String>, value: &Value, detail: impl std::fmt::Display) {
@@ -79,7 +99,7 @@ pub(crate) fn create(kind: &Kind, object: &Value) -> Vec<FieldError> {
     let mut problems = Problems::default();
     metadata(kind, object, &mut problems);
     spec(kind, object, &mut problems);
-    problems.0
+    problems.0.0
 }
 
 /// What is wrong with an object that replaces another.
@@ -91,13 +111,13 @@ pub(crate) fn update(kind: &Kind, current: &Value, object: &Value, sub: Option<S
         if kind.custom.is_some() {
             spec(kind, object, &mut problems);
         }
-        return problems.0;
+        return problems.0.0;
     }
     spec(kind, object, &mut problems);
     if kind.custom.is_none() {
         transition(kind, current, object, sub, &mut problems);
     }
-    problems.0
+    problems.0.0
 }
 
 fn name_rule(kind: &Kind) -> fn(&str) -> Option<String> {
@@ -157,7 +177,7 @@ fn labels(object: &Value, path: &str, problems: &mut Problems) {
 
 fn spec(kind: &Kind, object: &Value, problems: &mut Problems) {
     if let Some(custom) = &kind.custom {
-        problems.0.extend(schema::validate::validate(&custom.schema, object, ""));
+        problems.0.extend(schema::validate::validate(&custom.schema, object));
         return;
     }
     match &*kind.storage {

@@ -95,7 +95,20 @@ impl Call<'_> {
             Refused::Exists => Failure::already_exists(&self.kind, &self.name),
             Refused::Missing => Failure::not_found(&self.kind, &self.name),
             Refused::Modified => Failure::modified(&self.kind, &self.name),
-            Refused::Disk(why) => Failure::internal(format!("the state directory cannot be written: {why}")),
+            Refused::TooLarge(failure) => failure,
+            Refused::Full(why) => Failure::new(
+                507,
+                "InsufficientStorage",
+                format!(
+                    "the disk of the state directory is full, nothing was changed; make room and try again: {why}"
+                ),
+            ),
+            Refused::Disk(why) => Failure::internal(format!(
+                "the state directory cannot be written, nothing was changed: {why}"
+            )),
+            Refused::Stopping => {
+                Failure::unavailable("the server is stopping, nothing was changed; try again")
+            }
         }
     }
 }

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 
 use serde_json::{Map, Value, json};
 
+use crate::path::shortened;
 use crate::schema::{ListType, Schema};
 
 /// Nesting of a set that is read; objects are not deeper.
@@ -93,25 +94,35 @@ impl Set {
         result
     }
 
-    /// The paths of the set, as conflicts show them: `.spec.containers[name="a"].image`.
-    pub(crate) fn paths(&self) -> Vec<String> {
+    /// How many paths are in the set.
+    pub(crate) fn len(&self) -> usize {
+        usize::from(self.own) + self.children.values().map(Self::len).sum::<usize>()
+    }
+
+    /// The paths of the set, as conflicts show them: `.spec.containers[name="a"].image`; not more than `limit`.
+    pub(crate) fn paths(&self, limit: usize) -> Vec<String> {
         let mut paths = Vec::new();
-        self.collect(String::new(), &mut paths);
+        self.collect(&mut Vec::new(), limit, &mut paths);
         paths
     }
 
-    fn collect(&self, path: String, paths: &mut Vec<String>) {
+    fn collect<'a>(&'a self, path: &mut Vec<&'a str>, limit: usize, paths: &mut Vec<String>) {
         for (key, child) in &self.children {
-            child.collect(path.clone() + &shown(key), paths);
+            if paths.len() >= limit {
+                return;
+            }
+            path.push(key);
+            child.collect(path, limit, paths);
+            path.pop();
         }
-        if self.own {
-            paths.push(path);
+        if self.own && paths.len() < limit {
+            paths.push(path.iter().map(|element| shown(element)).collect());
         }
     }
 }
 
 fn shown(element: &str) -> String {
-    match element.split_at_checked(2) {
+    let shown = match element.split_at_checked(2) {
         Some(("f:", name)) => format!(".{name}"),
         Some(("k:", keys)) => {
             let keys: Map<String, Value> = serde_json::from_str(keys).unwrap_or_default();
@@ -120,7 +131,8 @@ fn shown(element: &str) -> String {
         }
         Some(("v:", value)) => format!("[={value}]"),
         _ => format!("[{element}]"),
-    }
+    };
+    shortened(&shown)
 }
 
 /// The name of a list item in a set, or nothing when the list is atomic or the item lacks a key.
@@ -245,8 +257,8 @@ mod tests {
         let old = json!({"metadata": {"labels": {"a": "1", "b": "1"}}, "spec": {"replicas": 1}});
         let new = json!({"metadata": {"labels": {"a": "2"}}, "spec": {"replicas": 1, "paused": true}});
         let (changed, removed) = compare(&schema(), &old, &new);
-        assert_eq!(changed.paths(), [".metadata.labels.a", ".spec.paused"]);
-        assert_eq!(removed.paths(), [".metadata.labels.b"]);
+        assert_eq!(changed.paths(9), [".metadata.labels.a", ".spec.paused"]);
+        assert_eq!(removed.paths(9), [".metadata.labels.b"]);
     }
 
     proptest::proptest! {

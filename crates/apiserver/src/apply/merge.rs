@@ -1,5 +1,7 @@
 //! Merging by schema: a configuration into a live object, and taking fields out of one.
 
+use std::collections::BTreeMap;
+
 use serde_json::Value;
 
 use super::fields::{Set, element};
@@ -20,9 +22,13 @@ pub(crate) fn merge(schema: &Schema, live: &mut Value, config: &Value) {
             }
         }
         (Value::Array(live), Value::Array(config)) if schema.list != ListType::Atomic => {
+            let mut places = BTreeMap::new();
+            for (place, item) in live.iter().enumerate() {
+                places.entry(element(schema, item)).or_insert(place);
+            }
             for item in config {
-                let name = element(schema, item);
-                match live.iter_mut().find(|present| element(schema, present) == name) {
+                let place = *places.entry(element(schema, item)).or_insert(live.len());
+                match live.get_mut(place) {
                     Some(present) => merge(schema.item(), present, item),
                     None => live.push(item.clone()),
                 }

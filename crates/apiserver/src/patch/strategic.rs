@@ -4,8 +4,11 @@
 //! `$retainKeys`. A list that a schema does not call a set or a map is replaced whole. Lists with several keys
 //! merge by the first one, as the patch form always has.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use serde_json::{Map, Value};
 
+use crate::path::shortened;
 use crate::schema::{ListType, Schema};
 use crate::status::{Failure, Result};
 
@@ -99,11 +102,9 @@ fn field(schema: &Schema, target: &mut Map<String, Value>, key: &str, patch: &Va
             match (list, existing.as_array_mut()) {
                 (ListType::Map(keys), Some(existing)) => keyed(schema.item(), &keys[0], existing, items)?,
                 (ListType::Set, Some(existing)) => {
-                    for item in items {
-                        if !existing.contains(item) {
-                            existing.push(item.clone());
-                        }
-                    }
+                    let mut known: BTreeSet<String> = existing.iter().map(Value::to_string).collect();
+                    let new = items.iter().filter(|item| known.insert(item.to_string()));
+                    existing.extend(new.cloned());
                 }
                 _ => *existing = clean(patch),
             }
@@ -121,29 +122,62 @@ fn keyed(schema: &Schema, key: &str, existing: &mut Vec<Value>, patch: &[Value])
         *existing = patch.iter().filter(|item| item.get(PATCH).is_none()).map(clean).collect();
         return Ok(());
     }
-    for item in patch {
+    let mut list = Keyed::new(key, std::mem::take(existing));
+    let result = patch.iter().try_for_each(|item| list.merge(schema, key, item));
+    *existing = list.items.into_iter().flatten().collect();
+    result
+}
+
+/// A list whose items are found by their key: lists of any length merge in linear time.
+struct Keyed {
+    /// Nothing where an item was deleted.
+    items: Vec<Option<Value>>,
+    /// The places of the items that have a key.
+    places: BTreeMap<String, Vec<usize>>,
+}
+
+impl Keyed {
+    fn new(key: &str, items: Vec<Value>) -> Self {
+        let mut places: BTreeMap<String, Vec<usize>> = BTreeMap::new();
+        for (place, item) in items.iter().enumerate() {
+            if let Some(identity) = item.get(key) {
+                places.entry(identity.to_string()).or_default().push(place);
+            }
+        }
+        Self { items: items.into_iter().map(Some).collect(), places }
+    }
+
+    fn merge(&mut self, schema: &Schema, key: &str, item: &Value) -> Result<()> {
         let Some(identity) = item.get(key) else {
+            let item = shortened(&item.to_string());
             return Err(Failure::bad_request(format!(
                 "map: {item} does not contain declared merge key: {key}"
             )));
         };
-        let same = |other: &Value| other.get(key) == Some(identity);
+        let identity = identity.to_string();
         if item.get(PATCH).is_some_and(|how| how == "delete") {
-            existing.retain(|other| !same(other));
-            continue;
+            for place in self.places.remove(&identity).unwrap_or_default() {
+                self.items[place] = None;
+            }
+            return Ok(());
         }
-        match existing.iter_mut().find(|other| same(other)) {
-            Some(found) => merge(schema, found, item)?,
-            None => existing.push(clean(item)),
+        let first = self.places.get(&identity).and_then(|places| places.first());
+        match first.and_then(|place| self.items[*place].as_mut()) {
+            Some(found) => merge(schema, found, item),
+            None => {
+                self.places.insert(identity, vec![self.items.len()]);
+                self.items.push(Some(clean(item)));
+                Ok(())
+            }
         }
     }
-    Ok(())
 }
 
 fn delete_scalars(target: &mut Map<String, Value>, field: &str, gone: &Value) {
     let gone = gone.as_array().map_or(&[][..], Vec::as_slice);
+    let gone: BTreeSet<String> = gone.iter().map(Value::to_string).collect();
     if let Some(list) = target.get_mut(field).and_then(Value::as_array_mut) {
-        list.retain(|item| !gone.contains(item));
+        list.retain(|item| !gone.contains(&item.to_string()));
     }
 }
 
@@ -154,27 +188,25 @@ fn reorder(schema: &Schema, target: &mut Map<String, Value>, field: &str, order:
         return;
     };
     let identity = |item: &Value| match &schema.list {
-        ListType::Map(keys) => item.get(&keys[0]).cloned().unwrap_or(Value::Null),
-        _ => item.clone(),
+        ListType::Map(keys) => item.get(&keys[0]).map_or_else(|| "null".into(), Value::to_string),
+        _ => item.to_string(),
     };
-    let rank = |item: &Value| {
-        let own = identity(item);
-        order.iter().position(|entry| identity(entry) == own)
-    };
-    let (ranked, mut others): (Vec<_>, Vec<_>) = {
-        let taken: Vec<Value> = std::mem::take(list);
-        let numbered = taken.into_iter().enumerate();
-        numbered.map(|(at, item)| (at, rank(&item), item)).partition(|(_, rank, _)| rank.is_some())
-    };
-    let mut ranked = ranked;
-    ranked.sort_by_key(|(_, rank, _)| *rank);
-    let mut merged: Vec<(usize, Value)> = ranked.into_iter().map(|(at, _, item)| (at, item)).collect();
-    others.sort_by_key(|(at, ..)| *at);
-    for (at, _, item) in others {
-        let after = merged.iter().rposition(|(other, _)| *other < at).map_or(0, |index| index + 1);
-        merged.insert(after, (at, item));
+    let mut ranks = BTreeMap::new();
+    for (rank, entry) in order.iter().enumerate() {
+        ranks.entry(identity(entry)).or_insert(rank);
     }
-    *list = merged.into_iter().map(|(_, item)| item).collect();
+    // Each item gets a place: its rank, or behind the highest rank that comes before it in the list.
+    let mut behind = None;
+    let placed = std::mem::take(list).into_iter().map(|item| match ranks.get(&identity(&item)) {
+        Some(rank) => {
+            behind = behind.max(Some(*rank));
+            (Some(*rank), false, item)
+        }
+        None => (behind, true, item),
+    });
+    let mut placed: Vec<(Option<usize>, bool, Value)> = placed.collect();
+    placed.sort_by_key(|(rank, other, _)| (*rank, *other));
+    *list = placed.into_iter().map(|(.., item)| item).collect();
 }
 
 #[cfg(test)]
@@ -248,9 +280,95 @@ mod tests {
         );
     }
 
+    #[test]
+    fn long_lists_merge_in_linear_time() {
+        let items = |count: usize| -> Vec<Value> {
+            (0..count).map(|n| json!({"name": format!("c{n}"), "image": "i"})).collect()
+        };
+        let mut object = pod(items(20_000).into());
+        let mut patch = pod(items(40_000).into());
+        let names: Vec<Value> = (0..20_000).rev().map(|n| json!({"name": format!("c{n}")})).collect();
+        patch["spec"]["template"]["spec"]["$setElementOrder/containers"] = names.into();
+        let schema = crate::schema::builtin::of("apps", "v1", "Deployment").expect("it is built in");
+        merge(&schema, &mut object, &patch).expect("the patch is right");
+        let merged = object["spec"]["template"]["spec"]["containers"].as_array().expect("it is a list");
+        assert_eq!((merged.len(), &merged[0]["name"]), (40_000, &json!("c19999")));
+    }
+
+    /// Patches of pods: containers with and without their key, directives wherever they may be, and where not.
+    fn patches() -> impl proptest::strategy::Strategy<Value = Value> {
+        use proptest::prelude::*;
+        use proptest::sample::select;
+        let directive =
+            || select(vec![json!("replace"), json!("delete"), json!("merge"), json!("other"), json!(1)]);
+        let scalar =
+            || select(vec![json!("a"), json!("b"), json!("c"), json!(1), json!([]), json!({}), Value::Null]);
+        let names = || prop::collection::vec(scalar(), 0..4);
+        let port =
+            prop::collection::btree_map(select(vec!["containerPort", "protocol", "$patch"]), scalar(), 0..3);
+        let container = (
+            prop::option::weighted(0.9, scalar()),
+            prop::option::weighted(0.2, directive()),
+            prop::collection::vec(port, 0..3),
+            prop::option::weighted(0.2, names()),
+        )
+            .prop_map(|(name, directive, ports, retain)| {
+                let mut container = json!({"image": "i", "ports": ports});
+                for (key, value) in [("name", name), (PATCH, directive), (RETAIN, retain.map(Value::from))] {
+                    value.into_iter().for_each(|value| container[key] = value);
+                }
+                container
+            });
+        let order = prop::collection::vec(scalar().prop_map(|name| json!({"name": name})), 0..4);
+        (
+            prop::option::weighted(0.2, directive()),
+            prop::collection::vec(container, 0..5),
+            prop::option::of(order),
+            (names(), names(), names()),
+        )
+            .prop_map(|(directive, containers, order, (finalizers, deleted, retained))| {
+                let mut spec = json!({"containers": containers});
+                if let Some(order) = order {
+                    spec["$setElementOrder/containers"] = order.into();
+                }
+                let mut patch = json!({"metadata": {"finalizers": finalizers}, "spec": spec});
+                patch["metadata"]["$deleteFromPrimitiveList/finalizers"] = deleted.into();
+                patch["metadata"][RETAIN] = retained.into();
+                directive.into_iter().for_each(|directive| patch["spec"][PATCH] = directive);
+                patch
+            })
+    }
+
+    fn has_directives(value: &Value) -> bool {
+        match value {
+            Value::Object(map) => {
+                map.iter().any(|(key, value)| key.starts_with('$') || has_directives(value))
+            }
+            Value::Array(items) => items.iter().any(has_directives),
+            _ => false,
+        }
+    }
+
     proptest::proptest! {
         #[test]
-        fn never_panics(text in r#"[\[\]{}",:$a-cn0-3 ]{0,60}"#) {
+        fn no_directive_stays_and_keys_stay_unique(first in patches(), second in patches()) {
+            let schema = crate::schema::builtin::of("", "v1", "Pod").expect("it is built in");
+            let mut object = json!({"metadata": {"finalizers": ["a"]}, "spec": {"containers": [{"name": "a"}, {"name": "b"}]}});
+            for patch in [first, second] {
+                let before = object.clone();
+                if merge(&schema, &mut object, &patch).is_err() {
+                    object = before;
+                    continue;
+                }
+                proptest::prop_assert!(!has_directives(&object), "{object}");
+                let again = object.clone();
+                merge(&schema, &mut object, &json!({})).expect("an empty patch is right");
+                proptest::prop_assert_eq!(again, object.clone());
+            }
+        }
+
+        #[test]
+        fn any_json_is_a_patch_or_an_error(text in r#"\{("(spec|metadata|\$patch|\$retainKeys|\$setElementOrder/x|x)":[\[\]{}",:$a-cn0-3 ]{0,20},?){0,3}\}"#) {
             let patch: Value = serde_json::from_str(&text).unwrap_or_default();
             let schema = crate::schema::builtin::of("", "v1", "Pod").expect("it is built in");
             let mut object = json!({"metadata": {"finalizers": ["a"]}, "spec": {"containers": [{"name": "a"}]}});

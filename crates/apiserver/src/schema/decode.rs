@@ -6,6 +6,7 @@
 use serde_json::Value;
 
 use super::{Schema, Type};
+use crate::path::{Path, shortened};
 use crate::quantity::Quantity;
 
 /// What was found.
@@ -15,7 +16,34 @@ pub(crate) struct Report {
     pub(crate) unknown: Vec<String>,
     /// A sentence for each value of the wrong type.
     pub(crate) wrong: Vec<String>,
+    /// Objects in lists so far.
+    items: usize,
 }
+
+/// Removes nulls where the schema allows none and has no default, as Kubernetes does with what it decodes
+/// (`PruneNonNullableNullsWithoutDefaults`): `kind:` with only a comment behind it is as good as absent.
+pub(crate) fn prune_nulls(schema: &Schema, value: &mut Value) {
+    let own = schema.resolved();
+    match value {
+        Value::Object(map) => map.retain(|key, inner| {
+            let known = own.properties.get(key.as_str()).or(own.additional.as_deref());
+            match known {
+                Some(schema) if inner.is_null() => schema.resolved().nullable || schema.default.is_some(),
+                Some(schema) => {
+                    prune_nulls(schema, inner);
+                    true
+                }
+                None => true,
+            }
+        }),
+        Value::Array(items) => items.iter_mut().for_each(|item| prune_nulls(schema.item(), item)),
+        _ => {}
+    }
+}
+
+/// Objects in the lists of one built-in object, all together. Each gets its defaults, which take several times what
+/// `{}` took: a body of three megabytes has room for a million.
+const ITEMS_MAX: usize = 50_000;
 
 /// Problems reported of one kind at most; a body of a million unknown fields gets an error of readable size.
 const PROBLEMS_MAX: usize = 100;
@@ -23,65 +51,81 @@ const PROBLEMS_MAX: usize = 100;
 /// Decodes as a built-in kind: checks types as Go's JSON decoder does, removes nulls and unknown fields.
 pub(crate) fn typed(schema: &Schema, value: &mut Value) -> Report {
     let mut report = Report::default();
-    Walk { report: &mut report, custom: false }.visit(schema, value, "", "");
+    Walk { report: &mut report, strict: true }.visit(schema, value, Path::Root, "");
     report
 }
 
 /// Removes unknown fields of a custom resource; types are [`super::validate`]'s matter.
 pub(crate) fn prune(schema: &Schema, value: &mut Value) -> Report {
     let mut report = Report::default();
-    Walk { report: &mut report, custom: true }.visit(schema, value, "", "");
+    Walk { report: &mut report, strict: false }.visit(schema, value, Path::Root, "");
     report
 }
 
 struct Walk<'a> {
     report: &'a mut Report,
-    custom: bool,
+    /// Types are checked, and nulls removed.
+    strict: bool,
 }
 
 impl Walk<'_> {
-    fn visit(&mut self, schema: &Schema, value: &mut Value, path: &str, owner: &str) {
+    fn visit(&mut self, schema: &Schema, value: &mut Value, path: Path<'_>, owner: &str) {
         let own = schema.resolved();
         let owner = schema.reference.as_deref().map_or(owner, |name| name.rsplit('.').next().unwrap_or(name));
-        // metadata and what is under it is typed in custom resources too.
-        let strict = !self.custom || path == "metadata" || path.starts_with("metadata.");
-        if strict && let Err(why) = scalar(own, value) {
+        if self.strict
+            && let Err(why) = scalar(own, value)
+        {
             self.wrong(path, owner, &why);
             return;
         }
         match value {
             Value::Object(map) if own.kind == Type::Object || !own.properties.is_empty() => {
-                if strict {
+                if self.strict {
                     map.retain(|_, value| !value.is_null());
                 }
-                let keys: Vec<String> = map.keys().cloned().collect();
-                for key in keys {
-                    let inner_path = if path.is_empty() { key.clone() } else { format!("{path}.{key}") };
-                    match (own.field(&key), map.get_mut(&key)) {
-                        (Some(schema), Some(inner)) => self.visit(schema, inner, &inner_path, owner),
-                        _ => {
-                            map.remove(&key);
-                            self.unknown(inner_path);
-                        }
+                map.retain(|key, inner| {
+                    let path = path.field(key);
+                    match own.field(key) {
+                        Some(schema) => self.field(schema, inner, path, owner),
+                        None => self.unknown(path),
                     }
-                }
+                });
             }
             Value::Array(items) => {
+                if self.strict && schema.item().resolved().kind == Type::Object {
+                    self.report.items += items.len();
+                }
+                if self.report.items > ITEMS_MAX {
+                    let why = format!("too many items: the lists of an object may have {ITEMS_MAX} together");
+                    self.wrong(path, owner, &Mismatch::Text(why));
+                    return;
+                }
                 for (index, item) in items.iter_mut().enumerate() {
-                    self.visit(schema.item(), item, &format!("{path}[{index}]"), owner);
+                    self.visit(schema.item(), item, path.item(index), owner);
                 }
             }
             _ => {}
         }
     }
 
-    fn unknown(&mut self, path: String) {
-        if self.report.unknown.len() < PROBLEMS_MAX {
-            self.report.unknown.push(path);
-        }
+    /// A known field; it stays.
+    fn field(&mut self, schema: &Schema, value: &mut Value, path: Path<'_>, owner: &str) -> bool {
+        // Metadata, and what is under it, is typed in custom resources too.
+        let metadata = matches!(path, Path::Field(Path::Root, "metadata"));
+        let mut walk = Walk { report: &mut *self.report, strict: self.strict || metadata };
+        walk.visit(schema, value, path, owner);
+        true
     }
 
-    fn wrong(&mut self, path: &str, owner: &str, why: &Mismatch) {
+    /// An unknown field; it goes.
+    fn unknown(&mut self, path: Path<'_>) -> bool {
+        if self.report.unknown.len() < PROBLEMS_MAX {
+            self.report.unknown.push(path.to_string());
+        }
+        false
+    }
+
+    fn wrong(&mut self, path: Path<'_>, owner: &str, why: &Mismatch) {
         if self.report.wrong.len() < PROBLEMS_MAX {
             self.report.wrong.push(match why {
                 Mismatch::Type { found, wanted } => {
@@ -164,7 +208,8 @@ fn quantity(value: &mut Value) -> Result<(), Mismatch> {
 fn formatted(schema: &Schema, text: &str) -> Result<(), Mismatch> {
     match schema.format.as_deref() {
         Some("date-time") if text.parse::<jiff::Timestamp>().is_err() => Err(Mismatch::Text(format!(
-            "parsing time \"{text}\" as \"2006-01-02T15:04:05Z07:00\": cannot parse it; write it like 2026-01-02T15:04:05Z"
+            "parsing time \"{}\" as \"2006-01-02T15:04:05Z07:00\": cannot parse it; write it like 2026-01-02T15:04:05Z",
+            shortened(text)
         ))),
         Some("byte") => {
             use base64::Engine;

@@ -19,7 +19,7 @@ use super::kubeconfig::write_private;
 use crate::server::OpenError;
 
 /// Names and addresses that the certificate is for: this machine, and what pods call the API.
-const NAMES: [&str; 8] = [
+pub(super) const NAMES: [&str; 8] = [
     "localhost",
     "127.0.0.1",
     "::1",

@@ -3,7 +3,7 @@
 //! See [`crate::store`] for the order and why. A batch is whatever waits when the last commit is done, so a lone
 //! write pays one sync, and a hundred at once share one.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
@@ -11,7 +11,7 @@ use std::thread::JoinHandle;
 use bytes::Bytes;
 use tokio::sync::oneshot;
 
-use super::disk::{Disk, FLUSH_AFTER};
+use super::disk::{Disk, DiskError, FLUSH_AFTER};
 use super::{Change, Event, Expected, Happened, Key, Refused, Shared, Stored};
 use crate::object;
 
@@ -121,8 +121,12 @@ impl Worker {
             Ok(()) => self.show(planned),
             Err(error) => {
                 tracing::error!(%error, "the state directory refused a write");
+                let refused = match &error {
+                    DiskError::Full(_) => Refused::Full(error.to_string()),
+                    _ => Refused::Disk(error.to_string()),
+                };
                 for (_, reply) in planned {
-                    let _ = reply.send(Err(Refused::Disk(error.to_string())));
+                    let _ = reply.send(Err(refused.clone()));
                 }
             }
         }
@@ -165,10 +169,12 @@ impl Worker {
 
     fn show(&self, planned: Vec<(Event, Reply)>) {
         let mut replies = Vec::with_capacity(planned.len());
+        let mut changed = BTreeSet::new();
         let revision = {
             let mut state = self.shared.state.write().unwrap_or_else(PoisonError::into_inner);
             for (event, reply) in planned {
                 replies.push((reply, Stored { revision: event.revision, bytes: event.object.clone() }));
+                changed.insert(event.key.resource.clone());
                 state.apply(event);
             }
             state.revision
@@ -176,6 +182,6 @@ impl Worker {
         for (reply, stored) in replies {
             let _ = reply.send(Ok(stored));
         }
-        self.shared.revision.send_replace(revision);
+        self.shared.tell(&changed, revision);
     }
 }

@@ -263,9 +263,20 @@ fn small(storage: &str) -> (&'static [Column], Cells) {
                 vec![name(object).into(), role.into(), age(object, now)]
             })
         }
-        "apiextensions.k8s.io/customresourcedefinitions"
-        | "rbac.authorization.k8s.io/roles"
-        | "rbac.authorization.k8s.io/clusterroles" => (const { &[NAME, column("Created At")] }, plain_cells),
+        "apiextensions.k8s.io/customresourcedefinitions" => (
+            const { &[NAME, column("Group"), column("Scope"), column("Versions"), column("Created At")] },
+            |object, _| {
+                let served = list(object, "spec.versions").iter().filter(|version| version["served"] == true);
+                let versions: Vec<&str> = served.map(|version| text(version, "name")).collect();
+                vec![
+                    name(object).into(),
+                    text(object, "spec.group").into(),
+                    text(object, "spec.scope").into(),
+                    versions.join(",").into(),
+                    text(object, "metadata.creationTimestamp").into(),
+                ]
+            },
+        ),
         _ => (const { &[NAME, column("Created At")] }, plain_cells),
     }
 }

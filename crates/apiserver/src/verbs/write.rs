@@ -319,14 +319,21 @@ pub(crate) fn identify(call: &Call<'_>, object: &mut Value) -> Result<()> {
 /// Decodes, and fills in the defaults of custom resources.
 pub(crate) fn strictly(call: &Call<'_>, object: &mut Value, duplicates: Vec<String>) -> Result<()> {
     decoded(call, object, duplicates)?;
-    custom_defaults(call, object);
-    Ok(())
+    if let Some(custom) = &call.kind.custom {
+        decode::prune_nulls(&custom.schema, object);
+    }
+    custom_defaults(call, object)
 }
 
 /// The defaults that a CRD's schema gives.
-pub(crate) fn custom_defaults(call: &Call<'_>, object: &mut Value) {
-    if let Some(custom) = &call.kind.custom {
-        custom.schema.apply_defaults(object);
+pub(crate) fn custom_defaults(call: &Call<'_>, object: &mut Value) -> Result<()> {
+    match &call.kind.custom {
+        Some(custom) if !custom.schema.apply_defaults(object) => {
+            let definition = &custom.definition;
+            let why = format!("the defaults of {definition} would make the object too large");
+            Err(Failure::forbidden(&call.kind, object::name(object), &why))
+        }
+        _ => Ok(()),
     }
 }
 
@@ -393,6 +400,9 @@ pub(crate) async fn commit(
     expected: Expected,
     delete: bool,
 ) -> std::result::Result<Value, Refused> {
+    if !delete {
+        crate::bounds::check(&object).map_err(Refused::TooLarge)?;
+    }
     let change = Change { key: call.key(), expected, object, delete, relaxed: call.kind.relaxed() };
     let stored = call.server.store.write(change).await?;
     Ok(stored.value())

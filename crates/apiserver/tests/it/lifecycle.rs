@@ -173,7 +173,13 @@ async fn what_was_acknowledged_is_there_after_a_restart() {
     let kubeconfig = first.kubeconfig(([127, 0, 0, 1], 1).into());
     assert!(matches!(ApiServer::open(options()).await, Err(OpenError::InUse(_))));
     first.close();
-    assert_eq!(post(&first, DEPLOYMENTS, &deployment("late")).await.0, 500, "a closed store accepts nothing");
+    let (code, late) = post(&first, DEPLOYMENTS, &deployment("late")).await;
+    assert_eq!(
+        (code, &late["reason"]),
+        (503, &json!("ServiceUnavailable")),
+        "a closed store accepts nothing"
+    );
+    assert_eq!(late["details"]["retryAfterSeconds"], 1);
     drop(first);
 
     let second = ApiServer::open(options()).await.expect("the directory is free");

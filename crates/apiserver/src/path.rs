@@ -1,0 +1,130 @@
+//! Where a value is in an object, as error messages name it: `spec.containers[0].image`.
+//!
+//! A path is a chain on the stack, and becomes text only when there is something to say. Text that grows with each
+//! level would cost the product of depth and size: a key of a megabyte with a hundred thousand fields below it.
+
+use std::fmt::{self, Write};
+use std::io;
+
+/// Longest path that is shown; what follows is left out.
+const SHOWN_MAX: usize = 1024;
+
+/// A place in an object.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Path<'a> {
+    Root,
+    Field(&'a Path<'a>, &'a str),
+    Item(&'a Path<'a>, usize),
+}
+
+impl<'a> Path<'a> {
+    pub(crate) fn field(&'a self, name: &'a str) -> Self {
+        Path::Field(self, name)
+    }
+
+    pub(crate) fn item(&'a self, index: usize) -> Self {
+        Path::Item(self, index)
+    }
+}
+
+impl io::Write for Limited {
+    /// JSON is UTF-8, and serde_json writes whole characters.
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let text = std::str::from_utf8(bytes).unwrap_or_default();
+        self.write_str(text).map(|()| bytes.len()).map_err(io::Error::other)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl From<Path<'_>> for String {
+    fn from(path: Path<'_>) -> Self {
+        path.to_string()
+    }
+}
+
+impl fmt::Display for Path<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut text = Limited::new(SHOWN_MAX);
+        // It fails when it is full, and then what is there is enough.
+        let _ = write(self, &mut text);
+        f.write_str(&text.finish())
+    }
+}
+
+fn write(path: &Path<'_>, text: &mut Limited) -> fmt::Result {
+    match path {
+        Path::Root => Ok(()),
+        Path::Field(Path::Root, name) => text.write_str(name),
+        Path::Field(parent, name) => {
+            write(parent, text)?;
+            text.write_char('.')?;
+            text.write_str(name)
+        }
+        Path::Item(parent, index) => {
+            write(parent, text)?;
+            write!(text, "[{index}]")
+        }
+    }
+}
+
+/// Text of a bounded length; ends with `…` when something is left out.
+pub(crate) struct Limited {
+    text: String,
+    limit: usize,
+    full: bool,
+}
+
+impl Limited {
+    pub(crate) fn new(limit: usize) -> Self {
+        Self { text: String::new(), limit, full: false }
+    }
+
+    pub(crate) fn finish(mut self) -> String {
+        if self.full {
+            self.text.push('…');
+        }
+        self.text
+    }
+}
+
+/// A text of the client's, as far as an error message repeats it.
+pub(crate) fn shortened(text: &str) -> String {
+    let mut limited = Limited::new(SHOWN_MAX);
+    let _ = limited.write_str(text);
+    limited.finish()
+}
+
+impl Write for Limited {
+    fn write_str(&mut self, more: &str) -> fmt::Result {
+        let room = self.limit - self.text.len();
+        if more.len() <= room {
+            self.text.push_str(more);
+            return Ok(());
+        }
+        let cut = (0..=room).rev().find(|at| more.is_char_boundary(*at)).unwrap_or(0);
+        self.text.push_str(&more[..cut]);
+        self.full = true;
+        // Nothing fits any more, not even what is shorter.
+        self.limit = self.text.len();
+        Err(fmt::Error)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn is_written_as_kubernetes_does_and_never_gets_long() {
+        let root = Path::Root;
+        let (spec, long) = (root.field("spec"), "x".repeat(5000));
+        let containers = spec.field("containers");
+        assert_eq!(containers.item(3).field("image").to_string(), "spec.containers[3].image");
+        assert_eq!(root.to_string(), "");
+        let shown = spec.field(&long).to_string();
+        assert!(shown.len() <= SHOWN_MAX + '…'.len_utf8() && shown.ends_with('…'), "{}", shown.len());
+    }
+}

@@ -1,0 +1,274 @@
+//! What can still be read from a damaged data file.
+//!
+//! redb refuses a file with one damaged page; this reads all others. It follows the trees of the last commit from
+//! their roots (`docs/design.md` of redb, format 3) and passes over what is not a page. A page whose checksum does not
+//! fit is read as far as it makes sense, and what is on it is doubtful. What the trees no longer lead to is looked for
+//! on all pages, where older states of objects lie until their place is used again.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
+
+use serde_json::Value;
+use twox_hash::XxHash3_128;
+
+use super::disk::{revision_of, split};
+use crate::object;
+
+const PAGE: usize = 4096;
+const SLOTS: [usize; 2] = [64, 192];
+const LEAF: u8 = 1;
+const BRANCH: u8 = 2;
+/// A page number, a checksum, and the number of entries.
+const ROOT_BYTES: usize = 32;
+
+/// An object's place (`resource/namespace/name`) and its bytes.
+pub(super) type Objects = BTreeMap<String, Vec<u8>>;
+
+/// What was found.
+#[derive(Debug, Default)]
+pub(super) struct Salvage {
+    pub(super) objects: Objects,
+    /// Those that were on a damaged page: they read well, but may not be as they were written.
+    pub(super) doubtful: BTreeSet<String>,
+    /// Those of which only an older state was found; some may have been deleted since.
+    pub(super) older: BTreeSet<String>,
+    /// Ranges of places that are on pages which cannot be read.
+    pub(super) lost: Vec<(Option<String>, Option<String>)>,
+    /// The last commit cannot be read; this is the one before it.
+    pub(super) rolled_back: bool,
+    /// How many objects there were.
+    pub(super) expected: Option<u64>,
+    pub(super) revision: u64,
+}
+
+/// Reads what there is.
+pub(super) fn salvage(file: &[u8]) -> Salvage {
+    let mut found = Salvage::default();
+    let slots = newest_first(file);
+    match slots.iter().position(|slot| Reader { file, found: &mut found }.commit(slot)) {
+        Some(slot) => found.rolled_back = slot > 0,
+        None => found.lost.push((None, None)),
+    }
+    let missing = found.expected.map_or(usize::MAX, |expected| {
+        usize::try_from(expected).unwrap_or(usize::MAX).saturating_sub(found.objects.len())
+    });
+    if !found.lost.is_empty() && missing > 0 {
+        older(file, missing, &mut found);
+    }
+    let revisions = found.objects.values().filter_map(|bytes| revision_of(bytes));
+    found.revision = revisions.max().unwrap_or(0).max(found.revision);
+    found
+}
+
+/// The commit slots whose checksum fits, the newest first; then the others, in case only the slot was damaged.
+fn newest_first(file: &[u8]) -> Vec<&[u8]> {
+    let mut slots: Vec<&[u8]> = SLOTS.iter().filter_map(|at| file.get(*at..*at + 128)).collect();
+    let sound = |slot: &[u8]| checksum(&slot[..112]) == slot[112..];
+    slots.sort_by_key(|slot| std::cmp::Reverse((sound(slot), number(&slot[104..]))));
+    slots
+}
+
+fn checksum(bytes: &[u8]) -> [u8; 16] {
+    XxHash3_128::oneshot(bytes).to_le_bytes()
+}
+
+fn number(bytes: &[u8]) -> u64 {
+    bytes.iter().take(8).rev().fold(0, |number, byte| number << 8 | u64::from(*byte))
+}
+
+fn half(bytes: &[u8], at: usize) -> Option<usize> {
+    Some(usize::from(u16::from_le_bytes(bytes.get(at..at + 2)?.try_into().ok()?)))
+}
+
+fn word(bytes: &[u8], at: usize) -> Option<usize> {
+    usize::try_from(u32::from_le_bytes(bytes.get(at..at + 4)?.try_into().ok()?)).ok()
+}
+
+/// The page of a number: 20 bits of index, 20 of region (files here have one), 5 of order.
+fn page(file: &[u8], number: u64) -> Option<&[u8]> {
+    let order = number >> 59;
+    let index = number & (0xf_ffff >> order.min(20));
+    let length = PAGE.checked_shl(u32::try_from(order).ok()?).filter(|length| *length <= file.len())?;
+    let start = usize::try_from(index).ok()?.checked_mul(length)?.checked_add(PAGE)?;
+    file.get(start..start.checked_add(length)?).filter(|_| number >> 20 & 0xf_ffff == 0)
+}
+
+/// Where a key and its value are in a page.
+type Entry = (Range<usize>, Range<usize>);
+
+/// Keys and values of a leaf, and where it ends; values of a fixed size have no table of ends.
+fn leaf(page: &[u8], value_size: Option<usize>) -> Option<(Vec<Entry>, usize)> {
+    let count = half(page, 2).filter(|count| page[0] == LEAF && *count > 0)?;
+    let ends = if value_size.is_some() { 1 } else { 2 };
+    let mut start = 4 + 4 * count * ends;
+    let mut entries = Vec::with_capacity(count.min(PAGE));
+    for index in 0..count {
+        let end = word(page, 4 + 4 * index).filter(|end| (start..=page.len()).contains(end))?;
+        entries.push((start..end, 0..0));
+        start = end;
+    }
+    for (index, (_, value)) in entries.iter_mut().enumerate() {
+        let end = match value_size {
+            Some(size) => start + size,
+            None => word(page, 4 + 4 * (count + index))?,
+        };
+        *value = Some(start..end).filter(|range| range.start <= range.end && range.end <= page.len())?;
+        start = end;
+    }
+    Some((entries, start))
+}
+
+/// A child: its number, its checksum, and the key that nothing below it is above.
+type Child<'a> = (u64, &'a [u8], Option<&'a [u8]>);
+
+/// The children of a branch, and where it ends.
+fn branch(page: &[u8]) -> Option<(Vec<Child<'_>>, usize)> {
+    let count = half(page, 2).filter(|count| page[0] == BRANCH && *count > 0)?;
+    let (checksums, numbers) = (8, 8 + 16 * (count + 1));
+    let ends = numbers + 8 * (count + 1);
+    let mut start = ends + 4 * count;
+    let mut children = Vec::with_capacity(count.min(PAGE));
+    for index in 0..=count {
+        let sum = page.get(checksums + 16 * index..checksums + 16 * index + 16)?;
+        let child = number(page.get(numbers + 8 * index..numbers + 8 * index + 8)?);
+        let key = if index < count {
+            let end = word(page, ends + 4 * index)?;
+            let key = page.get(start..end)?;
+            start = end;
+            Some(key)
+        } else {
+            None
+        };
+        children.push((child, sum, key));
+    }
+    Some((children, start))
+}
+
+/// The object of an entry, if it is one.
+fn object_of(key: &[u8], value: &[u8]) -> Option<String> {
+    let key = std::str::from_utf8(key).ok()?;
+    let (_, path) = split(key)?;
+    let (namespace, name) = path.split_once('/')?;
+    let object: Value = serde_json::from_slice(value).ok()?;
+    let right = object::name(&object) == name && object::namespace(&object) == namespace;
+    (right && revision_of(value).is_some()).then(|| key.to_owned())
+}
+
+struct Reader<'a> {
+    file: &'a [u8],
+    found: &'a mut Salvage,
+}
+
+/// The keys that are below a page.
+#[derive(Clone, Copy)]
+struct Between<'a>(Option<&'a [u8]>, Option<&'a [u8]>);
+
+impl<'a> Reader<'a> {
+    /// Reads the tables of a commit; false when there is no way to the objects.
+    fn commit(&mut self, slot: &'a [u8]) -> bool {
+        if slot[1] == 0 {
+            return false;
+        }
+        let mut tables = Vec::new();
+        self.entries(&slot[8..8 + ROOT_BYTES], 0, &mut tables);
+        let table = |name: &[u8]| {
+            let definition = tables.iter().find(|(key, _)| *key == name)?.1;
+            // Type, length, whether there is a root, the root.
+            let root = definition.get(10..10 + ROOT_BYTES).filter(|_| definition[9] == 1);
+            Some((number(&definition[1..]), root))
+        };
+        if let Some((_, Some(root))) = table(b"counters")
+            && let Some(page) = page(self.file, number(root))
+            && let Some((entries, _)) = leaf(page, Some(8))
+        {
+            let counts = entries.iter().filter(|(key, _)| &page[key.clone()] == b"revision");
+            self.found.revision = counts.map(|(_, value)| number(&page[value.clone()])).max().unwrap_or(0);
+        }
+        let Some((count, root)) = table(b"objects") else { return false };
+        self.found.expected = Some(count);
+        if let Some(root) = root {
+            self.objects(number(root), &root[8..24], Between(None, None), 0);
+        }
+        true
+    }
+
+    /// The entries of a small tree of variable keys and values.
+    fn entries(&self, root: &'a [u8], depth: usize, into: &mut Vec<(&'a [u8], &'a [u8])>) {
+        let Some(page) = page(self.file, number(root)).filter(|_| depth < 8) else { return };
+        if let Some((entries, _)) = leaf(page, None) {
+            into.extend(entries.into_iter().map(|(key, value)| (&page[key], &page[value])));
+        } else if let Some((children, _)) = branch(page) {
+            let at = 8 + 16 * children.len();
+            for index in 0..children.len() {
+                self.entries(&page[at + 8 * index..], depth + 1, into);
+            }
+        }
+    }
+
+    /// Everything below a page of the objects' tree. A tree of four levels holds millions, so a deeper one is a loop.
+    fn objects(&mut self, number: u64, sum: &[u8], between: Between<'a>, depth: usize) {
+        let Some(page) = page(self.file, number).filter(|_| depth < 8) else { return self.lose(between) };
+        if let Some((entries, end)) = leaf(page, None) {
+            let sound = checksum(&page[..end]) == *sum;
+            if !sound {
+                self.lose(between);
+            }
+            for (key, value) in entries {
+                self.take(&page[key], &page[value], sound);
+            }
+        } else if let Some((children, _)) = branch(page) {
+            let mut low = between.0;
+            for (child, sum, key) in children {
+                self.objects(child, sum, Between(low, key.or(between.1)), depth + 1);
+                low = key;
+            }
+        } else {
+            self.lose(between);
+        }
+    }
+
+    fn take(&mut self, key: &[u8], value: &[u8], sound: bool) {
+        let Some(key) = object_of(key, value) else { return };
+        if !sound {
+            self.found.doubtful.insert(key.clone());
+        }
+        self.found.objects.insert(key, value.to_vec());
+    }
+
+    fn lose(&mut self, between: Between<'_>) {
+        let text = |key: Option<&[u8]>| key.map(|key| String::from_utf8_lossy(key).into_owned());
+        self.found.lost.push((text(between.0), text(between.1)));
+    }
+}
+
+/// Looks on all pages for the objects that the trees no longer lead to: of each the newest state, and of the newest as
+/// many as are missing.
+fn older(file: &[u8], missing: usize, found: &mut Salvage) {
+    let mut candidates: BTreeMap<String, (u64, &[u8])> = BTreeMap::new();
+    for start in (PAGE..file.len()).step_by(PAGE) {
+        let Some((entries, _)) = leaf(&file[start..], None) else { continue };
+        for (key, value) in entries {
+            let (key, value) = (&file[start..][key], &file[start..][value]);
+            let Some(key) = object_of(key, value).filter(|key| found.is_lost(key)) else { continue };
+            let revision = revision_of(value).unwrap_or(0);
+            if candidates.get(&key).is_none_or(|(known, _)| *known < revision) {
+                candidates.insert(key, (revision, value));
+            }
+        }
+    }
+    let mut newest: Vec<_> = candidates.into_iter().collect();
+    newest.sort_by_key(|(_, (revision, _))| std::cmp::Reverse(*revision));
+    for (key, (_, value)) in newest.into_iter().take(missing) {
+        found.objects.insert(key.clone(), value.to_vec());
+        found.older.insert(key);
+    }
+}
+
+impl Salvage {
+    fn is_lost(&self, key: &str) -> bool {
+        let within = |(low, high): &(Option<String>, Option<String>)| {
+            low.as_deref().is_none_or(|low| low < key) && high.as_deref().is_none_or(|high| key <= high)
+        };
+        !self.objects.contains_key(key) && self.lost.iter().any(within)
+    }
+}

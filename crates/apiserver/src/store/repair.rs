@@ -1,0 +1,114 @@
+//! `flyball up --repair`: a new data file with all that can be read from a damaged one, which is kept aside.
+
+use std::fmt;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use super::disk::{self, DiskError};
+use super::pages::{self, Salvage};
+
+/// Names and ranges told of one sort; the damaged file is there for more.
+const TOLD_MAX: usize = 20;
+
+/// What a repair found and did.
+#[derive(Debug)]
+pub struct Repaired {
+    /// The damaged file, as it was; nothing when there was nothing to repair.
+    pub kept: Option<PathBuf>,
+    /// How many objects are in the new file.
+    pub saved: usize,
+    /// How many there were before, where that can be read.
+    pub expected: Option<u64>,
+    /// Objects that were on a damaged page: readable, but perhaps not as they were written.
+    pub doubtful: Vec<String>,
+    /// Objects of which only an older state was left; some may have been deleted since.
+    pub older: Vec<String>,
+    /// Where something is missing, in words.
+    pub lost: Vec<String>,
+}
+
+impl fmt::Display for Repaired {
+    /// One line for each fact; for people.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Some(kept) = &self.kept else { return f.write_str("the data file is whole: nothing to repair") };
+        match self.expected {
+            Some(expected) => write!(f, "{} of {expected} objects were saved", self.saved)?,
+            None => write!(f, "{} objects were saved; how many there were cannot be read", self.saved)?,
+        }
+        for (what, names) in [
+            ("lost", &self.lost),
+            ("saved from a damaged page, so look at it", &self.doubtful),
+            ("saved in an older state, and perhaps deleted since", &self.older),
+        ] {
+            for name in names.iter().take(TOLD_MAX) {
+                write!(f, "\n  {what}: {name}")?;
+            }
+            if names.len() > TOLD_MAX {
+                write!(f, "\n  … and {} more", names.len() - TOLD_MAX)?;
+            }
+        }
+        write!(f, "\nthe damaged file is kept as {}", kept.display())
+    }
+}
+
+/// Repairs `file`; one that is whole, or not there, is left alone.
+pub(crate) fn repair(file: &Path, now: jiff::Timestamp) -> Result<Repaired, DiskError> {
+    let whole = Repaired {
+        kept: None,
+        saved: 0,
+        expected: None,
+        doubtful: Vec::new(),
+        older: Vec::new(),
+        lost: Vec::new(),
+    };
+    if !file.exists() {
+        return Ok(whole);
+    }
+    // It is not touched here: closed at once, after everything was read.
+    match disk::Disk::open_existing(file).and_then(|mut disk| disk.load(|_, _, _| {})) {
+        Ok(_) => return Ok(whole),
+        Err(DiskError::Damaged(_)) => {}
+        Err(other) => return Err(other),
+    }
+    let io = |error: io::Error| DiskError::from(redb::Error::Io(error));
+    let salvage = pages::salvage(&fs::read(file).map_err(io)?);
+    let kept = aside(file, now).map_err(io)?;
+    let objects = salvage.objects.iter().map(|(key, bytes)| (key.as_str(), bytes.as_slice()));
+    disk::caught(|| disk::create(file, |transaction| disk::fill(transaction, objects, salvage.revision)))?;
+    Ok(Repaired { kept: Some(kept), ..told(salvage) })
+}
+
+/// Copies the file aside, under a name of its own.
+fn aside(file: &Path, now: jiff::Timestamp) -> io::Result<PathBuf> {
+    let name = format!("redb.damaged-{}", now.strftime("%Y%m%dT%H%M%SZ"));
+    let copy = (0..)
+        .map(|count| file.with_extension(if count == 0 { name.clone() } else { format!("{name}-{count}") }))
+        .find(|copy| !copy.exists())
+        .unwrap_or_else(|| file.with_extension(&name));
+    fs::copy(file, &copy)?;
+    crate::socket::make_private(&copy)?;
+    Ok(copy)
+}
+
+fn told(salvage: Salvage) -> Repaired {
+    let lost = salvage.lost.iter().map(|between| match between {
+        (None, None) => "objects anywhere: the way to them is damaged".to_owned(),
+        (Some(low), None) => format!("objects after {low}"),
+        (None, Some(high)) => format!("objects up to {high}"),
+        (Some(low), Some(high)) => format!("objects after {low}, up to {high}"),
+    });
+    let before =
+        salvage.rolled_back.then(|| "the last changes: all is as it was before them".to_owned()).into_iter();
+    let complete = salvage.expected.is_some_and(|expected| {
+        salvage.older.is_empty() && usize::try_from(expected) == Ok(salvage.objects.len())
+    });
+    Repaired {
+        kept: None,
+        saved: salvage.objects.len(),
+        expected: salvage.expected,
+        lost: before.chain(lost.filter(|_| !complete)).collect(),
+        doubtful: salvage.doubtful.into_iter().collect(),
+        older: salvage.older.into_iter().collect(),
+    }
+}
