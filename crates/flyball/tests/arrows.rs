@@ -12,7 +12,18 @@ const ALLOWED: &[Wall] = &[
     (
         "flyball-metrics",
         &[],
-        Some(&["serde", "serde_json", "thiserror", "regex", "memchr", "md-5", "prost", "snap", "crc32fast"]),
+        Some(&[
+            "serde",
+            "serde_json",
+            "thiserror",
+            "regex",
+            "regex-syntax",
+            "memchr",
+            "md-5",
+            "prost",
+            "snap",
+            "crc32fast",
+        ]),
     ),
     (
         "flyball-api",
