@@ -171,8 +171,14 @@ impl World {
     }
 }
 
+impl Drop for World {
+    fn drop(&mut self) {
+        self.node.abandon();
+    }
+}
+
 /// A stop takes no longer: the ten seconds that pods are given at most, and time to clean up.
-pub const STOP_MAX: Duration = Duration::from_secs(15);
+pub const STOP_MAX: Duration = Duration::from_secs(20);
 
 fn remove_contents(dir: &Path) {
     for entry in std::fs::read_dir(dir).into_iter().flatten().flatten() {

@@ -47,6 +47,7 @@ pub(super) fn keep(spec: &RunSpec, node: UnixStream, reach: Reach) -> io::Result
             Ok(code)
         }
         Err(e) => {
+            keeper.end_all();
             report(&mut keeper.node, &Report::Failed(e.to_string()))?;
             Ok(128)
         }
@@ -71,7 +72,7 @@ impl Keeper {
         ours.shutdown(Shutdown::Write)?;
         let mut problem = String::new();
         // the other end closes by itself when the program replaces the init
-        self.until_readable(&ours, &mut child)?;
+        self.until_readable(&ours, &child)?;
         ours.read_to_string(&mut problem)?;
         if !problem.is_empty() {
             child.wait()?;
@@ -84,7 +85,7 @@ impl Keeper {
     fn until_end(&mut self, mut child: Child) -> io::Result<ExitStatus> {
         let pid = Pid::from_child(&child);
         let process = pidfd_open(pid, PidfdFlags::empty())?;
-        self.until_readable(&process, &mut child)?;
+        self.until_readable(&process, &child)?;
         let status = child.wait()?;
         if self.reach == Reach::Descendants {
             end_descendants();
@@ -93,7 +94,7 @@ impl Keeper {
     }
 
     /// Waits for a descriptor. Where the node goes first, everything ends here.
-    fn until_readable(&self, descriptor: &impl AsFd, child: &mut Child) -> io::Result<()> {
+    fn until_readable(&self, descriptor: &impl AsFd, child: &Child) -> io::Result<()> {
         let timeout = (self.reach == Reach::Descendants).then_some(&REAP_INTERVAL);
         loop {
             let mut watched = [
@@ -105,7 +106,8 @@ impl Keeper {
                 Err(e) => return Err(e.into()),
             }
             if watched[1].revents().intersects(PollFlags::HUP | PollFlags::ERR) {
-                self.abandon(child);
+                self.end_all();
+                std::process::exit(137);
             }
             if !watched[0].revents().is_empty() {
                 return Ok(());
@@ -114,13 +116,11 @@ impl Keeper {
         }
     }
 
-    fn abandon(&self, child: &mut Child) -> ! {
-        match self.reach {
-            Reach::Namespace => {}
-            Reach::Descendants => end_descendants(),
-            Reach::Child => drop(child.kill()),
+    /// Ends what does not end with this process by itself.
+    fn end_all(&self) {
+        if self.reach != Reach::Namespace {
+            end_descendants();
         }
-        std::process::exit(137)
     }
 }
 

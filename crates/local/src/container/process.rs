@@ -34,10 +34,11 @@ pub(crate) struct Outputs {
 #[derive(Debug)]
 struct Request {
     command: Command,
-    reply: oneshot::Sender<io::Result<Child>>,
+    reply: oneshot::Sender<io::Result<Running>>,
 }
 
-/// An init that was started; killed and reaped when dropped.
+/// An init that was started. It ends by itself when its socket is closed, with what it holds; killed, it could not see to
+/// that. When this is dropped, somebody waits for it, so that no zombie stays.
 #[derive(Debug)]
 pub(crate) struct Running(Option<Child>);
 
@@ -46,7 +47,15 @@ impl Running {
         self.0.as_ref().map_or(0, Child::id)
     }
 
-    /// Takes the exit status of an init that has ended or is about to, so that no zombie stays.
+    /// Ends an init that holds nothing: a sandbox.
+    pub(super) fn kill(mut self) {
+        if let Some(mut child) = self.0.take() {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+
+    /// Takes the exit status of an init that has ended or is about to.
     async fn reap(mut self) {
         if let Some(mut child) = self.0.take() {
             let _ = tokio::task::spawn_blocking(move || child.wait()).await;
@@ -57,8 +66,7 @@ impl Running {
 impl Drop for Running {
     fn drop(&mut self) {
         if let Some(mut child) = self.0.take() {
-            let _ = child.kill();
-            let _ = child.wait();
+            let _ = std::thread::Builder::new().name("container-reaper".into()).spawn(move || child.wait());
         }
     }
 }
@@ -69,7 +77,8 @@ impl Launcher {
         let (requests, inbox) = mpsc::channel::<Request>();
         std::thread::Builder::new().name("container-launcher".into()).spawn(move || {
             for mut request in inbox {
-                let _ = request.reply.send(request.command.spawn());
+                // where nobody waits for it any more it is dropped, and reaped
+                let _ = request.reply.send(request.command.spawn().map(|child| Running(Some(child))));
             }
         })?;
         Ok(Launcher { requests, init: Arc::new(init) })
@@ -88,10 +97,10 @@ impl Launcher {
         let (reply, started) = oneshot::channel();
         let gone = || io::Error::other("the launcher thread has ended");
         self.requests.send(Request { command, reply }).map_err(|_| gone())?;
-        let child = started.await.map_err(|_| gone())?.map_err(|e| {
+        let running = started.await.map_err(|_| gone())?.map_err(|e| {
             io::Error::new(e.kind(), format!("container init `{program}` cannot be started: {e}"))
         })?;
-        Ok((Running(Some(child)), UnixStream::from_std(ours)?))
+        Ok((running, UnixStream::from_std(ours)?))
     }
 
     /// Starts a program as `spec` says and waits until it runs.

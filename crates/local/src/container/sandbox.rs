@@ -145,7 +145,8 @@ impl Sandbox {
 
     /// Ends the sandbox. Its network lasts as long as a process or a socket in it.
     pub(crate) fn close(&self) {
-        self.running.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let running = self.running.lock().unwrap_or_else(PoisonError::into_inner).take();
+        running.into_iter().for_each(Running::kill);
     }
 
     pub(crate) fn pid(&self) -> u32 {

@@ -5,6 +5,7 @@
 
 mod backoff;
 mod env;
+mod eviction;
 mod grpc;
 mod heartbeat;
 pub(crate) mod machine;
@@ -29,8 +30,9 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt;
 use tokio::sync::watch;
-use tokio::task::{JoinHandle, JoinSet};
+use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
 
 use crate::cluster::{Cluster, Key, Kind};
 use crate::container::cgroup::Cgroups;
@@ -75,7 +77,8 @@ pub(crate) struct Inner {
 struct Worker {
     view: watch::Sender<View>,
     context: Arc<PodContext>,
-    task: JoinHandle<()>,
+    /// Ends the pod's containers when it is dropped, and with them what they run.
+    task: AbortOnDropHandle<()>,
 }
 
 impl std::ops::Deref for Node {
@@ -153,7 +156,7 @@ impl Node {
             None => {
                 let (view, views) = watch::channel(View { pod: Arc::clone(pod), gone: false });
                 let context = Arc::new(PodContext::new(self.clone(), Arc::clone(pod)));
-                let task = tokio::spawn(self.clone().look_after(Arc::clone(&context), views));
+                let task = spawn(self.clone().look_after(Arc::clone(&context), views));
                 workers.insert(uid, Worker { view, context, task });
             }
         }
@@ -185,10 +188,21 @@ impl Node {
         futures::future::join_all(workers.into_values().map(|worker| worker.task)).await;
     }
 
+    /// Kills every container at once.
+    pub(crate) fn abandon(&self) {
+        self.stopping.cancel();
+        drop(std::mem::take(&mut *self.workers.lock().unwrap_or_else(PoisonError::into_inner)));
+    }
+
     /// What kubectl and metrics-server ask a kubelet.
     pub(crate) fn router(&self) -> axum::Router {
         server::router(self.clone())
     }
+}
+
+/// Starts a task that ends when its handle is dropped: whoever holds it answers for it.
+fn spawn<T: Send + 'static>(task: impl Future<Output = T> + Send + 'static) -> AbortOnDropHandle<T> {
+    AbortOnDropHandle::new(tokio::spawn(task))
 }
 
 /// Has the volumes that show a changed object brought up to date.

@@ -13,14 +13,14 @@ use k8s_openapi::api::core::v1::{Container, ObjectReference, Pod};
 use kube::api::{DeleteParams, PostParams, Preconditions};
 use kube::{Api, ResourceExt};
 use tokio::sync::{Notify, watch};
-use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
 
 use super::network::{PodNetwork, Way};
 use super::state::{ContainerState, PodState, Run, status};
 use super::volumes::{self, Volumes};
-use super::{Node, resize, resume, run, unsupported};
+use super::{Node, eviction, resize, resume, run, spawn, unsupported};
 use crate::cluster::{Key, Severity, reference};
 use crate::container::cgroup::Group;
 use crate::container::logs::{self, Log};
@@ -172,8 +172,8 @@ pub(crate) async fn live(
     mut views: watch::Receiver<View>,
     stopping: CancellationToken,
 ) {
-    let reporter = tokio::spawn(report(Arc::clone(&context)));
-    let life = tokio::spawn(containers(Arc::clone(&context)));
+    let reporter = spawn(report(Arc::clone(&context)));
+    let life = spawn(containers(Arc::clone(&context)));
     let goodbye = watch_over(&context, &mut views, &stopping).await;
     if let Goodbye::WorldStops = goodbye {
         reporter.abort(); // the next start has to find what ran
@@ -181,7 +181,10 @@ pub(crate) async fn live(
     if let Some(network) = context.network.get() {
         network.start_leaving();
         if let Goodbye::Deleted(grace) = goodbye {
-            let _ = tokio::time::timeout(grace / 2, network.idle()).await;
+            tokio::select! {
+                _ = tokio::time::timeout(grace / 2, network.idle()) => {}
+                () = stopping.cancelled() => {}
+            }
         }
     }
     let grace = match goodbye {
@@ -191,7 +194,7 @@ pub(crate) async fn live(
     };
     context.deadline.send_replace(Some(Instant::now() + grace));
     context.stop.cancel();
-    hurry_if_told(&context, &mut views, life).await;
+    hurry_if_told(&context, &mut views, life, &stopping).await;
     reporter.abort();
     if let Some(network) = context.network.get() {
         context.node.network.leave(network);
@@ -223,7 +226,7 @@ async fn watch_over(
     stopping: &CancellationToken,
 ) -> Goodbye {
     let mut room = context.node.room.subscribe();
-    let mut over_limit = std::pin::pin!(volumes::over_limit(context));
+    let mut over_limit = std::pin::pin!(eviction::over_limit(context));
     loop {
         let overdue = time_left(context);
         {
@@ -257,7 +260,7 @@ async fn watch_over(
             () = context.outdated.notified(), if context.volumes.get().is_some() => refresh(context).await,
             (reason, message) = &mut over_limit => {
                 end(context, reason, message);
-                over_limit.set(volumes::over_limit(context)); // ended once, it is looked at no more
+                over_limit.set(eviction::over_limit(context)); // ended once, it is looked at no more
             }
             () = stopping.cancelled() => return Goodbye::WorldStops,
         }
@@ -295,22 +298,29 @@ fn end(context: &PodContext, reason: &'static str, message: String) {
     context.stop.cancel();
 }
 
-/// Waits for the containers to end, sooner if the pod is deleted again with less time.
-async fn hurry_if_told(context: &PodContext, views: &mut watch::Receiver<View>, mut life: JoinHandle<()>) {
+/// Waits for the containers to end, sooner if the pod is deleted again with less time, or if the world stops meanwhile.
+async fn hurry_if_told(
+    context: &PodContext,
+    views: &mut watch::Receiver<View>,
+    mut life: AbortOnDropHandle<()>,
+    stopping: &CancellationToken,
+) {
+    let mut is_stopping = false;
     loop {
-        tokio::select! {
+        let grace = tokio::select! {
             _ = &mut life => return,
-            changed = views.changed() => {
-                if changed.is_err() {
-                    let _ = life.await;
-                    return;
-                }
-                let view = views.borrow_and_update();
-                let grace = if view.gone { Duration::ZERO } else { grace_of(&view.pod) };
-                let deadline = Instant::now() + grace;
-                context.deadline.send_modify(|at| *at = Some(at.map_or(deadline, |at| at.min(deadline))));
+            () = stopping.cancelled(), if !is_stopping => {
+                is_stopping = true;
+                WORLD_STOP_GRACE_MAX
             }
-        }
+            // a node that stops tells of no more changes
+            Ok(()) = views.changed(), if !is_stopping => {
+                let view = views.borrow_and_update();
+                if view.gone { Duration::ZERO } else { grace_of(&view.pod) }
+            }
+        };
+        let deadline = Instant::now() + grace;
+        context.deadline.send_modify(|at| *at = Some(at.map_or(deadline, |at| at.min(deadline))));
     }
 }
 
@@ -362,7 +372,7 @@ async fn containers(context: Arc<PodContext>) {
 }
 
 /// Runs the init containers one by one; sidecars go on running. Whether the pod may start.
-async fn initialize(context: &Arc<PodContext>, sidecars: &mut Vec<(usize, JoinHandle<bool>)>) -> bool {
+async fn initialize(context: &Arc<PodContext>, sidecars: &mut Vec<(usize, AbortOnDropHandle<bool>)>) -> bool {
     for (index, container) in context.state().init.iter().enumerate() {
         if !container.restart.is_sidecar {
             if !run::until_done(context, index).await {
@@ -371,7 +381,7 @@ async fn initialize(context: &Arc<PodContext>, sidecars: &mut Vec<(usize, JoinHa
             continue;
         }
         let here = Arc::clone(context);
-        sidecars.push((index, tokio::spawn(async move { run::until_done(&here, index).await })));
+        sidecars.push((index, spawn(async move { run::until_done(&here, index).await })));
         let mut changes = context.state.subscribe();
         tokio::select! {
             _ = changes.wait_for(|state| state.init.get(index).is_some_and(|c| c.has_started)) => {}

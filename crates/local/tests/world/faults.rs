@@ -134,6 +134,41 @@ async fn a_world_that_stops_brings_everything_back() {
     world.end().await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stop_does_not_wait_for_the_grace_period_of_a_deleted_pod() {
+    let mut world = TestWorld::start().await;
+    let mut deaf = pod("deaf", json!({"args": ["-c", "trap '' TERM; while :; do sleep 1000; done"]}));
+    deaf["spec"]["terminationGracePeriodSeconds"] = json!(3600);
+    world.create::<Pod>(deaf).await;
+    world.until_ready("deaf", 1).await;
+    world.api::<Pod>().delete("deaf", &DeleteParams::default()).await.unwrap();
+    world.until_event("deaf", "Killing").await;
+    world.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_dropped_world_ends_its_pods() {
+    let mut world = TestWorld::start().await;
+    let mark = format!("1000.{}", std::process::id());
+    world
+        .create::<Pod>(pod("dropped", json!({"args": ["-c", format!("sleep {mark} & exec sleep {mark}")]})))
+        .await;
+    world.until_ready("dropped", 1).await;
+    let running = || {
+        let processes = std::fs::read_dir("/proc").unwrap().flatten();
+        let line = |process: std::fs::DirEntry| std::fs::read(process.path().join("cmdline")).ok();
+        let lines = processes.filter_map(line).map(|line| String::from_utf8_lossy(&line).into_owned());
+        lines.filter(|line| line.contains("sleep") && line.contains(&mark)).count()
+    };
+    assert!(running() > 0);
+    drop(world.world.take());
+    let began = std::time::Instant::now();
+    while running() > 0 {
+        assert!(began.elapsed() < PATIENCE, "it dies with its world");
+        tokio::task::yield_now().await;
+    }
+}
+
 /// Not a test: the world that the next test kills.
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "started by another test"]
