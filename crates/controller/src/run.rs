@@ -18,14 +18,14 @@ use std::time::Duration;
 use flyball_api::status::Outcome;
 use flyball_engine::{Decision, Engine, Observation, Time};
 use jiff::Timestamp;
-use kube::{Client, ResourceExt};
+use kube::Client;
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 use crate::act::events::Events;
-use crate::act::{Actor, Decided, Done, Scaled};
+use crate::act::{Actor, Decided, Scaled};
 use crate::autoscaler::{Options, Shared};
 use crate::cluster::Cluster;
 use crate::facts;
@@ -45,6 +45,7 @@ use crate::telemetry::OwnSeries;
 use crate::vertical::joint;
 use crate::workload::Workloads;
 
+mod gather;
 mod observe;
 
 use observe::Standing;
@@ -53,8 +54,6 @@ use observe::Standing;
 const ROUND: Duration = Duration::from_secs(1);
 /// How often waiting requests are looked for while a target has no replicas.
 const LOOK_FOR_WAITING: Duration = Duration::from_millis(200);
-/// How long a round waits for the scrapes and pages that it started. A slower one counts in the next round.
-const PAGES_WAIT: Duration = Duration::from_millis(300);
 /// Changes within this time of one another are taken in together: an applied file has several objects.
 const SETTLE: Duration = Duration::from_millis(20);
 /// A round that changes ask for comes this many times the length of the last one after its end, so that all of them
@@ -86,6 +85,8 @@ pub(crate) struct Rounds {
     own_series: OwnSeries,
     files: Files,
     discovery: Discovery,
+    /// The count of changes that the last discovery has seen.
+    pages_revision: Option<u64>,
     standing: Standing,
     /// Woken when requests wait at a Service.
     waiting: Arc<Notify>,
@@ -132,6 +133,7 @@ impl Rounds {
             own_series: OwnSeries::new(),
             files,
             discovery: Discovery::default(),
+            pages_revision: None,
             standing: Standing::default(),
             waiting,
             count: 0,
@@ -163,7 +165,10 @@ impl Rounds {
                     self.round_of_changes().await;
                 }
                 _ = looks.tick(), if self.standing.any_at_zero => self.look_for_waiting(),
-                done = self.actor.next() => self.take_in(done),
+                scaled = self.actor.next() => {
+                    scaled.into_iter().for_each(|scaled| self.take_in(scaled));
+                    self.take_in_written();
+                }
             }
         }
         self.finish_writes().await;
@@ -175,8 +180,8 @@ impl Rounds {
     async fn finish_writes(&mut self) {
         let all = async {
             while self.actor.is_busy() {
-                let done = self.actor.next().await;
-                self.take_in(done);
+                let scaled = self.actor.next().await;
+                scaled.into_iter().for_each(|scaled| self.take_in(scaled));
             }
             self.actor.finish().await;
         };
@@ -188,6 +193,7 @@ impl Rounds {
     async fn round_of_the_second(&mut self) {
         self.count += 1;
         let started = Instant::now();
+        self.take_in_written();
         self.take_in_scalers();
         let waited = self.gather().await;
         self.decide().await;
@@ -206,6 +212,7 @@ impl Rounds {
     /// Takes in what has changed, and decides where that makes a target due.
     async fn round_of_changes(&mut self) {
         let started = Instant::now();
+        self.take_in_written();
         self.take_in_scalers();
         let mut scrapes = JoinSet::new();
         self.start_scrapes(&mut scrapes);
@@ -283,47 +290,6 @@ impl Rounds {
         self.sources.keep_only(of_objects.chain(&of_jobs));
     }
 
-    /// Scrapes what is due, and reads the nodes; waits a moment for that, and says how long.
-    async fn gather(&mut self) -> Duration {
-        self.mark_feeding();
-        let mut pages = JoinSet::new();
-        self.start_scrapes(&mut pages);
-        self.nodes.start(&self.node_names(), Timestamp::now().as_millisecond(), &mut pages);
-        let started = Instant::now();
-        let all_read = async { while pages.join_next().await.is_some() {} };
-        // A page that takes longer goes on, and is read from the store when it has come.
-        let _ = tokio::time::timeout(PAGES_WAIT, all_read).await;
-        pages.detach_all();
-        let waited = started.elapsed();
-        *lock(&self.shared.targets) = self.pool.shown();
-        *lock(&self.shared.pools) = self.pool.pools();
-        waited
-    }
-
-    /// Starts the scrapes that are due; they go on by themselves.
-    fn start_scrapes(&mut self, scrapes: &mut JoinSet<()>) {
-        let now_ms = Timestamp::now().as_millisecond();
-        if let Some(found) = self.discovery.discover(&self.cluster) {
-            self.pool.sync(found, now_ms);
-        }
-        self.pool.start_due(now_ms, scrapes);
-    }
-
-    /// A target feeds a trigger if a query selects its series, or if it is a pod that an autoscaler is about: its
-    /// series may be born with the first request.
-    fn mark_feeding(&mut self) {
-        let mut fed = self.sources.promql.feeding();
-        fed.extend(self.sources.custom.feeding().cloned());
-        let pods = self.standing.pods();
-        let scaled: HashSet<(String, String)> =
-            pods.map(|pod| (pod.namespace().unwrap_or_default(), pod.name_any())).collect();
-        self.pool.mark_feeding(|target| {
-            let label = |name: &str| target.labels.get(name).cloned().unwrap_or_default();
-            fed.contains(&(label("job"), label("instance")))
-                || scaled.contains(&(label("namespace"), label("pod")))
-        });
-    }
-
     /// The targets that cannot be scraped.
     fn down(&self) -> Vec<Down> {
         self.pool.down().map(|(target, status)| Down::of(target, &status)).collect()
@@ -342,9 +308,13 @@ impl Rounds {
         }
     }
 
-    /// Takes in what has been written beside the loop.
-    fn take_in(&mut self, done: Done) {
-        let Done::Scaled(scaled) = done else { return };
+    /// Takes in all that has been written: however long rounds take, no write waits for more than one.
+    fn take_in_written(&mut self) {
+        self.actor.written().into_iter().for_each(|scaled| self.take_in(scaled));
+    }
+
+    /// Takes in what came of writing replicas.
+    fn take_in(&mut self, scaled: Scaled) {
         let error = match &scaled.outcome {
             Outcome::Failed { error } => Some(error.clone()),
             _ => None,
@@ -368,18 +338,6 @@ impl Rounds {
         }
         lock(&self.shared.telemetry.horizontal).record(&scaler, &decision, &outcome);
         self.files.record(&self.shared.history, decision);
-    }
-
-    /// Looks for requests that wait at a Service, beside the loop.
-    fn look_for_waiting(&mut self) {
-        let (nodes, now_ms) = (self.node_names(), Timestamp::now().as_millisecond());
-        let mut reads = JoinSet::new();
-        self.nodes.look_for_waiting(&nodes, now_ms, &mut reads);
-        reads.detach_all();
-    }
-
-    fn node_names(&self) -> BTreeSet<String> {
-        self.cluster.nodes.state().iter().map(|node| node.name_any()).collect()
     }
 }
 

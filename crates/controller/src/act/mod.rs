@@ -10,9 +10,10 @@
 mod autoscaler;
 mod deleted;
 pub(crate) mod events;
+mod tasks;
 mod tell;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use flyball_api::status::Outcome;
@@ -20,13 +21,12 @@ use flyball_engine::{Decision, Memory, TargetId, Time};
 use k8s_openapi::api::autoscaling::v2::HorizontalPodAutoscaler;
 use kube::Client;
 use kube::runtime::reflector::ObjectRef;
-use tokio::sync::Semaphore;
-use tokio::task::{Id, JoinError, JoinSet};
 
 use crate::cluster::Cluster;
 use crate::scalers::{Broken, Owner, OwnerKey, Scaler};
 use crate::workload::{Workload, Workloads};
 use events::Events;
+use tasks::Tasks;
 pub(crate) use tell::write_status;
 use tell::{Teller, Told};
 
@@ -68,15 +68,6 @@ pub(crate) struct Scaled {
     pub(crate) outcome: Outcome,
 }
 
-/// What has been written.
-#[derive(Debug)]
-pub(crate) enum Done {
-    /// Replicas.
-    Scaled(Scaled),
-    /// Statuses, events, or what a deletion waited for.
-    Told,
-}
-
 /// What is to be told about an object.
 #[derive(Debug)]
 enum News {
@@ -85,7 +76,6 @@ enum News {
 }
 
 /// One object that decisions are told in.
-#[derive(Default)]
 struct Object {
     /// None while a task has it.
     told: Option<Told>,
@@ -130,22 +120,26 @@ impl Actor {
         });
     }
 
-    /// Waits until something has been written, and goes on with what waits for it; for ever while nothing is.
-    pub(crate) async fn next(&mut self) -> Done {
-        loop {
-            tokio::select! {
-                (_, scaled) = self.scales.next() => {
-                    if let Some(scaled) = scaled {
-                        return Done::Scaled(scaled);
-                    }
-                }
-                (key, told) = self.tells.next() => {
-                    self.take_back(&key, told.unwrap_or_default());
-                    return Done::Told;
-                }
-                _ = self.deletions.next() => return Done::Told,
+    /// Waits until something has been written, and goes on with what waits for it; for ever while nothing is. Tells
+    /// what came of it if it was replicas.
+    pub(crate) async fn next(&mut self) -> Option<Scaled> {
+        tokio::select! {
+            (_, scaled) = self.scales.next() => scaled,
+            (key, told) = self.tells.next() => {
+                self.take_back(&key, told.unwrap_or_default());
+                None
             }
+            _ = self.deletions.next() => None,
         }
+    }
+
+    /// What has been written since the last look; what waits for it goes on.
+    pub(crate) fn written(&mut self) -> Vec<Scaled> {
+        while let Some((key, told)) = self.tells.ended() {
+            self.take_back(&key, told.unwrap_or_default());
+        }
+        while self.deletions.ended().is_some() {}
+        std::iter::from_fn(|| self.scales.ended()).filter_map(|(_, scaled)| scaled).collect()
     }
 
     fn take_back(&mut self, key: &OwnerKey, mut told: Told) {
@@ -220,7 +214,7 @@ impl Actor {
     }
 
     fn hand_over(&mut self, key: OwnerKey, last: Last, news: News) {
-        let object = self.objects.entry(key.clone()).or_insert_with(Object::new);
+        let object = self.objects.entry(key.clone()).or_default();
         object.last = Some(last);
         if object.waiting.back().is_some_and(News::may_be_left_out) {
             object.waiting.pop_back();
@@ -261,9 +255,9 @@ impl Actor {
     }
 }
 
-impl Object {
-    fn new() -> Object {
-        Object { told: Some(Told::default()), ..Object::default() }
+impl Default for Object {
+    fn default() -> Object {
+        Object { told: Some(Told::default()), waiting: VecDeque::new(), last: None }
     }
 }
 
@@ -296,58 +290,4 @@ fn repeats(scaler: &Scaler, last: &Decision, next: &Decision) -> bool {
         && last.sizes == next.sizes
         && activity(last) == activity(next)
         && active_alike
-}
-
-/// Tasks by what they are about, one for each; some at once.
-struct Tasks<K, T> {
-    running: JoinSet<T>,
-    keys: HashMap<Id, K>,
-    busy: BTreeSet<K>,
-    permits: Arc<Semaphore>,
-}
-
-impl<K: Ord + Clone, T: Send + 'static> Tasks<K, T> {
-    fn new(at_once: usize) -> Tasks<K, T> {
-        Tasks {
-            running: JoinSet::new(),
-            keys: HashMap::new(),
-            busy: BTreeSet::new(),
-            permits: Arc::new(Semaphore::new(at_once)),
-        }
-    }
-
-    fn has(&self, key: &K) -> bool {
-        self.busy.contains(key)
-    }
-
-    fn is_empty(&self) -> bool {
-        self.busy.is_empty()
-    }
-
-    fn start(&mut self, key: K, task: impl Future<Output = T> + Send + 'static) {
-        let permits = Arc::clone(&self.permits);
-        let handle = self.running.spawn(async move {
-            let _permit = permits.acquire_owned().await;
-            task.await
-        });
-        self.keys.insert(handle.id(), key.clone());
-        self.busy.insert(key);
-    }
-
-    /// The next one that ends, without a result if it panicked; waits for ever while there is none.
-    async fn next(&mut self) -> (K, Option<T>) {
-        loop {
-            let Some(ended) = self.running.join_next_with_id().await else {
-                return std::future::pending().await;
-            };
-            let (id, result) = match ended {
-                Ok((id, result)) => (id, Some(result)),
-                Err(error) => (JoinError::id(&error), None),
-            };
-            if let Some(key) = self.keys.remove(&id) {
-                self.busy.remove(&key);
-                return (key, result);
-            }
-        }
-    }
 }

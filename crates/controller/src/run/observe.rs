@@ -47,6 +47,10 @@ struct Told {
     sizing: Option<Sizing>,
 }
 
+/// The Services that are waited at: by namespace and the first label of their selectors, each with the whole selector and
+/// how many requests wait.
+type Waited<'a> = HashMap<(&'a str, &'a str, &'a str), Vec<(&'a BTreeMap<String, String>, u32)>>;
+
 impl Standing {
     pub(super) fn forget(&mut self, target: &TargetId) {
         self.targets.remove(target);
@@ -146,7 +150,7 @@ impl Rounds {
     /// Tells how many requests wait for each target at the Services in front of it.
     fn observe_waiting(&mut self) {
         let waiting = node::waiting(&lock(&self.shared.store));
-        let mut by_label: HashMap<(&str, &str, &str), Vec<(&BTreeMap<String, String>, u32)>> = HashMap::new();
+        let mut by_label = Waited::new();
         let selectors: Vec<(String, BTreeMap<String, String>, u32)> = waiting
             .into_iter()
             .filter_map(|((namespace, service), requests)| {
@@ -239,11 +243,7 @@ fn scale(workload: &Workload, selector: Selector) -> Scale {
 
 /// The requests that wait at Services which select the pods of a target. Services are found by the first label of their
 /// selectors.
-fn requests_for(
-    target: &TargetId,
-    told: &Told,
-    by_label: &HashMap<(&str, &str, &str), Vec<(&BTreeMap<String, String>, u32)>>,
-) -> u32 {
+fn requests_for(target: &TargetId, told: &Told, by_label: &Waited<'_>) -> u32 {
     if by_label.is_empty() {
         return 0;
     }
