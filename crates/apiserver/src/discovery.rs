@@ -5,8 +5,8 @@ use serde_json::{Value, json};
 use crate::kinds::{Kind, Registry, group_version};
 use crate::server::{Aggregated, Inner};
 
-/// The Kubernetes version whose API this is.
-pub(crate) const VERSION: (&str, &str, &str) = ("1", "37", "v1.37.0");
+/// The Kubernetes version whose API this is: major, minor, and as git names it.
+pub const VERSION: (&str, &str, &str) = ("1", "37", "v1.37.0");
 
 /// A discovery document.
 pub(crate) struct Document {

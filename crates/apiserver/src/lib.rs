@@ -46,6 +46,7 @@ mod verbs;
 mod watch;
 
 pub use admission::{AdmissionRequest, AdmissionResponse, Denial, Lookup, Operation, Rule};
+pub use discovery::VERSION as KUBERNETES_VERSION;
 pub use server::{ApiResource, ApiServer, OpenError, Options, Repaired};
 pub use socket::kubeconfig::write_private;
 pub use status::{Failure, FieldError};

@@ -15,7 +15,7 @@ const STYLES: Styles = Styles::styled()
 
 /// Gives a model server the right number of replicas, at once, and says why.
 #[derive(Debug, Parser)]
-#[command(name = "flyball", version, styles = STYLES, after_help = "\
+#[command(name = "flyball", version, long_version = crate::cmd::version::LONG, styles = STYLES, after_help = "\
 Examples:
   flyball demo                      see a model scale on this machine, in two minutes
   flyball up                        start a Kubernetes API on this machine, and an autoscaler
@@ -81,6 +81,9 @@ Examples:
     Serve(Serve),
     /// Train a built-in model anew from its data.
     Train(Train),
+    /// Print the version, and the versions of Kubernetes, KEDA and the others whose rules it follows.
+    #[command(after_help = "Examples:\n  flyball version\n  flyball version --output json")]
+    Version(Version),
     /// Print the completion script of a shell.
     #[command(after_help = "Examples:\n  flyball completion bash > /etc/bash_completion.d/flyball")]
     Completion {
@@ -196,6 +199,13 @@ pub(crate) enum WhyOutput {
     Text,
     Json,
     Yaml,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Version {
+    /// As text, or as data.
+    #[arg(long, short, value_enum, default_value_t = WhyOutput::Text)]
+    pub(crate) output: WhyOutput,
 }
 
 #[derive(Debug, Args)]

@@ -79,6 +79,7 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Demo(options) => world_runtime()?.block_on(cmd::demo::run(options)),
         Command::Check(options) => Ok(runtime()?.block_on(cmd::check::run(options))),
         Command::Query(options) => runtime()?.block_on(cmd::query::run(options)).map(|()| ExitCode::SUCCESS),
+        Command::Version(options) => cmd::version::run(&options).map(|()| ExitCode::SUCCESS),
         Command::Why(options) => runtime()?.block_on(cmd::why::run(options)).map(|()| ExitCode::SUCCESS),
     }
 }

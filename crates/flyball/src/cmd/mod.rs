@@ -8,5 +8,6 @@ pub(crate) mod query;
 pub(crate) mod serve;
 pub(crate) mod train;
 pub(crate) mod up;
+pub(crate) mod version;
 pub(crate) mod vpa;
 pub(crate) mod why;
