@@ -100,6 +100,7 @@ pub fn container_resources(
         }
         _ => Default::default(),
     };
+    let limits = if add_all { limits.or(original.limits) } else { limits };
     (ContainerResources { requests, limits }, notes)
 }
 

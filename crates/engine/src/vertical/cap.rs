@@ -174,7 +174,8 @@ fn fit_to_pod_range(
     }
 }
 
-/// Only amounts that exist are changed: upstream writes into a list that is not there, and panics.
+/// Only amounts that exist are changed: upstream writes into a list that is not there, and panics. A container without
+/// a recommendation has no bounds, and takes part in theirs with what it requests.
 fn fit_field(
     pod: &mut [ContainerRecommendation],
     containers: &[ContainerFacts],
@@ -188,14 +189,20 @@ fn fit_field(
         let Some(container) = containers.iter().find(|container| container.name == one.container) else {
             continue;
         };
-        if let Some(amount) = field(one).get(resource) {
+        let own = container.resources();
+        let bounded = !(one.lower_bound.is_empty() && one.upper_bound.is_empty());
+        let amount = field(one).get(resource);
+        let requested = if bounded { None } else { own.requests.get(resource) };
+        if let Some(amount) = amount.or(requested) {
             members.push(index);
-            shares.push(PodShare { own: container.resources(), amount });
+            shares.push(PodShare { own, amount });
         }
     }
     if let Some(reason) = fit_pod(resource, range, &mut shares) {
         for (index, share) in members.into_iter().zip(&shares) {
-            change(&mut pod[index], share.amount, reason);
+            if field(&mut pod[index]).get(resource).is_some() {
+                change(&mut pod[index], share.amount, reason);
+            }
         }
     }
 }
