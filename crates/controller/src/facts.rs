@@ -6,10 +6,12 @@ use std::time::Duration;
 use flyball_api::quantity::Quantity;
 use flyball_engine::{ContainerRequests, Milli, Name, Phase, PodRequests, PodValue, Readiness, Time};
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::{Container, Pod, PodSpec};
+use k8s_openapi::api::core::v1::{Container, Pod, PodSpec, PodStatus};
 use kube::ResourceExt;
 
 use crate::usage::{UsageLog, Use};
+
+const SECOND: Duration = Duration::from_secs(1);
 
 /// A pod of a target, as far as scaling goes.
 pub(crate) fn pod(pod: &Pod) -> flyball_engine::Pod {
@@ -20,7 +22,7 @@ pub(crate) fn pod(pod: &Pod) -> flyball_engine::Pod {
         deleting: pod.metadata.deletion_timestamp.is_some(),
         started: status.and_then(|status| status.start_time.as_ref()).map(|time| engine_time(time.0)),
         ready: readiness(pod),
-        requests: pod.spec.as_ref().map(requests).unwrap_or_default(),
+        requests: pod.spec.as_ref().map(|spec| requests(spec, status)).unwrap_or_default(),
     }
 }
 
@@ -38,27 +40,51 @@ fn readiness(pod: &Pod) -> Option<Readiness> {
     let conditions = pod.status.as_ref()?.conditions.as_ref()?;
     let ready = conditions.iter().find(|condition| condition.type_ == "Ready")?;
     let since = ready.last_transition_time.as_ref().map_or(Time::default(), |time| engine_time(time.0));
-    Some(Readiness { ready: ready.status == "True", since })
+    let ready = ready.status == "True";
+    // The API keeps whole seconds: at the end of it the pod was ready for certain.
+    Some(Readiness { ready, since: if ready { since + SECOND } else { since } })
 }
 
-/// What each container asked for; sidecars (init containers that restart) count, as in Kubernetes.
-fn requests(spec: &PodSpec) -> PodRequests {
+/// Whether a container says by a probe when its start is over.
+fn is_probed(pod: &Pod) -> bool {
+    let containers = pod.spec.iter().flat_map(|spec| &spec.containers);
+    containers
+        .into_iter()
+        .any(|container| container.readiness_probe.is_some() || container.startup_probe.is_some())
+}
+
+/// What each container asked for; sidecars (init containers that restart) count, as in Kubernetes. While a resize in
+/// place is under way, it is what the node has given so far, since that is what the use was measured against.
+fn requests(spec: &PodSpec, status: Option<&PodStatus>) -> PodRequests {
     let sidecars =
         spec.init_containers.iter().flatten().filter(|c| c.restart_policy.as_deref() == Some("Always"));
     let containers = spec.containers.iter().chain(sidecars);
     let pod = spec.resources.as_ref().and_then(|resources| resources.requests.as_ref());
     PodRequests {
         pod: pod.map(quantities).unwrap_or_default(),
-        containers: containers.map(container_requests).collect(),
+        containers: containers.map(|container| container_requests(container, status)).collect(),
     }
 }
 
-fn container_requests(container: &Container) -> ContainerRequests {
+fn container_requests(container: &Container, status: Option<&PodStatus>) -> ContainerRequests {
     let requests = container.resources.as_ref().and_then(|resources| resources.requests.as_ref());
-    ContainerRequests {
-        name: container.name.as_str().into(),
-        requests: requests.map(quantities).unwrap_or_default(),
+    let mut requests = requests.map(quantities).unwrap_or_default();
+    for (resource, given) in given(container, status) {
+        if let Some(request) = requests.get_mut(&resource) {
+            *request = given;
+        }
     }
+    ContainerRequests { name: container.name.as_str().into(), requests }
+}
+
+/// What the node has given a container, where it says so.
+fn given(container: &Container, status: Option<&PodStatus>) -> BTreeMap<Name, Milli> {
+    let statuses = status.into_iter().flat_map(|status| {
+        status.container_statuses.iter().flatten().chain(status.init_container_statuses.iter().flatten())
+    });
+    let own = statuses.into_iter().find(|own| own.name == container.name);
+    let requests = own.and_then(|own| own.resources.as_ref()).and_then(|own| own.requests.as_ref());
+    requests.map(quantities).unwrap_or_default()
 }
 
 type Quantities = BTreeMap<String, k8s_openapi::apimachinery::pkg::api::resource::Quantity>;
@@ -84,12 +110,14 @@ pub(crate) fn usage(
             .map(|(_, used)| used)
             .collect();
         let newest = chosen.iter().max_by_key(|used| used.at_ms)?;
+        let starting = resource == "cpu" && chosen.iter().any(|used| used.starting) && !is_probed(pod);
         let milli = chosen.iter().map(|used| amount(used, resource)).sum::<Option<i64>>()?;
         Some(PodValue {
             pod: pod.name_any().into(),
             value: Milli::new(milli),
             at: time_from_ms(newest.at_ms),
             window: Duration::from_millis(newest.window_ms.unsigned_abs()),
+            starting,
         })
     };
     pods.iter().filter_map(value_of).collect()

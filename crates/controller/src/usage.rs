@@ -13,6 +13,8 @@ use std::time::Duration;
 pub(crate) const WINDOW: Duration = Duration::from_secs(5);
 /// A point closer to the start of its container than this says nothing yet about its use.
 const WINDOW_MIN_MS: i64 = 500;
+/// Less than this is not the CPU of a start.
+const QUIET_NANOCORES: u64 = 10_000_000;
 /// What has not been reported for this long is forgotten: five readings. metrics-server forgets after one, but at a
 /// fifteenth of the pace.
 const FORGET_AFTER_MS: i64 = 5_000;
@@ -34,6 +36,8 @@ pub(crate) struct Use {
     pub(crate) window_ms: i64,
     pub(crate) cpu_nanocores: u64,
     pub(crate) memory_bytes: u64,
+    /// Its CPU has not fallen since the container started.
+    pub(crate) starting: bool,
 }
 
 /// A pod, as namespace and name.
@@ -84,34 +88,49 @@ impl UsageLog {
     }
 }
 
-/// The readings of the last window, oldest first, all since the last restart.
+/// The readings of the last window, oldest first, all since the last restart, and the course of the CPU since then.
 #[derive(Debug, Default)]
-struct Readings(VecDeque<Point>);
+struct Readings {
+    points: VecDeque<Point>,
+    /// The most CPU that was used over a window since the restart.
+    peak_nanocores: u64,
+    /// It has fallen to half of that, or to nothing worth mentioning, over a whole window: the start is over.
+    fallen: bool,
+}
 
 impl Readings {
     fn record(&mut self, point: Point) {
-        let Readings(points) = self;
-        if let Some(last) = points.back() {
+        if let Some(last) = self.points.back() {
             if point.at_ms <= last.at_ms {
                 return;
             }
             if point.start_ms != last.start_ms || point.cpu_seconds < last.cpu_seconds {
-                points.clear();
+                *self = Readings::default();
             }
         }
-        points.push_back(point);
+        self.points.push_back(point);
         let window_ms = WINDOW.as_millis() as i64;
-        while points.get(1).is_some_and(|second| point.at_ms - second.at_ms >= window_ms) {
-            points.pop_front();
+        while self.points.get(1).is_some_and(|second| point.at_ms - second.at_ms >= window_ms) {
+            self.points.pop_front();
         }
+        self.follow_start();
+    }
+
+    /// A start uses much, and then less; what is used after that is load. A window that is not full is no fall: the
+    /// program may not have begun.
+    fn follow_start(&mut self) {
+        let Some(used) = self.used() else { return };
+        self.peak_nanocores = self.peak_nanocores.max(used.cpu_nanocores);
+        let low = used.cpu_nanocores <= self.peak_nanocores / 2 || used.cpu_nanocores < QUIET_NANOCORES;
+        self.fallen |= low && used.window_ms >= WINDOW.as_millis() as i64;
     }
 
     fn newest_ms(&self) -> i64 {
-        self.0.back().map_or(i64::MIN, |point| point.at_ms)
+        self.points.back().map_or(i64::MIN, |point| point.at_ms)
     }
 
     fn used(&self) -> Option<Use> {
-        let (last, first) = (self.0.back()?, self.0.front()?);
+        let (last, first) = (self.points.back()?, self.points.front()?);
         let (base_ms, base_seconds) = match (first.at_ms < last.at_ms, last.start_ms > 0) {
             (true, _) => (first.at_ms, first.cpu_seconds),
             (false, true) => (last.start_ms, 0.0),
@@ -127,6 +146,7 @@ impl Readings {
             window_ms,
             cpu_nanocores: (cores * 1e9).max(0.0) as u64,
             memory_bytes: last.memory_bytes as u64,
+            starting: !self.fallen,
         })
     }
 }
@@ -156,6 +176,30 @@ mod tests {
         check(&[(2_000, 0.1), (3_000, 0.2)], Some((1_000, 100)));
         let steady: Vec<_> = (1..20).map(|i| (1_000 + i * 1_000, i as f64 * 0.05)).collect();
         check(&steady, Some((5_000, 50)));
+    }
+
+    #[test]
+    fn a_start_is_over_once_its_use_has_fallen() {
+        // Cores used in each second since the container began at 1 s; the seconds in which it was starting.
+        let check = |cores: &[f64], starting: std::ops::Range<usize>| {
+            let (mut readings, mut used, mut found) = (Readings::default(), 0.0, Vec::new());
+            for (second, cores) in (2_i64..).zip(cores) {
+                used += cores;
+                readings.record(point(second * 1000, used));
+                found.extend(readings.used().map(|used| used.starting));
+            }
+            let expected = (0..cores.len()).map(|second| starting.contains(&second)).collect::<Vec<_>>();
+            assert_eq!(found, expected, "{cores:?}");
+        };
+        // A server starts for four seconds and idles: the mean over five seconds has fallen by half after the seventh.
+        check(&[1.0, 1.0, 1.0, 1.0, 0.01, 0.01, 0.01, 0.01, 0.01], 0..6);
+        // Load that comes later is load, however much it is.
+        check(&[0.5, 0.1, 0.01, 0.01, 0.01, 0.01, 2.0, 2.0, 2.0, 2.0, 2.0], 0..5);
+        // Load from the first second on, and none at all.
+        check(&[1.0; 12], 0..12);
+        check(&[0.001; 8], 0..5);
+        // It waits before it starts.
+        check(&[0.01, 0.01, 1.0, 1.0, 1.0, 1.0, 1.0, 0.2, 0.01, 0.01], 0..9);
     }
 
     #[test]

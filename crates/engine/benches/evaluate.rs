@@ -56,6 +56,7 @@ fn readings(target: &TargetId, pods: u32, now: Time) -> [Observation; 3] {
         value: Milli::new(200 + i64::from(index % 100)),
         at: now,
         window: Duration::from_secs(15),
+        starting: false,
     });
     [
         metric("request_rate", Reading::Value { value: f64::from(pods) * 21.0, at: now }),

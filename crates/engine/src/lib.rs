@@ -74,7 +74,7 @@ pub use metric::{Metric, MetricSource, MetricTarget, QuantityFormat};
 pub use milli::Milli;
 pub use name::{MetricName, Name, PoolName, TargetId};
 pub use observation::{Observation, Reading, Scale, Selector};
-pub use pod::{ContainerRequests, Phase, Pod, PodGroup, PodRequests, PodValue, Readiness};
+pub use pod::{ContainerRequests, Phase, Pod, PodGroup, PodRequests, PodValue, Readiness, Sampled};
 pub use policy::{
     Activation, Bounds, COMPOSITE_METRIC_NAME, Composite, Fallback, FallbackBehavior, METRICS_MAX, Metrics,
     Pause, Policy, Share,

@@ -81,6 +81,20 @@ pub struct PodValue {
     /// How long that window was.
     #[serde(with = "seconds")]
     pub window: Duration,
+    /// It is CPU that has not fallen since the pod started, and no probe says when its start is over.
+    #[serde(default)]
+    pub starting: bool,
+}
+
+/// When a pod's value was measured.
+#[derive(Clone, Copy, Debug)]
+pub struct Sampled {
+    /// The end of the window.
+    pub at: Time,
+    /// How long it was.
+    pub window: Duration,
+    /// As [`PodValue::starting`].
+    pub starting: bool,
 }
 
 /// How a pod counts for a metric (`groupPods` of the HorizontalPodAutoscaler).
@@ -90,6 +104,8 @@ pub enum PodGroup {
     Ignored,
     /// Not taking its share yet: its value does not count.
     Unready,
+    /// Ready, as far as anybody knows, and what it uses is its start: as [`Self::Unready`].
+    Starting,
     /// It has no value.
     Missing,
     /// It counts.
@@ -102,25 +118,22 @@ impl Pod {
         self.phase == Phase::Running && self.ready.is_some_and(|readiness| readiness.ready)
     }
 
-    /// How it counts at `now` for a metric whose value for it, if any, was measured over the `sampled` window.
+    /// How it counts at `now` for a metric whose value for it, if any, was `sampled`.
     ///
     /// Only cpu asks whether the pod is ready: a starting pod uses much more or much less of it than a serving one.
     /// Within the initialization period a pod is unready while it is not ready, or while its sample reaches back to
     /// when it was not; after it only if it has never been ready.
-    pub fn group(
-        &self,
-        now: Time,
-        is_cpu: bool,
-        sampled: Option<(Time, Duration)>,
-        rules: &Rules,
-    ) -> PodGroup {
+    ///
+    /// Without a probe a pod is ready as soon as it runs, and with windows of seconds its start would count. So it does
+    /// not count before its use has fallen once, for [`Rules::cpu_start_max`] at most: under load it may not fall.
+    pub fn group(&self, now: Time, is_cpu: bool, sampled: Option<Sampled>, rules: &Rules) -> PodGroup {
         if self.deleting || matches!(self.phase, Phase::Failed | Phase::Succeeded) {
             return PodGroup::Ignored;
         }
         if self.phase == Phase::Pending {
             return PodGroup::Unready;
         }
-        let Some((sampled_at, window)) = sampled else {
+        let Some(Sampled { at, window, starting }) = sampled else {
             return PodGroup::Missing;
         };
         if !is_cpu {
@@ -129,13 +142,16 @@ impl Pod {
         let (Some(readiness), Some(started)) = (self.ready, self.started) else {
             return PodGroup::Unready;
         };
-        let starting = started + rules.cpu_initialization > now;
-        let unready = if starting {
-            !readiness.ready || sampled_at < readiness.since + window
+        let unready = if started + rules.cpu_initialization > now {
+            !readiness.ready || at < readiness.since + window
         } else {
             !readiness.ready && started + rules.initial_readiness_delay > readiness.since
         };
-        if unready { PodGroup::Unready } else { PodGroup::Ready }
+        match unready {
+            true => PodGroup::Unready,
+            false if starting && readiness.since + rules.cpu_start_max > now => PodGroup::Starting,
+            false => PodGroup::Ready,
+        }
     }
 
     /// What it requested of a resource: its own request for the whole pod, or the sum of its containers', or that of

@@ -124,6 +124,9 @@ pub enum Reason {
         /// How long it counts.
         #[serde(with = "seconds")]
         window: Duration,
+        /// Nothing is taken away after that either: `scaleDown.selectPolicy` is `Disabled`.
+        #[serde(default)]
+        disabled: bool,
     },
     /// Less was recommended not long ago.
     ScaleUpStabilized {
@@ -194,6 +197,9 @@ pub enum Over {
         missing: u32,
         /// Pods that are not ready yet.
         unready: u32,
+        /// Pods that are ready, as far as is known, and whose use is that of their start.
+        #[serde(default)]
+        starting: u32,
     },
     /// The whole target, wanted per replica.
     Replicas(u32),

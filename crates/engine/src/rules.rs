@@ -26,6 +26,10 @@ pub struct Rules {
     /// `--horizontal-pod-autoscaler-initial-readiness-delay`.
     #[serde(with = "seconds")]
     pub initial_readiness_delay: Duration,
+    /// How long after it became ready the CPU of a pod that says nothing by a probe may be taken for its start. Zero is
+    /// the HorizontalPodAutoscaler's rule, whose samples of 15 s and more are longer than most starts.
+    #[serde(with = "seconds", default)]
+    pub cpu_start_max: Duration,
     /// `--horizontal-pod-autoscaler-tolerance`, both ways.
     pub tolerance: Tolerance,
 }
@@ -86,14 +90,21 @@ impl Rules {
             downscale_stabilization: Duration::from_secs(300),
             cpu_initialization: Duration::from_secs(300),
             initial_readiness_delay: Duration::from_secs(30),
+            cpu_start_max: Duration::ZERO,
             tolerance: Tolerance { down: 0.1, up: 0.1 },
         }
     }
 }
 
 impl Default for Rules {
-    /// Ours: the same numbers, one loop from 0 to N, and the pace of `behavior`'s defaults.
+    /// Ours: the same numbers, one loop from 0 to N, the pace of `behavior`'s defaults, and no start taken for load: a
+    /// Python server with 100m of CPU loads its libraries for a minute.
     fn default() -> Self {
-        Self { zero: ZeroRule::OneLoop, no_behavior: NoBehavior::Defaults, ..Self::hpa() }
+        Self {
+            zero: ZeroRule::OneLoop,
+            no_behavior: NoBehavior::Defaults,
+            cpu_start_max: Duration::from_secs(120),
+            ..Self::hpa()
+        }
     }
 }

@@ -6,6 +6,7 @@
 
 use std::time::Duration;
 
+use crate::behavior::SelectPolicy;
 use crate::memory::{Memory, Recommendation};
 use crate::policy::Policy;
 use crate::reason::Reason;
@@ -43,6 +44,7 @@ pub(crate) fn step(
             highest: highest.replicas,
             seen_at: highest.at,
             window: windows.down,
+            disabled: scales_in_never(policy),
         })
     } else if stabilized < desired {
         lowest.map(|lowest| Reason::ScaleUpStabilized {
@@ -54,6 +56,10 @@ pub(crate) fn step(
         None
     };
     (stabilized, reason)
+}
+
+fn scales_in_never(policy: &Policy) -> bool {
+    policy.behavior.as_ref().is_some_and(|behavior| behavior.scale_down.select() == SelectPolicy::Disabled)
 }
 
 struct Windows {

@@ -132,7 +132,7 @@ impl<'a> Line<'a> {
         let (per_replica, landing) = match measured.over {
             Over::Replicas(0) => (target, None),
             Over::Replicas(replicas) => (target, landing(target * f64::from(replicas), replicas)),
-            Over::Ready(ready) | Over::Pods { ready, missing: 0, unready: 0 }
+            Over::Ready(ready) | Over::Pods { ready, missing: 0, unready: 0, starting: 0 }
                 if ready == current && ready > 0 =>
             {
                 (target / f64::from(ready), landing(target, current))

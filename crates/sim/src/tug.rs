@@ -339,6 +339,7 @@ impl<'a> World<'a> {
             value: Milli::new(*millis),
             at: now,
             window: TICK,
+            starting: false,
         });
         let reading = Reading::PerPod { values: values.collect(), at: now };
         let scale =

@@ -130,6 +130,7 @@ fn stabilized() -> Reason {
         highest: 3,
         seen_at: Time::from_seconds(90),
         window: std::time::Duration::from_secs(300),
+        disabled: false,
     }
 }
 

@@ -278,8 +278,13 @@ fn facts(plan: &Plan, now: Time) -> Vec<Observation> {
             ..PodRequests::default()
         },
     };
-    let used =
-        PodValue { pod: pod.name.clone(), value: Milli::new(70), at: now, window: Duration::from_secs(15) };
+    let used = PodValue {
+        pod: pod.name.clone(),
+        value: Milli::new(70),
+        at: now,
+        window: Duration::from_secs(15),
+        starting: false,
+    };
     let scale = Scale { spec_replicas: 1, status_replicas: 1, selector: Selector::Valid };
     let mut facts = vec![
         Observation::Policy { target: target(), policy: Box::new(plan.policy.clone()) },

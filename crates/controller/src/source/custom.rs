@@ -124,7 +124,7 @@ fn read_pods(store: &Store, text: &str, now: Time) -> Reading {
     let values = samples.iter().filter_map(|sample| {
         let value = sample.value.float().filter(|value| value.is_finite())?;
         let (pod, value) = (sample.labels.get("pod").into(), Milli::from_reading(value));
-        Some(PodValue { pod, value, at: now, window: WINDOW })
+        Some(PodValue { pod, value, at: now, window: WINDOW, starting: false })
     });
     Reading::PerPod { values: values.collect(), at: now }
 }

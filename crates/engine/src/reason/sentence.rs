@@ -3,7 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use super::{Cause, Measured, Over, PaceRule, Reason, Unavailable};
+use super::{Cause, Measured, Over, Pace, PaceRule, Reason, Unavailable};
 use crate::behavior::{PolicyKind, ScalingPolicy};
 use crate::metric::MetricTarget;
 
@@ -85,13 +85,20 @@ impl fmt::Display for Reason {
             Self::TriggerError { metric } => {
                 write!(f, "no trigger is active, but {metric} can't be read, so the target may be in use")
             }
-            Self::ScaleDownStabilized { highest, seen_at, window } => write!(
-                f,
-                "{} recommended at {seen_at}, which counts for {} until {}",
-                were(*highest),
-                Seconds(*window),
-                *seen_at + *window
-            ),
+            Self::ScaleDownStabilized { highest, seen_at, window, disabled } => {
+                let (were, until) = (were(*highest), *seen_at + *window);
+                write!(
+                    f,
+                    "{were} recommended at {seen_at}, which counts for {} until {until}",
+                    Seconds(*window)
+                )?;
+                match disabled {
+                    true => f.write_str(
+                        "; after that it stays too: scale-in is disabled (selectPolicy: Disabled)",
+                    ),
+                    false => Ok(()),
+                }
+            }
             Self::ScaleUpStabilized { lowest, seen_at, window } => write!(
                 f,
                 "only {} recommended at {seen_at}, which counts for {} until {}",
@@ -99,6 +106,12 @@ impl fmt::Display for Reason {
                 Seconds(*window),
                 *seen_at + *window
             ),
+            Self::ScaleUpLimit(Pace { allowed, rule: PaceRule::Disabled }) => {
+                write!(f, "no more than {allowed}: scale-out is disabled (selectPolicy: Disabled)")
+            }
+            Self::ScaleDownLimit(Pace { allowed, rule: PaceRule::Disabled }) => {
+                write!(f, "no fewer than {allowed}: scale-in is disabled (selectPolicy: Disabled)")
+            }
             Self::ScaleUpLimit(pace) => write!(f, "no more than {} now: {}", pace.allowed, pace.rule),
             Self::ScaleDownLimit(pace) => write!(f, "no fewer than {} now: {}", pace.allowed, pace.rule),
             Self::TooFewReplicas { min } => write!(f, "the minimum is {}", count(*min, "replica")),
@@ -138,13 +151,16 @@ impl fmt::Display for Measured {
             }
         }
         match *over {
-            Over::Pods { ready, missing, unready } => {
+            Over::Pods { ready, missing, unready, starting } => {
                 write!(f, ", over {}", count(ready, "pod"))?;
                 if missing > 0 {
                     write!(f, ", {missing} without a value")?;
                 }
                 if unready > 0 {
                     write!(f, ", {unready} not ready")?;
+                }
+                if starting > 0 {
+                    write!(f, ", {starting} starting")?;
                 }
                 Ok(())
             }

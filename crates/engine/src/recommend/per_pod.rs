@@ -13,10 +13,10 @@ use std::time::Duration;
 use crate::decision::CurrentMetric;
 use crate::metric::{MetricSource, MetricTarget};
 use crate::milli::Milli;
-use crate::pod::{Pod, PodGroup, PodValue};
+use crate::pod::{Pod, PodGroup, PodValue, Sampled};
 use crate::reason::Over;
 use crate::recommend::{Outcome, Verdict, View, ceil};
-use crate::rules::Tolerance;
+use crate::rules::{Rules, Tolerance};
 use crate::time::Time;
 
 /// One metric's values and requests, in the order of the target's pods. Made when either arrives, so that an
@@ -35,6 +35,7 @@ struct Sample {
     value: Milli,
     at: Time,
     window: Duration,
+    starting: bool,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -74,7 +75,12 @@ impl PodTable {
             };
             match found {
                 Ok(index) => {
-                    samples[index] = Some(Sample { value: own.value, at: own.at, window: own.window });
+                    samples[index] = Some(Sample {
+                        value: own.value,
+                        at: own.at,
+                        window: own.window,
+                        starting: own.starting,
+                    });
                     next = index + 1;
                 }
                 Err(_) => extra.add(own.value, Milli::default(), 0),
@@ -97,7 +103,9 @@ impl PodTable {
 #[derive(Default)]
 struct Groups {
     ready: Sums,
+    /// Those that are starting among them.
     unready: Sums,
+    starting: u32,
     missing: Sums,
 }
 
@@ -109,6 +117,9 @@ pub(crate) fn replicas(
     table: &PodTable,
     tolerance: Tolerance,
 ) -> Result<Outcome, String> {
+    if table.extra.pods == 0 && table.samples.iter().all(Option::is_none) {
+        return Err(nothing_returned(source));
+    }
     if view.pods.is_empty() {
         return Err("no pods returned by selector while calculating replica count".to_owned());
     }
@@ -118,13 +129,17 @@ pub(crate) fn replicas(
     };
     let groups = group(view, source, target, table, requests);
     if groups.ready.pods == 0 && table.extra.pods == 0 {
-        return Err("did not receive metrics for targeted pods (pods might be unready)".to_owned());
+        return Err(none_counts(&groups, &view.policy.rules));
     }
     if let Some(Err(error)) = &table.requests {
         return Err(error.clone());
     }
-    let over =
-        Over::Pods { ready: groups.ready.pods, missing: groups.missing.pods, unready: groups.unready.pods };
+    let over = Over::Pods {
+        ready: groups.ready.pods,
+        missing: groups.missing.pods,
+        unready: groups.unready.pods - groups.starting,
+        starting: groups.starting,
+    };
     let kind = match target {
         MetricTarget::Utilization(percent) => Kind::Utilization { percent },
         MetricTarget::AverageValue(amount) | MetricTarget::Value(amount) => {
@@ -148,6 +163,34 @@ pub(crate) fn replicas(
     };
     let sized_request = requests.and_then(|_| view.sized_request(source));
     Ok(Outcome { replicas, verdict, value, over, current, sized_request })
+}
+
+/// The HorizontalPodAutoscaler's words where its metrics API has nothing for the pods.
+fn nothing_returned(source: &MetricSource) -> String {
+    match source {
+        MetricSource::Resource { resource } | MetricSource::ContainerResource { resource, .. } => format!(
+            "unable to get metrics for resource {resource}: no metrics returned from resource metrics API"
+        ),
+        MetricSource::Pods { metric } => {
+            format!("unable to get metric {metric}: no metrics returned from custom metrics API")
+        }
+        _ => "no metrics returned".to_owned(),
+    }
+}
+
+/// And where it has something, but not for a pod that counts.
+fn none_counts(groups: &Groups, rules: &Rules) -> String {
+    let mut error = "did not receive metrics for targeted pods (pods might be unready)".to_owned();
+    if groups.starting > 0 {
+        let (pods, verb) = if groups.starting == 1 { ("pod", "is") } else { ("pods", "are") };
+        let seconds = rules.cpu_start_max.as_secs();
+        error.push_str(&format!(
+            ": {} {pods} {verb} starting, which is no load; its use counts once it has fallen by half, or {seconds} s \
+             after the start where no probe says when a pod is ready",
+            groups.starting
+        ));
+    }
+    error
 }
 
 /// What the pods that count use together; none if there are none.
@@ -185,9 +228,13 @@ fn group(
         let sample = table.samples.get(index).copied().flatten();
         let request = requests.map_or(Milli::default(), |requests| sized.unwrap_or(requests[index]));
         let value = sample.map_or(Milli::default(), |sample| sample.value);
-        let sampled = sample.map(|sample| (sample.at, sample.window));
+        let sampled = sample.map(|Sample { at, window, starting, .. }| Sampled { at, window, starting });
         let sums = match pod.group(view.now, is_cpu, sampled, &view.policy.rules) {
             PodGroup::Ignored => continue,
+            PodGroup::Starting => {
+                groups.starting += 1;
+                &mut groups.unready
+            }
             PodGroup::Unready => &mut groups.unready,
             PodGroup::Missing => &mut groups.missing,
             PodGroup::Ready => &mut groups.ready,

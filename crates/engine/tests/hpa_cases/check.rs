@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use flyball_engine::{
     Behavior, ConditionType, CurrentMetric, Decision, Memory, Metric, MetricSource, MetricTarget, Metrics,
-    Milli, Name, NoBehavior, Observation, PodGroup, PodValue, Policy, Reading, Reason, Rules, Selector,
-    Stage, Written, ZeroRule,
+    Milli, Name, NoBehavior, Observation, PodGroup, PodValue, Policy, Reading, Reason, Rules, Sampled,
+    Selector, Stage, Written, ZeroRule,
 };
 use serde_json::{Value, json};
 
@@ -152,13 +152,13 @@ fn group_pods(case: &Case) -> Checked {
     };
     let sampled = |name: &Name| {
         let own: Option<&PodValue> = values.iter().find(|own| own.pod == *name);
-        own.map(|own| (own.at, own.window))
+        own.map(|own| Sampled { at: own.at, window: own.window, starting: own.starting })
     };
     let mut groups: BTreeMap<&str, Vec<String>> = BTreeMap::new();
     for pod in world::pods(&input.pods, &input.resource) {
         let group = match pod.group(NOW, input.resource == "cpu", sampled(&pod.name), &rules) {
             PodGroup::Ignored => "ignored",
-            PodGroup::Unready => "unready",
+            PodGroup::Unready | PodGroup::Starting => "unready",
             PodGroup::Missing => "missing",
             PodGroup::Ready => "ready",
         };
@@ -484,6 +484,7 @@ fn reading(input: &case::Reconcile, spec: &case::MetricSpec) -> Reading {
             value: Milli::new(value(*level, spec.container.is_some())),
             at: NOW,
             window: Duration::from_secs(60),
+            starting: false,
         });
         Reading::PerPod { values: values.collect(), at: NOW }
     };

@@ -151,7 +151,13 @@ pub(crate) fn per_pod(metrics: &[case::PodMetric], container: Option<&str>) -> R
     };
     let values = metrics.iter().filter_map(|own| {
         let (at, window) = (ago(own.age_s), Duration::from_secs(own.window_s));
-        Some(PodValue { pod: own.pod.as_str().into(), value: Milli::new(value(own)?), at, window })
+        Some(PodValue {
+            pod: own.pod.as_str().into(),
+            value: Milli::new(value(own)?),
+            at,
+            window,
+            starting: false,
+        })
     });
     Reading::PerPod { values: values.collect(), at: NOW }
 }

@@ -13,12 +13,18 @@ const NOW_S: u64 = 3600;
 
 /// Pods as words: `r300` is ready and uses 300 of the 1000 it requested, `u300` has never been ready, `m` has no
 /// value, `p` is pending, `d300` is being deleted, `f` failed, `s` succeeded, `y300` is young and became ready within the
-/// window of its value.
+/// window of its value; `b300` began 10 s ago and its use has not fallen since, `o300` likewise and it has, `B300` began
+/// 130 s ago and its use has not fallen.
 fn pods(words: &str) -> (Vec<Pod>, Reading) {
     let (mut pods, mut values) = (Vec::new(), Vec::new());
     for (index, word) in words.split_whitespace().enumerate() {
         let (kind, used) = word.split_at(1);
-        let age_s = if kind == "y" { 20 } else { 3000 };
+        let (age_s, window_s) = match kind {
+            "y" => (20, 30),
+            "b" | "o" => (10, 5),
+            "B" => (130, 5),
+            _ => (3000, 30),
+        };
         let requests = [("cpu".into(), Milli::new(1000))].into_iter().collect();
         let pod = Pod {
             name: format!("pod-{index}").into(),
@@ -37,8 +43,9 @@ fn pods(words: &str) -> (Vec<Pod>, Reading) {
             },
         };
         if let Ok(milli) = used.parse() {
-            let (at, window) = (at(NOW_S), Duration::from_secs(30));
-            values.push(PodValue { pod: pod.name.clone(), value: Milli::new(milli), at, window });
+            let (at, window) = (at(NOW_S), Duration::from_secs(window_s));
+            let (pod, value, starting) = (pod.name.clone(), Milli::new(milli), matches!(kind, "b" | "B"));
+            values.push(PodValue { pod, value, at, window, starting });
         }
         pods.push(pod);
     }
@@ -73,6 +80,12 @@ fn utilization_by_ready_unready_and_missing_pods() {
         (50, 2, "r100 m", 2, 10, "UnmeasuredPodsDecide"),
         (50, 3, "r900 r900 m", 4, 90, "AboveTarget"), // 1800/3000 = 60 %
         (150, 4, "r100 m", 2, 10, "BelowTarget"),     // at the target, since it is over 100 %: 1600/2000
+        // A start is no load: not alone, and not beside pods that have some. Once its use has fallen, or after 120 s, a
+        // pod counts.
+        (50, 2, "r900 b900", 2, 90, "UnmeasuredPodsDecide"), // 900/2000 = 45 %
+        (50, 2, "r400 b900", 1, 40, "BelowTarget"),
+        (50, 1, "o900", 2, 90, "AboveTarget"),
+        (50, 1, "B900", 2, 90, "AboveTarget"),
         // Those on their way out count for nothing.
         (50, 2, "r800 r800 d9000 f s", 4, 80, "AboveTarget"),
     ];
@@ -91,10 +104,25 @@ fn utilization_by_ready_unready_and_missing_pods() {
 #[test]
 fn what_makes_a_pods_metric_unusable() {
     let table = [
-        ("", "failed to get cpu utilization: no pods returned by selector while calculating replica count"),
+        (
+            "",
+            "failed to get cpu utilization: unable to get metrics for resource cpu: no metrics returned from resource \
+             metrics API",
+        ),
         (
             "m m",
+            "failed to get cpu utilization: unable to get metrics for resource cpu: no metrics returned from resource \
+             metrics API",
+        ),
+        (
+            "m u500",
             "failed to get cpu utilization: did not receive metrics for targeted pods (pods might be unready)",
+        ),
+        (
+            "b900",
+            "failed to get cpu utilization: did not receive metrics for targeted pods (pods might be unready): 1 pod is \
+             starting, which is no load; its use counts once it has fallen by half, or 120 s after the start where no \
+             probe says when a pod is ready",
         ),
         (
             "u500",

@@ -53,6 +53,7 @@ impl World {
             value: Milli::new(share.unwrap_or(0)),
             at: now,
             window: Duration::from_secs(1),
+            starting: false,
         };
         let reading = match load {
             Some(_) => Reading::PerPod { values: pods.iter().map(value).collect(), at: now },

@@ -35,6 +35,7 @@ fn reading(metric: usize) -> BoxedStrategy<Reading> {
             value: Milli::new(milli),
             at: at(3600) - Duration::from_secs(age),
             window: Duration::from_secs(15),
+            starting: false,
         };
         Reading::PerPod { values: values.into_iter().map(value).collect(), at: at(3600) }
     });
@@ -412,6 +413,7 @@ proptest! {
         for metric in ["queue", "cpu"] {
             let values = values.iter().map(|(pod, value)| PodValue {
                 pod: pod_name(*pod), value: Milli::new(*value), at: at(3600), window: Duration::ZERO,
+                starting: false,
             });
             let reading = Reading::PerPod { values: values.collect(), at: at(3600) };
             play.engine.observe(at(3600), Observation::Metric { target: target(), metric: metric.into(), reading });

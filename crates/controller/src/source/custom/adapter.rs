@@ -185,7 +185,7 @@ fn reading(ask: &Ask, items: &[Item], api: &str, now: Time) -> Answered {
             .map(|item| {
                 let window = item.window_seconds.map_or(WINDOW_DEFAULT, Duration::from_secs);
                 let pod = item.described_object.name.as_str().into();
-                amount(item).map(|value| PodValue { pod, value, at: at(item), window })
+                amount(item).map(|value| PodValue { pod, value, at: at(item), window, starting: false })
             })
             .collect();
         return match values {
@@ -279,6 +279,7 @@ mod tests {
                     value: Milli::new(1500),
                     at: Time::from_seconds(90),
                     window: Duration::from_secs(30),
+                    starting: false,
                 }],
                 at: now,
             },
