@@ -131,7 +131,7 @@ fn patches() -> Vec<Case> {
 
 fn bodies() -> Vec<Case> {
     let mut laughs = String::from("data:\n  a0: &a0 [x,x,x,x,x,x,x,x,x,x]\n");
-    for level in 1..9 {
+    for level in 1..7 {
         let before = vec![format!("*a{}", level - 1); 10].join(",");
         laughs.push_str(&format!("  a{level}: &a{level} [{before}]\n"));
     }
@@ -143,7 +143,7 @@ fn bodies() -> Vec<Case> {
         Case {
             media_type: "yaml",
             body: laughs.into_bytes(),
-            ..case("YAML that laughs", "POST", MAPS, &json!({}), &[400], "")
+            ..case("YAML that laughs", "POST", MAPS, &json!({}), &[400, 413], "")
         },
         Case {
             body: maps.into_bytes(),
@@ -179,8 +179,8 @@ fn bodies() -> Vec<Case> {
 
 fn definitions() -> Vec<Case> {
     let nested = format!(".a{}", "[?(@".repeat(100_000));
-    let patterns: serde_json::Map<String, Value> = (0..20_000)
-        .map(|n| (format!("p{n}"), json!({"type": "string", "pattern": format!("^\\w{{{}}}{n}$", 5)})))
+    let patterns: serde_json::Map<String, Value> = (0..300)
+        .map(|n| (format!("p{n}"), json!({"type": "string", "pattern": format!("^[a-z]+{n}$")})))
         .collect();
     let fields: serde_json::Map<String, Value> = (0..100_000).map(|n| (format!("p{n}"), json!({}))).collect();
     let define = |name, spec: &Value, says| {
@@ -247,7 +247,7 @@ async fn defaults(server: &ApiServer) {
 async fn managers(server: &ApiServer) {
     let apply = |manager: usize, value: &str| {
         let data: serde_json::Map<String, Value> =
-            (0..20_000).map(|n| (format!("k{n}"), value.into())).collect();
+            (0..60_000).map(|n| (format!("k{n}"), value.into())).collect();
         let map =
             json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "owned"}, "data": data});
         let path = format!("{MAPS}/owned?fieldManager=m{manager}");
@@ -257,11 +257,9 @@ async fn managers(server: &ApiServer) {
         }
     };
     check(server, apply(0, "a")).await;
-    check(server, Case { codes: &[409], says: "and 19900 more", ..apply(1, "b") }).await;
-    for manager in 2..12 {
-        check(server, apply(manager, "a")).await;
-    }
-    check(server, Case { codes: &[413], says: "limit is 3145728", ..apply(13, "a") }).await;
+    check(server, Case { codes: &[409], says: "and 59900 more", ..apply(1, "b") }).await;
+    check(server, apply(2, "a")).await;
+    check(server, Case { codes: &[413], says: "limit is 3145728", ..apply(3, "a") }).await;
 }
 
 #[test]
