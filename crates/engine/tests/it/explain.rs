@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use flyball_engine::{Decision, Milli, Observation, Policy, Reason, Side};
+use flyball_engine::{
+    Behavior, Decision, Milli, Observation, Policy, Reason, ScalingRules, SelectPolicy, Side,
+};
 
 use crate::play::{Play, at, autoscaler, external, external_value, scaled_object, target};
 
@@ -157,4 +159,28 @@ fn memory_given_back_decides_as_if_nothing_had_happened() {
     assert_eq!(first.decide(at(299)), second.decide(at(299)));
     assert_eq!(first.decide(at(300)).map(|d| d.desired), Some(1));
     assert_eq!(second.decide(at(300)).map(|d| d.desired), Some(1));
+}
+
+#[test]
+fn a_scale_in_that_is_disabled_says_so_from_the_first_moment() {
+    let down = ScalingRules::default_down();
+    let scale_down =
+        ScalingRules::new(None, SelectPolicy::Disabled, down.policies().to_vec(), None).expect("good rules");
+    let behavior = Some(Behavior { scale_down, ..Behavior::default() });
+    let mut play = Play::new(Policy { behavior, ..autoscaler(2, 12, vec![external("load", 1)]) });
+    let mut reasons_at = |seconds, fact| {
+        play.fact(at(seconds), "scale 5");
+        play.fact(at(seconds), fact);
+        let decision = play.decide(at(seconds)).expect("a decision");
+        assert_eq!(decision.desired, 5, "{decision}");
+        decision.to_string()
+    };
+    reasons_at(10, "load 5");
+    for (seconds, reason) in [
+        (20, "after that it stays too: scale-in is disabled (selectPolicy: Disabled)"),
+        (400, "no fewer than 5: scale-in is disabled (selectPolicy: Disabled)"),
+    ] {
+        let reasons = reasons_at(seconds, "load 1");
+        assert!(reasons.contains(reason), "{reasons}");
+    }
 }
