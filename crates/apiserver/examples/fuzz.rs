@@ -260,7 +260,8 @@ fn mutate(random: &mut Random, value: &mut Value) {
         Value::Array(items) if !items.is_empty() && !random.one_in(4) => match random.below(6) {
             0 => {
                 let again = random.pick(items).clone();
-                let count = 1 << random.below(if random.one_in(40) { 12 } else { 3 });
+                let doublings = if random.one_in(40) { 12 } else { 3 };
+                let count = 1 << random.below(doublings);
                 items.extend(vec![again; count]);
             }
             1 => drop(items.pop()),

@@ -154,8 +154,8 @@ impl Machine<'_> {
             Function::Ceil => Value::Float(self.number(&arguments[0])?.as_f64().ceil()),
             Function::Floor => Value::Float(self.number(&arguments[0])?.as_f64().floor()),
             Function::Round => Value::Float(self.number(&arguments[0])?.as_f64().round()),
-            Function::Int => Value::Int(self.to_int(&arguments[0])?),
-            Function::Float => Value::Float(self.to_float(&arguments[0])?),
+            Function::Int => Value::Int(self.int_of(&arguments[0])?),
+            Function::Float => Value::Float(self.float_of(&arguments[0])?),
             Function::Bit(bit) => {
                 let (left, right) = (self.whole(&arguments[0])?, self.whole(&arguments[1])?);
                 Value::Int(bits(bit, left, right, column)?)
@@ -170,10 +170,10 @@ impl Machine<'_> {
                     [zone, date] => (self.zone(Some(zone))?, date),
                     _ => (TimeZone::UTC, &arguments[0]),
                 };
-                calendar::date(&*self.text(date)?, zone, column)?
+                calendar::date(&self.text(date)?, zone, column)?
             }
-            Function::Duration => calendar::duration(&*self.text(&arguments[0])?, column)?,
-            Function::Timezone => Value::Zone(calendar::zone(&*self.text(&arguments[0])?, column)?),
+            Function::Duration => calendar::duration(&self.text(&arguments[0])?, column)?,
+            Function::Timezone => Value::Zone(calendar::zone(&self.text(&arguments[0])?, column)?),
             _ => self.of_array(function, arguments, column)?,
         })
     }
@@ -289,7 +289,7 @@ impl Machine<'_> {
         Ok(if count % 2 == 1 { numbers[half] } else { f64::midpoint(numbers[half - 1], numbers[half]) })
     }
 
-    fn to_int(&mut self, node: &Node) -> Result<i64> {
+    fn int_of(&mut self, node: &Node) -> Result<i64> {
         match self.eval(node)? {
             Value::Int(number) | Value::Duration(number) => Ok(number),
             // Beyond its range it stops at the end, and NaN is 0; Go leaves that to the processor.
@@ -302,7 +302,7 @@ impl Machine<'_> {
         }
     }
 
-    fn to_float(&mut self, node: &Node) -> Result<f64> {
+    fn float_of(&mut self, node: &Node) -> Result<f64> {
         match self.eval(node)? {
             Value::Text(text) => {
                 text.parse().map_err(|_| FormulaError::new(node.column, format!("{text:?} is not a number")))

@@ -68,8 +68,8 @@ fn blank(text: &str, column: usize) -> Result<usize> {
         length += spaces;
         if rest.starts_with("//") {
             length += rest.find('\n').unwrap_or(rest.len());
-        } else if rest.starts_with("/*") {
-            let Some(end) = rest[2..].find("*/") else {
+        } else if let Some(comment) = rest.strip_prefix("/*") {
+            let Some(end) = comment.find("*/") else {
                 return Err(FormulaError::new(column, "a comment begins with `/*` and does not end"));
             };
             length += end + 4;

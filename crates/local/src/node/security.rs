@@ -58,7 +58,10 @@ mod tests {
     use super::*;
     use serde_json::{Value, json};
 
-    fn check(of_pod: Value, own: Value, expected: Result<(Option<u32>, Option<u32>, &[u32]), &str>) {
+    /// The user, the group and the supplementary groups.
+    type Ids<'a> = (Option<u32>, Option<u32>, &'a [u32]);
+
+    fn check(of_pod: Value, own: Value, expected: Result<Ids<'_>, &str>) {
         let pod: Pod = serde_json::from_value(json!({"metadata": {"name": "p"}, "spec": {
             "securityContext": of_pod, "containers": [{"name": "c", "securityContext": own}]}}))
         .unwrap();

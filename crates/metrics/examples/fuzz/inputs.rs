@@ -95,10 +95,10 @@ impl World {
     pub(crate) fn renew(&mut self) {
         self.inputs += 1;
         self.at_ms += 1_000;
-        if self.inputs % 60 == 0 {
+        if self.inputs.is_multiple_of(60) {
             self.written.evict(self.at_ms);
         }
-        if self.inputs % 500 == 0 {
+        if self.inputs.is_multiple_of(500) {
             *self = World::new();
         }
     }
@@ -159,14 +159,13 @@ fn run_query(world: &mut World, input: &[u8]) {
     }
     let _ = (promql::prettify(&expr), promql::tree(&expr).to_string());
     let options = options();
-    for result in [
+    let results = [
         promql::eval_instant(&world.asked, &text, &expr, 590_000, &options),
         promql::eval_range(&world.asked, &text, &expr, (300_000, 590_000, 29_000), &options),
-    ] {
-        if let Ok(mut result) = result {
-            response::truncate(&mut result, 1_000);
-            let _ = response::query(&result);
-        }
+    ];
+    for mut result in results.into_iter().flatten() {
+        response::truncate(&mut result, 1_000);
+        let _ = response::query(&result);
     }
     let _ = promql::explain(&world.asked, &expr, 590_000, &options);
 }

@@ -64,7 +64,7 @@ fn main() -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    let running: Arc<Mutex<Option<(Instant, &'static str, Vec<u8>)>>> = Arc::default();
+    let running: Arc<Mutex<Option<Running>>> = Arc::default();
     watch(Arc::clone(&running));
     std::panic::set_hook(Box::new(|_| {}));
     let (begun, mut random, mut world) = (Instant::now(), Random::new(options.seed), World::new());
@@ -122,8 +122,11 @@ fn check(world: &mut World, target: &inputs::Target, input: &[u8], seen: &mut Se
     }
 }
 
+/// The input that is being tried: since when, its kind, and its bytes.
+type Running = (Instant, &'static str, Vec<u8>);
+
 /// Ends the program when an input hangs.
-fn watch(running: Arc<Mutex<Option<(Instant, &'static str, Vec<u8>)>>>) {
+fn watch(running: Arc<Mutex<Option<Running>>>) {
     std::thread::spawn(move || {
         loop {
             std::thread::sleep(Duration::from_secs(1));

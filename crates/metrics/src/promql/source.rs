@@ -73,6 +73,10 @@ impl<'a> Reader<'a> {
             Source::Store(store) => return Ok(Reader::Store(store)),
             Source::Lent(lend) => lend,
         };
+        #[allow(
+            clippy::mutable_key_type,
+            reason = "a matcher is compared by its text; what a pattern compiles to is not part of the key"
+        )]
         let mut wanted: HashSet<Vec<Matcher>> = HashSet::new();
         for (selector, _) in expr.selectors() {
             wanted.insert(selector.matchers.clone());

@@ -309,7 +309,7 @@ mod tests {
             let options = StoreOptions { samples_max: 600, ..StoreOptions::default() };
             let (mut store, mut target) =
                 (Store::new(options), Target::new(Labels::empty(), TargetOptions::default()));
-            let mut taken: Vec<(Vec<SeriesHandle>, Vec<(String, Samples)>)> = Vec::new();
+            let mut taken: Vec<(Vec<SeriesHandle>, _)> = Vec::new();
             for (at, page) in pages.iter().enumerate() {
                 let lines: String =
                     page.iter().enumerate().map(|(series, value)| format!("x{{s=\"{series}\"}} {value}\n")).collect();
