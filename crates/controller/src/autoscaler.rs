@@ -19,6 +19,7 @@ use crate::scrape::pool::{SharedPools, Shown};
 use crate::serve::external_metrics::Values;
 use crate::serve::questions::Questions;
 use crate::serve::{decisions, external_metrics, live_facts, prometheus, resource_metrics};
+use crate::source::servers::{Answers, Servers};
 use crate::telemetry::{self, Telemetry, VpaMetrics};
 use crate::usage::UsageLog;
 use crate::vertical::Vertical;
@@ -49,6 +50,10 @@ pub struct Options {
     pub samples: Option<PathBuf>,
     /// What Prometheus has behind `--enable-feature`.
     pub features: Features,
+    /// For which servers that triggers name this program answers itself; for none, if unset.
+    pub answers: Answers,
+    /// The file in which it is kept over restarts which Services triggers ask; in memory only if there is none.
+    pub asked_services: Option<PathBuf>,
     /// Where VPA's metrics are counted: shared with who admits pods, since that is done elsewhere.
     pub vpa_metrics: VpaMetrics,
 }
@@ -88,6 +93,7 @@ pub(crate) struct Shared {
     pub(crate) telemetry: Telemetry,
     pub(crate) joint: Joint,
     pub(crate) pools: SharedPools,
+    pub(crate) servers: Servers,
 }
 
 impl Autoscaler {
@@ -102,22 +108,24 @@ impl Autoscaler {
             retention: RETENTION,
             ..StoreOptions::default()
         })));
+        let history = Arc::default();
+        let files = Files::open(&options, &history, &store)?;
+        let (mut watches, mut loops) = (JoinSet::new(), JoinSet::new());
+        let changed = Changed::default();
+        let cluster = Cluster::watch(&client, &changed, &mut watches).await;
         let shared = Shared {
             features: options.features,
             questions: Questions::new(Arc::clone(&store)),
             store,
             usage: Arc::default(),
-            history: Arc::default(),
+            history,
             values: Values::default(),
             targets: Arc::default(),
             telemetry: Telemetry { vertical: options.vpa_metrics.clone(), ..Telemetry::default() },
             joint: Joint::default(),
             pools: SharedPools::default(),
+            servers: Servers::new(cluster.clone(), options.answers.clone(), options.asked_services.clone()),
         };
-        let files = Files::open(&options, &shared.history, &shared.store)?;
-        let (mut watches, mut loops) = (JoinSet::new(), JoinSet::new());
-        let changed = Changed::default();
-        let cluster = Cluster::watch(&client, &changed, &mut watches).await;
         let stop = CancellationToken::new();
         let woken = Arc::clone(&changed.horizontal);
         let workloads = Workloads::new(client.clone(), cluster.clone(), woken);
@@ -150,6 +158,7 @@ impl Autoscaler {
             nodes: self.cluster.nodes.clone(),
         };
         let live = live_facts::Source {
+            servers: self.shared.servers.clone(),
             features: self.shared.features,
             questions: self.shared.questions.clone(),
             targets: Arc::clone(&self.shared.targets),

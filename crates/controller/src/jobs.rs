@@ -26,7 +26,6 @@ use tokio::task::JoinSet;
 use crate::act::events::{self, Events, Note};
 use crate::act::write_status;
 use crate::cluster::Cluster;
-use crate::source::promql::Down;
 use crate::source::{Sources, credentials};
 use crate::why;
 
@@ -89,14 +88,19 @@ impl JobScalers {
         }
     }
 
-    /// The triggers of every ScaledJob that can be read, for what is kept of their queries.
-    pub(crate) fn triggers(&self) -> Vec<Trigger> {
+    /// The triggers of every ScaledJob that can be read, each with its namespace, for what is kept of their queries.
+    pub(crate) fn triggers(&self) -> Vec<(String, Trigger)> {
         let objects = self.cluster.scaled_jobs.state();
-        objects.iter().filter_map(|object| self.read_triggers(object).ok()).flatten().collect()
+        let of_object = |object: &Arc<ScaledJob>| {
+            let namespace = object.namespace().unwrap_or_default();
+            let triggers = self.read_triggers(object).unwrap_or_default();
+            triggers.into_iter().map(move |trigger| (namespace.clone(), trigger))
+        };
+        objects.iter().flat_map(of_object).collect()
     }
 
     /// Looks at every ScaledJob that is due.
-    pub(crate) async fn round(&mut self, sources: &mut Sources, down: &[Down], now: Time) {
+    pub(crate) fn round(&mut self, sources: &mut Sources, now: Time) {
         while self.writing.try_join_next().is_some() {}
         let mut objects = self.cluster.scaled_jobs.state();
         objects.retain(|object| object.metadata.deletion_timestamp.is_none());
@@ -109,7 +113,7 @@ impl JobScalers {
         }
         for object in objects {
             if self.is_due(&object, now) {
-                self.poll(object, sources, down, now).await;
+                self.poll(object, sources, now);
             }
         }
     }
@@ -124,7 +128,7 @@ impl JobScalers {
                 || known.paused != object.is_paused())
     }
 
-    async fn poll(&mut self, object: Arc<ScaledJob>, sources: &mut Sources, down: &[Down], now: Time) {
+    fn poll(&mut self, object: Arc<ScaledJob>, sources: &mut Sources, now: Time) {
         let at = Timestamp::from_second(i64::try_from(now.as_millis() / 1000).unwrap_or(0)).ok();
         let mut poll = Poll { paused: object.is_paused(), at: at.map(MetaTime), ..Poll::default() };
         let jobs = self.jobs_of(&object);
@@ -134,7 +138,8 @@ impl JobScalers {
                 poll.problems = Some(problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "));
             }
             Ok(triggers) if !poll.paused => {
-                let read = read(&object, &triggers, sources, down, now).await;
+                // It is still due in the next round.
+                let Some(read) = read(&object, &triggers, sources, now) else { return };
                 create = self.wanted(&object, &jobs, &read);
                 let at_least = object.spec.min_replica_count.unwrap_or(0) > 0;
                 poll.active = at_least || read.demands.iter().any(|demand| demand.active);
@@ -286,24 +291,23 @@ fn key(object: &ScaledJob) -> Key {
     (object.namespace().unwrap_or_default(), object.name_any())
 }
 
-/// Reads each trigger. What cannot be read starts no Job: no data is not a queue.
-async fn read(
-    object: &ScaledJob,
-    triggers: &[Trigger],
-    sources: &mut Sources,
-    down: &[Down],
-    now: Time,
-) -> Read {
+/// Reads each trigger; none while an answer is on its way. What cannot be read starts no Job: no data is not a queue.
+fn read(object: &ScaledJob, triggers: &[Trigger], sources: &mut Sources, now: Time) -> Option<Read> {
     let namespace = object.namespace().unwrap_or_default();
+    // All are asked before any is waited for.
+    let readings: Vec<Option<Reading>> =
+        triggers.iter().map(|trigger| sources.read_new(trigger, &namespace, now)).collect();
+    let readings: Vec<Reading> = readings.into_iter().collect::<Option<_>>()?;
     let mut read = Read::default();
-    for trigger in triggers {
+    for (trigger, reading) in triggers.iter().zip(readings) {
         let name = trigger.metric_name(&namespace).unwrap_or_else(|| trigger.qualify(trigger.kind()));
-        let queue_length = match sources.read_trigger(trigger, &namespace, down, now).await {
-            Reading::Value { value, .. } => Ok(value),
+        let queue_length = match reading {
+            // The queue is at least as long as what there is of a partial answer.
+            Reading::Value { value, .. } | Reading::Partial { value, .. } => Ok(value),
             Reading::Idle { .. } => Ok(0.0),
             Reading::Missing { why } => Err(why),
             Reading::Failed { error } => Err(error),
-            Reading::Stale { .. } => Err("its target cannot be scraped any more".to_owned()),
+            Reading::Stale { why, .. } => Err(format!("there is no new value: {why}")),
             Reading::PerPod { .. } => Err("a Job has no use to scale by".to_owned()),
         };
         match queue_length {
@@ -318,7 +322,7 @@ async fn read(
             }
         }
     }
-    read
+    Some(read)
 }
 
 /// How much of its queue one Job takes.

@@ -5,7 +5,7 @@
 //!
 //! - `cluster`, `workload`: what is watched, and the replicas of what is scaled.
 //! - `scrape`, `usage`: pages of metrics into the store; CPU and memory of pods.
-//! - `tls`: whom scrapes and triggers trust, and how they find Services.
+//! - `tls`, `names`: whom scrapes and triggers trust, and how they find Services.
 //! - `scalers`, `source`: what each autoscaler object asks for, and the readings of its triggers.
 //! - `pods`, `claims`: the pods of each workload, and those that two autoscalers select.
 //! - `polled`, `memories`: readings that are kept for a polling interval, and what the engine remembers over a restart.
@@ -31,6 +31,7 @@ mod files;
 mod history;
 mod jobs;
 mod memories;
+mod names;
 mod pods;
 mod polled;
 mod run;
@@ -51,6 +52,7 @@ pub use features::Features;
 pub use history::Record;
 pub use scrape::target::check_relabeling;
 pub use serve::host::AllowedHosts;
+pub use source::servers::{AnsweredHost, Answers};
 pub use telemetry::{Admitted, VpaMetrics};
 
 /// Locks, also after a panic elsewhere: what is guarded is replaced whole, never left half written.

@@ -39,9 +39,9 @@ use crate::scrape::discover::Discovery;
 use crate::scrape::fetch::Fetcher;
 use crate::scrape::node::NodeReader;
 use crate::scrape::pool::Pool;
-use crate::source::Sources;
-use crate::source::promql::{self, Down};
+use crate::source::{Sources, Stores};
 use crate::telemetry::OwnSeries;
+use crate::tls::Names;
 use crate::vertical::joint;
 use crate::workload::Workloads;
 
@@ -104,20 +104,21 @@ impl Rounds {
         files: Files,
         options: &Options,
     ) -> Rounds {
-        let fetcher = Fetcher::new(client.clone(), promql::names(&cluster));
+        let fetcher = Fetcher::new(client.clone(), Names::of(&cluster));
+        let pool = Pool::new(Arc::clone(&shared.store), fetcher, options);
+        let stores = Stores {
+            usage: &shared.usage,
+            store: &shared.store,
+            standing: pool.standing(),
+            servers: shared.servers.clone(),
+        };
         let (events, waiting) = (Events::start(client.clone()), Arc::new(Notify::new()));
         Rounds {
             engine: Engine::default(),
             actor: Actor::new(client.clone(), cluster.clone(), workloads.clone(), events.clone()),
-            sources: Sources::new(
-                client.clone(),
-                cluster.clone(),
-                &shared.usage,
-                &shared.store,
-                options.features,
-            ),
+            sources: Sources::new(client.clone(), cluster.clone(), stores, options.features),
             jobs: JobScalers::new(client.clone(), cluster.clone(), events),
-            pool: Pool::new(Arc::clone(&shared.store), fetcher, options),
+            pool,
             nodes: NodeReader::new(
                 client,
                 Arc::clone(&shared.store),
@@ -162,7 +163,7 @@ impl Rounds {
                 () = waiting.notified() => soon = Some(self.rested),
                 () = sleep_until(soon.unwrap_or(self.rested)), if soon.is_some() => {
                     soon = None;
-                    self.round_of_changes().await;
+                    self.round_of_changes();
                 }
                 _ = looks.tick(), if self.standing.any_at_zero => self.look_for_waiting(),
                 scaled = self.actor.next() => {
@@ -196,7 +197,7 @@ impl Rounds {
         self.take_in_written();
         self.take_in_scalers();
         let waited = self.gather().await;
-        self.decide().await;
+        self.decide();
         self.memories.keep(&self.engine, self.scalers.by_target.keys(), now());
         self.rest(started.elapsed().saturating_sub(waited));
         self.tell_of_itself();
@@ -210,26 +211,25 @@ impl Rounds {
     }
 
     /// Takes in what has changed, and decides where that makes a target due.
-    async fn round_of_changes(&mut self) {
+    fn round_of_changes(&mut self) {
         let started = Instant::now();
         self.take_in_written();
         self.take_in_scalers();
         let mut scrapes = JoinSet::new();
         self.start_scrapes(&mut scrapes);
         scrapes.detach_all();
-        self.decide().await;
+        self.decide();
         self.rest(started.elapsed());
     }
 
     /// Decides about every target and ScaledJob that is due, and starts what follows from it.
-    async fn decide(&mut self) {
-        self.observe().await;
+    fn decide(&mut self) {
+        self.observe();
         let now = now();
         for decision in self.engine.evaluate(now) {
             self.carry_out(decision, now);
         }
-        let down = self.down();
-        self.jobs.round(&mut self.sources, &down, now).await;
+        self.jobs.round(&mut self.sources, now);
         self.scalers.broken.iter().for_each(|broken| self.actor.tell_broken(broken));
         self.actor.finish_deleted();
     }
@@ -286,13 +286,11 @@ impl Rounds {
     /// Forgets what no trigger asks any more.
     fn forget_queries(&mut self) {
         let of_jobs = self.jobs.triggers();
-        let of_objects = self.scalers.by_target.values().flat_map(|scaler| &scaler.triggers);
-        self.sources.keep_only(of_objects.chain(&of_jobs));
-    }
-
-    /// The targets that cannot be scraped.
-    fn down(&self) -> Vec<Down> {
-        self.pool.down().map(|(target, status)| Down::of(target, &status)).collect()
+        let of_objects = self.scalers.by_target.values().flat_map(|scaler| {
+            scaler.triggers.iter().map(|trigger| (scaler.workload.namespace.as_str(), trigger))
+        });
+        let of_jobs = of_jobs.iter().map(|(namespace, trigger)| (namespace.as_str(), trigger));
+        self.sources.keep_only(of_objects.chain(of_jobs));
     }
 
     /// Starts what a decision asks for. What is decided while the replicas are being written rests on those before.

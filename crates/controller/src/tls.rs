@@ -1,12 +1,15 @@
 //! TLS as a client: whom to trust, how to be known, and the HTTP client that follows from it. Scrapes and triggers share it.
 
+use std::collections::BTreeMap;
+use std::io::ErrorKind;
 use std::net::{IpAddr, SocketAddr};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures::future::BoxFuture;
+use futures::FutureExt;
+use futures::future::{BoxFuture, Shared};
 use http_body_util::Empty;
 use hyper_rustls::{FixedServerNameResolver, HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::Client;
@@ -17,6 +20,16 @@ use rustls::crypto::{CryptoProvider, ring, verify_tls12_signature, verify_tls13_
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme, SupportedProtocolVersion};
+use tokio::sync::Semaphore;
+
+use crate::cluster::Cluster;
+use crate::lock;
+use crate::names::{self, Found};
+
+/// How long a name is waited for: shorter than KEDA's time-out of a request, so that the failure has its own reason.
+const LOOKUP_TIMEOUT: Duration = Duration::from_secs(2);
+/// Names that are looked up at the same time, each on a thread of its own.
+const LOOKUPS_MAX: usize = 16;
 
 /// How long an unused connection is kept: over some scrapes or polls, but not for ever, since pods come and go.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
@@ -102,19 +115,56 @@ pub(crate) fn client(config: ClientConfig, names: Names, server_name: Option<&st
 pub(crate) struct Names {
     services: Option<Arc<Services>>,
     namespace: String,
+    lookups: Arc<Lookups>,
 }
 
-/// The address of the Service that a host's name means to who is in a namespace, if it means one.
-pub(crate) type Services = dyn Fn(&str, &str) -> Option<IpAddr> + Send + Sync;
+/// What a host's name means to who is in a namespace.
+pub(crate) type Services = dyn Fn(&str, &str) -> Resolution + Send + Sync;
+
+/// Where a host is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Resolution {
+    /// At these addresses.
+    At(Vec<IpAddr>),
+    /// Where this other name is, which the system finds.
+    As(String),
+    /// Nowhere, and why.
+    Nowhere(String),
+    /// Outside: the system finds it.
+    Outside,
+}
 
 impl Names {
-    pub(crate) fn new(services: Arc<Services>) -> Names {
-        Names { services: Some(services), namespace: String::new() }
+    fn new(services: Arc<Services>) -> Names {
+        Names { services: Some(services), ..Names::default() }
+    }
+
+    /// Those names that `is_local` knows mean this machine; every other one is the system's to find.
+    #[cfg(test)]
+    pub(crate) fn local(is_local: impl Fn(&str, &str) -> bool + Send + Sync + 'static) -> Names {
+        Names::new(Arc::new(move |host, namespace| match is_local(host, namespace) {
+            true => Resolution::At(vec![[127, 0, 0, 1].into()]),
+            false => Resolution::Outside,
+        }))
+    }
+
+    /// The names of a cluster's Services.
+    pub(crate) fn of(cluster: &Cluster) -> Names {
+        let cluster = cluster.clone();
+        Names::new(Arc::new(move |host, namespace| match names::look_up(&cluster, host, namespace) {
+            Found::Addresses(_, addresses) => Resolution::At(addresses),
+            Found::Alias(_, name) => Resolution::As(name),
+            Found::Unreachable(_, why) | Found::Nobody(why) => Resolution::Nowhere(why),
+            Found::NoSuchService { service: (namespace, name), only: true } => {
+                Resolution::Nowhere(format!("there is no Service {name} in namespace {namespace}"))
+            }
+            Found::NoSuchService { only: false, .. } | Found::Outside => Resolution::Outside,
+        }))
     }
 
     /// The names as they are understood in a namespace, where a short one means a Service of the same.
     pub(crate) fn within(&self, namespace: &str) -> Names {
-        Names { services: self.services.clone(), namespace: namespace.to_owned() }
+        Names { namespace: namespace.to_owned(), ..self.clone() }
     }
 
     pub(crate) fn namespace(&self) -> &str {
@@ -132,15 +182,66 @@ impl tower::Service<Name> for Names {
     }
 
     fn call(&mut self, name: Name) -> Self::Future {
-        let of_service = self.services.as_ref().and_then(|services| services(name.as_str(), &self.namespace));
+        let services = self.services.as_ref();
+        let found = services.map_or(Resolution::Outside, |known| known(name.as_str(), &self.namespace));
+        let lookups = Arc::clone(&self.lookups);
         Box::pin(async move {
-            // The connector puts the URL's port in the place of this one.
-            let found: Vec<SocketAddr> = match of_service {
-                Some(address) => vec![SocketAddr::new(address, 0)],
-                None => tokio::net::lookup_host((name.as_str(), 0)).await?.collect(),
+            let addresses = match found {
+                Resolution::At(addresses) => addresses,
+                Resolution::As(other) => lookups.find(&other).await?,
+                Resolution::Nowhere(why) => return Err(std::io::Error::new(ErrorKind::NotFound, why)),
+                Resolution::Outside => lookups.find(name.as_str()).await?,
             };
+            // The connector puts the URL's port in the place of this one.
+            let found: Vec<_> = addresses.into_iter().map(|address| SocketAddr::new(address, 0)).collect();
             Ok(found.into_iter())
         })
+    }
+}
+
+/// Look-ups by the system's resolver. It blocks a thread for as long as a name server is silent, which may be half a
+/// minute, whether somebody still waits or not: so one name is looked up once at a time, and few at the same time.
+struct Lookups {
+    running: Mutex<BTreeMap<String, Lookup>>,
+    permits: Semaphore,
+}
+
+type Lookup = Shared<BoxFuture<'static, Result<Vec<IpAddr>, Arc<std::io::Error>>>>;
+
+impl Default for Lookups {
+    fn default() -> Lookups {
+        Lookups { running: Mutex::default(), permits: Semaphore::new(LOOKUPS_MAX) }
+    }
+}
+
+impl Lookups {
+    /// The addresses of a host.
+    async fn find(self: &Arc<Lookups>, host: &str) -> std::io::Result<Vec<IpAddr>> {
+        let lookup = lock(&self.running).entry(host.to_owned()).or_insert_with(|| self.start(host)).clone();
+        match tokio::time::timeout(LOOKUP_TIMEOUT, lookup).await {
+            Ok(Ok(addresses)) => Ok(addresses),
+            Ok(Err(error)) => {
+                Err(std::io::Error::new(error.kind(), format!("cannot resolve {host}: {error}")))
+            }
+            Err(_) => {
+                let seconds = LOOKUP_TIMEOUT.as_secs();
+                let why = format!("cannot resolve {host}: no name server has answered within {seconds} s");
+                Err(std::io::Error::new(ErrorKind::TimedOut, why))
+            }
+        }
+    }
+
+    /// Goes on when nobody waits any more.
+    fn start(self: &Arc<Lookups>, host: &str) -> Lookup {
+        let (lookups, host) = (Arc::clone(self), host.to_owned());
+        let task = tokio::spawn(async move {
+            let _permit = lookups.permits.acquire().await;
+            let found = tokio::net::lookup_host((host.as_str(), 0)).await;
+            lock(&lookups.running).remove(&host);
+            found.map(|found| found.map(|address| address.ip()).collect()).map_err(Arc::new)
+        });
+        let ended = |error: tokio::task::JoinError| Err(Arc::new(std::io::Error::other(error)));
+        task.map(move |found| found.unwrap_or_else(ended)).boxed().shared()
     }
 }
 

@@ -146,6 +146,7 @@ fn active(proposal: &Proposal, threshold: f64) -> Option<Reason> {
         }
         Reason::AboveTarget(measured)
         | Reason::BelowTarget(measured)
+        | Reason::NegativeValue { measured, .. }
         | Reason::WithinTolerance { measured, .. }
             if proposal.active == Some(true) =>
         {

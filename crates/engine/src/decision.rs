@@ -188,7 +188,8 @@ impl Activity {
     }
 }
 
-/// At which value a metric alone would lead to another number of replicas, all else equal.
+/// At which value a metric alone would ask for another number of replicas, all else equal, and what would become of that
+/// at this moment.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct TurningPoint {
     /// The metric.
@@ -197,8 +198,11 @@ pub struct TurningPoint {
     pub side: Side,
     /// In the metric's unit; percent for a Utilization.
     pub value: Milli,
-    /// The replicas it would then need.
+    /// The replicas it would then ask for.
     pub replicas: u32,
+    /// What the later stages would make of them now; empty where they would let them pass.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub steps: Vec<Step>,
 }
 
 /// On which side of a value.
@@ -222,6 +226,12 @@ impl fmt::Display for TurningPoint {
             Side::Below => "below",
             Side::AtMost => "at most",
         };
-        write!(f, "with {} {side} {} it goes to {}", self.metric, self.value, self.replicas)
+        let Self { metric, value, replicas, steps, .. } = self;
+        match steps.iter().rev().find(|step| step.from != step.to) {
+            None => write!(f, "with {metric} {side} {value} it goes to {replicas}"),
+            Some(Step { to, reason, .. }) => {
+                write!(f, "with {metric} {side} {value} it asks for {replicas}, and gets {to}: {reason}")
+            }
+        }
     }
 }

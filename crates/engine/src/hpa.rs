@@ -104,6 +104,7 @@ impl Decision {
                 Reason::AboveTarget(_)
                     | Reason::BelowTarget(_)
                     | Reason::NoLoad(_)
+                    | Reason::NegativeValue { .. }
                     | Reason::WithinTolerance { .. }
                     | Reason::UnmeasuredPodsDecide(_)
                     | Reason::FallbackExists { .. }

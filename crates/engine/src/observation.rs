@@ -136,7 +136,7 @@ pub enum Selector {
 pub enum Reading {
     /// The whole target's value: the sum of what an Object or External metric returned.
     Value {
-        /// Any number. A negative one counts as no load; one that is not finite is no value at all.
+        /// Any number. A negative one counts as zero; one that is not finite is no value at all.
         #[serde(with = "any_f64")]
         value: f64,
         /// The time of the sample.
@@ -160,6 +160,17 @@ pub enum Reading {
         /// Which selector matches nothing, and what is near.
         why: String,
     },
+    /// The source says itself that its answer is not whole: a store behind it did not answer, or samples were left out.
+    /// There is at least that much load, so it may scale out; what is missing may be load, so it never scales in.
+    Partial {
+        /// As for a `Value`.
+        #[serde(with = "any_f64")]
+        value: f64,
+        /// The time of the sample.
+        at: Time,
+        /// The source's words.
+        why: String,
+    },
     /// There was a value, and it is too old to act on.
     Stale {
         /// The last value.
@@ -167,6 +178,9 @@ pub enum Reading {
         last: f64,
         /// Its time.
         at: Time,
+        /// Why there is no newer one; empty where nothing is known but its age.
+        #[serde(default, skip_serializing_if = "String::is_empty")]
+        why: String,
     },
     /// The source could not be asked, or answered with an error.
     Failed {

@@ -25,6 +25,13 @@ pub enum Reason {
     BelowTarget(Measured),
     /// The source says that nothing happened, which counts as no load.
     NoLoad(Measured),
+    /// The source gave a negative number, which counts as zero: there is no less than no load.
+    NegativeValue {
+        /// What zero asks for.
+        measured: Measured,
+        /// The number.
+        reading: Milli,
+    },
     /// What is measured is near enough to what is wanted.
     WithinTolerance {
         /// What was measured.
@@ -227,12 +234,22 @@ pub enum Cause {
     NotRead,
     /// The source has no such series.
     Missing(String),
+    /// The source says that its answer is not whole, and what there is of it asks for no more replicas.
+    Partial {
+        /// What there is of it.
+        value: Milli,
+        /// The source's words.
+        why: String,
+    },
     /// Its last value is too old.
     Stale {
         /// The value.
         last: Milli,
         /// Its time.
         at: Time,
+        /// Why there is no newer one; empty where nothing is known but its age.
+        #[serde(default, skip_serializing_if = "String::is_empty")]
+        why: String,
     },
     /// The source failed, or what it gave can't be used.
     Failed(String),
@@ -278,6 +295,7 @@ impl Reason {
             Self::AboveTarget(_) => "AboveTarget",
             Self::BelowTarget(_) => "BelowTarget",
             Self::NoLoad(_) => "NoLoad",
+            Self::NegativeValue { .. } => "NegativeValue",
             Self::WithinTolerance { .. } => "WithinTolerance",
             Self::UnmeasuredPodsDecide(_) => "UnmeasuredPodsDecide",
             Self::FormulaInput { .. } => "FormulaInput",
@@ -307,10 +325,11 @@ impl Reason {
 }
 
 impl Unavailable {
-    /// `MetricMissing` and `MetricStale` are ours; a failure has the HorizontalPodAutoscaler's word for its type.
+    /// `MetricMissing`, `MetricPartial` and `MetricStale` are ours; a failure has the HorizontalPodAutoscaler's word for its type.
     pub fn code(&self) -> &'static str {
         match &self.cause {
             Cause::NotRead | Cause::Missing(_) => "MetricMissing",
+            Cause::Partial { .. } => "MetricPartial",
             Cause::Stale { .. } => "MetricStale",
             Cause::Failed(_) | Cause::UnknownType => self.hpa_reason(),
         }

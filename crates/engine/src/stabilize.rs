@@ -22,20 +22,35 @@ pub(crate) fn step(
     policy: &Policy,
     memory: &mut Memory,
 ) -> (u32, Option<Reason>) {
+    let stabilized = limit(now, current, desired, policy, memory);
     let windows = Windows::of(policy);
+    let (up_cutoff, down_cutoff) = (now - windows.up, now - windows.down);
+    let new = Recommendation { replicas: wish, at: now };
+    let obsolete = |at: Time| at < down_cutoff && (windows.legacy || at < up_cutoff);
     let log = memory.recommendations.get_or_insert_default();
+    match policy.rules.no_behavior {
+        NoBehavior::Legacy { .. } => log.store(new, obsolete),
+        NoBehavior::Defaults => log.store_extremes(new, obsolete, !windows.up.is_zero()),
+    }
+    stabilized
+}
+
+/// The same, without remembering.
+pub(crate) fn limit(
+    now: Time,
+    current: u32,
+    desired: u32,
+    policy: &Policy,
+    memory: &Memory,
+) -> (u32, Option<Reason>) {
+    let windows = Windows::of(policy);
+    let Some(log) = &memory.recommendations else { return (desired, None) };
     let (up_cutoff, down_cutoff) = (now - windows.up, now - windows.down);
     let highest = match windows.legacy {
         true => log.highest(|at| at >= down_cutoff),
         false => log.highest(|at| at > down_cutoff),
     };
     let lowest = log.lowest(|at| at > up_cutoff);
-    let new = Recommendation { replicas: wish, at: now };
-    let obsolete = |at: Time| at < down_cutoff && (windows.legacy || at < up_cutoff);
-    match policy.rules.no_behavior {
-        NoBehavior::Legacy { .. } => log.store(new, obsolete),
-        NoBehavior::Defaults => log.store_extremes(new, obsolete, !windows.up.is_zero()),
-    }
     let down = highest.map_or(desired, |highest| highest.replicas.max(desired));
     let up = lowest.map_or(desired, |lowest| lowest.replicas.min(desired));
     let stabilized = if windows.legacy { down } else { current.max(up).min(down) };

@@ -193,7 +193,7 @@ impl Target {
             view.sizes = size(&view, sizing, &mut self.memory.wanted_cpu);
         }
         let recommended = recommend::recommend(&view);
-        let turning_points = turning_point::nearest(&view, &recommended);
+        let mut turning_points = turning_point::nearest(&view, &recommended);
         let sizes = std::mem::take(&mut view.sizes);
         let mut chain = Chain::new(current);
         chain = chain.then(Stage::Recommend, recommended.replicas.unwrap_or(current), recommended.reason);
@@ -216,12 +216,42 @@ impl Target {
             chain = chain.limit(Stage::Pace, to, reason, starts.then_some(min));
         }
         chain = chain.bound(min, self.policy.bounds.max(), self.policy.pause);
+        for point in &mut turning_points {
+            point.steps = self.stages_after(now, current, point.replicas);
+        }
         let mut decision = chain.decide(id, now);
         decision.proposals = recommended.proposals;
         decision.activity = activated.map(|activated| activated.activity);
         decision.turning_points = turning_points;
         decision.sizes = sizes;
         Some(decision)
+    }
+
+    /// What the stages after the recommendation would make of so many replicas at this moment, if the metrics asked for
+    /// them: what a turning point really leads to.
+    fn stages_after(&self, now: Time, current: u32, replicas: u32) -> Vec<Step> {
+        let (policy, memory) = (&self.policy, &self.memory);
+        let min_active = policy.min_active();
+        let goes_idle = replicas < min_active;
+        let starts = current < min_active && !goes_idle;
+        let min = if goes_idle { policy.min_inactive() } else { min_active };
+        let mut chain = Chain { to: replicas, ..Chain::new(current) };
+        let cooled = policy.activation.as_ref().map(|own| match memory.last_active {
+            Some(at) => at + own.cooldown,
+            None => own.created + own.initial_cooldown,
+        });
+        if let Some(until) = cooled.filter(|until| goes_idle && current > min && *until > now) {
+            chain.push(Stage::Activate, min_active, Reason::ScalerCooldown { until });
+        }
+        let at_once = policy.rules.zero == ZeroRule::OneStep && (goes_idle || starts);
+        if !at_once {
+            let at_least = starts.then_some(min);
+            let (to, reason) = stabilize::limit(now, current, chain.to, policy, memory);
+            chain = chain.limit(Stage::Stabilize, to, reason, at_least);
+            let (to, reason) = pace::step(now, current, chain.to, min, policy, memory);
+            chain = chain.limit(Stage::Pace, to, reason, at_least);
+        }
+        chain.bound(min, policy.bounds.max(), policy.pause).steps
     }
 
     /// Where nothing is measured: a pause, and for the HorizontalPodAutoscaler a target at zero or out of bounds.

@@ -1,7 +1,8 @@
 //! What would have to change: the nearest value at which a metric would ask for more replicas than are recommended,
 //! and the one at which the deciding metric would ask for fewer.
 //!
-//! Both say what that metric alone would do, all else equal; stabilization and pace come after. Neither leads beyond the
+//! Both say what that metric alone would do, all else equal. What stabilization, pace and pauses would make of it at this
+//! moment is added by the pipeline, in the steps of the point. Neither leads beyond the
 //! bounds, and between idle and in use it is the activation threshold that has to be passed. A metric asks
 //! for its value divided by what one replica takes, rounded up, but keeps the replicas there are within the tolerance.
 //! Where pods could not be measured, or are not all ready, there is no such value: it depends on them too.
@@ -100,7 +101,8 @@ impl Limits {
             recommended.proposals.iter().enumerate().filter(|(_, proposal)| proposal.active == Some(true));
         let (Some((index, only)), None) = (active.next(), active.next()) else { return None };
         let value = Milli::from_f64(self.threshold(view, index)?);
-        Some(TurningPoint { metric: only.metric.clone(), side: Side::AtMost, value, replicas: floor })
+        let (metric, side) = (only.metric.clone(), Side::AtMost);
+        Some(TurningPoint { metric, side, value, replicas: floor, steps: Vec::new() })
     }
 }
 
@@ -119,6 +121,7 @@ impl<'a> Line<'a> {
             Reason::AboveTarget(measured)
             | Reason::BelowTarget(measured)
             | Reason::NoLoad(measured)
+            | Reason::NegativeValue { measured, .. }
             | Reason::WithinTolerance { measured, .. } => measured,
             _ => return None,
         };
@@ -177,7 +180,8 @@ impl<'a> Line<'a> {
     }
 
     fn point(&self, side: Side, value: f64, replicas: u32) -> TurningPoint {
-        TurningPoint { metric: self.measured.metric.clone(), side, value: Milli::from_f64(value), replicas }
+        let (metric, value) = (self.measured.metric.clone(), Milli::from_f64(value));
+        TurningPoint { metric, side, value, replicas, steps: Vec::new() }
     }
 }
 

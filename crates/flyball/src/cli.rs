@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::builder::styling::{AnsiColor, Styles};
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use flyball_controller::Features;
+use flyball_controller::{AnsweredHost, Features};
 
 /// As cargo and kubectl-like tools colour their help; clap drops the colours where they are not wanted.
 const STYLES: Styles = Styles::styled()
@@ -132,6 +132,10 @@ pub(crate) struct WorldOptions {
     /// Run COMMAND for containers of image NAME; may be given several times.
     #[arg(long = "image", value_name = "NAME=COMMAND")]
     pub(crate) images: Vec<String>,
+    /// Answer triggers that name this server from the built-in store; may be given several times. Services of the
+    /// cluster domain that do not exist are answered for without it.
+    #[arg(long = "answer-for", value_name = "HOST[:PORT]")]
+    pub(crate) answered_hosts: Vec<AnsweredHost>,
     /// Scrape targets that feed a trigger at their monitor's interval, not every second.
     #[arg(long)]
     pub(crate) keep_scrape_intervals: bool,

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use flyball_apiserver::{ApiResource, ApiServer};
-use flyball_controller::{AllowedHosts, Autoscaler, Features, VpaMetrics};
+use flyball_controller::{AllowedHosts, Answers, Autoscaler, Features, VpaMetrics};
 use flyball_local::{Image, ImageMap};
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::Namespace;
@@ -186,6 +186,8 @@ fn autoscaler_options(
         memories: persistent.then(|| place.folder().join("memories.jsonl")),
         vertical_interval: Some(VERTICAL_INTERVAL),
         samples: persistent.then(|| place.folder().join("samples")),
+        answers: Answers { absent_services: true, hosts: options.answered_hosts.clone() },
+        asked_services: persistent.then(|| place.folder().join("asked-services.json")),
         ..flyball_controller::Options::default()
     }
 }

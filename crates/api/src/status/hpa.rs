@@ -212,7 +212,11 @@ pub(super) fn unavailable_words(unavailable: &Unavailable, metric: Option<&Metri
     let error = match &unavailable.cause {
         Cause::NotRead => "it has not been read yet".to_owned(),
         Cause::Missing(why) => format!("no data: {why}"),
-        Cause::Stale { last, at } => format!("its last value, {last}, is of {at}, too long ago to act on"),
+        Cause::Partial { value, why } => format!("its value, {value}, is not all there is: {why}"),
+        Cause::Stale { last, at, why } => {
+            let words = format!("its last value, {last}, is of {at}, too long ago to act on");
+            if why.is_empty() { words } else { format!("{words}: {why}") }
+        }
         Cause::Failed(error) => error.clone(),
         Cause::UnknownType => "its type is not known".to_owned(),
     };

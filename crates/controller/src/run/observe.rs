@@ -73,11 +73,11 @@ impl Standing {
 
 impl Rounds {
     /// Tells the engine how the targets stand that have changed, and reads the triggers of those that are due.
-    pub(super) async fn observe(&mut self) {
+    pub(super) fn observe(&mut self) {
         self.observe_workloads();
         self.observe_waiting();
         self.observe_sizing();
-        self.read_triggers().await;
+        self.read_triggers();
     }
 
     /// Reads every workload, and its pods if they may be others than before.
@@ -190,8 +190,7 @@ impl Rounds {
     }
 
     /// Reads what the policies of the due targets ask for.
-    async fn read_triggers(&mut self) {
-        let down = self.down();
+    fn read_triggers(&mut self) {
         let due: Vec<TargetId> = self.engine.due(now()).cloned().collect();
         for target in due {
             let Some(scaler) = self.scalers.by_target.get(&target).cloned() else { continue };
@@ -203,7 +202,7 @@ impl Rounds {
                     continue;
                 }
                 let namespace = &scaler.workload.namespace;
-                let reading = self.sources.read(query, namespace, &workload, &pods, &down, now()).await;
+                let reading = self.sources.read(query, namespace, &workload, &pods, now());
                 self.remember_value(&scaler, query.metric.as_str(), &reading);
                 let (target, metric) = (target.clone(), query.metric.clone());
                 self.engine.observe(now(), Observation::Metric { target, metric, reading });
@@ -227,9 +226,11 @@ fn value_of(reading: &Reading) -> Option<(f64, Time)> {
     match *reading {
         Reading::Value { value, at } => Some((value, at)),
         Reading::Idle { at } => Some((0.0, at)),
-        Reading::PerPod { .. } | Reading::Missing { .. } | Reading::Stale { .. } | Reading::Failed { .. } => {
-            None
-        }
+        Reading::PerPod { .. }
+        | Reading::Partial { .. }
+        | Reading::Missing { .. }
+        | Reading::Stale { .. }
+        | Reading::Failed { .. } => None,
     }
 }
 

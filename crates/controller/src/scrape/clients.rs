@@ -1,11 +1,12 @@
 //! How a target is asked: credentials and certificates from Secrets, and the client that uses them.
 //!
 //! What a monitor names is read from the API server when it is first needed and again every minute, so a new password is
-//! taken up without a restart. Values of Secrets are in no message and no log.
+//! taken up without a restart; and soon after a target has refused them, since then there most likely are new ones.
+//! Values of Secrets are in no message and no log.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD as BASE64;
@@ -15,12 +16,16 @@ use k8s_openapi::api::core::v1::{ConfigMap, ConfigMapKeySelector, Secret, Secret
 use kube::Api;
 use rustls::pki_types::CertificateDer;
 use rustls::{ClientConfig, RootCertStore, SupportedProtocolVersion};
+use tokio::time::Instant;
 
 use crate::lock;
 use crate::tls::{self, HttpsClient, Identity, Names, Trust};
 
 /// How old credentials may be.
 const CREDENTIALS_AGE_MAX: Duration = Duration::from_secs(60);
+/// How old they are at least when they are read again because a target refused them: one that always does must not
+/// make the API server read Secrets at each scrape.
+const REFUSED_AGE_MIN: Duration = Duration::from_secs(5);
 /// Different ways to ask that are remembered; a machine has a few.
 const PREPARED_MAX: usize = 200;
 
@@ -61,7 +66,7 @@ impl Clients {
         if !asks {
             return Ok(Prepared { client: self.plain(namespace), authorization: None });
         }
-        let key = format!("{namespace}\n{}", serde_json::to_string(wanted).unwrap_or_default());
+        let key = key(namespace, wanted);
         if let Some((at, prepared)) = lock(&self.prepared).get(&key)
             && at.elapsed() < CREDENTIALS_AGE_MAX
         {
@@ -74,6 +79,15 @@ impl Clients {
         }
         all.insert(key, (Instant::now(), prepared.clone()));
         Ok(prepared)
+    }
+
+    /// A target refused what it was asked with, or could not be trusted: the next scrape reads the Secrets again.
+    pub(super) fn refused(&self, namespace: &str, wanted: &ScrapeClient) {
+        let mut all = lock(&self.prepared);
+        let key = key(namespace, wanted);
+        if all.get(&key).is_some_and(|(at, _)| at.elapsed() >= REFUSED_AGE_MIN) {
+            all.remove(&key);
+        }
     }
 
     async fn prepare(&self, namespace: &str, wanted: &ScrapeClient) -> Result<Prepared, String> {
@@ -101,6 +115,10 @@ impl Clients {
         all.insert(namespace.to_owned(), client.clone());
         client
     }
+}
+
+fn key(namespace: &str, wanted: &ScrapeClient) -> String {
+    format!("{namespace}\n{}", serde_json::to_string(wanted).unwrap_or_default())
 }
 
 /// The versions of TLS that a monitor allows, of those that are safe.
@@ -204,4 +222,41 @@ impl Reader<'_> {
 
 fn certificates(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, String> {
     tls::certificates(pem).ok_or_else(|| "tlsConfig: no certificate in PEM".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use axum::Router;
+    use axum::routing::get;
+    use serde_json::json;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn credentials_that_were_refused_are_read_again_but_not_at_each_scrape() {
+        let reads = Arc::new(AtomicUsize::new(0));
+        let secret = async move || {
+            let token = format!("t{}", reads.fetch_add(1, Ordering::Relaxed) + 1);
+            let data = json!({ "token": k8s_openapi::ByteString(token.into_bytes()) });
+            axum::Json(json!({
+                "apiVersion": "v1", "kind": "Secret", "metadata": { "name": "s", "namespace": "ml" }, "data": data,
+            }))
+        };
+        let api = Router::new().route("/api/v1/namespaces/ml/secrets/s", get(secret));
+        let clients = Clients::new(kube::Client::new(api, "ml"), Names::default());
+        let wanted = json!({ "bearerTokenSecret": { "name": "s", "key": "token" } });
+        let wanted: ScrapeClient = serde_json::from_value(wanted).unwrap();
+        let token = async || clients.of("ml", &wanted).await.unwrap().authorization.unwrap();
+        assert_eq!(token().await, "Bearer t1");
+        clients.refused("ml", &wanted);
+        assert_eq!(token().await, "Bearer t1", "they have just been read");
+        tokio::time::advance(REFUSED_AGE_MIN).await;
+        assert_eq!(token().await, "Bearer t1", "nobody refused them since");
+        clients.refused("ml", &wanted);
+        assert_eq!(token().await, "Bearer t2");
+        tokio::time::advance(CREDENTIALS_AGE_MAX).await;
+        assert_eq!(token().await, "Bearer t3");
+    }
 }

@@ -310,8 +310,10 @@ fn find_pod<'a>(pods: &'a [Arc<Pod>], namespace: Option<String>, name: Option<&s
         .find(|pod| pod.metadata.name.as_deref() == name && pod.namespace() == namespace)
 }
 
+/// The declared ports, those of sidecars after the others, as in Prometheus.
 fn ports(pod: &Pod) -> impl Iterator<Item = (&Container, &ContainerPort)> {
-    let containers = pod.spec.iter().flat_map(|spec| &spec.containers);
+    let containers =
+        pod.spec.iter().flat_map(|spec| spec.containers.iter().chain(spec.init_containers.iter().flatten()));
     containers.flat_map(|container| container.ports.iter().flatten().map(move |port| (container, port)))
 }
 

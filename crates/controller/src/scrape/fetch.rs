@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use flate2::read::MultiGzDecoder;
-use http::{Request, Response, StatusCode, Uri, header};
+use http::{Request, Response, StatusCode, Uri, Version, header};
 use http_body_util::{BodyExt, Empty, LengthLimitError, Limited};
 use hyper::body::Incoming;
 
@@ -27,6 +27,9 @@ const REDIRECTS_MAX: usize = 10;
 pub(crate) struct Page {
     pub(crate) content_type: String,
     pub(crate) body: Bytes,
+    /// Whether the server said how long the page is, as a number or in chunks, or compressed it: one that is cut off
+    /// does not get here. Otherwise the page ends where the connection does.
+    pub(crate) has_length: bool,
 }
 
 /// Why a page could not be had, in Prometheus' words where it has some.
@@ -90,7 +93,25 @@ impl Fetcher {
             Ask { prepared: &prepared, accept, bytes_max, timeout, redirects_max, compressed }.page(uri).await
         };
         let timeout = target.timeout;
-        tokio::time::timeout(timeout, exchange).await.map_err(|_| FetchError::Timeout(timeout))?
+        let page = tokio::time::timeout(timeout, exchange).await;
+        let page = page.map_err(|_| FetchError::Timeout(timeout))?;
+        if page.as_ref().is_err_and(|error| error.may_be_of_credentials(target)) {
+            self.clients.refused(&target.namespace, &target.client);
+        }
+        page
+    }
+}
+
+impl FetchError {
+    /// Whether other credentials or certificates might have helped.
+    fn may_be_of_credentials(&self, target: &Target) -> bool {
+        match self {
+            FetchError::Status(status) => {
+                matches!(*status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN)
+            }
+            FetchError::Other(_) => target.client.tls_config.is_some(),
+            _ => false,
+        }
     }
 }
 
@@ -135,10 +156,11 @@ impl Ask<'_> {
         let content_type = text(header::CONTENT_TYPE).unwrap_or_default().to_owned();
         let gzipped =
             text(header::CONTENT_ENCODING).is_some_and(|encoding| encoding.eq_ignore_ascii_case("gzip"));
+        let has_length = gzipped || has_length(&response);
         let body = Limited::new(response.into_body(), self.bytes_max).collect().await;
         let body = body.map_err(|error| self.body_error(error))?.to_bytes();
         let body = if gzipped { self.decompress(&body)? } else { body };
-        Ok(Page { content_type, body })
+        Ok(Page { content_type, body, has_length })
     }
 
     /// The limit is one of the decompressed page.
@@ -159,6 +181,15 @@ impl Ask<'_> {
             FetchError::Other(chain(&*error))
         }
     }
+}
+
+/// Whether a body that is cut off would be noticed as it arrives.
+pub(crate) fn has_length<B>(response: &Response<B>) -> bool {
+    let headers = response.headers();
+    let is_chunked = headers.get(header::TRANSFER_ENCODING).is_some_and(|encoding| {
+        encoding.to_str().is_ok_and(|encoding| encoding.to_ascii_lowercase().trim_end().ends_with("chunked"))
+    });
+    headers.contains_key(header::CONTENT_LENGTH) || is_chunked || response.version() >= Version::HTTP_2
 }
 
 /// Where a response sends the client, if it does.

@@ -7,4 +7,5 @@ mod meta;
 pub(crate) mod node;
 pub(crate) mod pool;
 pub(crate) mod pools;
+pub(crate) mod standing;
 pub(crate) mod target;

@@ -20,8 +20,9 @@ use tokio::task::JoinSet;
 
 use crate::autoscaler::Options;
 use crate::lock;
-use crate::scrape::fetch::Fetcher;
+use crate::scrape::fetch::{Fetcher, Page};
 use crate::scrape::pools::{Discovered, Pools};
+use crate::scrape::standing::{Standing, TargetNumber};
 use crate::scrape::target::Target;
 
 /// How often a target that feeds a trigger is scraped.
@@ -64,9 +65,13 @@ pub(crate) struct Pool {
     store_start_timestamps: bool,
     entries: BTreeMap<(String, String), Entry>,
     pools: Arc<Pools>,
+    standing: Standing,
+    /// The number of the target that was added last.
+    newest: TargetNumber,
 }
 
 struct Entry {
+    number: TargetNumber,
     target: Arc<Target>,
     pages: Arc<Mutex<Pages>>,
     status: Arc<Mutex<Status>>,
@@ -86,7 +91,14 @@ impl Pool {
             store_start_timestamps,
             entries: BTreeMap::new(),
             pools: Arc::default(),
+            standing: Standing::default(),
+            newest: 0,
         }
+    }
+
+    /// How its targets stand, kept up to date.
+    pub(crate) fn standing(&self) -> Standing {
+        self.standing.clone()
     }
 
     /// Takes over what discovery found. New targets are due at once; the series of vanished ones end.
@@ -102,7 +114,9 @@ impl Pool {
                 }
                 other => {
                     ended.extend(other);
-                    Entry::new(target, now_ms)
+                    self.newest += 1;
+                    self.standing.add(self.newest, &target);
+                    Entry::new(self.newest, target, now_ms)
                 }
             };
             self.entries.insert(entry.target.key(), entry);
@@ -110,6 +124,7 @@ impl Pool {
         ended.extend(old.into_values());
         let mut store = lock(&self.store);
         for entry in ended {
+            self.standing.remove(entry.number);
             let mut pages = lock(&entry.pages);
             pages.end(&mut store, now_ms);
             pages.end_reports(&mut store, now_ms);
@@ -138,6 +153,8 @@ impl Pool {
             let tick_ms = entry.due_ms;
             entry.due_ms = next_tick(tick_ms, interval.as_millis() as i64, now_ms);
             let scrape = Scrape {
+                number: entry.number,
+                standing: self.standing.clone(),
                 store: Arc::clone(&self.store),
                 fetcher: self.fetcher.clone(),
                 target: Arc::clone(&entry.target),
@@ -149,15 +166,6 @@ impl Pool {
             };
             scrapes.spawn(scrape.run());
         }
-    }
-
-    /// The targets whose last scrape failed.
-    pub(crate) fn down(&self) -> impl Iterator<Item = (&Target, Status)> {
-        let status = |entry: &Entry| lock(&entry.status).clone();
-        self.entries
-            .values()
-            .map(move |entry| (&*entry.target, status(entry)))
-            .filter(|(_, s)| s.up == Some(false))
     }
 
     /// Every target with its status.
@@ -172,9 +180,10 @@ impl Pool {
 }
 
 impl Entry {
-    fn new(target: Target, now_ms: i64) -> Entry {
+    fn new(number: TargetNumber, target: Target, now_ms: i64) -> Entry {
         let labels = Labels::new(target.labels.iter().map(|(name, value)| (name.as_str(), value.as_str())));
         Entry {
+            number,
             pages: Arc::new(Mutex::new(Pages::new(labels, target.options.clone()))),
             target: Arc::new(target),
             status: Arc::default(),
@@ -205,8 +214,20 @@ fn on_tick(now: Timestamp, tick_ms: i64, interval: Duration) -> Timestamp {
     Timestamp::from_millisecond(tick_ms).ok().filter(|_| near).unwrap_or(now)
 }
 
+/// Whether a page says itself where it ends. The text format has but the end of its last line, without which Prometheus
+/// takes it too; OpenMetrics has `# EOF`, which its reader wants; messages have nothing.
+fn ends(format: Format, page: &[u8]) -> bool {
+    match format {
+        Format::Text => page.last() == Some(&b'\n'),
+        Format::OpenMetrics => true,
+        Format::Protobuf => false,
+    }
+}
+
 /// One scrape, from the request to the store.
 struct Scrape {
+    number: TargetNumber,
+    standing: Standing,
     store: Arc<Mutex<Store>>,
     fetcher: Fetcher,
     target: Arc<Target>,
@@ -222,32 +243,21 @@ impl Scrape {
         let begun = Instant::now();
         let at = on_tick(Timestamp::now(), self.tick_ms, self.interval);
         let page = self.fetcher.scrape(&self.target).await.map_err(|error| error.to_string());
-        let result = page.and_then(|page| self.ingest(&page.content_type, &page.body, at));
-        self.conclude(result, at, begun.elapsed());
+        self.conclude(page, at, begun.elapsed());
         self.running.store(false, Ordering::Release);
     }
 
-    fn ingest(&self, content_type: &str, body: &[u8], at: Timestamp) -> Result<Scraped, String> {
-        let format = if body.is_empty() {
-            Format::Text
-        } else {
-            Format::from_content_type(Some(content_type), self.target.fallback)?
-        };
-        let mut store = lock(&self.store);
-        let before = store.rejections().too_many_series;
-        let scraped = lock(&self.pages).ingest(&mut store, body, format, at.as_millisecond());
-        let scraped = scraped.map_err(|error| error.to_string())?;
-        // A page that is stored in part would read as less load than there is.
-        match store.rejections().too_many_series - before {
-            0 => Ok(scraped),
-            refused => Err(format!("{refused} series were refused: the store holds as many as it may")),
-        }
-    }
-
-    fn conclude(&self, result: Result<Scraped, String>, at: Timestamp, took: Duration) {
+    /// Stores the page, or ends the series for want of one, and says so. All of it while the store is held: nobody sees a
+    /// page that is stored in part, or series that ended without the failure that ended them.
+    fn conclude(&self, page: Result<Page, String>, at: Timestamp, took: Duration) {
         let at_ms = at.as_millisecond();
         let mut store = lock(&self.store);
+        if !self.standing.has(self.number) {
+            // The target left meanwhile, and its series have ended.
+            return;
+        }
         let mut pages = lock(&self.pages);
+        let result = page.and_then(|page| self.ingest(&mut store, &mut pages, &page, at_ms));
         if result.is_err() {
             pages.end(&mut store, at_ms);
         }
@@ -255,6 +265,9 @@ impl Scrape {
         let report = ScrapeReport { up: result.is_ok(), duration_seconds: took.as_secs_f64(), scraped };
         pages.report(&mut store, &report, at_ms);
         let error = result.err().unwrap_or_default();
+        // Prometheus takes an empty page for a good one. Who reads its series can't: they are gone.
+        let is_empty = error.is_empty() && scraped.samples == 0;
+        self.standing.scraped(self.number, if is_empty { "the page has no samples" } else { &error });
         let mut status = lock(&self.status);
         if error != status.last_error {
             match error.is_empty() {
@@ -269,6 +282,31 @@ impl Scrape {
             last_scrape: Some(at),
             last_duration: took,
         };
+    }
+
+    fn ingest(
+        &self,
+        store: &mut Store,
+        pages: &mut Pages,
+        page: &Page,
+        at_ms: i64,
+    ) -> Result<Scraped, String> {
+        let Page { content_type, body, has_length } = page;
+        let format = if body.is_empty() {
+            Format::Text
+        } else {
+            Format::from_content_type(Some(content_type), self.target.fallback)?
+        };
+        if !has_length && !ends(format, body) {
+            return Err("the page may be cut off: it has neither a length nor an end of its own".to_owned());
+        }
+        let before = store.rejections().too_many_series;
+        let scraped = pages.ingest(store, body, format, at_ms).map_err(|error| error.to_string())?;
+        // A page that is stored in part would read as less load than there is.
+        match store.rejections().too_many_series - before {
+            0 => Ok(scraped),
+            refused => Err(format!("{refused} series were refused: the store holds as many as it may")),
+        }
     }
 }
 
@@ -306,9 +344,7 @@ mod tests {
     }
 
     fn pool(store: &Arc<Mutex<Store>>) -> Pool {
-        let names = Names::new(Arc::new(|host, namespace| {
-            matches!((host, namespace), ("model", "ml")).then(|| [127, 0, 0, 1].into())
-        }));
+        let names = Names::local(|host, namespace| matches!((host, namespace), ("model", "ml")));
         let nothing = kube::Client::new(axum::Router::new(), "default");
         Pool::new(Arc::clone(store), Fetcher::new(nothing, names), &Options::default())
     }

@@ -28,7 +28,7 @@ use crate::lock;
 use crate::scrape::pool::Shown;
 use crate::serve::questions::{Asked, QUESTION_TIMEOUT_MAX, Questions};
 use crate::serve::status;
-use crate::source::promql::service_address;
+use crate::source::servers::{Server, Servers};
 use crate::workload::{WorkloadRef, Workloads};
 
 /// More queries than an object can have triggers.
@@ -47,6 +47,7 @@ const TURNS_MS: u64 = 3_600_000;
 pub(crate) struct Source {
     pub(crate) features: Features,
     pub(crate) questions: Questions,
+    pub(crate) servers: Servers,
     pub(crate) targets: Arc<Mutex<Vec<Shown>>>,
     pub(crate) history: Arc<Mutex<History>>,
     pub(crate) cluster: Cluster,
@@ -132,13 +133,9 @@ impl Asks {
 }
 
 impl Source {
-    /// A server that exists here as a Service, or that is named by its address, is asked by the loop; its series are
-    /// not ours to look at.
+    /// A server that answers for itself is asked by the loop; its series are not ours to look at.
     fn asks(&self, server: &str, query: &str, namespace: &str) -> Asks {
-        let uri: Option<http::Uri> = server.parse().ok();
-        let host = uri.as_ref().and_then(http::Uri::host).unwrap_or_default();
-        let is_address = host.parse::<std::net::IpAddr>().is_ok() || host == "localhost";
-        if is_address || service_address(&self.cluster, host, namespace).is_some() {
+        if self.servers.of(server, namespace) != Server::Here {
             return Asks::Server(server.to_owned());
         }
         Asks::Query(query.to_owned())

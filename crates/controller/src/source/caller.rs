@@ -17,7 +17,7 @@ use http_body_util::{BodyExt, Empty, Limited};
 use rustls::ClientConfig;
 use rustls::pki_types::CertificateDer;
 
-use crate::scrape::fetch::chain;
+use crate::scrape::fetch::{chain, has_length};
 use crate::tls::{self, HttpsClient, Identity, Names, Trust};
 
 /// KEDA's `KEDA_HTTP_DEFAULT_TIMEOUT`.
@@ -35,6 +35,15 @@ pub(crate) struct Call {
     pub(crate) unsafe_ssl: bool,
     pub(crate) authentication: Authentication,
     pub(crate) headers: BTreeMap<String, String>,
+}
+
+/// What a server answered.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Reply {
+    pub(crate) status: StatusCode,
+    pub(crate) body: Bytes,
+    /// Whether the server said how long the body is; one without a length ends where the connection does.
+    pub(crate) has_length: bool,
 }
 
 /// The clients.
@@ -59,15 +68,16 @@ impl Caller {
     /// # Errors
     /// The server cannot be reached or trusted, answers too much or too late: a sentence. What it answers with
     /// another status than 2xx is for the caller to word.
-    pub(crate) async fn get(&self, call: &Call) -> Result<(StatusCode, Bytes), String> {
+    pub(crate) async fn get(&self, call: &Call) -> Result<Reply, String> {
         let timeout = call.timeout.unwrap_or(TIMEOUT_DEFAULT);
         let client = self.client(call)?;
         let request = request(call)?;
         let exchange = async {
             let response = client.request(request).await.map_err(|error| chain(&error))?;
-            let status = response.status();
+            let (status, has_length) = (response.status(), has_length(&response));
             let body = Limited::new(response.into_body(), ANSWER_BYTES_MAX).collect().await;
-            Ok((status, body.map_err(|error| error.to_string())?.to_bytes()))
+            let body = body.map_err(|error| chain(&*error))?.to_bytes();
+            Ok(Reply { status, body, has_length })
         };
         tokio::time::timeout(timeout, exchange)
             .await
@@ -232,8 +242,8 @@ pub(crate) mod tests {
             let mut call = call(&format!("{url}/"));
             call.headers.insert("X-Scope-OrgID".to_owned(), "t1".to_owned());
             call.authentication.header = header;
-            let (status, body) = Caller::default().get(&call).await.unwrap();
-            assert_eq!((status, &body[..]), (StatusCode::OK, expected.as_bytes()));
+            let reply = Caller::default().get(&call).await.unwrap();
+            assert_eq!((reply.status, &reply.body[..]), (StatusCode::OK, expected.as_bytes()));
         }
         let wrong = Call { headers: [("no name".to_owned(), "x".to_owned())].into(), ..call(&url) };
         assert_eq!(Caller::default().get(&wrong).await, Err("\"no name\" is no name of a header".to_owned()));
@@ -303,7 +313,7 @@ pub(crate) mod tests {
         let url = serve_tls(&signed).await;
         let said = async |call: Call| {
             let answer = Caller::default().get(&call).await;
-            answer.map(|(_, body)| String::from_utf8_lossy(&body).into_owned())
+            answer.map(|reply| String::from_utf8_lossy(&reply.body).into_owned())
         };
         assert!(said(call(&url)).await.is_err(), "nobody vouches for it");
         assert_eq!(said(Call { unsafe_ssl: true, ..call(&url) }).await.as_deref(), Ok("unknown"));
@@ -321,14 +331,14 @@ pub(crate) mod tests {
     async fn a_service_is_reached_at_its_address_under_its_name() {
         let signed = signed();
         let port = serve_tls(&signed).await.rsplit(':').next().unwrap().to_owned();
-        let caller = Caller::new(Names::new(Arc::new(|host, namespace| {
-            matches!((host, namespace), ("localhost" | "other.test", "ml")).then(|| [127, 0, 0, 1].into())
-        })));
+        let caller = Caller::new(Names::local(|host, namespace| {
+            matches!((host, namespace), ("localhost" | "other.test", "ml"))
+        }));
         let said = async |namespace: &str, host: &str| {
             let mut call = call(&format!("https://{host}:{port}"));
             call.authentication.authority = Some(signed.authority.clone().into());
             let answer = caller.within(namespace).get(&call).await;
-            answer.map(|(_, body)| String::from_utf8_lossy(&body).into_owned())
+            answer.map(|reply| String::from_utf8_lossy(&reply.body).into_owned())
         };
         assert_eq!(said("ml", "localhost").await.as_deref(), Ok("unknown"));
         let other = said("ml", "other.test").await;

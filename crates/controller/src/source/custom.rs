@@ -1,8 +1,9 @@
 //! Pods, Object and External metrics of a plain HorizontalPodAutoscaler.
 //!
 //! An adapter that is registered for `custom.metrics.k8s.io` or `external.metrics.k8s.io` is asked, as
-//! kube-controller-manager asks it. Where there is none, or it does not know the metric, the store answers by the
-//! conventions of prometheus-adapter (`queries`).
+//! kube-controller-manager asks it. Where there is none, and this program answers for what does not exist, the store
+//! answers by the conventions of prometheus-adapter (`queries`). An adapter that fails, or does not know the metric, is
+//! a failure.
 
 mod adapter;
 mod queries;
@@ -19,9 +20,10 @@ use kube::Client;
 
 use crate::features::Features;
 use crate::lock;
+use crate::scrape::standing::Identity;
 use crate::source::custom::adapter::{Adapters, Answered};
 use crate::source::promql::local::LocalQuery;
-use crate::source::promql::{Answer, Down, Identity};
+use crate::source::promql::{Behind, reading};
 
 /// A query that nobody asked for this long is forgotten.
 const FORGET_AFTER: Duration = Duration::from_secs(60);
@@ -44,8 +46,8 @@ pub(crate) struct Place<'a> {
 }
 
 impl CustomReader {
-    pub(crate) fn new(client: Client, store: Arc<Mutex<Store>>) -> CustomReader {
-        CustomReader { store, adapters: Adapters::new(client), queries: BTreeMap::new() }
+    pub(crate) fn new(client: Client, store: Arc<Mutex<Store>>, answers_here: bool) -> CustomReader {
+        CustomReader { store, adapters: Adapters::new(client, answers_here), queries: BTreeMap::new() }
     }
 
     /// The scrape targets whose series the queries select.
@@ -54,14 +56,14 @@ impl CustomReader {
     }
 
     /// What a Pods, Object or External metric reads now.
-    pub(crate) async fn read(&mut self, ask: &Ask, place: Place<'_>, down: &[Down], now: Time) -> Reading {
-        match self.adapters.ask(ask, place, now).await {
+    pub(crate) fn read(&mut self, ask: &Ask, place: Place<'_>, behind: Behind<'_>, now: Time) -> Reading {
+        match self.adapters.ask(ask, place, now) {
             Answered::Reading(reading) => reading,
-            Answered::NoSuchMetric | Answered::NoAdapter => self.read_store(ask, place, down, now),
+            Answered::Here => self.read_store(ask, place, behind, now),
         }
     }
 
-    fn read_store(&mut self, ask: &Ask, place: Place<'_>, down: &[Down], now: Time) -> Reading {
+    fn read_store(&mut self, ask: &Ask, place: Place<'_>, behind: Behind<'_>, now: Time) -> Reading {
         let store = Arc::clone(&self.store);
         let mut store = lock(&store);
         let text = queries::text(ask, place.namespace, &|name| !store.select(&[named(name)]).is_empty());
@@ -74,7 +76,7 @@ impl CustomReader {
             .entry(text.clone())
             .or_insert_with(|| (Instant::now(), LocalQuery::new(&text, &Features::default())));
         *asked = Instant::now();
-        query.read(&mut store, down, now).map_or_else(|instead| instead, |answer| reading(answer, now))
+        reading(query.read(&mut store, behind, now), None, now)
     }
 }
 
@@ -95,15 +97,6 @@ impl CustomReader {
 
 fn named(name: &str) -> flyball_metrics::Matcher {
     flyball_metrics::Matcher::equal("__name__", name)
-}
-
-fn reading(answer: Answer, now: Time) -> Reading {
-    match answer {
-        Answer::Number(value) => Reading::Value { value, at: now },
-        Answer::Nothing => Reading::Idle { at: now },
-        Answer::Empty(why) => Reading::Missing { why },
-        Answer::Failed(error) => Reading::Failed { error },
-    }
 }
 
 /// One value for each pod that has one; nothing at all is missing, not zero.

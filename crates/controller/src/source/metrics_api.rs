@@ -2,6 +2,11 @@
 //!
 //! The rules are KEDA's (`pkg/scalers/metrics_api_scaler.go`), for the formats json, yaml and prometheus. A path into
 //! JSON is GJSON's, as far as it names fields and places: `a.b`, `list.0.x`, `list.#`, and `\.` for a dot in a name.
+//!
+//! Where KEDA leaves out endpoints of a Service that fail, what the others say is partial here: a pod that does not
+//! answer is not a pod without load. An answer that may be cut off is none.
+
+use std::net::IpAddr;
 
 use flyball_api::quantity::Quantity;
 use flyball_api::trigger::metrics_api::MetricsApi;
@@ -12,37 +17,42 @@ use http::Uri;
 use serde_json::Value;
 
 use super::caller::{Call, Caller};
+use super::promql::Answer;
 
 /// So many endpoints are asked at the same time.
 const ASKED_AT_ONCE: usize = 5;
 
 /// What the endpoint says now; or all `addresses` of its Service, put together.
-pub(crate) async fn ask(
-    caller: Caller,
-    api: MetricsApi,
-    addresses: Option<Vec<String>>,
-) -> Result<f64, String> {
-    let wrapped = |error: String| format!("error requesting metrics endpoint: {error}");
+pub(crate) async fn ask(caller: Caller, api: MetricsApi, addresses: Option<Vec<IpAddr>>) -> Answer {
+    let failed = |error: String| Answer::Failed(format!("error requesting metrics endpoint: {error}"));
     let (Some(how), Some(addresses)) = (api.aggregation.clone(), addresses) else {
-        return ask_one(&caller, &api, &api.url).await.map_err(wrapped);
+        return ask_one(&caller, &api, &api.url).await.map_or_else(failed, Answer::Number);
     };
     let urls: Vec<String> = addresses.iter().filter_map(|address| at_address(&api.url, address)).collect();
     let one = |url: String| {
         let (caller, api) = (caller.clone(), api.clone());
-        async move { ask_one(&caller, &api, &url).await }
+        async move { ask_one(&caller, &api, &url).await.map_err(|error| format!("{url}: {error}")) }
     };
     let asked = stream::iter(urls).map(one).buffer_unordered(ASKED_AT_ONCE);
     let answers: Vec<Result<f64, String>> = asked.collect().await;
     let numbers: Vec<f64> = answers.iter().filter_map(|answer| answer.as_ref().ok().copied()).collect();
-    let first_error = answers.into_iter().find_map(Result::err);
-    combine(&how, &numbers)
-        .ok_or_else(|| wrapped(first_error.unwrap_or_else(|| "the Service has no ready endpoint".to_owned())))
+    let (all, answered) = (answers.len(), numbers.len());
+    let mut errors: Vec<String> = answers.into_iter().filter_map(Result::err).collect();
+    errors.sort_unstable();
+    let first_error = errors.into_iter().next();
+    match (combine(&how, &numbers), first_error) {
+        (Some(value), None) => Answer::Number(value),
+        (Some(value), Some(error)) => {
+            Answer::Partial { value, why: format!("{answered} of {all} endpoints answered; {error}") }
+        }
+        (None, error) => failed(error.unwrap_or_else(|| "the Service has no ready endpoint".to_owned())),
+    }
 }
 
 /// The URL with an address instead of its host.
-fn at_address(url: &str, address: &str) -> Option<String> {
+fn at_address(url: &str, address: &IpAddr) -> Option<String> {
     let uri: Uri = url.parse().ok()?;
-    let host = if address.contains(':') { format!("[{address}]") } else { address.to_owned() };
+    let host = if address.is_ipv6() { format!("[{address}]") } else { address.to_string() };
     let port = uri.port_u16().map(|port| format!(":{port}")).unwrap_or_default();
     let path = uri.path_and_query().map_or("", |path| path.as_str());
     Some(format!("{}://{host}{port}{path}", uri.scheme_str()?))
@@ -76,12 +86,21 @@ async fn ask_one(caller: &Caller, api: &MetricsApi, url: &str) -> Result<f64, St
         Some(key) => drop(call.headers.insert(key.name.clone(), key.key.reveal().to_owned())),
         None => {}
     }
-    let (status, body) = caller.get(&call).await?;
-    if status != http::StatusCode::OK {
+    let reply = caller.get(&call).await?;
+    if reply.status != http::StatusCode::OK {
         let path = url.parse::<Uri>().map(|uri| uri.path().to_owned()).unwrap_or_default();
-        return Err(format!("{path}: api returned {}", status.as_u16()));
+        return Err(format!("{path}: api returned {}", reply.status.as_u16()));
     }
-    value(&api.format, &api.value_location, &body)
+    // JSON has an end of its own; lines do, if the last one is whole.
+    let may_be_cut_off = matches!(api.format.as_str(), "prometheus" | "yaml") && !reply.has_length;
+    if may_be_cut_off && reply.body.last() != Some(&b'\n') {
+        return Err("the answer may be cut off: it has neither a length nor an end of its own".to_owned());
+    }
+    let value = value(&api.format, &api.value_location, &reply.body)?;
+    match value.is_finite() {
+        true => Ok(value),
+        false => Err(format!("valueLocation {:?} points to {value}, which is no amount", api.value_location)),
+    }
 }
 
 /// The number at a location of an answer.
@@ -165,14 +184,16 @@ fn in_page(selector: &str, page: &str) -> Result<f64, String> {
         parse_metric_selector(selector).map_err(|error| format!("valueLocation {selector:?}: {error}"))?;
     let no_page = |error: ExpositionError| format!("the answer is no page of metrics: {error}");
     let mut parser = Parser::new(page.as_bytes(), Format::Text).map_err(no_page)?;
+    let mut found = None;
     while let Some(entry) = parser.next() {
         let Entry::Series(line) = entry.map_err(no_page)? else { continue };
         let labels = parser.labels().map_err(no_page)?;
-        if matchers.iter().all(|matcher| matcher.matches_labels(&labels)) {
-            return Ok(line.value);
+        if found.is_none() && matchers.iter().all(|matcher| matcher.matches_labels(&labels)) {
+            found = Some(line.value);
         }
     }
-    Err(format!("valueLocation {selector:?} matches no sample of the answer"))
+    // Only a page that is read to its end is known to be one.
+    found.ok_or_else(|| format!("valueLocation {selector:?} matches no sample of the answer"))
 }
 
 #[cfg(test)]
@@ -267,10 +288,10 @@ mod tests {
             api(&all, &[("apiKey", "secret")])
         };
         let said = async |api: MetricsApi| ask(Caller::default(), api, None).await;
-        assert_eq!(said(with(&[("authMode", "apiKey")])).await, Ok(12.0));
-        assert_eq!(said(with(&[("authMode", "apiKey"), ("method", "query")])).await, Ok(12.0));
+        assert_eq!(said(with(&[("authMode", "apiKey")])).await, Answer::Number(12.0));
+        assert_eq!(said(with(&[("authMode", "apiKey"), ("method", "query")])).await, Answer::Number(12.0));
         let refused = "error requesting metrics endpoint: /stats: api returned 401".to_owned();
-        assert_eq!(said(with(&[])).await, Err(refused));
+        assert_eq!(said(with(&[])).await, Answer::Failed(refused));
     }
 
     #[tokio::test]
@@ -278,27 +299,27 @@ mod tests {
         let url = serve(Router::new().route("/n", get(async || r#"{"n": 4}"#))).await;
         let port = url.rsplit(':').next().unwrap();
         let service = format!("http://model.default.svc:{port}/n");
-        let addresses = || Some(vec!["127.0.0.1".to_owned(), "127.0.0.1".to_owned(), "127.0.0.2".to_owned()]);
-        for (how, expected) in [("average", 4.0), ("sum", 8.0), ("max", 4.0), ("min", 4.0)] {
+        let asked = async |how: &str, addresses: &[&str]| {
             let pairs = [
                 ("url", service.as_str()),
                 ("valueLocation", "n"),
                 ("aggregateFromKubeServiceEndpoints", "true"),
                 ("aggregationType", how),
             ];
-            // The server listens on 127.0.0.1 only: an endpoint that fails is left out.
-            assert_eq!(ask(Caller::default(), api(&pairs, &[]), addresses()).await, Ok(expected), "{how}");
+            let addresses = addresses.iter().map(|address| address.parse().unwrap()).collect();
+            ask(Caller::default(), api(&pairs, &[]), Some(addresses)).await
+        };
+        let two = ["127.0.0.1", "127.0.0.1"];
+        for (how, expected) in [("average", 4.0), ("sum", 8.0), ("max", 4.0), ("min", 4.0)] {
+            assert_eq!(asked(how, &two).await, Answer::Number(expected), "{how}");
         }
-        let pairs = [
-            ("url", service.as_str()),
-            ("valueLocation", "n"),
-            ("aggregateFromKubeServiceEndpoints", "true"),
-        ];
-        let none = ask(Caller::default(), api(&pairs, &[]), Some(Vec::new())).await;
-        assert_eq!(
-            none,
-            Err("error requesting metrics endpoint: the Service has no ready endpoint".to_owned())
-        );
+        // The server listens on 127.0.0.1 only.
+        let Answer::Partial { value, why } = asked("sum", &["127.0.0.1", "127.0.0.2"]).await else {
+            panic!("an endpoint that fails is not one without load");
+        };
+        assert!(value == 4.0 && why.starts_with("1 of 2 endpoints answered; http://127.0.0.2:"), "{why}");
+        let none = "error requesting metrics endpoint: the Service has no ready endpoint".to_owned();
+        assert_eq!(asked("sum", &[]).await, Answer::Failed(none));
     }
 
     proptest! {

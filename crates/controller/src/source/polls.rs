@@ -1,6 +1,7 @@
 //! Answers of servers outside, asked for in the background: a slow server delays no decision.
 //!
-//! Each server is asked at most once in [`INTERVAL`]; it is not ours to load. What it answered last is read at once.
+//! Each server is asked seldom, most of them at most once in [`INTERVAL`]; it is not ours to load. What it answered last is read at once. Who
+//! decides seldom wants more than the last answer, which may be as old as the last decision: it comes back for a new one.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
@@ -10,11 +11,21 @@ use tokio::time::Instant;
 
 /// A server is asked at most this often.
 const INTERVAL: Duration = Duration::from_secs(2);
-/// The first answer is waited for this long: a server that is near answers within the first round.
-const FIRST_ANSWER_WAIT: Duration = Duration::from_millis(250);
+/// An answer to a question that was asked at most so long ago is a new one.
+const NEW: Duration = Duration::from_secs(10);
+
+/// Which answer will do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Patience {
+    /// The last one, for who asks every second.
+    LastAnswer,
+    /// A new one, for who asks seldom and comes back in a second as long as there is none.
+    NewAnswer,
+}
 
 /// The last answers, by what was asked.
 pub(crate) struct Polls<K, T> {
+    interval: Duration,
     entries: BTreeMap<K, Entry<T>>,
 }
 
@@ -26,35 +37,54 @@ struct Entry<T> {
 
 impl<K, T> Default for Polls<K, T> {
     fn default() -> Polls<K, T> {
-        Polls { entries: BTreeMap::new() }
+        Polls::every(INTERVAL)
+    }
+}
+
+impl<K, T> Polls<K, T> {
+    /// Asks at most this often.
+    pub(crate) fn every(interval: Duration) -> Polls<K, T> {
+        Polls { interval, entries: BTreeMap::new() }
     }
 }
 
 impl<K: Ord + Clone, T: Clone + Send + 'static> Polls<K, T> {
     /// The last answer to `key`, which `ask` asks for; nothing before the first.
-    pub(crate) async fn read<F>(&mut self, key: &K, ask: impl FnOnce() -> F) -> Option<T>
+    pub(crate) fn read<F>(&mut self, key: &K, patience: Patience, ask: impl FnOnce() -> F) -> Option<T>
     where
         F: Future<Output = T> + Send + 'static,
     {
         let known = self.entries.get(key);
-        let is_new = known.is_none();
-        if known.is_none_or(|entry| entry.asked.elapsed() >= INTERVAL && entry.task.is_finished()) {
+        let every = match patience {
+            Patience::LastAnswer => self.interval,
+            Patience::NewAnswer => NEW,
+        };
+        if known.is_none_or(|entry| entry.asked.elapsed() >= every && entry.task.is_finished()) {
             let answer = known.map_or_else(Arc::default, |entry| Arc::clone(&entry.answer));
             let (asked, kept) = (ask(), Arc::clone(&answer));
             let task = tokio::spawn(async move { *crate::lock(&kept) = Some(asked.await) });
             self.entries.insert(key.clone(), Entry { answer, asked: Instant::now(), task });
         }
-        let entry = self.entries.get_mut(key)?;
-        if is_new {
-            let _ = tokio::time::timeout(FIRST_ANSWER_WAIT, &mut entry.task).await;
+        let entry = self.entries.get(key)?;
+        if patience == Patience::NewAnswer && !entry.task.is_finished() {
+            return None;
         }
         crate::lock(&entry.answer).clone()
     }
 
     /// Forgets what is not asked any more.
     pub(crate) fn keep_only(&mut self, keep: impl Fn(&K) -> bool) {
+        self.retain(|key, _| keep(key));
+    }
+
+    /// Forgets what has not been asked for so long.
+    pub(crate) fn forget_older_than(&mut self, age: Duration) {
+        self.retain(|_, entry| entry.asked.elapsed() < age);
+    }
+
+    fn retain(&mut self, keep: impl Fn(&K, &Entry<T>) -> bool) {
         self.entries.retain(|key, entry| {
-            let kept = keep(key);
+            let kept = keep(key, entry);
             if !kept {
                 entry.task.abort();
             }
@@ -79,15 +109,34 @@ mod tests {
                 asked.fetch_add(1, Ordering::Relaxed) + 1
             }
         };
-        let quick = Duration::from_millis(10);
-        assert_eq!(polls.read(&"a", ask(quick)).await, Some(1));
-        assert_eq!(polls.read(&"a", ask(quick)).await, Some(1), "asked a moment ago");
-        tokio::time::advance(INTERVAL).await;
-        assert_eq!(polls.read(&"a", ask(quick)).await, Some(1), "the last answer, while it is asked again");
+        let (quick, last) = (Duration::from_millis(10), Patience::LastAnswer);
+        assert_eq!(polls.read(&"a", last, ask(quick)), None, "asked this moment");
         tokio::time::sleep(quick * 2).await;
-        assert_eq!(polls.read(&"a", ask(quick)).await, Some(2));
-        assert_eq!(polls.read(&"slow", ask(Duration::from_secs(60))).await, None);
+        assert_eq!(polls.read(&"a", last, ask(quick)), Some(1));
+        tokio::time::advance(INTERVAL).await;
+        assert_eq!(polls.read(&"a", last, ask(quick)), Some(1), "the last answer, while it is asked again");
+        tokio::time::sleep(quick * 2).await;
+        assert_eq!(polls.read(&"a", last, ask(quick)), Some(2));
         polls.keep_only(|_| false);
-        assert_eq!(polls.read(&"a", ask(quick)).await, Some(3), "forgotten");
+        assert_eq!(polls.read(&"a", last, ask(quick)), None, "forgotten");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_asks_seldom_gets_no_old_answer() {
+        let (mut polls, asked) = (Polls::default(), Arc::new(AtomicUsize::new(0)));
+        let ask = || {
+            let asked = Arc::clone(&asked);
+            async move {
+                tokio::time::sleep(Duration::from_millis(2500)).await;
+                asked.fetch_add(1, Ordering::Relaxed) + 1
+            }
+        };
+        let mut seen = Vec::new();
+        for _ in 0..40 {
+            seen.push(polls.read(&"a", Patience::NewAnswer, ask));
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        }
+        assert_eq!(seen[..6], [None, None, None, Some(1), Some(1), Some(1)]);
+        assert_eq!(seen[10..15], [None, None, None, Some(2), Some(2)]);
     }
 }

@@ -1,61 +1,36 @@
-//! The readings of prometheus triggers: from our own store, or from the Prometheus that the trigger names.
+//! The readings of prometheus triggers: from our own store, or from the Prometheus that the trigger names, as
+//! configuration says (`servers`).
 //!
-//! A server that exists is asked over HTTP. One that does not (the manifests of a cluster, on a machine without it) is
-//! answered from here. The rules are KEDA's where there is a number; where there is none, they differ on purpose:
-//! an empty result is *missing*, NaN over fresh series is *idle*, and a value whose target cannot be scraped is
-//! *stale*. `ignoreNullValues` written out brings KEDA's rules back: `"true"` reads zero, `"false"` fails.
+//! The rules are KEDA's where there is a number; where there is none, they differ on purpose: an empty result is
+//! *missing*, NaN over fresh series is *idle*, a value whose target cannot be scraped is *stale*, and an answer that
+//! says that it is not whole is *partial*. `ignoreNullValues` written out brings KEDA's rules back for what KEDA calls
+//! null, an empty result, NaN and the infinities: `"true"` reads zero, `"false"` fails. What has not been answered, or not
+//! with success, is no null value.
 
 pub(crate) mod local;
 mod remote;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::IpAddr;
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use flyball_api::trigger::prometheus::Prometheus;
 use flyball_api::trigger::{Source, Trigger};
 use flyball_engine::{Reading, Time};
 use flyball_metrics::Store;
-use http::Uri;
-use kube::runtime::reflector::ObjectRef;
+use k8s_openapi::api::core::v1::Pod;
 
-use crate::cluster::Cluster;
 use crate::features::Features;
-use crate::scrape::pool::Status;
-use crate::scrape::target::Target;
-use crate::source::caller::{self, Caller};
-use crate::source::polls::Polls;
+use crate::scrape::standing::{Identity, Standing};
+use crate::source::caller::{self, Caller, TIMEOUT_DEFAULT};
+use crate::source::polls::{Patience, Polls};
 use crate::source::promql::local::LocalQuery;
-use crate::tls::Names;
-
-/// A name that did not resolve is tried again after this.
-const RESOLVE_AGAIN: Duration = Duration::from_secs(30);
+use crate::source::servers::{Server, Servers};
 
 /// Bytes that all queries together may hold to be evaluated quickly; the last ones, by their text, do without.
 const LIVE_BYTES_MAX: usize = 256 << 20;
-
-/// The job and instance of a scraped target: what tells its series from those of others.
-pub(crate) type Identity = (String, String);
-
-/// A target that cannot be scraped, and why.
-#[derive(Clone, Debug)]
-pub(crate) struct Down {
-    pub(crate) identity: Identity,
-    pub(crate) url: String,
-    pub(crate) error: String,
-}
-
-impl Down {
-    pub(crate) fn of(target: &Target, status: &Status) -> Down {
-        let label = |name: &str| target.labels.get(name).cloned().unwrap_or_default();
-        Down {
-            identity: (label("job"), label("instance")),
-            url: target.url.clone(),
-            error: status.last_error.clone(),
-        }
-    }
-}
+/// How old an answer may be, beyond twice the time-out of the request for the next one.
+const ANSWER_AGE_MARGIN: Duration = Duration::from_secs(10);
 
 /// What a query came to, before the rules for readings.
 #[derive(Clone, Debug, PartialEq)]
@@ -64,8 +39,16 @@ pub(crate) enum Answer {
     Number(f64),
     /// NaN, though the series are there and fresh: nothing happened in the window.
     Nothing,
+    /// NaN, and why that does not say that nothing happened.
+    NotANumber(String),
     /// No series, and why.
     Empty(String),
+    /// A number of which the source says that it is not whole, and its words.
+    Partial { value: f64, why: String },
+    /// A number that is too old, and why there is no newer one.
+    Stale { value: f64, at: Time, why: String },
+    /// Nothing yet, and why.
+    Unknown(String),
     /// No answer that can be used, and why.
     Failed(String),
 }
@@ -77,31 +60,40 @@ struct RemoteKey {
     how: String,
 }
 
+/// What an own query is read with: how the targets behind it stand, and the pods that the trigger scales.
+#[derive(Clone, Copy)]
+pub(crate) struct Behind<'a> {
+    pub(crate) standing: &'a Standing,
+    pub(crate) pods: &'a [Arc<Pod>],
+}
+
 /// Reads prometheus triggers.
 pub(crate) struct PromqlReader {
     store: Arc<Mutex<Store>>,
+    standing: Standing,
+    servers: Servers,
     caller: Caller,
-    cluster: Cluster,
     features: Features,
     queries: BTreeMap<String, LocalQuery>,
-    resolved: BTreeMap<String, (Instant, bool)>,
     remote: Polls<RemoteKey, (Answer, Time)>,
 }
 
 impl PromqlReader {
     pub(crate) fn new(
         store: Arc<Mutex<Store>>,
+        standing: Standing,
+        servers: Servers,
         caller: Caller,
-        cluster: Cluster,
         features: Features,
     ) -> PromqlReader {
-        let (queries, resolved, remote) = Default::default();
-        PromqlReader { store, caller, cluster, features, queries, resolved, remote }
+        let (queries, remote) = Default::default();
+        PromqlReader { store, standing, servers, caller, features, queries, remote }
     }
 
-    /// Forgets the queries that no trigger has any more.
-    pub(crate) fn keep_only<'a>(&mut self, triggers: impl Iterator<Item = &'a Trigger>) {
-        let prometheus = triggers.filter_map(|trigger| match &trigger.source {
+    /// Forgets what none of these triggers, each with its namespace, asks any more.
+    pub(crate) fn keep_only<'a>(&mut self, triggers: impl Iterator<Item = (&'a str, &'a Trigger)> + Clone) {
+        self.servers.keep_only(triggers.clone());
+        let prometheus = triggers.filter_map(|(_, trigger)| match &trigger.source {
             Source::Prometheus(prometheus) => Some(prometheus.query.clone()),
             _ => None,
         });
@@ -124,149 +116,108 @@ impl PromqlReader {
         self.queries.values().flat_map(|query| query.fed_by().iter().cloned()).collect()
     }
 
-    /// What a trigger reads now.
-    pub(crate) async fn read(
+    /// What a trigger reads now, for a workload with these pods. Never waits: a server is asked in the background. None
+    /// where an answer is wanted that is newer than the last one: it is being asked for.
+    pub(crate) fn read(
+        &mut self,
+        trigger: &Prometheus,
+        (namespace, pods): (&str, &[Arc<Pod>]),
+        patience: Patience,
+        now: Time,
+    ) -> Option<Reading> {
+        let (answer, at) = match self.servers.of(&trigger.server_address, namespace) {
+            Server::Nobody(why) => (Answer::Failed(format!("{}: {why}", trigger.server_address)), now),
+            Server::There => self.ask(trigger, namespace, patience, now)?,
+            Server::Here => {
+                let mut store = crate::lock(&self.store);
+                let new = || LocalQuery::new(&trigger.query, &self.features);
+                let query = self.queries.entry(trigger.query.clone()).or_insert_with(new);
+                (query.read(&mut store, Behind { standing: &self.standing, pods }, now), now)
+            }
+        };
+        Some(reading(answer, trigger.ignore_null_values, at))
+    }
+
+    /// The last answer of the trigger's server, and when it was asked for.
+    fn ask(
         &mut self,
         trigger: &Prometheus,
         namespace: &str,
-        down: &[Down],
+        patience: Patience,
         now: Time,
-    ) -> Reading {
-        if self.exists(&trigger.server_address, namespace).await {
-            let (answer, at) = self.ask(trigger, namespace, now).await;
-            return reading(answer, trigger, at);
-        }
-        let mut store = crate::lock(&self.store);
-        let new = || LocalQuery::new(&trigger.query, &self.features);
-        let query = self.queries.entry(trigger.query.clone()).or_insert_with(new);
-        query
-            .read(&mut store, down, now)
-            .map_or_else(|instead| instead, |answer| reading(answer, trigger, now))
-    }
-
-    /// Whether there is the server that the trigger names.
-    async fn exists(&mut self, address: &str, namespace: &str) -> bool {
-        let uri: Option<Uri> = address.parse().ok();
-        let Some(host) = uri.as_ref().and_then(Uri::host) else { return false };
-        host.parse::<IpAddr>().is_ok()
-            || host == "localhost"
-            || service_address(&self.cluster, host, namespace).is_some()
-            || self.resolves(host, uri.as_ref().and_then(Uri::port_u16).unwrap_or(80)).await
-    }
-
-    async fn resolves(&mut self, host: &str, port: u16) -> bool {
-        if host.ends_with(".svc") || host.ends_with(".svc.cluster.local") {
-            return false;
-        }
-        if let Some((at, found)) = self.resolved.get(host)
-            && at.elapsed() < RESOLVE_AGAIN
-        {
-            return *found;
-        }
-        let found = tokio::net::lookup_host((host, port)).await.is_ok_and(|mut found| found.next().is_some());
-        self.resolved.insert(host.to_owned(), (Instant::now(), found));
-        found
-    }
-
-    /// The last answer of the trigger's server, which is asked in the background.
-    async fn ask(&mut self, trigger: &Prometheus, namespace: &str, now: Time) -> (Answer, Time) {
+    ) -> Option<(Answer, Time)> {
         let key = RemoteKey {
             query: trigger.query.clone(),
             how: format!("{namespace} {trigger:?} {}", caller::fingerprint(&trigger.authentication, "")),
         };
-        let (caller, trigger) = (self.caller.within(namespace), trigger.clone());
-        let none = (Answer::Empty(format!("{} has not answered yet", trigger.server_address)), now);
-        let ask = || async move { (remote::ask(&caller, &trigger, now).await, now) };
-        self.remote.read(&key, ask).await.unwrap_or(none)
+        let (caller, asked) = (self.caller.within(namespace), trigger.clone());
+        let ask = || async move { (remote::ask(&caller, &asked, now).await, now) };
+        let last = self.remote.read(&key, patience, ask);
+        let is_awaited = last.is_none() && patience == Patience::NewAnswer;
+        (!is_awaited).then(|| last_answer(last, &trigger.server_address, trigger.timeout, now))
     }
 }
 
-/// The names of a cluster's Services.
-pub(crate) fn names(cluster: &Cluster) -> Names {
-    let cluster = cluster.clone();
-    Names::new(Arc::new(move |host, namespace| service_address(&cluster, host, namespace)))
+/// The last answer of a server and when it was asked for, unless there is none, or it is so old that the server must have
+/// stopped to answer.
+pub(crate) fn last_answer(
+    last: Option<(Answer, Time)>,
+    address: &str,
+    timeout: Option<Duration>,
+    now: Time,
+) -> (Answer, Time) {
+    let server = remote::shown(address);
+    let Some((answer, at)) = last else {
+        return (Answer::Unknown(format!("{server} has not answered yet")), now);
+    };
+    if now.since(at) <= timeout.unwrap_or(TIMEOUT_DEFAULT) * 2 + ANSWER_AGE_MARGIN {
+        return (answer, at);
+    }
+    let why = format!("{server} has not answered since {at}");
+    match answer {
+        Answer::Number(value) | Answer::Partial { value, .. } | Answer::Stale { value, .. } => {
+            (Answer::Stale { value, at, why }, at)
+        }
+        _ => (Answer::Failed(why), now),
+    }
 }
 
-/// The address of the Service that a cluster's DNS would find under a name, for who is in a namespace.
-pub(crate) fn service_address(cluster: &Cluster, host: &str, namespace: &str) -> Option<IpAddr> {
-    let (name, namespace) = service_name(host, namespace)?;
-    let service = cluster.services.get(&ObjectRef::new(name).within(namespace))?;
-    // A headless Service has no address; its `clusterIP` is `None`.
-    service.spec.as_ref()?.cluster_ip.as_ref()?.parse().ok()
-}
-
-/// The Service that a name means, and its namespace: `name`, `name.namespace`, with `svc` and `cluster.local` or without.
-fn service_name<'a>(host: &'a str, namespace: &'a str) -> Option<(&'a str, &'a str)> {
-    let (name, rest) = host.split_once('.').unwrap_or((host, ""));
-    let (given, domain) = rest.split_once('.').unwrap_or((rest, ""));
-    let namespace = if given.is_empty() { namespace } else { given };
-    matches!(domain, "" | "svc" | "svc.cluster.local").then_some((name, namespace))
-}
-
-/// An answer as a reading, by the trigger's `ignoreNullValues`.
-fn reading(answer: Answer, trigger: &Prometheus, now: Time) -> Reading {
-    let zero = Reading::Value { value: 0.0, at: now };
+/// An answer as a reading, by `ignoreNullValues`.
+pub(crate) fn reading(answer: Answer, ignore_null_values: Option<bool>, at: Time) -> Reading {
+    let zero = Reading::Value { value: 0.0, at };
     let failed = |error: &str| Reading::Failed { error: error.to_owned() };
-    match (answer, trigger.ignore_null_values) {
-        (Answer::Number(value), _) if value.is_finite() => Reading::Value { value, at: now },
-        (Answer::Number(_) | Answer::Nothing | Answer::Empty(_), Some(true)) => zero,
+    match (answer, ignore_null_values) {
+        (Answer::Number(value), _) if value.is_finite() => Reading::Value { value, at },
+        (Answer::Number(_) | Answer::Nothing | Answer::NotANumber(_) | Answer::Empty(_), Some(true)) => zero,
         (Answer::Number(value), _) => failed(&format!("prometheus query returns {value}")),
-        (Answer::Nothing, Some(false)) => failed("prometheus query returns NaN"),
-        (Answer::Nothing, None) => Reading::Idle { at: now },
+        (Answer::Nothing | Answer::NotANumber(_), Some(false)) => failed("prometheus query returns NaN"),
+        (Answer::Nothing, None) => Reading::Idle { at },
         (Answer::Empty(_), Some(false)) => {
             failed("prometheus metrics 'prometheus' target may be lost, the result is empty")
         }
-        (Answer::Empty(why), None) => Reading::Missing { why },
+        (Answer::Empty(why) | Answer::NotANumber(why), None) => Reading::Missing { why },
+        (Answer::Partial { value, why }, _) => Reading::Partial { value, at, why },
+        (Answer::Stale { value, at, why }, _) => Reading::Stale { last: value, at, why },
+        (Answer::Unknown(why), _) => Reading::Missing { why },
         (Answer::Failed(error), _) => Reading::Failed { error },
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
-
     use super::*;
-
-    fn trigger(ignore_null_values: Option<bool>) -> Prometheus {
-        use flyball_api::kinds::scaled_object::ScaleTrigger;
-        use flyball_api::trigger::{Resolved, Trigger};
-        let mut metadata = BTreeMap::from(
-            [("serverAddress", "http://p.svc:9090"), ("query", "up"), ("threshold", "1")]
-                .map(|(name, value)| (name.to_owned(), value.to_owned())),
-        );
-        if let Some(ignore) = ignore_null_values {
-            metadata.insert("ignoreNullValues".to_owned(), ignore.to_string());
-        }
-        let written = ScaleTrigger { kind: "prometheus".to_owned(), metadata, ..ScaleTrigger::default() };
-        let (read, problems) = Trigger::parse(0, &written, Resolved::default());
-        match read.map(|trigger| trigger.source) {
-            Some(Source::Prometheus(prometheus)) => prometheus,
-            _ => panic!("{problems:?}"),
-        }
-    }
-
-    #[test]
-    fn services_are_named_as_in_a_clusters_dns() {
-        let table = [
-            ("p", Some(("p", "ml"))),
-            ("p.monitoring", Some(("p", "monitoring"))),
-            ("p.monitoring.svc", Some(("p", "monitoring"))),
-            ("p.monitoring.svc.cluster.local", Some(("p", "monitoring"))),
-            ("p.monitoring.example.com", None),
-        ];
-        for (host, expected) in table {
-            assert_eq!(service_name(host, "ml"), expected, "{host}");
-        }
-    }
 
     #[test]
     fn no_data_is_not_no_load_unless_the_trigger_says_so() {
         let now = Time::from_seconds(100);
         let value = |value| Reading::Value { value, at: now };
         let failed = |error: &str| Reading::Failed { error: error.to_owned() };
-        let missing = || Reading::Missing { why: "why".to_owned() };
-        let empty = || Answer::Empty("why".to_owned());
+        let why = || "why".to_owned();
+        let missing = || Reading::Missing { why: why() };
+        let empty = || Answer::Empty(why());
         let lost = "prometheus metrics 'prometheus' target may be lost, the result is empty";
+        let partial = || Answer::Partial { value: 2.5, why: why() };
+        let old = Time::from_seconds(10);
         let table = [
             (Answer::Number(2.5), None, value(2.5)),
             (Answer::Number(-1.0), Some(false), value(-1.0)),
@@ -275,13 +226,24 @@ mod tests {
             (Answer::Nothing, None, Reading::Idle { at: now }),
             (Answer::Nothing, Some(true), value(0.0)),
             (Answer::Nothing, Some(false), failed("prometheus query returns NaN")),
+            (Answer::NotANumber(why()), None, missing()),
+            (Answer::NotANumber(why()), Some(true), value(0.0)),
+            (Answer::NotANumber(why()), Some(false), failed("prometheus query returns NaN")),
             (empty(), None, missing()),
             (empty(), Some(true), value(0.0)),
             (empty(), Some(false), failed(lost)),
             (Answer::Failed("no".to_owned()), Some(true), failed("no")),
+            (Answer::Unknown(why()), Some(true), missing()),
+            (Answer::Unknown(why()), Some(false), missing()),
+            (partial(), Some(true), Reading::Partial { value: 2.5, at: now, why: why() }),
+            (
+                Answer::Stale { value: 1.0, at: old, why: why() },
+                Some(true),
+                Reading::Stale { last: 1.0, at: old, why: why() },
+            ),
         ];
         for (answer, ignore, expected) in table {
-            assert_eq!(reading(answer.clone(), &trigger(ignore), now), expected, "{answer:?} {ignore:?}");
+            assert_eq!(reading(answer.clone(), ignore, now), expected, "{answer:?} {ignore:?}");
         }
     }
 }

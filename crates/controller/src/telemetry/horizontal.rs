@@ -315,6 +315,7 @@ fn value_of(proposal: &Proposal) -> Option<f64> {
         Reason::AboveTarget(measured)
         | Reason::BelowTarget(measured)
         | Reason::NoLoad(measured)
+        | Reason::NegativeValue { measured, .. }
         | Reason::UnmeasuredPodsDecide(measured)
         | Reason::WithinTolerance { measured, .. } => Some(measured.value.as_f64()),
         Reason::FormulaInput { value, .. } => Some(value.as_f64()),

@@ -78,7 +78,7 @@ impl World {
     fn serve_adapter(&self, group: &'static str, kind: &str, value: &'static str) {
         let about = json!({ "kind": "Service", "namespace": "default", "name": "front" });
         let item = json!({
-            "describedObject": about, "metricName": "m", "timestamp": "2026-01-01T00:00:00Z", "value": value,
+            "describedObject": about, "metricName": "m", "timestamp": jiff::Timestamp::now(), "value": value,
         });
         let list = json!({ "kind": kind, "apiVersion": format!("{group}/v1beta1"), "metadata": {}, "items": [item] });
         let router = Router::new()

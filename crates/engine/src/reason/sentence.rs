@@ -25,6 +25,11 @@ impl fmt::Display for Reason {
                 "{metric} says that nothing happened in its window, which counts as no load, so {}",
                 count(*replicas, "replica")
             ),
+            Self::NegativeValue { measured: Measured { metric, replicas, .. }, reading } => write!(
+                f,
+                "{metric} reads {reading}, and a negative number counts as 0, so {}",
+                count(*replicas, "replica")
+            ),
             Self::WithinTolerance { measured, tolerance } => write!(
                 f,
                 "{measured}, within the tolerance of {} % up and {} % down, so it stays at {}",
@@ -176,8 +181,12 @@ impl fmt::Display for Unavailable {
         match cause {
             Cause::NotRead => write!(f, "{metric} has not been read yet"),
             Cause::Missing(why) => write!(f, "{metric} has had no data since {since}: {why}"),
-            Cause::Stale { last, at } => {
-                write!(f, "{metric} last read {last} at {at}, too long ago to act on")
+            Cause::Partial { value, why } => {
+                write!(f, "{metric} has been read in part only since {since}, now {value}: {why}")
+            }
+            Cause::Stale { last, at, why } => {
+                write!(f, "{metric} last read {last} at {at}, too long ago to act on")?;
+                if why.is_empty() { Ok(()) } else { write!(f, ": {why}") }
             }
             Cause::Failed(error) => write!(f, "{metric} has failed since {since}: {error}"),
             Cause::UnknownType => write!(
@@ -195,7 +204,11 @@ impl fmt::Display for Cause {
         match self {
             Self::NotRead => f.write_str("not read yet"),
             Self::Missing(why) => f.write_str(why),
-            Self::Stale { last, at } => write!(f, "the last value, {last}, is of {at}"),
+            Self::Partial { value, why } => write!(f, "{value} is not all there is: {why}"),
+            Self::Stale { last, at, why } => {
+                write!(f, "the last value, {last}, is of {at}")?;
+                if why.is_empty() { Ok(()) } else { write!(f, ": {why}") }
+            }
             Self::Failed(error) => f.write_str(error),
             Self::UnknownType => f.write_str("unknown type"),
         }

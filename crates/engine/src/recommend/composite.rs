@@ -41,6 +41,11 @@ fn judge(view: &View<'_>, composite: &Composite) -> (Judgement, Option<bool>) {
             let (active, target) = (value > composite.activation_target(), composite.target());
             // Unlike a trigger's, it may be negative.
             match total::replicas(Milli::from_f64(value), target, view.counts, view.tolerance()) {
+                Ok(outcome) if outcome.replicas <= view.counts.spec && partial(view).is_some() => {
+                    let why = partial(view).unwrap_or_default().to_owned();
+                    let cause = Cause::Partial { value: Milli::from_f64(value), why };
+                    (Judgement::none(unavailable(view, cause)), active.then_some(true))
+                }
                 Ok(outcome) => {
                     let name = Name::from(COMPOSITE_METRIC_NAME);
                     (outcome.judge(&name, target, view.tolerance()), Some(active))
@@ -60,7 +65,7 @@ fn input(view: &View<'_>, name: &Name) -> Option<f64> {
     let metrics = view.policy.metrics.list();
     let index = metrics.iter().position(|m| m.activates() && m.formula_name.as_ref() == Some(name))?;
     match view.readings[index].usable(view.now, &metrics[index]) {
-        Ok(Usable::Total(value)) => Some(value),
+        Ok(Usable::Total(value) | Usable::Partial(value, _)) => Some(value),
         Ok(Usable::Idle) => Some(0.0),
         Ok(Usable::PerPod(_)) | Err(_) => None,
     }
@@ -79,7 +84,21 @@ fn instead(view: &View<'_>, composite: &Composite, reason: Reason) -> (Judgement
 }
 
 fn failed(view: &View<'_>, error: String) -> (Judgement, Option<bool>) {
+    (Judgement::none(unavailable(view, Cause::Failed(error))), None)
+}
+
+fn unavailable(view: &View<'_>, cause: Cause) -> Reason {
     let (metric, source_type) = (Name::from(COMPOSITE_METRIC_NAME), Name::from("External"));
-    let unavailable = Unavailable { metric, source_type, since: view.now, cause: Cause::Failed(error) };
-    (Judgement::none(Reason::MetricUnavailable(unavailable)), None)
+    Reason::MetricUnavailable(Unavailable { metric, source_type, since: view.now, cause })
+}
+
+/// Why an input of the formula is not whole, if one is not: then the formula's value isn't either.
+fn partial<'a>(view: &View<'a>) -> Option<&'a str> {
+    let inputs = view.policy.metrics.list().iter().zip(view.readings);
+    inputs.filter(|(metric, _)| metric.activates()).find_map(|(metric, kept)| {
+        match kept.usable(view.now, metric) {
+            Ok(Usable::Partial(_, why)) => Some(why),
+            _ => None,
+        }
+    })
 }

@@ -13,7 +13,11 @@ pub(super) fn propose(view: &View<'_>, metric: &Metric, kept: &Kept) -> Proposal
     let failures = kept.failures(view.now, metric, view.policy);
     let usable = kept.usable(view.now, metric);
     let active = match usable {
-        Ok(Usable::Total(value)) if metric.activates() => Some(value > metric.activation_threshold),
+        Ok(Usable::Total(value)) if metric.activates() => Some(value.max(0.0) > metric.activation_threshold),
+        // What is missing of it could be above the threshold.
+        Ok(Usable::Partial(value, _)) if metric.activates() => {
+            (value.max(0.0) > metric.activation_threshold).then_some(true)
+        }
         Ok(Usable::Idle) if metric.activates() => Some(0.0 > metric.activation_threshold),
         _ => None,
     };
@@ -27,6 +31,16 @@ pub(super) fn propose(view: &View<'_>, metric: &Metric, kept: &Kept) -> Proposal
             }
         }
         Ok(Usable::Total(value)) => with_total(view, metric, kept, value, feeds_formula),
+        Ok(Usable::Partial(value, why)) => {
+            let judgement = with_total(view, metric, kept, value, feeds_formula);
+            match judgement.replicas {
+                Some(replicas) if replicas <= view.counts.spec => {
+                    let cause = Cause::Partial { value: Milli::from_f64(value), why: why.to_owned() };
+                    without_value(view, metric, kept, cause, failures, feeds_formula)
+                }
+                _ => judgement,
+            }
+        }
         Ok(Usable::Idle) => {
             let mut judgement = with_total(view, metric, kept, 0.0, feeds_formula);
             if let Reason::BelowTarget(measured) = judgement.reason {
@@ -40,13 +54,21 @@ pub(super) fn propose(view: &View<'_>, metric: &Metric, kept: &Kept) -> Proposal
 }
 
 fn with_total(view: &View<'_>, metric: &Metric, kept: &Kept, value: f64, feeds_formula: bool) -> Judgement {
-    let value = Milli::from_reading(value);
+    let (amount, reading) = (Milli::from_reading(value), Milli::from_f64(value));
     if feeds_formula {
-        return Judgement::none(Reason::FormulaInput { metric: metric.name().clone(), value });
+        return Judgement::none(Reason::FormulaInput { metric: metric.name().clone(), value: reading });
     }
     let tolerance = view.tolerance();
-    match total::replicas(value, metric.target(), view.counts, tolerance) {
-        Ok(outcome) => outcome.judge(metric.name(), metric.target(), tolerance),
+    match total::replicas(amount, metric.target(), view.counts, tolerance) {
+        Ok(outcome) => {
+            let mut judgement = outcome.judge(metric.name(), metric.target(), tolerance);
+            if let Reason::BelowTarget(measured) = &judgement.reason
+                && reading < Milli::default()
+            {
+                judgement.reason = Reason::NegativeValue { measured: measured.clone(), reading };
+            }
+            judgement
+        }
         Err(error) => Judgement::none(unavailable(view, metric, kept, Cause::Failed(error))),
     }
 }

@@ -27,6 +27,8 @@ pub(crate) struct Kept {
 /// What can be computed with.
 pub(crate) enum Usable<'a> {
     Total(f64),
+    /// As much as this, and maybe more; and the source's words.
+    Partial(f64, &'a str),
     /// Zero, because the source says that nothing happened.
     Idle,
     PerPod(&'a PodTable),
@@ -63,20 +65,22 @@ impl Kept {
         let per_pod = metric.source().is_per_pod();
         let reading = self.reading.as_ref().ok_or(Cause::NotRead)?;
         if self.expired(now, metric).is_some() {
-            return Err(stale(reading.total().unwrap_or_default(), self.sampled_at().unwrap_or_default()));
+            let last = reading.total().unwrap_or_default();
+            return Err(stale(last, self.sampled_at().unwrap_or_default(), ""));
         }
         match reading {
             Reading::Missing { why } => Err(Cause::Missing(why.clone())),
-            Reading::Stale { last, at } => Err(stale(*last, *at)),
+            Reading::Stale { last, at, why } => Err(stale(*last, *at, why)),
             Reading::Failed { error } => Err(Cause::Failed(error.clone())),
-            Reading::Value { value, .. } if !value.is_finite() => {
+            Reading::Value { value, .. } | Reading::Partial { value, .. } if !value.is_finite() => {
                 Err(Cause::Failed(format!("it reads {value}, which is no amount")))
             }
             Reading::PerPod { .. } if per_pod => Ok(Usable::PerPod(&self.table)),
-            Reading::Value { .. } | Reading::Idle { .. } if per_pod => {
+            Reading::Value { .. } | Reading::Partial { .. } | Reading::Idle { .. } if per_pod => {
                 Err(Cause::Failed("one value was read where each pod has its own".to_owned()))
             }
             Reading::Idle { .. } => Ok(Usable::Idle),
+            Reading::Partial { value, why, .. } => Ok(Usable::Partial(*value, why)),
             Reading::Value { .. } | Reading::PerPod { .. } => {
                 Ok(Usable::Total(reading.total().unwrap_or_default()))
             }
@@ -105,22 +109,22 @@ impl Kept {
     /// The time of the value, if there is one.
     fn sampled_at(&self) -> Option<Time> {
         match self.reading.as_ref()? {
-            Reading::Value { at, .. } | Reading::Idle { at } => Some(*at),
+            Reading::Value { at, .. } | Reading::Partial { at, .. } | Reading::Idle { at } => Some(*at),
             Reading::PerPod { at, .. } => Some(self.newest.unwrap_or(*at)),
             Reading::Missing { .. } | Reading::Stale { .. } | Reading::Failed { .. } => None,
         }
     }
 }
 
-fn stale(last: f64, at: Time) -> Cause {
-    Cause::Stale { last: Milli::from_reading(last), at }
+fn stale(last: f64, at: Time, why: &str) -> Cause {
+    Cause::Stale { last: Milli::from_reading(last), at, why: why.to_owned() }
 }
 
 impl Reading {
     /// What it says of the whole target, if it says anything.
     pub fn total(&self) -> Option<f64> {
         match self {
-            Self::Value { value, .. } => Some(*value),
+            Self::Value { value, .. } | Self::Partial { value, .. } => Some(*value),
             Self::Idle { .. } => Some(0.0),
             Self::PerPod { values, .. } => Some(values.iter().map(|own| own.value).sum::<Milli>().as_f64()),
             Self::Missing { .. } | Self::Stale { .. } | Self::Failed { .. } => None,

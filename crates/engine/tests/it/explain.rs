@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use flyball_engine::{
-    Behavior, Decision, Milli, Observation, Policy, Reason, ScalingRules, SelectPolicy, Side,
+    Behavior, Decision, Milli, Observation, Pause, Policy, PolicyKind, Reason, Rules, ScalingPolicy,
+    ScalingRules, SelectPolicy, Side, TurningPoint,
 };
 
 use crate::play::{Play, at, autoscaler, external, external_value, scaled_object, target};
@@ -95,13 +96,55 @@ fn turning_points_are_where_the_recommendation_turns() {
     }
     let texts: Vec<String> =
         recommended(60_000, false).turning_points.iter().map(ToString::to_string).collect();
-    assert_eq!(texts, ["with rate above 66 it goes to 4", "with rate at most 40 it goes to 2"]);
+    let window = "3 replicas were recommended at 2027-01-15T08:00:10Z, which counts for 300 s until 2027-01-15T08:05:10Z";
+    let fewer = format!("with rate at most 40 it asks for 2, and gets 3: {window}");
+    assert_eq!(texts, ["with rate above 66 it goes to 4", &fewer]);
+}
+
+/// What a turning point leads to at this moment is what the target goes to if the metric reads it in a second.
+#[test]
+fn turning_points_know_what_the_later_stages_make_of_them() {
+    let one = ScalingPolicy { kind: PolicyKind::Pods, value: 1, period: Duration::from_secs(15) };
+    let disabled = ScalingRules::new(Some(Duration::ZERO), SelectPolicy::Disabled, vec![one], None);
+    let disabled = disabled.expect("good rules");
+    let disabled = Behavior { scale_up: ScalingRules::default_up(), scale_down: disabled };
+    let plain = || autoscaler(1, 50, vec![external("rate", 20)]);
+    let at_once = |policy: Policy| Policy {
+        rules: Rules { downscale_stabilization: Duration::ZERO, ..policy.rules },
+        ..policy
+    };
+    let paused = Pause::Directions { scale_in: true, scale_out: false };
+    for (policy, facts, code) in [
+        (plain(), ["scale 3", "rate 60"], "ScaleDownStabilized"),
+        (Policy { behavior: Some(disabled), ..plain() }, ["scale 3", "rate 60"], "ScaleDownLimit"),
+        (at_once(Policy { pause: paused, ..plain() }), ["scale 3", "rate 60"], "ScaledObjectPaused"),
+        (
+            at_once(scaled_object(0, 50, None, vec![external("rate", 20)])),
+            ["scale 1", "rate 20"],
+            "ScalerCooldown",
+        ),
+    ] {
+        let mut play = Play::new(policy);
+        facts.iter().for_each(|fact| play.fact(at(10), fact));
+        let decision = play.decide(at(10)).expect("a decision");
+        let point = decision.turning_points.last().expect("one for fewer").clone();
+        let step = point.steps.iter().find(|step| step.reason.code() == code).expect(code);
+        play.fact(at(11), &format!("rate {}", point.value));
+        let then = play.decide(at(11)).expect("a decision");
+        assert_eq!(
+            then.desired,
+            point.steps.last().map_or(point.replicas, |last| last.to),
+            "{point}\n{then}"
+        );
+        assert!(then.steps.iter().any(|then| then.reason.code() == step.reason.code()), "{point}\n{then}");
+    }
 }
 
 #[test]
 fn turning_points_keep_to_the_bounds_and_the_activation_threshold() {
     let texts = |policy: Policy, facts: &[&str]| -> Vec<String> {
-        decided(policy, facts).turning_points.iter().map(ToString::to_string).collect()
+        let bare = |point: &TurningPoint| TurningPoint { steps: Vec::new(), ..point.clone() }.to_string();
+        decided(policy, facts).turning_points.iter().map(bare).collect()
     };
     let mut busy = external("rate", 20);
     busy.activation_threshold = 30.0;

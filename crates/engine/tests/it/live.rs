@@ -152,3 +152,40 @@ fn scale_up_waits_for_its_window() {
          59 => 4→5 recommend:AboveTarget",
     );
 }
+
+#[test]
+fn an_answer_that_is_not_whole_scales_out_and_never_in() {
+    let rate = || vec![external("rate", 10)];
+    check(
+        autoscaler(1, 50, rate()),
+        "0 ready 4; scale 4; rate 5+ => 4→4 recommend:MetricPartial
+         400 rate 70+ => 4→7 recommend:AboveTarget
+         800 rate 70+ => 7→7 recommend:MetricPartial
+         1200 rate 5 => 7→1 recommend:BelowTarget",
+    );
+    // What is missing of it could be above the activation threshold.
+    check(
+        scaled_object(0, 50, None, rate()),
+        "0 scale 0; rate 0+ => 0→0 recommend:MetricPartial activate:TriggerError
+         1 rate 15+ => 0→2 recommend:AboveTarget activate:ScalerActive
+         900 rate 0+ => 2→2 recommend:MetricPartial
+         901 rate 0 => 2→0 recommend:BelowTarget activate:ScalerNotActive",
+    );
+}
+
+#[test]
+fn a_negative_number_scales_in_no_further_than_zero() {
+    let mut busy = external("rate", 10);
+    check(
+        autoscaler(1, 50, vec![busy.clone()]),
+        "0 ready 4; scale 4; rate -5 => 4→4 recommend:NegativeValue stabilize:ScaleDownStabilized
+         300 => 4→1 recommend:NegativeValue bound:TooFewReplicas",
+    );
+    // Zero is above this threshold, and there is nothing below zero.
+    busy.activation_threshold = -1.0;
+    check(
+        scaled_object(0, 50, None, vec![busy]),
+        "0 ready 4; scale 4; rate -5 => 4→4 recommend:NegativeValue stabilize:ScaleDownStabilized
+         900 => 4→1 recommend:NegativeValue bound:TooFewReplicas",
+    );
+}

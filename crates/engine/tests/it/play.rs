@@ -108,8 +108,13 @@ fn reading(now: Time, what: &str) -> Reading {
     match what {
         "idle" => Reading::Idle { at: now },
         "missing" => Reading::Missing { why: "no series matches".to_owned() },
-        "stale" => Reading::Stale { last: 1.0, at: START },
+        "stale" => Reading::Stale { last: 1.0, at: START, why: String::new() },
         "failed" => Reading::Failed { error: "connection refused".to_owned() },
+        partial if partial.ends_with('+') => Reading::Partial {
+            value: partial.trim_end_matches('+').parse().expect("a number"),
+            at: now,
+            why: "a store did not answer".to_owned(),
+        },
         number => Reading::Value { value: number.parse().expect("a number"), at: now },
     }
 }

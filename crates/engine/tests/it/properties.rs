@@ -41,7 +41,8 @@ fn reading(metric: usize) -> BoxedStrategy<Reading> {
     });
     let unavailable = prop_oneof![
         Just(Reading::Missing { why: "gone".to_owned() }),
-        Just(Reading::Stale { last: 5.0, at: START }),
+        Just(Reading::Stale { last: 5.0, at: START, why: "refused".to_owned() }),
+        Just(Reading::Partial { value: 0.0, at: at(3600), why: "a store did not answer".to_owned() }),
         Just(Reading::Failed { error: "refused".to_owned() }),
     ];
     let total = prop_oneof![

@@ -16,6 +16,7 @@ mod needs;
 #[path = "../../../../tests/outside.rs"]
 mod outside;
 mod sessions;
+mod sources;
 mod streams;
 mod transcript;
 mod vertical;
@@ -53,6 +54,8 @@ fn tests() -> Vec<Trial> {
         sessions:
             command_line, page, vpa, out_of_memory, workloads, rollouts, reading, why, query, promtool,
             wrong_manifests, jobs, metrics_api, check_files, check_live, failing_pods;
+        sources:
+            a_source_that_breaks_never_scales_in;
         streams:
             a_watch_shows_each_change,
             a_followed_log_shows_each_line;

@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io::{BufRead, BufReader};
+use std::path::PathBuf;
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
@@ -84,6 +85,11 @@ impl World {
             .env("PROMETHEUS", &self.prometheus)
             .env("STATE", folder.join("state"))
             .env("TEMPORARY", folder);
+    }
+
+    /// Where this world is reached, and how.
+    pub(crate) fn kubeconfig(&self) -> PathBuf {
+        self.folder.path().join("state/kubeconfig")
     }
 
     /// `kubectl` in this world.

@@ -17,7 +17,9 @@ fn pod(annotations: Value, phase: &str) -> Vec<Arc<Pod>> {
         },
         "spec": { "containers": [{ "name": "main", "ports": [
             { "containerPort": 8000 }, { "name": "metrics", "containerPort": 9100 },
-        ] }] },
+        ] }], "initContainers": [{
+            "name": "side", "restartPolicy": "Always", "ports": [{ "name": "side", "containerPort": 9200 }],
+        }] },
         "status": { "phase": phase, "podIP": "127.64.0.9" },
     }))
 }
@@ -72,6 +74,9 @@ fn a_service_monitor_selects_by_labels_of_the_service_and_names_of_its_ports() {
         ),
         (json!({ "port": "9100" }), all.clone(), None),
         (json!({ "targetPort": 1 }), all.clone(), None),
+        // In quotes it is a name.
+        (json!({ "targetPort": "8000" }), all.clone(), None),
+        (json!({ "targetPort": "side" }), all.clone(), Some("http://127.64.0.9:9200/metrics model side")),
         (json!({ "port": "metrics" }), json!({ "matchLabels": { "app": "other" } }), None),
         (
             json!({ "port": "metrics" }),

@@ -2,12 +2,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use flyball_engine::{Reading, Time};
-use flyball_metrics::Store;
-use flyball_metrics::promql::{self, EngineOptions, LiveQuery, QueryResult, SampleValue, Value};
+use flyball_engine::Time;
+use flyball_metrics::promql::{self, EngineOptions, LiveQuery, SampleValue, Value};
+use flyball_metrics::{Labels, Store};
 
 use crate::features::Features;
-use crate::source::promql::{Answer, Down, Identity};
+use crate::scrape::standing::{Identity, Scraped};
+use crate::source::promql::{Answer, Behind};
 
 /// Series whose newest sample is older than this do not count as fresh: NaN over them says nothing.
 const FRESH_MS: i64 = 60_000;
@@ -53,41 +54,45 @@ impl LocalQuery {
 
     /// The query's answer now; or that it is stale, because a target that fed it cannot be scraped, so that the answer
     /// would lack its part. Targets that have left are not among those, and their absence is no failure.
-    ///
-    /// # Errors
-    /// The reading to take instead of an answer.
-    pub(crate) fn read(&mut self, store: &mut Store, down: &[Down], now: Time) -> Result<Answer, Reading> {
+    pub(crate) fn read(&mut self, store: &mut Store, behind: Behind<'_>, now: Time) -> Answer {
         let query = match &mut self.query {
             Ok(query) => query,
-            Err(error) => return Ok(Answer::Failed(error.clone())),
+            Err(error) => return Answer::Failed(error.clone()),
         };
         let now_ms = now.as_millis() as i64;
         let result = query.evaluate(store, now_ms);
         let newest = newest_of_feeding(query);
-        let is_fresh = newest.values().any(|newest_ms| now_ms - newest_ms <= FRESH_MS);
-        let failing = down.iter().find(|down| self.fed_by.contains(&down.identity));
-        if let Some(failing) = failing {
-            let kept = |identity: &Identity| {
-                newest.contains_key(identity) || down.iter().any(|d| d.identity == *identity)
-            };
+        if let Some(down) = behind.standing.first_down(&self.fed_by) {
+            let kept =
+                |identity: &Identity| newest.contains_key(identity) || behind.standing.is_down(identity);
             self.fed_by.retain(kept);
-            return Err(match self.last {
-                Some((last, at)) => Reading::Stale { last, at },
-                None => {
-                    Reading::Missing { why: format!("{} cannot be scraped: {}", failing.url, failing.error) }
-                }
-            });
+            return match self.last {
+                Some((value, at)) => Answer::Stale { value, at, why: down.to_string() },
+                None => Answer::Unknown(down.to_string()),
+            };
         }
+        let is_fresh = newest.values().any(|newest_ms| now_ms - newest_ms <= FRESH_MS);
         self.fed_by = newest.into_keys().collect();
-        let answer = match result {
-            Ok(result) => answer(&self.text, result, is_fresh)
-                .unwrap_or_else(|| Answer::Empty(why_empty(query, store, now_ms))),
-            Err(error) => Answer::Failed(error.to_string()),
+        let (value, warning) = match result {
+            Ok(result) => (number(&self.text, result.value), result.annotations.warnings.into_iter().next()),
+            Err(error) => return Answer::Failed(error.to_string()),
+        };
+        let answer = match value {
+            Err(error) => Answer::Failed(error),
+            Ok(None) => why_empty(query, store, behind, now_ms),
+            Ok(Some(value)) if value.is_nan() && is_fresh => why_nan(query, store, now_ms),
+            Ok(Some(value)) if value.is_nan() => {
+                Answer::NotANumber("the query returns NaN, and its series have no new samples".to_owned())
+            }
+            Ok(Some(value)) => match warning.filter(|_| value.is_finite()) {
+                Some(why) => Answer::Partial { value, why },
+                None => Answer::Number(value),
+            },
         };
         if let Answer::Number(value) = answer {
             self.last = Some((value, now));
         }
-        Ok(answer)
+        answer
     }
 }
 
@@ -95,56 +100,84 @@ impl LocalQuery {
 fn newest_of_feeding(query: &LiveQuery) -> BTreeMap<Identity, i64> {
     let mut newest = BTreeMap::new();
     for (labels, newest_ms) in query.sources() {
-        let identity = (labels.get("job").to_owned(), labels.get("instance").to_owned());
-        let known = newest.entry(identity).or_insert(i64::MIN);
+        let known = newest.entry(identity(labels)).or_insert(i64::MIN);
         *known = newest_ms.max(*known);
     }
     newest
 }
 
-/// The number that a result is, if it is one; `None` if it has no series.
-fn answer(text: &str, result: QueryResult, is_fresh: bool) -> Option<Answer> {
-    let value = match result.value {
-        Value::Scalar(sample) => sample.value,
-        Value::Vector(samples) => match samples.as_slice() {
-            [] => return None,
-            [one] => match one.value {
-                SampleValue::Float(value) => value,
-                SampleValue::Histogram(_) => {
-                    return Some(Answer::Failed(format!(
-                        "prometheus query {text} returns a native histogram: take a number from it, as with histogram_quantile(0.95, …)"
-                    )));
-                }
-            },
-            several => {
-                return Some(Answer::Failed(format!(
-                    "prometheus query {text} returned multiple elements ({}): aggregate them, as in sum(…)",
-                    several.len()
-                )));
-            }
-        },
-        Value::String { .. } | Value::Matrix(_) => {
-            return Some(Answer::Failed(format!("prometheus query {text} is no instant vector or scalar")));
-        }
-    };
-    Some(match value.is_nan() && is_fresh {
-        true => Answer::Nothing,
-        false if value.is_nan() => {
-            Answer::Empty("the query returns NaN, and its series have no new samples".to_owned())
-        }
-        false => Answer::Number(value),
-    })
+fn identity(labels: &Labels) -> Identity {
+    (labels.get("job").to_owned(), labels.get("instance").to_owned())
 }
 
-fn why_empty(query: &LiveQuery, store: &Store, now_ms: i64) -> String {
-    promql::why_empty(&promql::explain(store, query.expr(), now_ms, &EngineOptions::default()))
+/// The number that a result is, if it is one; none if it has no series.
+fn number(text: &str, result: Value) -> Result<Option<f64>, String> {
+    let samples = match result {
+        Value::Scalar(sample) => return Ok(Some(sample.value)),
+        Value::Vector(samples) => samples,
+        Value::String { .. } | Value::Matrix(_) => {
+            return Err(format!("prometheus query {text} is no instant vector or scalar"));
+        }
+    };
+    match samples.as_slice() {
+        [] => Ok(None),
+        [one] => match one.value {
+            SampleValue::Float(value) => Ok(Some(value)),
+            SampleValue::Histogram(_) => Err(format!(
+                "prometheus query {text} returns a native histogram: take a number from it, as with histogram_quantile(0.95, …)"
+            )),
+        },
+        several => Err(format!(
+            "prometheus query {text} returned multiple elements ({}): aggregate them, as in sum(…)",
+            several.len()
+        )),
+    }
+}
+
+/// What NaN over fresh series says: nothing happened, as in the quantile of no requests; unless a series is itself NaN, which
+/// says nothing. Quantiles of a summary are NaN while nothing happens.
+fn why_nan(query: &LiveQuery, store: &Store, now_ms: i64) -> Answer {
+    for (selector, _) in query.expr().selectors() {
+        for series in store.select(&selector.matchers) {
+            let Some(newest) = series.newest().filter(|sample| !sample.is_stale_marker()) else { continue };
+            let is_fresh = now_ms - newest.timestamp_ms <= FRESH_MS;
+            let is_quantile = !series.labels().get("quantile").is_empty();
+            if newest.value.is_nan() && is_fresh && !is_quantile {
+                return Answer::NotANumber(format!("{} itself is NaN", series.labels()));
+            }
+        }
+    }
+    Answer::Nothing
+}
+
+/// What no series says. Whether the target's own pods are scraped comes first: most often the series are theirs. As long as
+/// none of them has answered, or a target is silent that had such series, before a restart for one, nothing is known.
+fn why_empty(query: &LiveQuery, store: &Store, behind: Behind<'_>, now_ms: i64) -> Answer {
+    let why = promql::why_empty(&promql::explain(store, query.expr(), now_ms, &EngineOptions::default()));
+    let selected =
+        query.expr().selectors().into_iter().flat_map(|(selector, _)| store.select(&selector.matchers));
+    let once: BTreeSet<Identity> = selected.map(|series| identity(series.labels())).collect();
+    if let Some(down) = behind.standing.first_down(&once) {
+        return Answer::Unknown(format!("{down}; {why}"));
+    }
+    let scraped = behind.standing.of_pods(behind.pods);
+    let why = match scraped.sentence() {
+        Some(sentence) => format!("{sentence}; {why}"),
+        None => why,
+    };
+    match scraped {
+        Scraped::NeverYet(_) => Answer::Unknown(why),
+        Scraped::NoPods | Scraped::NoTargets | Scraped::Well(_) => Answer::Empty(why),
+    }
 }
 
 #[cfg(test)]
 mod tests {
-    use flyball_metrics::{Labels, Sample, StoreOptions};
+    use flyball_metrics::{Sample, StoreOptions};
 
     use super::*;
+    use crate::scrape::standing::Standing;
+    use crate::scrape::target::Target;
 
     const P95: &str = "histogram_quantile(0.95, sum by (le) (rate(seconds_bucket[10s])))";
 
@@ -162,13 +195,22 @@ mod tests {
         store
     }
 
+    /// The answer of a query while these targets, by their jobs, cannot be scraped.
+    fn read(query: &mut LocalQuery, store: &mut Store, down: &[&str], at: Time) -> Answer {
+        let standing = Standing::default();
+        for (number, job) in (0..).zip(down) {
+            let labels = [("job", *job), ("instance", "a:1")];
+            let labels = labels.map(|(name, value)| (name.to_owned(), value.to_owned())).into();
+            standing.add(number, &Target { url: "http://a:1/".to_owned(), labels, ..Target::default() });
+            standing.scraped(number, "refused");
+        }
+        query.read(store, Behind { standing: &standing, pods: &[] }, at)
+    }
+
     fn check(query: &str, per_second: f64, at_seconds: u64, expected: &Answer) {
-        let read = LocalQuery::new(query, &Features::default()).read(
-            &mut store(per_second),
-            &[],
-            Time::from_seconds(at_seconds),
-        );
-        assert_eq!(read.as_ref(), Ok(expected), "{query} at {at_seconds}");
+        let mut asked = LocalQuery::new(query, &Features::default());
+        let answer = read(&mut asked, &mut store(per_second), &[], Time::from_seconds(at_seconds));
+        assert_eq!(answer, *expected, "{query} at {at_seconds}");
     }
 
     #[test]
@@ -197,28 +239,48 @@ mod tests {
             100,
             &empty("seconds_bucket[10s]: the newest sample is 40 s old"),
         );
-        let several = LocalQuery::new("seconds_bucket", &Features::default()).read(
-            &mut store(1.0),
-            &[],
-            Time::from_seconds(60),
+        let mut several = LocalQuery::new("seconds_bucket", &Features::default());
+        let several = read(&mut several, &mut store(1.0), &[], Time::from_seconds(60));
+        assert!(matches!(several, Answer::Failed(error) if error.contains("multiple elements (2)")));
+    }
+
+    #[test]
+    fn an_empty_result_says_nothing_while_a_target_that_had_such_series_is_silent() {
+        let mut store = store(2.0);
+        let query = || LocalQuery::new("sum(rate(seconds_bucket[10s]))", &Features::default());
+        let later = Time::from_seconds(600);
+        assert!(matches!(read(&mut query(), &mut store, &["other"], later), Answer::Empty(_)));
+        let answer = read(&mut query(), &mut store, &["model"], later);
+        assert!(
+            matches!(&answer, Answer::Unknown(why) if why.starts_with("http://a:1/ cannot be scraped: refused; ")),
+            "{answer:?}"
         );
-        assert!(matches!(several, Ok(Answer::Failed(error)) if error.contains("multiple elements (2)")));
+    }
+
+    #[test]
+    fn a_series_that_is_nan_itself_is_not_idle() {
+        let check = |name: &str, label: (&str, &str), is_idle: bool| {
+            let mut store = Store::new(StoreOptions::default());
+            let labels = Labels::new([("__name__", name), ("job", "model"), ("instance", "a:1"), label]);
+            store.append_to(&labels, Sample::new(60_000, f64::NAN)).unwrap();
+            let mut query = LocalQuery::new(&format!("max({name})"), &Features::default());
+            let answer = read(&mut query, &mut store, &[], Time::from_seconds(60));
+            assert_eq!(answer == Answer::Nothing, is_idle, "{name}: {answer:?}");
+        };
+        check("queue_length", ("queue", "a"), false);
+        check("request_seconds", ("quantile", "0.95"), true);
     }
 
     #[test]
     fn a_target_that_cannot_be_scraped_makes_the_answer_stale() {
         let mut store = store(2.0);
         let mut query = LocalQuery::new("sum(rate(seconds_bucket{le=\"+Inf\"}[10s]))", &Features::default());
-        let down = |job: &str| Down {
-            identity: (job.to_owned(), "a:1".to_owned()),
-            url: "http://a:1/".to_owned(),
-            error: "refused".to_owned(),
-        };
         let at = Time::from_seconds(60);
-        assert_eq!(query.read(&mut store, &[], at), Ok(Answer::Number(2.0)));
-        assert_eq!(query.read(&mut store, &[down("other")], at), Ok(Answer::Number(2.0)));
+        assert_eq!(read(&mut query, &mut store, &[], at), Answer::Number(2.0));
+        assert_eq!(read(&mut query, &mut store, &["other"], at), Answer::Number(2.0));
         let later = Time::from_seconds(62);
-        assert_eq!(query.read(&mut store, &[down("model")], later), Err(Reading::Stale { last: 2.0, at }));
-        assert!(matches!(query.read(&mut store, &[], later), Ok(Answer::Number(_))));
+        let why = "http://a:1/ cannot be scraped: refused".to_owned();
+        assert_eq!(read(&mut query, &mut store, &["model"], later), Answer::Stale { value: 2.0, at, why });
+        assert!(matches!(read(&mut query, &mut store, &[], later), Answer::Number(_)));
     }
 }
