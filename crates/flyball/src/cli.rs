@@ -113,6 +113,9 @@ pub(crate) struct Up {
     /// Keep nothing: start empty, and leave nothing behind.
     #[arg(long)]
     pub(crate) ephemeral: bool,
+    /// Save what can be read from a damaged data file, keep a copy of it, and start.
+    #[arg(long, conflicts_with = "ephemeral")]
+    pub(crate) repair: bool,
     /// Write the kubeconfig to this file [default: in the state folder].
     #[arg(long, value_name = "FILE")]
     pub(crate) kubeconfig: Option<PathBuf>,

@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
-use flyball_apiserver::{ApiResource, ApiServer};
+use flyball_apiserver::{ApiResource, ApiServer, OpenError};
 use flyball_controller::{AllowedHosts, Answers, Autoscaler, Features, VpaMetrics};
 use flyball_local::{Image, ImageMap};
 use k8s_openapi::api::apps::v1::Deployment;
@@ -19,6 +19,7 @@ use kube::Client;
 use kube::api::{Api, Patch, PatchParams};
 use serde_json::json;
 use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::admission;
@@ -53,6 +54,7 @@ pub(crate) struct World {
     /// From the start of the program to an API that answers.
     pub(crate) api_ready_after: Duration,
     server: ApiServer,
+    serving: JoinHandle<std::io::Result<()>>,
     node: flyball_local::World,
     autoscaler: Autoscaler,
     stop: CancellationToken,
@@ -92,10 +94,10 @@ impl World {
         options: &WorldOptions,
     ) -> Result<World> {
         let started = Instant::now();
-        let state_dir = persistent.then(|| place.folder().join("api"));
+        let state_dir = persistent.then(|| state_dir(place));
         let server = ApiServer::open(flyball_apiserver::Options { state_dir })
             .await
-            .with_context(|| format!("cannot open the state in `{}`", place.folder().display()))?;
+            .map_err(|error| cannot_open(place, error))?;
         let client = Client::new(server.router(), "default");
         let (api, prometheus) = (doors.api.local_addr()?, doors.prometheus.local_addr()?);
         let stop = CancellationToken::new();
@@ -108,7 +110,7 @@ impl World {
         install_kinds(&client).await?;
         install_own_pod(&client, place).await?;
         let (served, stopped) = (server.clone(), stop.clone().cancelled_owned());
-        tokio::spawn(async move { served.serve(doors.api, stopped).await });
+        let serving = tokio::spawn(async move { served.serve(doors.api, stopped).await });
         flyball_apiserver::write_private(place.kubeconfig(), &server.kubeconfig(api))
             .with_context(|| format!("cannot write `{}`", place.kubeconfig().display()))?;
         let api_ready_after = started.elapsed();
@@ -142,7 +144,8 @@ impl World {
             axum::serve(listener, prometheus_router).with_graceful_shutdown(stopped).await
         });
 
-        let notices = doors.notices.into_iter().chain(node.notices().iter().cloned()).collect();
+        let told = [doors.notices.as_slice(), server.notices(), node.notices()];
+        let notices = told.concat();
         let _runtimes = runtimes;
         Ok(World {
             client,
@@ -151,6 +154,7 @@ impl World {
             notices,
             api_ready_after,
             server,
+            serving,
             node,
             autoscaler,
             stop,
@@ -164,10 +168,33 @@ impl World {
         let autoscaler = tokio::time::timeout(AUTOSCALER_STOP_MAX, self.autoscaler.stop()).await.is_ok();
         let pods = self.node.stop().await;
         self.stop.cancel();
+        // Requests under way are answered before the store closes.
+        let _ = self.serving.await;
         self.server.close();
         let parts = [(autoscaler, "the autoscaler"), (pods, "a pod")];
         parts.into_iter().filter(|(stopped, _)| !stopped).map(|(_, part)| part).collect()
     }
+}
+
+fn cannot_open(place: &Place, error: OpenError) -> anyhow::Error {
+    let hint = match &error {
+        OpenError::Damaged { .. } => {
+            "; `flyball up --repair` starts with all that can be read, and keeps a copy"
+        }
+        _ => "",
+    };
+    anyhow::Error::new(error)
+        .context(format!("cannot open the state in `{}`{hint}", place.folder().display()))
+}
+
+/// Saves what can be read from a damaged data file in `place`; what was found, line by line.
+pub(crate) fn repair(place: &Place) -> Result<String> {
+    let report = ApiServer::repair(&state_dir(place)).map_err(|error| cannot_open(place, error))?;
+    Ok(report.to_string())
+}
+
+fn state_dir(place: &Place) -> PathBuf {
+    place.folder().join("api")
 }
 
 fn api_resource((plural, kind, namespaced, verbs): (&str, &str, bool, &[&str])) -> ApiResource {

@@ -6,7 +6,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use crate::cli::Up;
 use crate::output;
 use crate::place::{self, Place};
-use crate::world::{Doors, Temporary, World};
+use crate::world::{self, Doors, Temporary, World};
 
 pub(crate) async fn run(options: Up) -> Result<()> {
     let doors = Doors::open(&options.world).await?;
@@ -18,6 +18,9 @@ pub(crate) async fn run(options: Up) -> Result<()> {
     };
     let place = Place::new(folder, options.kubeconfig)?;
     crate::log::to_file(&place.own_log())?;
+    if options.repair {
+        world::repair(&place)?.lines().for_each(output::note);
+    }
     let mut stop = Stop::listen()?;
 
     let world = tokio::select! {

@@ -156,3 +156,21 @@ pub(crate) fn an_ephemeral_world_leaves_nothing() {
     let left: Vec<_> = left.iter().map(std::fs::DirEntry::file_name).filter(|name| name != "home").collect();
     assert!(left.is_empty(), "{left:?}");
 }
+
+pub(crate) fn a_damaged_data_file_is_told_and_repaired() {
+    needs(&["kubectl"]);
+    let world = World::up(&[]);
+    world.kubectl(&["create", "configmap", "kept", "--from-literal=a=b"]);
+    let folder = world.stop();
+    let file = folder.path().join("state/api/objects.redb");
+    std::fs::write(&file, b"").expect("the folder is ours");
+    let refused = text(&world::up_once(&folder, &[]).stderr);
+    for said in ["is damaged: it is empty (0 bytes)", "`flyball up --repair`"] {
+        assert!(refused.contains(said), "{refused}");
+    }
+    assert_eq!(std::fs::metadata(&file).expect("it is there").len(), 0, "nothing was changed");
+    let world = World::up_in(folder, &["--repair"]);
+    let said = world.said();
+    assert!(said.contains("the damaged file is kept as") && said.contains("objects.redb.damaged-"), "{said}");
+    world.kubectl(&["get", "namespace", "default"]);
+}

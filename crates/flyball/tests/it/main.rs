@@ -41,6 +41,7 @@ fn tests() -> Vec<Trial> {
             a_killed_world_leaves_no_process_and_loses_nothing,
             a_stopped_world_leaves_no_process_and_comes_back,
             a_state_folder_has_one_world,
+            a_damaged_data_file_is_told_and_repaired,
             a_taken_port_is_named,
             a_taken_node_port_is_named_and_the_rest_goes_on,
             clients_cannot_take_all_files,

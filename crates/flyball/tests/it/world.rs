@@ -210,6 +210,11 @@ pub(crate) fn start_and_stop(command: &mut Command) {
     stop(&mut process);
 }
 
+/// Starts a world that cannot start, on the state that `folder` holds.
+pub(crate) fn up_once(folder: &TempDir, arguments: &[&str]) -> Output {
+    up_command(folder, arguments).output().expect("it runs")
+}
+
 fn up_command(folder: &TempDir, arguments: &[&str]) -> Command {
     let mut command = Command::new(FLYBALL);
     command
