@@ -22,7 +22,7 @@ use axum::routing::get;
 use flyball_api::kinds::scaled_object::ScaledObject;
 use flyball_api::kinds::scrape_config::ScrapeConfig;
 use flyball_apiserver::ApiServer;
-use flyball_controller::{Autoscaler, Options};
+use flyball_controller::{Answers, Autoscaler, Options};
 use futures::StreamExt;
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::Pod;
@@ -152,10 +152,10 @@ async fn scaled(client: Client, count: usize, from: Instant) -> Vec<Duration> {
 }
 
 /// Pods of one Deployment that crash and come back, as their node would tell it.
-async fn storm(client: &Client) -> u32 {
+async fn pod_events(client: &Client, deployment: &str) -> u32 {
     let api: Api<Pod> = Api::default_namespaced(client.clone());
     for index in 0..50 {
-        let metadata = json!({ "name": format!("crashing-{index}"), "labels": { "app": "crashing" } });
+        let metadata = json!({ "name": format!("{deployment}-{index}"), "labels": { "app": deployment } });
         let spec = json!({ "containers": [{ "name": "c", "image": "i" }] });
         let pod = serde_json::from_value(json!({ "metadata": metadata, "spec": spec })).expect("a pod");
         api.create(&PostParams::default(), &pod).await.expect("it is created");
@@ -167,7 +167,7 @@ async fn storm(client: &Client) -> u32 {
         while begun.elapsed() < STORM {
             ticks.tick().await;
             let status = json!({ "status": { "phase": "Running", "message": format!("restart {sent}") } });
-            let name = format!("crashing-{}", (first + sent * WRITERS) % 50);
+            let name = format!("{deployment}-{}", (first + sent * WRITERS) % 50);
             let written = api.patch_status(&name, &PatchParams::default(), &Patch::Merge(status)).await;
             written.expect("it is written");
             sent += 1;
@@ -191,6 +191,8 @@ struct Figures {
     reached: usize,
     step_processor: Duration,
     storm: Rest,
+    /// Cores that the same pod events take without the autoscaler.
+    storm_alone: f64,
 }
 
 /// What some seconds cost.
@@ -244,7 +246,10 @@ async fn measure(count: usize) -> Figures {
     }
     let load = Arc::new(AtomicU64::new(0));
     let port = serve_load(count, Arc::clone(&load)).await;
-    let autoscaler = Autoscaler::start(client.clone(), Options::default()).await.expect("it starts");
+    // as `flyball up` has it: there is no Prometheus in this cluster
+    let answers = Answers { absent_services: true, ..Answers::default() };
+    let options = Options { answers, ..Options::default() };
+    let autoscaler = Autoscaler::start(client.clone(), options).await.expect("it starts");
     let config = json!({
         "metadata": { "name": "load" },
         "spec": { "scrapeInterval": "1s", "staticConfigs": [{ "targets": [format!("127.0.0.1:{port}")] }] },
@@ -279,8 +284,14 @@ async fn measure(count: usize) -> Figures {
     eprintln!("{count}: {} scaled after {all:.1?}", times.len());
     quiet(&client).await;
     let rest = cost(&autoscaler, tokio::time::sleep(REST)).await;
-    let storm = cost(&autoscaler, async { eprintln!("{count}: {} pod events", storm(&client).await) }).await;
+    let storm =
+        cost(&autoscaler, async { eprintln!("{count}: {} pod events", pod_events(&client, "a").await) })
+            .await;
     autoscaler.stop().await;
+    // the same without the autoscaler: what the writers and the API server take
+    let (begun, used) = (Instant::now(), processor());
+    pod_events(&client, "b").await;
+    let storm_alone = (processor() - used).as_secs_f64() / begun.elapsed().as_secs_f64();
     let reached = times.len();
     Figures {
         count,
@@ -295,6 +306,7 @@ async fn measure(count: usize) -> Figures {
         reached,
         step_processor,
         storm,
+        storm_alone,
     }
 }
 
@@ -320,6 +332,7 @@ impl Figures {
             format!("{:.1}", self.storm.rounds),
             millis(self.storm.round),
             format!("{:.3}", self.storm.cores),
+            format!("{:.3}", self.storm_alone),
         ];
         format!("| {} |", cells.join(" | "))
     }
@@ -327,8 +340,8 @@ impl Figures {
 
 const HEAD: &str = "\
 | targets | created | processor | all decided | at zero: a round | processor | cores | memory | step: first scaled | \
-all scaled (how many) | processor | in use: a round | processor | cores | pod events: rounds/s | a round | cores |
-|---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|";
+all scaled (how many) | processor | in use: a round | processor | cores | pod events: rounds/s | a round | cores | cores without the autoscaler |
+|---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|";
 
 /// Each number of targets has a process of its own, so that none is measured with the memory of another.
 fn main() {

@@ -1,7 +1,7 @@
 //! Questions of users: queries and everything else that may take long and decides nothing.
 //!
-//! The loop, the scrapes and the Services' proxies go on as if nobody asked. So a question runs on a thread of its own, with the
-//! lowest priority; few run at a time ([`QUESTIONS_AT_ONCE_MAX`]), some wait in front of them ([`QUESTIONS_WAITING_MAX`]), and the
+//! The loop, the scrapes and the Services' proxies go on as if nobody asked. So a question runs on a thread of its own, which
+//! the kernel runs only where no other thread wants to (`SCHED_IDLE`: one that wakes up takes its place at once); few run at a time ([`QUESTIONS_AT_ONCE_MAX`]), some wait in front of them ([`QUESTIONS_WAITING_MAX`]), and the
 //! rest is refused. A question ends when its time is over, which counts from when its request began to arrive, or when its
 //! client goes away.
 //!
@@ -15,6 +15,10 @@ use flyball_metrics::promql::{EngineOptions, QueryError, Stop};
 use flyball_metrics::response::ErrorKind;
 use flyball_metrics::{Lend, Store};
 use rustix::process::{getpriority_process, setpriority_process};
+use thread_priority::ThreadPriority;
+use thread_priority::unix::{
+    NormalThreadSchedulePolicy, ThreadSchedulePolicy, set_thread_priority_and_policy, thread_native_id,
+};
 use tokio::sync::{Semaphore, oneshot};
 
 use crate::lock;
@@ -26,10 +30,10 @@ pub(crate) const QUESTIONS_AT_ONCE_MAX: usize = 2;
 const QUESTIONS_WAITING_MAX: usize = 200;
 /// The longest that a question may take, its arrival and waiting included (Prometheus: `--query.timeout`).
 pub(crate) const QUESTION_TIMEOUT_MAX: Duration = Duration::from_secs(120);
-/// The priority of a question's thread: the lowest.
-const NICE: i32 = 19;
-/// The same where a thread that has the store cannot be raised: others may wait for it.
+/// How much nicer a question's thread is where it cannot be raised while it has the store: others may wait for it.
 const NICE_FOR_GOOD: i32 = 5;
+/// The nicest that a thread can be.
+const NICE_MAX: i32 = 19;
 
 /// Where questions are asked. Clones are the same place.
 #[derive(Clone)]
@@ -161,9 +165,9 @@ struct Raised(());
 
 impl Raised {
     fn new() -> Raised {
-        let Priorities { usual, can_raise, .. } = priorities();
+        let Priorities { usual, can_raise } = priorities();
         if can_raise {
-            let _ = setpriority_process(None, usual);
+            let _ = raise_priority(usual);
         }
         Raised(())
     }
@@ -177,14 +181,29 @@ impl Drop for Raised {
 
 /// Lets others go first. On Linux this is a matter of the calling thread alone.
 fn lower_priority() {
-    let _ = setpriority_process(None, priorities().lowered);
+    let Priorities { usual, can_raise } = priorities();
+    let _ = if can_raise {
+        schedule(NormalThreadSchedulePolicy::Idle)
+    } else {
+        setpriority_process(None, (usual + NICE_FOR_GOOD).min(NICE_MAX)).is_ok()
+    };
 }
 
-/// How nice threads are.
+/// Schedules the calling thread as most threads are, with its usual niceness.
+fn raise_priority(usual: i32) -> bool {
+    schedule(NormalThreadSchedulePolicy::Other) && setpriority_process(None, usual).is_ok()
+}
+
+fn schedule(policy: NormalThreadSchedulePolicy) -> bool {
+    let policy = ThreadSchedulePolicy::Normal(policy);
+    set_thread_priority_and_policy(thread_native_id(), ThreadPriority::Min, policy).is_ok()
+}
+
+/// How threads of this process are scheduled.
 #[derive(Clone, Copy)]
 struct Priorities {
+    /// The niceness that they start with.
     usual: i32,
-    lowered: i32,
     /// Whether a thread that was lowered can be raised again.
     can_raise: bool,
 }
@@ -194,18 +213,17 @@ fn priorities() -> Priorities {
     static PRIORITIES: OnceLock<Priorities> = OnceLock::new();
     *PRIORITIES.get_or_init(|| {
         let usual = getpriority_process(None).unwrap_or(0);
-        let lower_and_raise = move || {
-            setpriority_process(None, usual + 1).and_then(|()| setpriority_process(None, usual)).is_ok()
-        };
+        let lower_and_raise = move || schedule(NormalThreadSchedulePolicy::Idle) && raise_priority(usual);
         let can_raise = std::thread::spawn(lower_and_raise).join().unwrap_or(false);
-        let lowered = if can_raise { NICE } else { (usual + NICE_FOR_GOOD).min(NICE) };
-        Priorities { usual, lowered, can_raise }
+        Priorities { usual, can_raise }
     })
 }
 
 #[cfg(test)]
 mod tests {
     use std::sync::atomic::{AtomicBool, Ordering};
+
+    use thread_priority::unix::thread_schedule_policy;
 
     use super::*;
 
@@ -264,17 +282,18 @@ mod tests {
 
     #[test]
     fn a_thread_that_has_the_store_has_the_usual_priority() {
-        let nice = || rustix::process::getpriority_process(None).expect("a priority");
-        let (before, store) = (nice(), LentStore(Arc::new(Mutex::new(Store::default()))));
+        let now =
+            || (thread_schedule_policy().expect("a policy"), getpriority_process(None).expect("a niceness"));
+        let (before, store) = (now(), LentStore(Arc::new(Mutex::new(Store::default()))));
         let thread = std::thread::spawn(move || {
             lower_priority();
-            let (lowered, mut lent) = (nice(), 0);
-            store.lend(&mut |_| lent = nice());
-            (lowered, lent, nice())
+            let (lowered, mut lent) = (now(), None);
+            store.lend(&mut |_| lent = Some(now()));
+            (lowered, lent, now())
         });
         let (lowered, lent, after) = thread.join().expect("no panic");
-        assert!(lowered > before && after == lowered, "{before} {lowered} {after}");
-        assert_eq!(lent, if priorities().can_raise { before } else { lowered });
-        assert_eq!(nice(), before, "other threads keep theirs");
+        assert!(lowered != before && after == lowered, "{before:?} {lowered:?} {after:?}");
+        assert_eq!(lent, Some(if priorities().can_raise { before } else { lowered }));
+        assert_eq!(now(), before, "other threads keep theirs");
     }
 }
