@@ -19,24 +19,16 @@ use crate::kinds::scaled_object::{ScaledObject, ScalingModifiers};
 use crate::problem::{Checked, Problem};
 use crate::quantity::{Format, Quantity};
 use crate::scaled_object::{HPA_EXCLUDED_LABELS, NAME_LABEL};
-use crate::trigger::resource::Resource;
-use crate::trigger::{Source, Target, Trigger, quantity};
+use crate::trigger::{Trigger, TriggerMetric, TriggerTarget};
 
 /// The version of KEDA whose rules are followed, as its label has it.
 pub const KEDA_VERSION: &str = "2.21.0";
-
-/// The metrics that the servers of external triggers named: name and wanted value, by the trigger's index.
-pub type AskedMetrics = BTreeMap<usize, Vec<(String, f64)>>;
 
 /// The HorizontalPodAutoscaler of a ScaledObject whose triggers were read.
 ///
 /// # Errors
 /// If there is no metric, or two have one name, or the composite metric's target is not a number.
-pub fn keda_hpa(
-    object: &ScaledObject,
-    triggers: &[Trigger],
-    asked: &AskedMetrics,
-) -> Checked<HorizontalPodAutoscaler> {
+pub fn keda_hpa(object: &ScaledObject, triggers: &[Trigger]) -> Checked<HorizontalPodAutoscaler> {
     let target = &object.spec.scale_target_ref;
     Ok(HorizontalPodAutoscaler {
         metadata: ObjectMeta {
@@ -56,7 +48,7 @@ pub fn keda_hpa(
                 kind: target.kind_or_default().to_owned(),
                 name: target.name.clone(),
             },
-            metrics: Some(metrics(object, triggers, asked)?),
+            metrics: Some(metrics(object, triggers)?),
         },
         status: None,
     })
@@ -117,8 +109,8 @@ fn behavior(object: &ScaledObject) -> Option<HorizontalPodAutoscalerBehavior> {
     behavior
 }
 
-fn metrics(object: &ScaledObject, triggers: &[Trigger], asked: &AskedMetrics) -> Checked<Vec<MetricSpec>> {
-    let mut metrics: Vec<_> = triggers.iter().flat_map(|trigger| specs(object, trigger, asked)).collect();
+fn metrics(object: &ScaledObject, triggers: &[Trigger]) -> Checked<Vec<MetricSpec>> {
+    let mut metrics: Vec<_> = triggers.iter().map(|trigger| spec(object, trigger)).collect();
     let mut problems = duplicates(object, &metrics);
     if metrics.is_empty() {
         let place = format!("{}/{}", object.namespace().unwrap_or_default(), object.name_any());
@@ -138,29 +130,25 @@ fn metrics(object: &ScaledObject, triggers: &[Trigger], asked: &AskedMetrics) ->
     if problems.is_empty() { Ok(metrics) } else { Err(problems) }
 }
 
-/// The metrics of one trigger: one, or as many as its server named.
-fn specs(object: &ScaledObject, trigger: &Trigger, asked: &AskedMetrics) -> Vec<MetricSpec> {
-    match (&trigger.source, trigger.target) {
-        (Source::Resource(resource), target) => vec![resource_metric(resource, target)],
-        (_, Target::Asked { average }) => asked
-            .get(&trigger.index)
-            .into_iter()
-            .flatten()
-            .map(|(name, value)| external_metric(object, trigger.qualify(name), average, quantity(*value)))
-            .collect(),
-        (_, target) => {
-            let name = trigger.metric_name(&object.namespace().unwrap_or_default()).unwrap_or_default();
-            let (average, wanted) = match target {
-                Target::Value(wanted) => (false, wanted),
-                Target::AverageValue(wanted) => (true, wanted),
-                Target::Utilization(_) | Target::Asked { .. } => return Vec::new(),
-            };
-            vec![external_metric(object, name, average, wanted)]
-        }
+/// The metric of one trigger.
+fn spec(object: &ScaledObject, trigger: &Trigger) -> MetricSpec {
+    let target = hpa_target(trigger.target);
+    match trigger.metric(&object.namespace().unwrap_or_default()) {
+        TriggerMetric::External(name) => external_metric(object, name, target),
+        TriggerMetric::Resource { resource: name, container: Some(container) } => MetricSpec {
+            type_: "ContainerResource".to_owned(),
+            container_resource: Some(ContainerResourceMetricSource { container, name, target }),
+            ..MetricSpec::default()
+        },
+        TriggerMetric::Resource { resource: name, container: None } => MetricSpec {
+            type_: "Resource".to_owned(),
+            resource: Some(ResourceMetricSource { name, target }),
+            ..MetricSpec::default()
+        },
     }
 }
 
-fn external_metric(object: &ScaledObject, name: String, average: bool, wanted: Quantity) -> MetricSpec {
+fn external_metric(object: &ScaledObject, name: String, target: MetricTarget) -> MetricSpec {
     let labels = BTreeMap::from([(NAME_LABEL.to_owned(), object.name_any())]);
     MetricSpec {
         type_: "External".to_owned(),
@@ -169,40 +157,22 @@ fn external_metric(object: &ScaledObject, name: String, average: bool, wanted: Q
                 name,
                 selector: Some(LabelSelector { match_labels: Some(labels), ..LabelSelector::default() }),
             },
-            target: amount(average, wanted),
+            target,
         }),
         ..MetricSpec::default()
     }
 }
 
-fn amount(average: bool, wanted: Quantity) -> MetricTarget {
-    let (type_, quantity) = (if average { "AverageValue" } else { "Value" }, Some(wanted.into()));
-    let (average_value, value) = if average { (quantity, None) } else { (None, quantity) };
-    MetricTarget { type_: type_.to_owned(), average_value, value, average_utilization: None }
-}
-
-fn resource_metric(resource: &Resource, target: Target) -> MetricSpec {
-    let target = match target {
-        Target::Utilization(percent) => MetricTarget {
-            type_: "Utilization".to_owned(),
-            average_utilization: Some(percent),
-            ..MetricTarget::default()
-        },
-        Target::AverageValue(wanted) | Target::Value(wanted) => amount(true, wanted),
-        Target::Asked { .. } => MetricTarget::default(),
-    };
-    let name = resource.resource.clone();
-    match resource.container.clone() {
-        Some(container) => MetricSpec {
-            type_: "ContainerResource".to_owned(),
-            container_resource: Some(ContainerResourceMetricSource { container, name, target }),
-            ..MetricSpec::default()
-        },
-        None => MetricSpec {
-            type_: "Resource".to_owned(),
-            resource: Some(ResourceMetricSource { name, target }),
-            ..MetricSpec::default()
-        },
+fn hpa_target(target: TriggerTarget) -> MetricTarget {
+    let of_type = |type_: &str| MetricTarget { type_: type_.to_owned(), ..MetricTarget::default() };
+    match target {
+        TriggerTarget::Utilization(percent) => {
+            MetricTarget { average_utilization: Some(percent), ..of_type("Utilization") }
+        }
+        TriggerTarget::AverageValue(wanted) => {
+            MetricTarget { average_value: Some(wanted.into()), ..of_type("AverageValue") }
+        }
+        TriggerTarget::Value(wanted) => MetricTarget { value: Some(wanted.into()), ..of_type("Value") },
     }
 }
 
@@ -215,9 +185,12 @@ fn composite(object: &ScaledObject, modifiers: &ScalingModifiers) -> Result<Metr
             Problem::invalid("spec.advanced.scalingModifiers.target", text, message)
                 .help("write a number greater than 0 in quotes")
         })?;
-    let average = modifiers.metric_type.as_deref() != Some("Value");
     let wanted = Quantity::from_milli((target * 1000.0) as i64, Format::DecimalSi);
-    Ok(external_metric(object, COMPOSITE_METRIC_NAME.to_owned(), average, wanted))
+    let target = match modifiers.metric_type.as_deref() {
+        Some("Value") => TriggerTarget::Value(wanted),
+        _ => TriggerTarget::AverageValue(wanted),
+    };
+    Ok(external_metric(object, COMPOSITE_METRIC_NAME.to_owned(), hpa_target(target)))
 }
 
 fn duplicates(object: &ScaledObject, metrics: &[MetricSpec]) -> Vec<Problem> {

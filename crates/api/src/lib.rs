@@ -14,7 +14,7 @@
 //! [`lint`] looks at several objects together for mistakes that no server refuses.
 //!
 //! ```
-//! use flyball_api::keda_hpa::{AskedMetrics, keda_hpa};
+//! use flyball_api::keda_hpa::keda_hpa;
 //! use flyball_api::kinds::scaled_object::ScaledObject;
 //! use flyball_api::plan::plan_scaled_object;
 //! use flyball_api::trigger::{Resolved, Trigger};
@@ -32,11 +32,10 @@
 //!         metadata: {serverAddress: "http://prometheus:9090", query: "sum(rate(requests[1m]))", threshold: "20"}
 //!     "#,
 //! )?;
-//! let none_asked = AskedMetrics::new();
 //! let triggers = Trigger::parse_all(&object.spec.triggers, |_| Resolved::default()).expect("a good trigger");
-//! let plan = plan_scaled_object(&object, &triggers, &none_asked, Rules::default()).expect("a good object");
+//! let plan = plan_scaled_object(&object, &triggers, Rules::default()).expect("a good object");
 //! assert_eq!(plan.queries[0].metric.as_str(), "s0-prometheus");
-//! let hpa = keda_hpa(&object, &triggers, &none_asked).expect("a good object");
+//! let hpa = keda_hpa(&object, &triggers).expect("a good object");
 //! assert_eq!(hpa.metadata.name.as_deref(), Some("keda-hpa-model"));
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```

@@ -82,13 +82,6 @@ pub enum Ask {
     },
     /// Whatever a trigger says.
     Trigger(Box<Trigger>),
-    /// One of the metrics that the server of an external trigger named.
-    Asked {
-        /// The trigger.
-        trigger: Box<Trigger>,
-        /// The name that the server gave the metric.
-        metric: String,
-    },
 }
 
 /// Names that are told apart: a name that is taken gets a number.

@@ -3,30 +3,31 @@
 //! A trigger says where a metric comes from and what is wanted of it. Reading one reports everything that is
 //! wrong with it, and gives a [`Trigger`] only if nothing is. The metric's name and target are those that
 //! KEDA gives the HorizontalPodAutoscaler, since users know them from `kubectl get hpa`.
+//!
+//! Each type of trigger is a file: its parameters, its parser, its documentation (`docs/triggers.md` is made from it), and
+//! what it says of its metric. The list at the end of `sources!` below is the only place that names them all.
 
 pub mod cron;
-pub mod external;
+mod description;
+mod documentation;
 mod known;
+pub mod kubernetes_workload;
 pub mod metrics_api;
 mod parameters;
 pub mod prometheus;
 pub mod resource;
 pub mod schedule;
-pub mod workload;
+mod target;
 
+pub use description::{Description, TriggerMetric};
 pub(crate) use known::edits;
-pub use parameters::Resolved;
+pub use parameters::{Parameter, Resolved};
+pub use target::{TriggerTarget, quantity};
 
 use crate::kinds::scaled_object::ScaleTrigger;
 use crate::problem::{Cause, Checked, Problem};
-use crate::quantity::{Format, Quantity};
-use cron::Cron;
-use external::External;
-use metrics_api::MetricsApi;
+use description::Described;
 use parameters::Parameters;
-use prometheus::Prometheus;
-use resource::{Resource, ResourceTarget};
-use workload::KubernetesWorkload;
 
 /// More triggers than any object has; each costs a query and a comparison with every other.
 pub const TRIGGERS_MAX: usize = flyball_engine::METRICS_MAX;
@@ -41,42 +42,66 @@ pub struct Trigger {
     /// Whether the HorizontalPodAutoscaler is answered from the last poll.
     pub use_cached_metrics: bool,
     /// Where the metric comes from.
-    pub source: Source,
+    pub source: TriggerSource,
     /// What is wanted of the metric.
-    pub target: Target,
+    pub target: TriggerTarget,
 }
 
-/// Where a metric comes from.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Source {
+/// Makes the enum of sources, and what must be said once for each of its variants, of one list.
+macro_rules! sources {
+    ($($(#[$doc:meta])* $module:ident::$source:ident,)*) => {
+        /// Where a metric comes from.
+        #[derive(Clone, Debug, PartialEq)]
+        pub enum TriggerSource {
+            $($(#[$doc])* $source($module::$source),)*
+        }
+
+        impl TriggerSource {
+            fn described(&self) -> &dyn Described {
+                match self {
+                    $(TriggerSource::$source(source) => source,)*
+                }
+            }
+        }
+
+        /// Every type of trigger that can be read, in the order of the documentation.
+        static TYPES: &[TriggerType] = &[
+            $(TriggerType {
+                description: &$module::DESCRIPTION,
+                parse: |parameters| $module::$source::parse(parameters).map(TriggerSource::$source),
+            },)*
+        ];
+    };
+}
+
+sources! {
     /// A PromQL query.
-    Prometheus(Prometheus),
+    prometheus::Prometheus,
     /// The pods' use of CPU or memory.
-    Resource(Resource),
+    resource::Resource,
     /// The time of day.
-    Cron(Cron),
+    cron::Cron,
     /// The number of other pods.
-    KubernetesWorkload(KubernetesWorkload),
+    kubernetes_workload::KubernetesWorkload,
     /// An HTTP endpoint.
-    MetricsApi(MetricsApi),
-    /// A server of the user's own.
-    External(External),
+    metrics_api::MetricsApi,
 }
 
-/// What is wanted of a metric.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Target {
-    /// This much for each replica.
-    AverageValue(Quantity),
-    /// This much in all, however many replicas there are.
-    Value(Quantity),
-    /// This much in percent of what the pods ask for.
-    Utilization(i32),
-    /// What the server of an external trigger answers; of the kind that the trigger asks for.
-    Asked {
-        /// Whether the target holds for each replica.
-        average: bool,
-    },
+/// A type of trigger: what is said of it, and how it is read.
+struct TriggerType {
+    description: &'static Description,
+    /// Nothing where a parameter is wrong, or may still come.
+    parse: fn(&mut Parameters<'_>) -> Option<TriggerSource>,
+}
+
+/// What the documentation says of each type of trigger that can be read.
+pub fn descriptions() -> impl Iterator<Item = &'static Description> {
+    TYPES.iter().map(|known| known.description)
+}
+
+/// The page that documents them all, in Markdown.
+pub fn documentation() -> String {
+    documentation::page(descriptions())
 }
 
 impl Trigger {
@@ -107,13 +132,12 @@ impl Trigger {
     ) -> (Option<Self>, Vec<Problem>) {
         let path = format!("spec.triggers[{index}]");
         let kind = trigger.kind.as_str();
-        let has_authentication = trigger.authentication_ref.is_some();
-        let mut parameters =
-            Parameters::new(path.clone(), kind, &trigger.metadata, resolved, has_authentication);
-        let metric_type = trigger.metric_type.as_deref().filter(|text| !text.is_empty());
-        let Some(source) = parse_source(trigger, metric_type, &mut parameters) else {
+        let Some(known) = TYPES.iter().find(|known| known.description.names.contains(&kind)) else {
             return (None, vec![unsupported(&path, kind)]);
         };
+        let mut parameters = Parameters::new(path.clone(), known.description.parameters, trigger, resolved);
+        let metric_type = parameters.metric_type();
+        let source = (known.parse)(&mut parameters);
         if let Some(source) = &source {
             check_target(source, &mut parameters);
         }
@@ -124,74 +148,35 @@ impl Trigger {
             index,
             name: trigger.name.clone().filter(|name| !name.is_empty()),
             use_cached_metrics: trigger.use_cached_metrics.unwrap_or(false),
-            target: target(&source, metric_type),
+            target: source.described().target(metric_type != Some("Value")),
             source,
         });
         (parsed, problems)
     }
 
-    /// The metric's name in the HorizontalPodAutoscaler: `s0-prometheus`, or the resource. `None` for
-    /// triggers whose server names its metrics itself; those names go through [`Trigger::qualify`].
-    pub fn metric_name(&self, namespace: &str) -> Option<String> {
-        match &self.source {
-            Source::Resource(resource) => Some(resource.resource.clone()),
-            Source::Prometheus(_) => Some(self.qualify("prometheus")),
-            Source::Cron(cron) => Some(self.qualify(&cron.metric_name)),
-            Source::KubernetesWorkload(_) => Some(self.qualify(&format!("workload-{namespace}"))),
-            Source::MetricsApi(api) => Some(self.qualify(&format!("metric-api-{}", api.value_location))),
-            Source::External(_) => None,
+    /// The metric that the trigger gives the HorizontalPodAutoscaler of an object in `namespace`. An external one has
+    /// the trigger's number in its name, as in `s0-prometheus`.
+    pub fn metric(&self, namespace: &str) -> TriggerMetric {
+        match self.source.described().metric(namespace) {
+            TriggerMetric::External(name) => TriggerMetric::External(self.qualify(&name)),
+            resource @ TriggerMetric::Resource { .. } => resource,
         }
     }
 
     /// The type of the trigger, as manifests have it.
     pub fn kind(&self) -> &str {
-        match &self.source {
-            Source::Prometheus(_) => "prometheus",
-            Source::Resource(resource) => &resource.resource,
-            Source::Cron(_) => "cron",
-            Source::KubernetesWorkload(_) => "kubernetes-workload",
-            Source::MetricsApi(_) => "metrics-api",
-            Source::External(external) if external.push => "external-push",
-            Source::External(_) => "external",
-        }
+        self.source.described().kind()
+    }
+
+    /// The value above which the trigger is active; `None` for cpu and memory, which never are.
+    pub fn activation(&self) -> Option<f64> {
+        self.source.described().activation()
     }
 
     /// A metric's name, made unique by the trigger's number and fit for a path of the metrics API.
-    pub fn qualify(&self, name: &str) -> String {
+    fn qualify(&self, name: &str) -> String {
         format!("s{}-{}", self.index, name.replace(['/', '.', ':', '%', '(', ')'], "-"))
     }
-
-    /// The value above which the trigger is active; cpu and memory triggers never are, and servers of the
-    /// user's own say so themselves.
-    pub fn activation(&self) -> Option<f64> {
-        match &self.source {
-            Source::Prometheus(prometheus) => Some(prometheus.activation_threshold),
-            Source::KubernetesWorkload(workload) => Some(workload.activation_value),
-            Source::MetricsApi(api) => Some(api.activation_target_value),
-            Source::Cron(_) => Some(0.0),
-            Source::Resource(_) | Source::External(_) => None,
-        }
-    }
-}
-
-/// Where the metric comes from: nothing for a type that cannot be read, and nothing inside where a parameter
-/// is wrong or still missing.
-fn parse_source(
-    trigger: &ScaleTrigger,
-    metric_type: Option<&str>,
-    parameters: &mut Parameters<'_>,
-) -> Option<Option<Source>> {
-    Some(match trigger.kind.as_str() {
-        "prometheus" => Prometheus::parse(parameters).map(Source::Prometheus),
-        kind @ ("cpu" | "memory") => Resource::parse(kind, metric_type, parameters).map(Source::Resource),
-        "cron" => Cron::parse(parameters).map(Source::Cron),
-        "kubernetes-workload" => KubernetesWorkload::parse(parameters).map(Source::KubernetesWorkload),
-        "metrics-api" => MetricsApi::parse(parameters).map(Source::MetricsApi),
-        kind @ ("external" | "external-push") => {
-            External::parse(kind == "external-push", &trigger.metadata, parameters).map(Source::External)
-        }
-        _ => return None,
-    })
 }
 
 /// A list of triggers that is too long to be meant.
@@ -217,17 +202,24 @@ pub fn is_known(kind: &str) -> bool {
     known::is_known(kind)
 }
 
+/// The types that can be read, as a list in a sentence.
+fn readable() -> String {
+    let names: Vec<&str> = descriptions().flat_map(|known| known.names.iter().copied()).collect();
+    let (last, others) = names.split_last().expect("some type can be read");
+    format!("{} and {last}", others.join(", "))
+}
+
 fn unsupported(path: &str, kind: &str) -> Problem {
     let field = format!("{path}.type");
     if known::is_known(kind) {
         let message = format!("trigger type {kind:?} is one of KEDA's, but cannot be read here");
         return Problem::invalid(field, kind, message)
             .cause(Cause::NotSupported)
-            .help(format!("use one of {}", known::SUPPORTED));
+            .help(format!("use one of {}", readable()));
     }
     let help = match known::nearest(kind) {
         Some(nearest) => format!("did you mean {nearest:?}?"),
-        None => format!("use one of {}", known::SUPPORTED),
+        None => format!("use one of {}", readable()),
     };
     let message = format!("no scaler found for type: {kind}");
     Problem::invalid(field, kind, message).cause(Cause::NotSupported).help(help)
@@ -263,46 +255,15 @@ fn check_metric_type(path: &str, metric_type: Option<&str>, is_resource: bool) -
     )
 }
 
-/// The parameter that has the target, and the target.
-fn wanted(source: &Source) -> Option<(&'static str, f64)> {
-    match source {
-        Source::Prometheus(prometheus) => Some(("threshold", prometheus.threshold)),
-        Source::KubernetesWorkload(workload) => Some(("value", workload.value)),
-        Source::MetricsApi(api) => Some(("targetValue", api.target_value)),
-        Source::Resource(_) | Source::Cron(_) | Source::External(_) => None,
-    }
-}
-
 /// A target of zero, once rounded to thousandths, is one that the HorizontalPodAutoscaler refuses.
-fn check_target(source: &Source, parameters: &mut Parameters<'_>) {
-    if let Some((name, value)) = wanted(source)
+fn check_target(source: &TriggerSource, parameters: &mut Parameters<'_>) {
+    if let Some((parameter, value)) = source.described().written_target()
         && quantity(value).milli_value() == 0
-        && parameters.fine()
+        && parameters.has_no_problems()
     {
         let message =
             format!("target {value} is {} to three decimals, and must be positive", quantity(value));
-        parameters.refuse(name, message, "write a number of at least 0.001, in a smaller unit if need be");
+        let help = "write a number of at least 0.001, in a smaller unit if need be";
+        parameters.refuse(parameter, message, help);
     }
-}
-
-fn target(source: &Source, metric_type: Option<&str>) -> Target {
-    let average = metric_type != Some("Value");
-    match (source, wanted(source)) {
-        (Source::Resource(resource), _) => match resource.target {
-            ResourceTarget::Utilization(percent) => Target::Utilization(percent),
-            ResourceTarget::AverageValue(amount) => Target::AverageValue(amount),
-        },
-        (_, Some((_, value))) if average => Target::AverageValue(quantity(value)),
-        (_, Some((_, value))) => Target::Value(quantity(value)),
-        (Source::External(_), None) => Target::Asked { average },
-        // The value of a schedule is the number of replicas, so each of them is worth one.
-        (_, None) if average => Target::AverageValue(quantity(1.0)),
-        (_, None) => Target::Value(quantity(1.0)),
-    }
-}
-
-/// A value as KEDA passes it on: to three decimals, and 0 where it is negative or not finite.
-pub fn quantity(value: f64) -> Quantity {
-    let value = if value.is_finite() { value.max(0.0) } else { 0.0 };
-    Quantity::parse(&format!("{value:.3}")).unwrap_or(Quantity::from_units(i64::MAX, Format::DecimalSi))
 }

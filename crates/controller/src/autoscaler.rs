@@ -1,30 +1,29 @@
 //! The running autoscaler as others see it: what it is started with, what it shares with the APIs that it offers, how it ends.
 
-use std::path::PathBuf;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
 use flyball_metrics::{Store, StoreOptions};
 use kube::Client;
+use parking_lot::Mutex;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use crate::cluster::{Changed, Cluster};
-use crate::features::Features;
-use crate::files::Files;
-use crate::history::History;
+use crate::decide::vertical::Vertical;
+use crate::decide::vertical::joint::Joint;
+use crate::gather::cluster::{Changed, Cluster};
+use crate::gather::scrape::pools::SharedPools;
+use crate::gather::source::servers::Servers;
+use crate::gather::workload::Workloads;
+use crate::keep::files::Files;
+use crate::options::Options;
 use crate::run::Rounds;
-use crate::scrape::pool::{SharedPools, Shown};
-use crate::serve::external_metrics::Values;
-use crate::serve::questions::Questions;
-use crate::serve::{decisions, external_metrics, live_facts, prometheus, resource_metrics};
-use crate::source::servers::{Answers, Servers};
-use crate::telemetry::{self, Telemetry, VpaMetrics};
-use crate::usage::UsageLog;
-use crate::vertical::Vertical;
-use crate::vertical::joint::Joint;
-use crate::workload::Workloads;
+use crate::shared::Shared;
+use crate::tell::serve::external_metrics::Values;
+use crate::tell::serve::questions::Questions;
+use crate::tell::serve::{decisions, external_metrics, live_facts, prometheus, resource_metrics};
+use crate::tell::telemetry::{self, Telemetry};
 
 /// Bytes of memory for what was scraped. A day of a small service takes a quarter of it at most; nine minutes
 /// of a thousand pods with two hundred series each, all of it.
@@ -33,30 +32,6 @@ const STORE_BYTES_MAX: usize = 250_000_000;
 const RETENTION: Duration = Duration::from_secs(24 * 3_600);
 /// Series that are kept: what a thousand pods with two hundred series each have, with room for a rolling update.
 const SERIES_MAX: usize = 250_000;
-
-/// How the autoscaler runs.
-#[derive(Clone, Debug, Default)]
-pub struct Options {
-    /// Scrape targets that feed a trigger at their monitor's interval, not every second.
-    pub keep_scrape_intervals: bool,
-    /// The file in which decisions are kept over restarts; in memory only if there is none.
-    pub history: Option<PathBuf>,
-    /// The file in which the engine's memory of each target is kept over restarts: what was recommended and changed
-    /// lately. It is forgotten at a restart if there is none.
-    pub memories: Option<PathBuf>,
-    /// How often VerticalPodAutoscalers are looked at; every minute, as VPA does, if unset.
-    pub vertical_interval: Option<Duration>,
-    /// The file in which samples are kept over restarts; in memory only if there is none.
-    pub samples: Option<PathBuf>,
-    /// What Prometheus has behind `--enable-feature`.
-    pub features: Features,
-    /// For which servers that triggers name this program answers itself; for none, if unset.
-    pub answers: Answers,
-    /// The file in which it is kept over restarts which Services triggers ask; in memory only if there is none.
-    pub asked_services: Option<PathBuf>,
-    /// Where VPA's metrics are counted: shared with who admits pods, since that is done elsewhere.
-    pub vpa_metrics: VpaMetrics,
-}
 
 /// An API for the API server to aggregate.
 pub struct AggregatedApi {
@@ -78,22 +53,6 @@ pub struct Autoscaler {
     stop: CancellationToken,
     watches: JoinSet<()>,
     loops: JoinSet<()>,
-}
-
-/// What the loop writes and the APIs read.
-#[derive(Clone)]
-pub(crate) struct Shared {
-    pub(crate) features: Features,
-    pub(crate) store: Arc<Mutex<Store>>,
-    pub(crate) questions: Questions,
-    pub(crate) usage: Arc<Mutex<UsageLog>>,
-    pub(crate) history: Arc<Mutex<History>>,
-    pub(crate) values: Values,
-    pub(crate) targets: Arc<Mutex<Vec<Shown>>>,
-    pub(crate) telemetry: Telemetry,
-    pub(crate) joint: Joint,
-    pub(crate) pools: SharedPools,
-    pub(crate) servers: Servers,
 }
 
 impl Autoscaler {

@@ -26,27 +26,27 @@ use tokio_util::sync::CancellationToken;
 
 use crate::act::events::Events;
 use crate::act::{Actor, Decided, Scaled};
-use crate::autoscaler::{Options, Shared};
-use crate::cluster::Cluster;
-use crate::facts;
-use crate::files::Files;
-use crate::jobs::JobScalers;
-use crate::lock;
-use crate::memories::Memories;
-use crate::polled::Polled;
-use crate::scalers::Scalers;
-use crate::scrape::discover::Discovery;
-use crate::scrape::fetch::Fetcher;
-use crate::scrape::node::NodeReader;
-use crate::scrape::pool::Pool;
-use crate::source::{Sources, Stores};
-use crate::telemetry::OwnSeries;
-use crate::tls::Names;
-use crate::vertical::joint;
-use crate::workload::Workloads;
+use crate::decide::jobs::JobScalers;
+use crate::decide::scalers::Scalers;
+use crate::decide::vertical::joint;
+use crate::gather::cluster::Cluster;
+use crate::gather::facts;
+use crate::gather::polled::Polled;
+use crate::gather::scrape::discover::Discovery;
+use crate::gather::scrape::fetch::Fetcher;
+use crate::gather::scrape::node::NodeReader;
+use crate::gather::scrape::pool::Pool;
+use crate::gather::source::{Sources, Stores};
+use crate::gather::tls::Names;
+use crate::gather::workload::Workloads;
+use crate::keep::files::Files;
+use crate::keep::memories::Memories;
+use crate::options::Options;
+use crate::shared::Shared;
+use crate::tell::telemetry::OwnSeries;
 
-mod gather;
 mod observe;
+mod pages;
 
 use observe::Standing;
 
@@ -202,7 +202,7 @@ impl Rounds {
         self.rest(started.elapsed().saturating_sub(waited));
         self.tell_of_itself();
         if self.count.is_multiple_of(EVICT_EVERY_ROUNDS) {
-            lock(&self.shared.store).evict(Timestamp::now().as_millisecond());
+            self.shared.store.lock().evict(Timestamp::now().as_millisecond());
             self.forget_queries();
         }
         if self.count.is_multiple_of(SAVE_EVERY_ROUNDS) {
@@ -237,7 +237,7 @@ impl Rounds {
     /// Counts a round, and says when the next one that changes ask for may come.
     fn rest(&mut self, took: Duration) {
         self.rested = Instant::now() + took * REST_PER_ROUND;
-        lock(&self.shared.telemetry.horizontal).round(took);
+        self.shared.telemetry.horizontal.lock().round(took);
     }
 
     /// Keeps the autoscaler's own metrics every few rounds, beside the loop: they are many.
@@ -277,9 +277,11 @@ impl Rounds {
         self.actor.keep_only(&owners);
         let names: HashSet<(&str, &str)> =
             owners.iter().map(|(_, namespace, name)| (namespace.as_str(), name.as_str())).collect();
-        lock(&self.shared.values)
+        self.shared
+            .values
+            .lock()
             .retain(|(namespace, name, _), _| names.contains(&(namespace.as_str(), name.as_str())));
-        lock(&self.shared.telemetry.horizontal).keep_only(|target| by_target.contains_key(target));
+        self.shared.telemetry.horizontal.lock().keep_only(|target| by_target.contains_key(target));
         self.polled.keep_only(|target| by_target.contains_key(target));
     }
 
@@ -334,7 +336,7 @@ impl Rounds {
                 outcome: outcome.clone(),
             });
         }
-        lock(&self.shared.telemetry.horizontal).record(&scaler, &decision, &outcome);
+        self.shared.telemetry.horizontal.lock().record(&scaler, &decision, &outcome);
         self.files.record(&self.shared.history, decision);
     }
 }

@@ -8,11 +8,11 @@
 #![allow(clippy::disallowed_methods, reason = "a clock")]
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use flyball_metrics::promql::{EngineOptions, eval_range, parse};
 use flyball_metrics::{Labels, Sample, SeriesId, Store, StoreOptions};
+use parking_lot::Mutex;
 use rustix::time::{ClockId, clock_gettime};
 
 const SERIES: usize = 1_000;
@@ -83,7 +83,7 @@ fn rounds(store: &Mutex<Store>, ids: &[SeriesId], from: i64) -> (Vec<Duration>, 
         .map(|round| {
             std::thread::sleep(Duration::from_millis(5));
             let asked_for = Instant::now();
-            let mut store = store.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut store = store.lock();
             let (waited, before) = (asked_for.elapsed(), processor_time());
             append(&mut store, ids, from + round);
             (waited, processor_time() - before)

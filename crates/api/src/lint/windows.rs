@@ -5,7 +5,7 @@ use jiff::Timestamp;
 use super::{Facts, Manifests, Origin, Place};
 use crate::kinds::scaled_object::ScaledObject;
 use crate::trigger::cron::Cron;
-use crate::trigger::{Resolved, Source, Trigger};
+use crate::trigger::{Resolved, Trigger, TriggerSource};
 
 /// Every cron trigger that can be read, with its path and the object that has it.
 fn windows(manifests: &Manifests) -> Vec<(&Origin, String, Cron)> {
@@ -13,7 +13,7 @@ fn windows(manifests: &Manifests) -> Vec<(&Origin, String, Cron)> {
     crons
         .filter_map(|(origin, path, trigger)| {
             match Trigger::parse(0, trigger, Resolved::default()).0?.source {
-                Source::Cron(cron) => Some((origin, path, cron)),
+                TriggerSource::Cron(cron) => Some((origin, path, cron)),
                 _ => None,
             }
         })

@@ -7,28 +7,22 @@ use flyball_engine::{
 use kube::ResourceExt;
 
 use super::{Ask, Names, Plan, Query, behavior};
-use crate::keda_hpa::AskedMetrics;
 use crate::kinds::scaled_object::{self as kind, ScaledObject, ScalingModifiers};
 use crate::problem::{Checked, Problem};
 use crate::quantity::Quantity;
 use crate::scaled_object::{self as meaning, NAME_LABEL, PAUSED_REPLICAS};
-use crate::trigger::{Source, Target, Trigger, quantity};
+use crate::trigger::{Trigger, TriggerMetric, TriggerTarget};
 
 /// What a ScaledObject with these triggers asks of the autoscaler.
 ///
 /// # Errors
 /// If bounds, metrics, formula, behavior or annotations make no sense; everything that is wrong is told.
-pub fn plan_scaled_object(
-    object: &ScaledObject,
-    triggers: &[Trigger],
-    asked: &AskedMetrics,
-    rules: Rules,
-) -> Checked<Plan> {
+pub fn plan_scaled_object(object: &ScaledObject, triggers: &[Trigger], rules: Rules) -> Checked<Plan> {
     let mut problems = Vec::new();
     let mut keep = |found: Checked<()>| problems.extend(found.err().unwrap_or_default());
     let bounds = bounds(object);
     keep(bounds.as_ref().map(|_| ()).map_err(Clone::clone));
-    let metrics = metrics(object, triggers, asked);
+    let metrics = metrics(object, triggers);
     keep(metrics.as_ref().map(|_| ()).map_err(Clone::clone));
     let behavior = behavior(object);
     keep(behavior.as_ref().map(|_| ()).map_err(Clone::clone));
@@ -127,27 +121,22 @@ fn fallback(fallback: &kind::Fallback) -> Fallback {
 }
 
 /// The metrics, and what must be read for each.
-fn metrics(
-    object: &ScaledObject,
-    triggers: &[Trigger],
-    asked: &AskedMetrics,
-) -> Checked<(Metrics, Vec<Query>)> {
+fn metrics(object: &ScaledObject, triggers: &[Trigger]) -> Checked<(Metrics, Vec<Query>)> {
     let mut names = Names::default();
     let mut problems = Vec::new();
     let mut list = Vec::new();
     let mut queries = Vec::new();
     for trigger in triggers {
-        for (metric, ask) in trigger_metrics(object, trigger, asked, &mut names) {
-            match metric {
-                Ok(metric) => {
-                    let keep_for = trigger.use_cached_metrics.then(|| object.spec.polling_interval());
-                    queries.push(Query { metric: metric.name().clone(), ask, keep_for });
-                    list.push(metric);
-                }
-                Err(error) => {
-                    let field = format!("spec.triggers[{}]", trigger.index);
-                    problems.push(Problem::invalid(field, trigger.index, error.to_string()));
-                }
+        let (metric, ask) = planned(object, trigger, &mut names);
+        match metric {
+            Ok(metric) => {
+                let keep_for = trigger.use_cached_metrics.then(|| object.spec.polling_interval());
+                queries.push(Query { metric: metric.name().clone(), ask, keep_for });
+                list.push(metric);
+            }
+            Err(error) => {
+                let field = format!("spec.triggers[{}]", trigger.index);
+                problems.push(Problem::invalid(field, trigger.index, error.to_string()));
             }
         }
     }
@@ -173,51 +162,28 @@ fn metrics(
     Ok((metrics, queries))
 }
 
-type PlannedMetric = (Result<Metric, PolicyError>, Ask);
-
-fn trigger_metrics(
+/// The metric of one trigger, and what must be read for it.
+fn planned(
     object: &ScaledObject,
     trigger: &Trigger,
-    asked: &AskedMetrics,
     names: &mut Names,
-) -> Vec<PlannedMetric> {
-    match (&trigger.source, trigger.target) {
-        (Source::Resource(resource), target) => {
-            let (resource, container) = (resource.resource.clone(), resource.container.clone());
-            let name = super::hpa::resource_key(&resource, container.as_deref());
+) -> (Result<Metric, PolicyError>, Ask) {
+    let (name, source, ask) = match trigger.metric(&object.namespace().unwrap_or_default()) {
+        TriggerMetric::Resource { resource, container } => {
+            let name = names.unique(super::hpa::resource_key(&resource, container.as_deref()));
             let source = super::hpa::resource_source(&resource, container.as_deref());
-            let metric = Metric::new(names.unique(name), source, engine_target(target));
-            vec![(metric.map(|metric| describe(metric, trigger)), Ask::Resource { resource, container })]
+            (name, source, Ask::Resource { resource, container })
         }
-        (Source::External(_), Target::Asked { average }) => asked
-            .get(&trigger.index)
-            .into_iter()
-            .flatten()
-            .map(|(asked_name, wanted)| {
-                let wanted = milli(quantity(*wanted));
-                let target =
-                    if average { MetricTarget::AverageValue(wanted) } else { MetricTarget::Value(wanted) };
-                let metric = external(object, trigger, names.unique(trigger.qualify(asked_name)), target);
-                (metric, Ask::Asked { trigger: Box::new(trigger.clone()), metric: asked_name.clone() })
-            })
-            .collect(),
-        (_, target) => {
-            let name = trigger.metric_name(&object.namespace().unwrap_or_default()).unwrap_or_default();
-            let metric = external(object, trigger, names.unique(name), engine_target(target));
-            vec![(metric, Ask::Trigger(Box::new(trigger.clone())))]
+        TriggerMetric::External(name) => {
+            let name = names.unique(name);
+            let selector = [(NAME_LABEL.to_owned(), object.name_any())].into();
+            let source =
+                MetricSource::External { metric: Name::from(name.as_str()), selector: Some(selector) };
+            (name, source, Ask::Trigger(Box::new(trigger.clone())))
         }
-    }
-}
-
-fn external(
-    object: &ScaledObject,
-    trigger: &Trigger,
-    name: String,
-    target: MetricTarget,
-) -> Result<Metric, PolicyError> {
-    let selector = [(NAME_LABEL.to_owned(), object.name_any())].into();
-    let source = MetricSource::External { metric: Name::from(name.as_str()), selector: Some(selector) };
-    Metric::new(name, source, target).map(|metric| describe(metric, trigger))
+    };
+    let metric = Metric::new(name, source, engine_target(trigger.target));
+    (metric.map(|metric| describe(metric, trigger)), ask)
 }
 
 /// What the engine needs to know of the trigger beside its metric.
@@ -228,13 +194,11 @@ fn describe(mut metric: Metric, trigger: &Trigger) -> Metric {
     metric
 }
 
-fn engine_target(target: Target) -> MetricTarget {
+fn engine_target(target: TriggerTarget) -> MetricTarget {
     match target {
-        Target::AverageValue(amount) => MetricTarget::AverageValue(milli(amount)),
-        Target::Value(amount) => MetricTarget::Value(milli(amount)),
-        Target::Utilization(percent) => MetricTarget::Utilization(count(percent)),
-        // Only the server knows the amount; without it there is no target, which the engine refuses.
-        Target::Asked { .. } => MetricTarget::Value(Milli::new(0)),
+        TriggerTarget::AverageValue(amount) => MetricTarget::AverageValue(milli(amount)),
+        TriggerTarget::Value(amount) => MetricTarget::Value(milli(amount)),
+        TriggerTarget::Utilization(percent) => MetricTarget::Utilization(count(percent)),
     }
 }
 

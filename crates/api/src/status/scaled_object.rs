@@ -9,20 +9,18 @@ use jiff::Timestamp;
 use k8s_openapi::api::autoscaling::v2::HorizontalPodAutoscalerStatus;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
-use crate::keda_hpa::AskedMetrics;
 use crate::kinds::condition::PlainCondition;
 use crate::kinds::scaled_object::{
     GroupVersionKindResource, HealthStatus, ScaledObject, ScaledObjectStatus, TriggerActivity,
 };
 use crate::scaled_object::Pause;
-use crate::trigger::{Source, Trigger};
+use crate::trigger::{Trigger, TriggerMetric};
 
 /// The status of an object whose triggers were read and whose workload was found with so many replicas.
 pub fn defined(
     mut status: ScaledObjectStatus,
     object: &ScaledObject,
     triggers: &[Trigger],
-    asked: &AskedMetrics,
     target: GroupVersionKindResource,
     replicas: i32,
 ) -> ScaledObjectStatus {
@@ -36,7 +34,7 @@ pub fn defined(
     status.scale_target_gvkr = Some(target);
     status.original_replica_count.get_or_insert(replicas);
     status.hpa_name = Some(object.hpa_name());
-    status.external_metric_names = external_metric_names(object, triggers, asked);
+    status.external_metric_names = external_metric_names(object, triggers);
     status.resource_metric_names = resource_metric_names(triggers);
     status.composite_scaler_name = object.spec.scaling_modifiers().map(|_| COMPOSITE_METRIC_NAME.to_owned());
     status.triggers_types = joined(object.spec.triggers.iter().map(|trigger| trigger.kind.as_str()));
@@ -234,27 +232,21 @@ fn set_hpa_active(conditions: &mut Vec<PlainCondition>, hpa: &HorizontalPodAutos
     }
 }
 
-fn external_metric_names(object: &ScaledObject, triggers: &[Trigger], asked: &AskedMetrics) -> Vec<String> {
+fn external_metric_names(object: &ScaledObject, triggers: &[Trigger]) -> Vec<String> {
     let namespace = object.metadata.namespace.as_deref().unwrap_or_default();
-    triggers
-        .iter()
-        .flat_map(|trigger| match &trigger.source {
-            Source::Resource(_) => Vec::new(),
-            Source::External(_) => {
-                let named = asked.get(&trigger.index).into_iter().flatten();
-                named.map(|(name, _)| trigger.qualify(name)).collect()
-            }
-            _ => trigger.metric_name(namespace).into_iter().collect(),
-        })
-        .collect()
+    let names = triggers.iter().filter_map(|trigger| match trigger.metric(namespace) {
+        TriggerMetric::External(name) => Some(name),
+        TriggerMetric::Resource { .. } => None,
+    });
+    names.collect()
 }
 
 fn resource_metric_names(triggers: &[Trigger]) -> Vec<String> {
-    let resources = triggers.iter().filter_map(|trigger| match &trigger.source {
-        Source::Resource(resource) if resource.container.is_none() => Some(resource.resource.clone()),
+    let names = triggers.iter().filter_map(|trigger| match trigger.metric("") {
+        TriggerMetric::Resource { resource, container: None } => Some(resource),
         _ => None,
     });
-    resources.collect()
+    names.collect()
 }
 
 /// Each text once, in the order of its first use, joined by commas; nothing if there is none.

@@ -83,10 +83,6 @@ const TYPES: &[&str] = &[
     "temporal",
 ];
 
-/// The types that can be read here.
-pub(super) const SUPPORTED: &str =
-    "prometheus, cpu, memory, cron, kubernetes-workload, metrics-api, external and external-push";
-
 /// Whether KEDA knows the type.
 pub(super) fn is_known(kind: &str) -> bool {
     TYPES.contains(&kind)

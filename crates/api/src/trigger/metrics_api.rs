@@ -4,8 +4,83 @@
 
 use std::time::Duration;
 
-use super::parameters::{METADATA, Parameters};
-use super::prometheus::{Authentication, Secret};
+use super::description::{Described, Description, TriggerMetric};
+use super::parameters::{AUTH, METADATA_OR_AUTH, Parameter, Parameters};
+use super::prometheus::{self, Authentication, Secret};
+use super::target::TriggerTarget;
+
+const URL: Parameter =
+    Parameter::required(&["url"], "The URL of the endpoint.", "write the URL of the endpoint");
+const VALUE_LOCATION: Parameter = Parameter::required(
+    &["valueLocation"],
+    "Where the value is: a GJSON path, or a PromQL selector with the format `prometheus`.",
+    "write where the value is",
+);
+const TARGET_VALUE: Parameter =
+    Parameter::required(&["targetValue"], "The wanted value.", "write the wanted value in quotes");
+const ACTIVATION_TARGET_VALUE: Parameter =
+    Parameter::optional(&["activationTargetValue"], "The trigger is active above this value.").default("0");
+const FORMAT: Parameter =
+    Parameter::optional(&["format"], "The format of the answer: `json`, `prometheus`, `xml` or `yaml`.")
+        .default("json");
+const AGGREGATE: Parameter = Parameter::optional(
+    &["aggregateFromKubeServiceEndpoints"],
+    "Whether every ready endpoint of the Service in the URL is asked.",
+)
+.default("false");
+const AGGREGATION_TYPE: Parameter = Parameter::optional(
+    &["aggregationType"],
+    "How the answers of the endpoints are combined: `average`, `sum`, `max` or `min`.",
+)
+.default("average");
+/// The same as for other types, with one mode more.
+const AUTH_MODES: Parameter = Parameter {
+    about: "How the request is authenticated: `bearer`, `basic`, `custom`, `tls` or `apiKey`; several are separated by \
+            commas.",
+    ..prometheus::AUTH_MODES
+};
+const METHOD: Parameter =
+    Parameter::optional(&["method"], "With `apiKey`: `query` puts the key into the URL instead of a header.")
+        .from(METADATA_OR_AUTH)
+        .default("header");
+const KEY_PARAM_NAME: Parameter = Parameter::optional(
+    &["keyParamName"],
+    "With `apiKey`: the name of the header (`X-API-KEY` if unset) or parameter (`api_key` if unset).",
+)
+.from(METADATA_OR_AUTH);
+const API_KEY: Parameter =
+    Parameter::required(&["apiKey"], "The key, with `apiKey`.", "name a TriggerAuthentication that has it")
+        .from(AUTH);
+
+pub(super) const DESCRIPTION: Description = Description {
+    names: &["metrics-api"],
+    summary: "A value somewhere in the answer of an HTTP endpoint.",
+    example: "- type: metrics-api\n  metadata:\n    url: http://queue.default.svc:8080/stats\n    valueLocation: \
+              queue.length\n    targetValue: \"20\"\n",
+    parameters: &[
+        URL,
+        VALUE_LOCATION,
+        TARGET_VALUE,
+        ACTIVATION_TARGET_VALUE,
+        FORMAT,
+        AGGREGATE,
+        AGGREGATION_TYPE,
+        prometheus::UNSAFE_SSL,
+        prometheus::TIMEOUT,
+        AUTH_MODES,
+        prometheus::BEARER_TOKEN,
+        prometheus::USERNAME,
+        prometheus::PASSWORD,
+        prometheus::CUSTOM_AUTH_HEADER,
+        prometheus::CUSTOM_AUTH_VALUE,
+        prometheus::CERT,
+        prometheus::KEY,
+        prometheus::CA,
+        API_KEY,
+        METHOD,
+        KEY_PARAM_NAME,
+    ],
+};
 
 /// A value somewhere in the answer of an HTTP endpoint.
 #[derive(Clone, Debug, PartialEq)]
@@ -45,23 +120,20 @@ pub struct ApiKey {
 
 impl MetricsApi {
     pub(super) fn parse(parameters: &mut Parameters<'_>) -> Option<Self> {
-        let url = parameters.required(&["url"], METADATA, "write the URL of the endpoint");
-        let value_location = parameters.required(&["valueLocation"], METADATA, "write where the value is");
-        let target_value = parameters.required_number("targetValue", "write the wanted value in quotes");
-        let activation_target_value = parameters.number_or("activationTargetValue", 0.0);
-        let format = one_of(parameters, "format", &["json", "prometheus", "xml", "yaml"]);
-        let aggregation = one_of(parameters, "aggregationType", &["average", "sum", "max", "min"]);
-        let aggregate = parameters.flag("aggregateFromKubeServiceEndpoints").unwrap_or(false);
-        let unsafe_ssl = parameters.flag("unsafeSsl").unwrap_or(false);
-        let timeout = parameters.duration("timeout");
+        let url = parameters.required(&URL);
+        let value_location = parameters.required(&VALUE_LOCATION);
+        let target_value = parameters.number(&TARGET_VALUE);
+        let activation_target_value = parameters.number(&ACTIVATION_TARGET_VALUE);
+        let format = one_of(parameters, &FORMAT, &["json", "prometheus", "xml", "yaml"]);
+        let aggregation = one_of(parameters, &AGGREGATION_TYPE, &["average", "sum", "max", "min"]);
+        let aggregate = parameters.flag(&AGGREGATE).unwrap_or(false);
+        let unsafe_ssl = parameters.flag(&prometheus::UNSAFE_SSL).unwrap_or(false);
+        let timeout = parameters.duration(&prometheus::TIMEOUT);
         let api_key = ApiKey::parse(parameters);
         let authentication = Authentication::parse(parameters);
         if target_value == Some(0.0) {
-            parameters.refuse(
-                "targetValue",
-                "no targetValue given in metadata",
-                "write a number greater than 0",
-            );
+            let help = "write a number greater than 0";
+            parameters.refuse(&TARGET_VALUE, "no targetValue given in metadata", help);
         }
         Some(Self {
             url: url?,
@@ -79,8 +151,8 @@ impl MetricsApi {
 }
 
 /// The first of the words is the default.
-fn one_of(parameters: &mut Parameters<'_>, name: &str, known: &[&str]) -> Option<String> {
-    match parameters.words(&[name], METADATA, known).pop() {
+fn one_of(parameters: &mut Parameters<'_>, parameter: &Parameter, known: &[&str]) -> Option<String> {
+    match parameters.words(parameter, known).pop() {
         None => Some(known[0].to_owned()),
         Some(word) => known.contains(&word.as_str()).then_some(word),
     }
@@ -89,16 +161,37 @@ fn one_of(parameters: &mut Parameters<'_>, name: &str, known: &[&str]) -> Option
 impl ApiKey {
     /// `Some(None)` when no key is asked for, `None` when it is missing or may still come.
     fn parse(parameters: &mut Parameters<'_>) -> Option<Option<Self>> {
-        use super::parameters::{AUTH, METADATA_OR_AUTH};
-        let modes = parameters.text(&["authModes", "authMode"], METADATA_OR_AUTH).unwrap_or_default();
+        let modes = parameters.text(&AUTH_MODES).unwrap_or_default();
         if !modes.split(',').any(|mode| mode.trim() == "apiKey") {
             return Some(None);
         }
-        let in_query = parameters.text(&["method"], METADATA_OR_AUTH).as_deref() == Some("query");
+        let in_query = parameters.text(&METHOD).as_deref() == Some("query");
         let name = parameters
-            .text(&["keyParamName"], METADATA_OR_AUTH)
+            .text(&KEY_PARAM_NAME)
             .unwrap_or_else(|| if in_query { "api_key" } else { "X-API-KEY" }.to_owned());
-        let key = parameters.required(&["apiKey"], AUTH, "name a TriggerAuthentication that has it")?;
+        let key = parameters.required(&API_KEY)?;
         Some(Some(Self { in_query, name, key: key.into() }))
+    }
+}
+
+impl Described for MetricsApi {
+    fn kind(&self) -> &str {
+        "metrics-api"
+    }
+
+    fn metric(&self, _namespace: &str) -> TriggerMetric {
+        TriggerMetric::External(format!("metric-api-{}", self.value_location))
+    }
+
+    fn activation(&self) -> Option<f64> {
+        Some(self.activation_target_value)
+    }
+
+    fn written_target(&self) -> Option<(&'static Parameter, f64)> {
+        Some((&TARGET_VALUE, self.target_value))
+    }
+
+    fn target(&self, average: bool) -> TriggerTarget {
+        TriggerTarget::amount(self.target_value, average)
     }
 }

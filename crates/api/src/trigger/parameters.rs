@@ -1,18 +1,18 @@
-//! How the parameters of a trigger are read: KEDA's rules for all trigger types
-//! (`scalersconfig/typed_config.go`).
+//! How the parameters of a trigger are read: KEDA's rules for all trigger types (`scalersconfig/typed_config.go`).
 //!
-//! Every parameter is a string. Values are trimmed, and an empty one counts as absent. A parameter is looked
-//! for in the trigger's metadata, then (as `<name>FromEnv`) in the environment of the workload's container,
-//! then among the parameters of the authentication object, as far as the parameter may come from there. At
-//! admission the last two are not known yet: what may still come from there is neither missing nor wrong.
+//! Every parameter is a string. Values are trimmed, and an empty one counts as absent. A parameter is looked up in the
+//! trigger's metadata, then (as `<name>FromEnv`) in the environment of the workload's container, then among the
+//! parameters of the authentication object, as far as the parameter may come from there. At admission the last two are
+//! not known yet: what may still come from there is neither missing nor wrong.
 
 use std::collections::BTreeMap;
 
 use serde_json::Value;
 
+use crate::kinds::scaled_object::ScaleTrigger;
 use crate::problem::{Cause, Problem};
 
-/// What was looked up outside the trigger; `None` where nobody looked yet.
+/// What was looked up outside the trigger; `None` where that has not happened yet.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Resolved<'a> {
     /// The environment of the workload's container.
@@ -21,27 +21,85 @@ pub struct Resolved<'a> {
     pub authentication: Option<&'a BTreeMap<String, String>>,
 }
 
-/// Where a parameter may come from, in the order that it is looked for, under KEDA's names.
+/// Where a parameter may come from, in the order of the look-up, under KEDA's names.
 pub(super) type Sources = &'static [&'static str];
 
 pub(super) const METADATA: Sources = &["triggerMetadata"];
 pub(super) const METADATA_OR_AUTH: Sources = &["triggerMetadata", "authParams"];
-pub(super) const AUTH_OR_METADATA: Sources = &["authParams", "triggerMetadata"];
 pub(super) const AUTH: Sources = &["authParams"];
 
+/// A parameter of a type of trigger: how it is read, and what its documentation says.
+#[derive(Clone, Copy, Debug)]
+pub struct Parameter {
+    /// Its name, and then the older names that KEDA still takes.
+    pub names: &'static [&'static str],
+    /// What it means, as a sentence fragment for the documentation.
+    pub about: &'static str,
+    /// The value that is assumed where none is written; `None` if there is no such value.
+    pub default: Option<&'static str>,
+    /// Whether the trigger is refused without it.
+    pub required: bool,
+    pub(super) sources: Sources,
+    /// What to write where it is missing or wrong.
+    pub(super) help: &'static str,
+}
+
+impl Parameter {
+    /// A parameter that must be written. `help` says what to write.
+    pub(super) const fn required(
+        names: &'static [&'static str],
+        about: &'static str,
+        help: &'static str,
+    ) -> Self {
+        Self { names, about, default: None, required: true, sources: METADATA, help }
+    }
+
+    /// A parameter that may be left out.
+    pub(super) const fn optional(names: &'static [&'static str], about: &'static str) -> Self {
+        Self { names, about, default: None, required: false, sources: METADATA, help: "" }
+    }
+
+    /// The same, with the value that is assumed where none is written.
+    pub(super) const fn default(self, default: &'static str) -> Self {
+        Self { default: Some(default), ..self }
+    }
+
+    /// The same, from these sources instead of the trigger's metadata.
+    pub(super) const fn from(self, sources: Sources) -> Self {
+        Self { sources, ..self }
+    }
+
+    /// The name that KEDA documents.
+    pub const fn name(&self) -> &'static str {
+        self.names[0]
+    }
+
+    /// Whether it may come from the object that `authenticationRef` names.
+    pub fn is_in_authentication(&self) -> bool {
+        self.sources.contains(&"authParams")
+    }
+
+    /// Whether it may be written in the trigger's metadata.
+    pub fn is_in_metadata(&self) -> bool {
+        self.sources.contains(&"triggerMetadata")
+    }
+}
+
 /// What was found of a parameter.
-enum Found {
+enum Lookup {
     Value(String),
-    /// It may come from somewhere that is not known yet.
-    Later,
+    /// It may come from a source that is not known yet.
+    Pending,
     Absent,
 }
 
-/// The parameters of one trigger, and what is wrong with those read so far.
+/// The parameters of one trigger, and the problems found so far.
 pub(super) struct Parameters<'a> {
     path: String,
     kind: &'a str,
+    listed: &'static [Parameter],
     metadata: &'a BTreeMap<String, String>,
+    metric_type: Option<&'a str>,
     resolved: Resolved<'a>,
     has_authentication: bool,
     problems: Vec<Problem>,
@@ -51,32 +109,50 @@ pub(super) struct Parameters<'a> {
 impl<'a> Parameters<'a> {
     pub(super) fn new(
         path: String,
-        kind: &'a str,
-        metadata: &'a BTreeMap<String, String>,
+        listed: &'static [Parameter],
+        trigger: &'a ScaleTrigger,
         resolved: Resolved<'a>,
-        has_authentication: bool,
     ) -> Self {
-        let (problems, incomplete) = (Vec::new(), false);
-        Self { path, kind, metadata, resolved, has_authentication, problems, incomplete }
+        Self {
+            path,
+            kind: &trigger.kind,
+            listed,
+            metadata: &trigger.metadata,
+            metric_type: trigger.metric_type.as_deref().filter(|text| !text.is_empty()),
+            resolved,
+            has_authentication: trigger.authentication_ref.is_some(),
+            problems: Vec::new(),
+            incomplete: false,
+        }
     }
 
-    /// What is wrong with the parameters read so far.
+    /// The problems of the parameters read so far.
     pub(super) fn into_problems(self) -> Vec<Problem> {
         self.problems
     }
 
-    /// Whether something that was asked for may still come.
+    /// Whether a parameter that was read may still come.
     pub(super) fn incomplete(&self) -> bool {
         self.incomplete
     }
 
-    /// Whether nothing was wrong so far.
-    pub(super) fn fine(&self) -> bool {
+    /// The type of the trigger, as the manifest has it.
+    pub(super) fn kind(&self) -> &'a str {
+        self.kind
+    }
+
+    /// The trigger's `metricType`, if it is written.
+    pub(super) fn metric_type(&self) -> Option<&'a str> {
+        self.metric_type
+    }
+
+    pub(super) fn has_no_problems(&self) -> bool {
         self.problems.is_empty()
     }
 
     /// Reports a parameter that was read but cannot be used.
-    pub(super) fn refuse(&mut self, name: &str, message: impl AsRef<str>, help: &str) {
+    pub(super) fn refuse(&mut self, parameter: &Parameter, message: impl AsRef<str>, help: &str) {
+        let name = parameter.name();
         let value = self.metadata.get(name).map_or(Value::Null, |text| text.trim().into());
         let mut problem = Problem::invalid(self.field(name), value, self.say(message.as_ref())).help(help);
         if !self.metadata.contains_key(name) {
@@ -85,74 +161,64 @@ impl<'a> Parameters<'a> {
         self.problems.push(problem);
     }
 
-    /// An optional text.
-    pub(super) fn text(&mut self, names: &[&str], sources: Sources) -> Option<String> {
-        match self.find(names, sources) {
-            Found::Value(text) => Some(text),
-            Found::Later | Found::Absent => None,
+    /// Reads an optional text.
+    pub(super) fn text(&mut self, parameter: &Parameter) -> Option<String> {
+        match self.find(parameter) {
+            Lookup::Value(text) => Some(text),
+            Lookup::Pending | Lookup::Absent => None,
         }
     }
 
-    /// A text that must be there; `None` also where it may still come.
-    pub(super) fn required(&mut self, names: &[&str], sources: Sources, help: &str) -> Option<String> {
-        match self.find(names, sources) {
-            Found::Value(text) => Some(text),
-            Found::Later => None,
-            Found::Absent => {
-                let message = format!("missing required parameter {:?} in [{}]", names[0], sources.join(" "));
-                self.problems.push(Problem::required(self.field(names[0]), self.say(&message)).help(help));
+    /// Reads a text that must be there; `None` also where it may still come.
+    pub(super) fn required(&mut self, parameter: &Parameter) -> Option<String> {
+        match self.find(parameter) {
+            Lookup::Value(text) => Some(text),
+            Lookup::Pending => None,
+            Lookup::Absent => {
+                let (name, sources) = (parameter.name(), parameter.sources.join(" "));
+                let message = format!("missing required parameter {name:?} in [{sources}]");
+                let problem = Problem::required(self.field(name), self.say(&message)).help(parameter.help);
+                self.problems.push(problem);
                 None
             }
         }
     }
 
-    /// A finite number that must be there, written as in JSON.
-    pub(super) fn required_number(&mut self, name: &str, help: &str) -> Option<f64> {
-        let text = self.required(&[name], METADATA, help)?;
-        self.convert(name, &text, parse_number, "write a number in quotes, such as \"0.5\"")
+    /// Reads a finite number, written as in JSON; `None` also where it may still come.
+    pub(super) fn number(&mut self, parameter: &Parameter) -> Option<f64> {
+        let text = match parameter.default {
+            None => self.required(parameter)?,
+            Some(default) => self.text(parameter).unwrap_or_else(|| default.to_owned()),
+        };
+        self.convert(parameter, &text, parse_number, "write a number in quotes, such as \"0.5\"")
     }
 
-    /// A finite number, or a default where none is written.
-    pub(super) fn number_or(&mut self, name: &str, default: f64) -> Option<f64> {
-        match self.text(&[name], METADATA) {
-            None => Some(default),
-            Some(text) => {
-                self.convert(name, &text, parse_number, "write a number in quotes, such as \"0.5\"")
-            }
-        }
+    /// Reads an optional flag, in the spellings of Go.
+    pub(super) fn flag(&mut self, parameter: &Parameter) -> Option<bool> {
+        let text = self.text(parameter)?;
+        self.convert(parameter, &text, parse_flag, "write \"true\" or \"false\"")
     }
 
-    /// An optional flag, in the spellings of Go.
-    pub(super) fn flag(&mut self, name: &str) -> Option<bool> {
-        let text = self.text(&[name], METADATA)?;
-        self.convert(name, &text, parse_flag, "write \"true\" or \"false\"")
+    /// Reads an optional duration, in whole milliseconds or as Go writes it.
+    pub(super) fn duration(&mut self, parameter: &Parameter) -> Option<std::time::Duration> {
+        let text = self.text(parameter)?;
+        let help = "write milliseconds or a duration, such as \"3000\" or \"3s\"";
+        self.convert(parameter, &text, parse_duration, help)
     }
 
-    /// An optional duration, in whole milliseconds or as Go writes it.
-    pub(super) fn duration(&mut self, name: &str) -> Option<std::time::Duration> {
-        let text = self.text(&[name], METADATA)?;
-        self.convert(
-            name,
-            &text,
-            parse_duration,
-            "write milliseconds or a duration, such as \"3000\" or \"3s\"",
-        )
+    /// Reads a map, written `k=v,k2=v2`.
+    pub(super) fn map(&mut self, parameter: &Parameter) -> BTreeMap<String, String> {
+        let Some(text) = self.text(parameter) else { return BTreeMap::new() };
+        self.convert(parameter, &text, parse_map, "write pairs, such as \"a=1,b=2\"").unwrap_or_default()
     }
 
-    /// A map, written `k=v,k2=v2`.
-    pub(super) fn map(&mut self, name: &str) -> BTreeMap<String, String> {
-        let Some(text) = self.text(&[name], METADATA) else { return BTreeMap::new() };
-        self.convert(name, &text, parse_map, "write pairs, such as \"a=1,b=2\"").unwrap_or_default()
-    }
-
-    /// A list of known words, written `a,b`.
-    pub(super) fn words(&mut self, names: &[&str], sources: Sources, known: &[&str]) -> Vec<String> {
-        let Some(text) = self.text(names, sources) else { return Vec::new() };
+    /// Reads a list of known words, written `a,b`.
+    pub(super) fn words(&mut self, parameter: &Parameter, known: &[&str]) -> Vec<String> {
+        let Some(text) = self.text(parameter) else { return Vec::new() };
         let words: Vec<String> = text.split(',').map(|word| word.trim().to_owned()).collect();
         if words.iter().any(|word| !known.contains(&word.as_str())) {
-            let message =
-                format!("parameter {:?} value {text:?} must be one of [{}]", names[0], known.join(" "));
-            self.refuse(names[0], message, "");
+            let (name, known) = (parameter.name(), known.join(" "));
+            self.refuse(parameter, format!("parameter {name:?} value {text:?} must be one of [{known}]"), "");
             if let Some(problem) = self.problems.last_mut() {
                 problem.cause = Cause::NotSupported;
             }
@@ -162,7 +228,7 @@ impl<'a> Parameters<'a> {
 
     fn convert<T>(
         &mut self,
-        name: &str,
+        parameter: &Parameter,
         text: &str,
         parse: fn(&str) -> Result<T, String>,
         help: &str,
@@ -170,50 +236,58 @@ impl<'a> Parameters<'a> {
         match parse(text) {
             Ok(value) => Some(value),
             Err(why) => {
+                let name = parameter.name();
                 // A value from elsewhere may be a secret.
                 let shown = if self.metadata.contains_key(name) { text } else { "…" };
-                self.refuse(name, format!("unable to set param {name:?} value {shown:?}: {why}"), help);
+                let message = format!("unable to set param {name:?} value {shown:?}: {why}");
+                self.refuse(parameter, message, help);
                 None
             }
         }
     }
 
-    fn find(&mut self, names: &[&str], sources: Sources) -> Found {
-        let found = self.look_up(names, sources);
-        self.incomplete |= matches!(found, Found::Later);
+    fn find(&mut self, parameter: &Parameter) -> Lookup {
+        debug_assert!(
+            self.listed.iter().any(|listed| listed.names == parameter.names),
+            "{} reads {}, which its list of parameters lacks",
+            self.kind,
+            parameter.name()
+        );
+        let found = self.look_up(parameter);
+        self.incomplete |= matches!(found, Lookup::Pending);
         found
     }
 
-    fn look_up(&self, names: &[&str], sources: Sources) -> Found {
-        let mut later = false;
-        for source in sources {
-            let found = names.iter().find_map(|name| match *source {
+    fn look_up(&self, parameter: &Parameter) -> Lookup {
+        let mut pending = false;
+        for source in parameter.sources {
+            let found = parameter.names.iter().find_map(|name| match *source {
                 "triggerMetadata" => present(self.metadata.get(*name)),
                 _ => self.resolved.authentication.and_then(|parameters| present(parameters.get(*name))),
             });
             if let Some(text) = found {
-                return Found::Value(text);
+                return Lookup::Value(text);
             }
             if *source == "authParams" {
-                later |= self.has_authentication && self.resolved.authentication.is_none();
+                pending |= self.has_authentication && self.resolved.authentication.is_none();
             }
         }
-        match self.environment(names) {
-            Found::Absent if later => Found::Later,
+        match self.environment(parameter.names) {
+            Lookup::Absent if pending => Lookup::Pending,
             found => found,
         }
     }
 
-    /// `<name>FromEnv` in the metadata names a variable.
-    fn environment(&self, names: &[&str]) -> Found {
+    /// Looks up the variable that `<name>FromEnv` in the metadata names.
+    fn environment(&self, names: &[&str]) -> Lookup {
         let Some(variable) =
             names.iter().find_map(|name| present(self.metadata.get(&format!("{name}FromEnv"))))
         else {
-            return Found::Absent;
+            return Lookup::Absent;
         };
         match self.resolved.environment {
-            None => Found::Later,
-            Some(environment) => present(environment.get(&variable)).map_or(Found::Absent, Found::Value),
+            None => Lookup::Pending,
+            Some(environment) => present(environment.get(&variable)).map_or(Lookup::Absent, Lookup::Value),
         }
     }
 

@@ -1,6 +1,6 @@
 //! The HorizontalPodAutoscaler that KEDA would make: each row one setting, and what it changes.
 
-use flyball_api::keda_hpa::{AskedMetrics, keda_hpa};
+use flyball_api::keda_hpa::keda_hpa;
 use flyball_api::kinds::scaled_object::ScaledObject;
 use flyball_api::trigger::{Resolved, Trigger};
 use serde_json::{Value, json};
@@ -15,8 +15,7 @@ fn hpa(patch: Value) -> Result<Value, Vec<String>> {
     merge(&mut object, patch);
     let object: ScaledObject = serde_json::from_value(object).unwrap();
     let triggers = Trigger::parse_all(&object.spec.triggers, |_| Resolved::default()).unwrap();
-    let asked = AskedMetrics::from([(0, vec![("queue".to_owned(), 2.5), ("rate".to_owned(), -1.0)])]);
-    keda_hpa(&object, &triggers, &asked)
+    keda_hpa(&object, &triggers)
         .map(|hpa| serde_json::to_value(hpa).unwrap())
         .map_err(|problems| problems.iter().map(ToString::to_string).collect())
 }
@@ -110,16 +109,12 @@ fn each_setting_reaches_the_hpa() {
 #[test]
 fn metrics_are_sorted_by_type_and_then_by_trigger() {
     let triggers = |triggers: Value| json!({"spec": {"triggers": triggers}});
-    let external = json!({"type": "external", "metadata": {"scalerAddress": "scaler:9090"}});
     for (patch, expected) in [
         (
             triggers(json!([cpu(None), prometheus("a"), cpu(Some("app")), prometheus("b")])),
             vec!["ContainerResource cpu", "External s1-prometheus", "External s3-prometheus", "Resource cpu"],
         ),
-        (
-            triggers(json!([external, cpu(None)])),
-            vec!["External s0-queue", "External s0-rate", "Resource cpu"],
-        ),
+        (triggers(json!([cpu(None), prometheus("a")])), vec!["External s1-prometheus", "Resource cpu"]),
     ] {
         let hpa = hpa(patch).unwrap();
         let describe = |metric: &Value| {
@@ -134,9 +129,8 @@ fn metrics_are_sorted_by_type_and_then_by_trigger() {
 
 #[test]
 fn what_makes_no_hpa_is_told_in_kedas_words() {
-    let external = json!({"type": "external", "metadata": {"scalerAddress": "scaler:9090"}});
     for (patch, expected) in [
-        (json!({"spec": {"triggers": [prometheus("a"), external]}}), None),
+        (json!({"spec": {"triggers": [prometheus("a")]}}), None),
         (
             json!({"spec": {"triggers": []}}),
             Some(

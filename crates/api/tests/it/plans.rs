@@ -1,6 +1,5 @@
 //! Plans: what the engine is told of an object, and what must be read for it.
 
-use flyball_api::keda_hpa::AskedMetrics;
 use flyball_api::kinds::scaled_object::ScaledObject;
 use flyball_api::plan::{Ask, Plan, plan_hpa, plan_scaled_object};
 use flyball_api::trigger::{Resolved, Trigger};
@@ -14,8 +13,7 @@ use std::time::Duration;
 fn plan(object: Value) -> Result<Plan, Vec<String>> {
     let object: ScaledObject = serde_json::from_value(object).unwrap();
     let triggers = Trigger::parse_all(&object.spec.triggers, |_| Resolved::default()).unwrap();
-    let asked = AskedMetrics::from([(1, vec![("queue/a".to_owned(), 2.5)])]);
-    plan_scaled_object(&object, &triggers, &asked, Rules::default())
+    plan_scaled_object(&object, &triggers, Rules::default())
         .map_err(|problems| problems.iter().map(ToString::to_string).collect())
 }
 
@@ -58,7 +56,9 @@ fn everything_a_scaled_object_says_reaches_the_policy() {
             }}},
             "triggers": [
                 prometheus("0.5"),
-                {"type": "external", "metricType": "Value", "metadata": {"scalerAddress": "scaler:9090"}},
+                {"type": "metrics-api", "metricType": "Value", "metadata": {
+                    "url": "http://queue/stats", "valueLocation": "queue/a", "targetValue": "2.5",
+                }},
                 {"type": "cpu", "metricType": "Utilization", "metadata": {"value": "50"}},
                 {"type": "memory", "metricType": "AverageValue", "metadata": {"value": "64Mi", "containerName": "app"}},
             ],
@@ -96,7 +96,7 @@ fn everything_a_scaled_object_says_reaches_the_policy() {
         metrics,
         [
             ("s0-prometheus", MetricTarget::AverageValue(Milli::new(500)), 3.0),
-            ("s1-queue-a", MetricTarget::Value(Milli::new(2500)), 0.0),
+            ("s1-metric-api-queue-a", MetricTarget::Value(Milli::new(2500)), 0.0),
             ("cpu", MetricTarget::Utilization(50), 0.0),
             ("memory/app", MetricTarget::AverageValue(Milli::new(64 * 1024 * 1024 * 1000)), 0.0),
         ]
@@ -104,7 +104,7 @@ fn everything_a_scaled_object_says_reaches_the_policy() {
     let queries: Vec<_> = plan.queries.iter().map(|query| query.metric.as_str()).collect();
     assert_eq!(queries, metrics.iter().map(|metric| metric.0).collect::<Vec<_>>());
     assert!(matches!(&plan.queries[0].ask, Ask::Trigger(trigger) if trigger.kind() == "prometheus"));
-    assert!(matches!(&plan.queries[1].ask, Ask::Asked { metric, .. } if metric == "queue/a"));
+    assert!(matches!(&plan.queries[1].ask, Ask::Trigger(trigger) if trigger.kind() == "metrics-api"));
     assert_eq!(plan.queries[2].ask, Ask::Resource { resource: "cpu".to_owned(), container: None });
 }
 

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use flyball_api::keda_hpa::{AskedMetrics, keda_hpa};
+use flyball_api::keda_hpa::keda_hpa;
 use flyball_api::kinds::scaled_object::{GroupVersionKindResource, ScaledObject, ScaledObjectStatus};
 use flyball_api::status::{
     Decided, Outcome, checked_failed, decided, defined, hpa_events, hpa_status, scaled_object_events,
@@ -44,7 +44,7 @@ fn triggers(object: &ScaledObject) -> Vec<Trigger> {
 }
 
 fn hpa() -> HorizontalPodAutoscaler {
-    keda_hpa(&object(), &triggers(&object()), &AskedMetrics::new()).unwrap()
+    keda_hpa(&object(), &triggers(&object())).unwrap()
 }
 
 fn at(second: i64) -> Timestamp {
@@ -433,15 +433,8 @@ fn a_scaled_object_shows_its_definition_and_what_was_read() {
         kind: "Deployment".to_owned(),
         resource: "deployments".to_owned(),
     };
-    let status = defined(
-        ScaledObjectStatus::default(),
-        &object,
-        &triggers(&object),
-        &AskedMetrics::new(),
-        target.clone(),
-        2,
-    );
-    let again = defined(status.clone(), &object, &triggers(&object), &AskedMetrics::new(), target, 5);
+    let status = defined(ScaledObjectStatus::default(), &object, &triggers(&object), target.clone(), 2);
+    let again = defined(status.clone(), &object, &triggers(&object), target, 5);
     assert_eq!(again, status, "the original replicas are those that were first seen");
 
     let mut decision = decision(1, 1, vec![latency(1), cpu(1)], vec![]);

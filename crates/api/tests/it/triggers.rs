@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 
 use flyball_api::kinds::scaled_object::ScaleTrigger;
 use flyball_api::trigger::prometheus::AuthHeader;
-use flyball_api::trigger::{Resolved, Source, Target, Trigger};
+use flyball_api::trigger::{
+    Resolved, Trigger, TriggerMetric, TriggerSource, TriggerTarget, descriptions, documentation,
+};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
@@ -19,12 +21,13 @@ fn described(trigger: Value) -> String {
     assert_eq!(problems, Vec::<String>::new());
     let trigger = parsed.unwrap();
     let target = match trigger.target {
-        Target::AverageValue(amount) => format!("AverageValue {amount}"),
-        Target::Value(amount) => format!("Value {amount}"),
-        Target::Utilization(percent) => format!("Utilization {percent}%"),
-        Target::Asked { average } => format!("asked, average {average}"),
+        TriggerTarget::AverageValue(amount) => format!("AverageValue {amount}"),
+        TriggerTarget::Value(amount) => format!("Value {amount}"),
+        TriggerTarget::Utilization(percent) => format!("Utilization {percent}%"),
     };
-    format!("{} {target}", trigger.metric_name("shop").unwrap_or_else(|| trigger.qualify("a/b")))
+    let (TriggerMetric::External(name) | TriggerMetric::Resource { resource: name, .. }) =
+        trigger.metric("shop");
+    format!("{name} {target}")
 }
 
 #[test]
@@ -66,10 +69,6 @@ fn names_and_targets_are_kedas() {
                 "url": "http://model:8000/stats", "valueLocation": "queue.length", "targetValue": "10",
             }}),
             "s1-metric-api-queue-length AverageValue 10",
-        ),
-        (
-            json!({"type": "external", "metadata": {"scalerAddress": "scaler:9090"}}),
-            "s1-a-b asked, average true",
         ),
     ] {
         assert_eq!(described(trigger.clone()), expected, "{trigger}");
@@ -212,7 +211,7 @@ fn what_may_still_be_looked_up_is_not_missing() {
     assert_eq!(problems, Vec::new());
     let parsed = parsed.unwrap();
     assert!(!format!("{parsed:?}").contains("hidden"));
-    let Source::Prometheus(prometheus) = parsed.source else { panic!("{:?}", parsed.source) };
+    let TriggerSource::Prometheus(prometheus) = parsed.source else { panic!("{:?}", parsed.source) };
     assert_eq!(prometheus.server_address, "http://prometheus:9090");
     assert_eq!(prometheus.authentication.header, Some(AuthHeader::Bearer("hidden".to_owned().into())));
 
@@ -228,7 +227,7 @@ fn a_cron_window_is_open_between_its_ends() {
     let trigger = json!({"type": "cron", "metadata": {
         "timezone": "Europe/Berlin", "start": "0 8 * * 1-5", "end": "0 18 * * 1-5", "desiredReplicas": "4",
     }});
-    let Some(Trigger { source: Source::Cron(cron), .. }) = parse(trigger).0 else {
+    let Some(Trigger { source: TriggerSource::Cron(cron), .. }) = parse(trigger).0 else {
         panic!("not a cron trigger")
     };
     for (now, expected) in [
@@ -394,7 +393,7 @@ fn a_cron_window_holds_over_changes_of_the_clocks() {
         let trigger = json!({"type": "cron", "metadata": {
             "timezone": zone, "start": start, "end": end, "desiredReplicas": "4",
         }});
-        let Some(Trigger { source: Source::Cron(cron), .. }) = parse(trigger).0 else {
+        let Some(Trigger { source: TriggerSource::Cron(cron), .. }) = parse(trigger).0 else {
             panic!("not a cron trigger")
         };
         let times = open.iter().map(|at| (at, true)).chain(shut.iter().map(|at| (at, false)));
@@ -422,5 +421,25 @@ proptest! {
         let trigger = ScaleTrigger { kind: kind.to_owned(), metric_type, metadata, ..ScaleTrigger::default() };
         let (parsed, problems) = Trigger::parse(0, &trigger, Resolved::default());
         prop_assert_eq!(parsed.is_some(), problems.is_empty());
+    }
+}
+
+/// What the page says is what is read: it is made from the parameters themselves.
+#[test]
+fn the_documentation_is_up_to_date() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/triggers.md");
+    let page = std::fs::read_to_string(path).expect("docs/triggers.md");
+    let again = "cargo run -p flyball-api --example trigger_docs > docs/triggers.md";
+    assert!(page == documentation(), "docs/triggers.md is out of date; run {again}");
+}
+
+/// The examples of the page are triggers that can be read.
+#[test]
+fn documented_examples_can_be_read() {
+    for description in descriptions() {
+        let triggers: Vec<Value> = serde_saphyr::from_str(description.example).unwrap();
+        for trigger in triggers {
+            assert_eq!(parse(trigger).1, Vec::<String>::new(), "{:?}", description.names);
+        }
     }
 }

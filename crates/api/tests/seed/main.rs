@@ -11,7 +11,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use flyball_api::admission::{Neighbours, admit_scaled_object, admit_vertical_pod_autoscaler};
-use flyball_api::keda_hpa::{AskedMetrics, keda_hpa};
+use flyball_api::keda_hpa::keda_hpa;
 use flyball_api::kinds::crds;
 use flyball_api::kinds::monitor::ServiceMonitor;
 use flyball_api::kinds::scaled_object::{ScaledObject, ScaledObjectStatus};
@@ -217,7 +217,7 @@ fn each_scaled_object_has_kedas_hpa(manifests: &Manifests) {
             },
         });
         let triggers = triggers(&object);
-        let hpa = keda_hpa(&object, &triggers, &AskedMetrics::new()).unwrap();
+        let hpa = keda_hpa(&object, &triggers).unwrap();
         assert_eq!(serde_json::to_value(&hpa).unwrap(), expected, "{file}");
     }
 }
@@ -227,8 +227,8 @@ fn the_page_scales_out_by_cpu_and_says_what_is_missing(manifests: &Manifests) {
     let now = Time::from_seconds(1_000);
     for (file, object) in scaled_objects(manifests) {
         let triggers = triggers(&object);
-        let plan = plan_scaled_object(&object, &triggers, &AskedMetrics::new(), Rules::default()).unwrap();
-        let hpa = keda_hpa(&object, &triggers, &AskedMetrics::new()).unwrap();
+        let plan = plan_scaled_object(&object, &triggers, Rules::default()).unwrap();
+        let hpa = keda_hpa(&object, &triggers).unwrap();
         let mut engine = Engine::new();
         for observation in facts(&plan, now) {
             engine.observe(now, observation);

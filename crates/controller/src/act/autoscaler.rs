@@ -8,9 +8,9 @@ use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
 use kube::runtime::reflector::ObjectRef;
 use kube::{Api, Client, ResourceExt};
 
-use super::tell::in_time;
-use crate::cluster::Cluster;
-use crate::scalers::OwnerKey;
+use super::write::in_time;
+use crate::decide::scalers::OwnerKey;
+use crate::gather::cluster::Cluster;
 
 /// KEDA's name, as clients find it in `managedFields`.
 const FIELD_MANAGER: &str = "keda-operator";
@@ -115,7 +115,7 @@ impl Autoscalers {
             Ok(_) => {}
             Err(kube::Error::Api(status)) if status.code == 404 => {}
             Err(error) => {
-                let error = crate::why(&error);
+                let error = crate::api_error::message(&error);
                 tracing::warn!(hpa = name, namespace, error, "cannot delete an autoscaler");
             }
         }

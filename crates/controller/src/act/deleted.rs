@@ -11,8 +11,8 @@ use serde_json::json;
 
 use super::events;
 use super::tell::{KEDA_COMPONENT, Teller};
-use crate::why;
-use crate::workload::WorkloadRef;
+use crate::api_error;
+use crate::gather::workload::WorkloadRef;
 
 /// KEDA's own, which tools know.
 pub(super) const FINALIZER: &str = "finalizer.keda.sh";
@@ -64,7 +64,7 @@ impl Teller {
             // Changed or gone meanwhile: the next round looks again.
             Err(kube::Error::Api(status)) if [404, 409].contains(&status.code) => {}
             Err(error) => {
-                let error = why(&error);
+                let error = api_error::message(&error);
                 tracing::warn!(scaled_object = object.name_any(), error, "cannot take the finalizer off");
             }
         }

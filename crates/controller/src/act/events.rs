@@ -16,7 +16,7 @@ use serde_json::json;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout;
 
-use crate::why;
+use crate::api_error;
 
 /// Events that wait to be written; more are dropped. The first decisions about a thousand objects have some thousands.
 const QUEUE_MAX: usize = 16_384;
@@ -104,7 +104,11 @@ impl Writer {
         match timeout(TIMEOUT, self.write(note, now)).await {
             Ok(Ok(())) => {}
             Ok(Err(error)) => {
-                tracing::warn!(reason = note.reason, error = why(&error), "cannot write an event");
+                tracing::warn!(
+                    reason = note.reason,
+                    error = api_error::message(&error),
+                    "cannot write an event"
+                );
             }
             Err(_) => tracing::warn!(reason = note.reason, "cannot write an event: no answer in time"),
         }

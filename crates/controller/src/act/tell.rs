@@ -4,9 +4,6 @@
 //! A status is written only when it says something new. What was written last is remembered, because a watch shows it
 //! late; it is also what the next status is merged with.
 
-use std::collections::BTreeMap;
-use std::time::Duration;
-
 use flyball_api::kinds::scaled_object::{GroupVersionKindResource, ScaledObject, ScaledObjectStatus};
 use flyball_api::scaled_object::NAME_LABEL;
 use flyball_api::status;
@@ -15,24 +12,21 @@ use jiff::Timestamp;
 use k8s_openapi::api::autoscaling::v2::{HorizontalPodAutoscaler, HorizontalPodAutoscalerStatus};
 use k8s_openapi::api::core::v1::ObjectReference;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time as MetaTime;
-use kube::api::{Patch, PatchParams};
+use kube::api::Patch;
 use kube::{Api, Client, ResourceExt};
-use serde::Serialize;
 use serde_json::json;
 
 use super::autoscaler::{Applied, Autoscalers};
 use super::events::{self, Events, Note};
+use super::write::{in_time, parameters, write_status};
 use super::{Decided, deleted};
-use crate::cluster::Cluster;
-use crate::scalers::{Broken, Owner, OwnerKey, Scaler};
-use crate::why;
-use crate::workload::{FIELD_MANAGER, Workload, Workloads};
+use crate::decide::scalers::{Broken, Owner, OwnerKey, Scaler};
+use crate::gather::cluster::Cluster;
+use crate::gather::workload::{Workload, Workloads};
 
 /// Who speaks for a HorizontalPodAutoscaler, and for a ScaledObject.
 const HPA_COMPONENT: &str = "horizontal-pod-autoscaler";
 pub(super) const KEDA_COMPONENT: &str = "keda-operator";
-/// A write that takes longer has failed, and is tried again.
-const TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Writes what is told.
 pub(super) struct Teller {
@@ -126,7 +120,7 @@ impl Teller {
             // Those before this decision: the workload may have been scaled since.
             let replicas = i32::try_from(decision.current).unwrap_or(i32::MAX);
             let kind = resource_of(scaler, workload);
-            after = status::defined(after, object, &scaler.triggers, &BTreeMap::new(), kind, replicas);
+            after = status::defined(after, object, &scaler.triggers, kind, replicas);
         }
         let hpa = told.autoscaler.as_ref().filter(|_| autoscaler.is_some());
         after = status::decided(after, object, decision, hpa);
@@ -241,26 +235,4 @@ fn resource_of(scaler: &Scaler, workload: &Workload) -> GroupVersionKindResource
         kind: scaler.workload.kind.clone(),
         resource: workload.plural().to_owned(),
     }
-}
-
-pub(super) fn parameters() -> PatchParams {
-    PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() }
-}
-
-/// The outcome of a write, or that it took too long, as a sentence.
-pub(super) async fn in_time<T>(write: impl Future<Output = kube::Result<T>>) -> Result<T, String> {
-    match tokio::time::timeout(TIMEOUT, write).await {
-        Ok(written) => written.map_err(|error| why(&error)),
-        Err(_) => Err(format!("the API server has not answered within {} s", TIMEOUT.as_secs())),
-    }
-}
-
-/// Writes a whole status. A merge would keep what it does not name, such as triggers that are gone.
-pub(crate) async fn write_status<K>(api: &Api<K>, name: &str, status: &impl Serialize) -> kube::Result<()>
-where
-    K: Clone + std::fmt::Debug + serde::de::DeserializeOwned,
-{
-    let patch = json!([{ "op": "add", "path": "/status", "value": status }]);
-    let patch: json_patch::Patch = serde_json::from_value(patch).map_err(kube::Error::SerdeError)?;
-    api.patch_status(name, &parameters(), &Patch::Json::<()>(patch)).await.map(|_| ())
 }

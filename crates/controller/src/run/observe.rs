@@ -13,16 +13,15 @@ use k8s_openapi::api::core::v1::Pod;
 use kube::runtime::reflector::ObjectRef;
 
 use super::{Rounds, now};
-use crate::claims::Claims;
-use crate::facts;
-use crate::lock;
-use crate::pods::Pods;
-use crate::scalers::Scaler;
-use crate::scrape::node;
-use crate::selector;
-use crate::vertical::joint;
-use crate::vertical::room::Room;
-use crate::workload::Workload;
+use crate::decide::claims::Claims;
+use crate::decide::scalers::Scaler;
+use crate::decide::vertical::joint;
+use crate::decide::vertical::room::Room;
+use crate::gather::facts;
+use crate::gather::pods::Pods;
+use crate::gather::scrape::node;
+use crate::gather::selector;
+use crate::gather::workload::Workload;
 
 /// What the engine was told of each target.
 #[derive(Default)]
@@ -149,7 +148,7 @@ impl Rounds {
 
     /// Tells how many requests wait for each target at the Services in front of it.
     fn observe_waiting(&mut self) {
-        let waiting = node::waiting(&lock(&self.shared.store));
+        let waiting = node::waiting(&self.shared.store.lock());
         let mut by_label = Waited::new();
         let selectors: Vec<(String, BTreeMap<String, String>, u32)> = waiting
             .into_iter()
@@ -214,7 +213,7 @@ impl Rounds {
     fn remember_value(&self, scaler: &Scaler, metric: &str, reading: &Reading) {
         let (_, namespace, name) = scaler.owner.key();
         let key = (namespace, name, metric.to_ascii_lowercase());
-        let mut values = lock(&self.shared.values);
+        let mut values = self.shared.values.lock();
         match value_of(reading) {
             Some(value) => values.insert(key, value),
             None => values.remove(&key),

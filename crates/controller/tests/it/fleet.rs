@@ -1,7 +1,7 @@
 //! Workloads as a cluster's own controllers would have made them, and a `metrics.k8s.io` that says what they use.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use axum::extract::State;
 use axum::routing::get;
@@ -12,6 +12,7 @@ use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet};
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::{Patch, PatchParams, PostParams};
 use kube::{Api, Client, ResourceExt};
+use parking_lot::Mutex;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
@@ -28,7 +29,7 @@ impl Usage {
     /// From now on the main container of a pod uses so much.
     pub(crate) fn set(&self, pod: &str, cpu: &str, memory: &str) {
         let usage = json!({ CONTAINER: { "cpu": cpu, "memory": memory } });
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(pod.to_owned(), usage);
+        self.0.lock().insert(pod.to_owned(), usage);
     }
 
     /// Answers for `metrics.k8s.io`, with samples that are always new.
@@ -42,7 +43,7 @@ impl Usage {
 }
 
 async fn list(State(Usage(all)): State<Usage>) -> Json<Value> {
-    let all = all.lock().unwrap_or_else(PoisonError::into_inner);
+    let all = all.lock();
     let now = Timestamp::now().to_string();
     let item = |(pod, usage): (&String, &Value)| {
         let containers = usage.as_object().into_iter().flatten();

@@ -6,7 +6,9 @@
 //! [`SERIES_PER_TURN`] series at most; a question about fewer sees all of them at one moment.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
+
+use parking_lot::Mutex;
 
 use super::index::Plan;
 use super::pages::Repeated;
@@ -37,7 +39,7 @@ impl Lend for Store {
 
 impl Lend for Mutex<Store> {
     fn lend(&self, read: &mut (dyn FnMut(&Store) + Send)) {
-        read(&self.lock().unwrap_or_else(PoisonError::into_inner));
+        read(&self.lock());
     }
 }
 
