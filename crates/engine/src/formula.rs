@@ -55,6 +55,8 @@ pub struct Formula {
     root: Node,
 }
 
+type Result<T, E = FormulaError> = std::result::Result<T, E>;
+
 /// What is wrong with a formula, and where.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 #[error("{message} (column {column})")]

@@ -76,10 +76,10 @@ pub use name::{MetricName, Name, PoolName, TargetId};
 pub use observation::{Observation, Reading, Scale, Selector};
 pub use pod::{ContainerRequests, Phase, Pod, PodGroup, PodRequests, PodValue, Readiness, Sampled};
 pub use policy::{
-    Activation, Bounds, COMPOSITE_METRIC_NAME, Composite, Fallback, FallbackBehavior, METRICS_MAX, Metrics,
-    Pause, Policy, Share,
+    Activation, Bounds, COMPOSITE_METRIC_NAME, Composite, Fallback, FallbackBehavior, Metrics, Pause, Policy,
+    Share,
 };
-pub use policy_error::PolicyError;
+pub use policy_error::{METRICS_MAX, PolicyError};
 pub use reason::{Cause, Measured, Over, Pace, PaceRule, Reason, Unavailable};
 pub use rules::{NoBehavior, Rules, Tolerance, ZeroRule};
 pub use scaled_job::{JobCalculation, JobDecision, JobPolicy, JobReason, JobStrategy, JobTrigger};

@@ -12,12 +12,9 @@ use crate::behavior::Behavior;
 use crate::formula::Formula;
 use crate::metric::{Metric, MetricTarget};
 use crate::name::{Name, PoolName};
-use crate::policy_error::PolicyError;
+use crate::policy_error::{METRICS_MAX, PolicyError};
 use crate::rules::{NoBehavior, Rules};
 use crate::time::{Time, seconds};
-
-/// More metrics than any autoscaler has; each costs time at every evaluation.
-pub const METRICS_MAX: usize = 256;
 
 /// The name KEDA gives to the metric that a formula computes.
 pub const COMPOSITE_METRIC_NAME: &str = "composite-metric";

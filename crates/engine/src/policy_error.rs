@@ -3,7 +3,9 @@
 use thiserror::Error;
 
 use crate::name::{MetricName, Name};
-use crate::policy::METRICS_MAX;
+
+/// More metrics than any autoscaler has; each costs time at every evaluation.
+pub const METRICS_MAX: usize = 256;
 
 /// Why a policy makes no sense.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]

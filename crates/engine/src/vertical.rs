@@ -58,8 +58,10 @@ mod policy;
 mod priority;
 mod reason;
 mod recent;
+mod recent_use;
 mod recommend;
 mod resources;
+mod startup_boost;
 mod update;
 mod update_reason;
 
@@ -68,18 +70,17 @@ pub use admit::{
     PatchValue, STARTUP_BOOST_ANNOTATION_PREFIX, UPDATES_ANNOTATION, admission_patch, changes,
     container_resources, resize_patch,
 };
-pub use boost::{BoostError, More, StartupBoost};
 pub use budget::{Configured, Group};
 pub use cap::{for_pod, for_status};
 pub use decay::DecayingHistogram;
 pub use estimate::{
     ContainerRecommendation, EstimatorSettings, Percentiles, confidence, stretch, with_margin,
 };
-pub use facts::{Boosted, ContainerFacts, PodFacts, Termination, observed_containers};
+pub use facts::{Boosted, ContainerFacts, PodFacts, Resize, Resizing, Termination, observed_containers};
 pub use format::{humanize_memory, integer_cpu, round_up, round_up_to_scale};
 pub use histogram::{Buckets, CheckpointError, Histogram, HistogramCheckpoint};
 pub use history::{Checkpoint, ContainerHistory, HalfLives};
-pub use in_place::{Attempts, InPlace, Resize, Resizing, Targets, decide, has_lower_target};
+pub use in_place::{Attempts, InPlace, Targets, decide, has_lower_target};
 pub use joint::{ContainerSize, ContainerSizing, Sizing, WantedCpu};
 pub use limit_range::{LimitRange, LimitRanges, PodShare, fit_pod};
 pub use limits::{LimitNote, proportional_limit, proportional_limits};
@@ -89,11 +90,12 @@ pub use policy::{
     ChangeRequirement, ContainerPolicy, ControlledValues, EvictionRequirement, MemoryOverrides, UpdateMode,
     VerticalPolicy, VerticalRules,
 };
-pub use priority::{Outside, Priority, accept, requirements_hold};
+pub use priority::{Priority, accept, requirements_hold};
 pub use reason::{VerticalReason, VerticalStep};
 pub use recommend::{ContainerId, Recommender, RecommenderSettings};
 pub use resources::{
     AMOUNT_MAX, ContainerResources, Resource, Resources, clamp_amount, cpu_from_cores, scale_amount,
 };
+pub use startup_boost::{BoostError, More, StartupBoost};
 pub use update::{Action, PodUpdate, Round};
-pub use update_reason::UpdateReason;
+pub use update_reason::{Outside, UpdateReason};

@@ -4,10 +4,9 @@
 
 use jiff::SignedDuration;
 
-use super::FormulaError;
-use super::evaluate::Result;
 use super::node::Binary;
 use super::value::{Number, Value};
+use super::{FormulaError, Result};
 
 pub(super) fn compute(operator: Binary, left: &Value, right: &Value, column: usize) -> Result<Value> {
     if let (Some(left), Some(right)) = (left.number(), right.number()) {

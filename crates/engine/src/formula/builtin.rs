@@ -5,13 +5,13 @@ use std::sync::Arc;
 
 use jiff::tz::TimeZone;
 
-use super::FormulaError;
 use super::arithmetic;
 use super::calendar;
-use super::evaluate::{Machine, Result, at, expected};
+use super::evaluate::{Machine, at};
 use super::function::{Bit, Function};
 use super::node::{Binary, Node};
-use super::value::{Number, Value};
+use super::value::{Number, Value, expected};
+use super::{FormulaError, Result};
 
 impl Machine<'_> {
     /// The functions that look at each element of an array: the array, a predicate, and perhaps one thing more.

@@ -7,12 +7,11 @@ use jiff::civil::{Date, DateTime};
 use jiff::tz::{TimeZone, TimeZoneDatabase};
 use jiff::{Timestamp, Zoned};
 
-use super::FormulaError;
 use super::arithmetic;
-use super::evaluate::{Result, expected};
 use super::function::Method;
 use super::node::Binary;
-use super::value::Value;
+use super::value::{Value, expected};
+use super::{FormulaError, Result};
 use crate::time::Time;
 
 const DAYS: [&str; 7] = ["Sunday", "Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday"];

@@ -4,9 +4,9 @@
 //! when it is applied, not when that branch is first needed. Every trigger is a number here; that one of them can turn
 //! out `nil` is for the evaluation. What is not known (an array of different things, `#acc`) is anything, and passes.
 
-use super::FormulaError;
 use super::function::{Function, Method};
 use super::node::{Binary, Kind, Node, Unary};
+use super::{FormulaError, Result};
 
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum Type {
@@ -25,8 +25,6 @@ pub(super) enum Type {
 }
 
 use Type::{Any, Bool, Duration, Float, Int, Month, Nil, Text, Time, Weekday, Zone};
-
-type Result<T> = std::result::Result<T, FormulaError>;
 
 impl Type {
     fn array(of: Self) -> Self {

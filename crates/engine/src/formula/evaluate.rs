@@ -11,12 +11,10 @@ use super::arithmetic;
 use super::calendar;
 use super::function::{Function, Method};
 use super::node::{Binary, Comparison, Kind, Node, Unary};
-use super::value::{Array, Number, Value};
-use super::{ARRAY_DEPTH_MAX, ELEMENTS_MAX, FormulaError, STEPS_MAX};
+use super::value::{Array, Number, Value, expected};
+use super::{ARRAY_DEPTH_MAX, ELEMENTS_MAX, FormulaError, Result, STEPS_MAX};
 use crate::name::Name;
 use crate::time::Time;
-
-pub(super) type Result<T> = std::result::Result<T, FormulaError>;
 
 /// The number `node` comes to, or none for `nil`.
 pub(super) fn evaluate(node: &Node, value: &dyn Fn(&Name) -> Option<f64>, now: Time) -> Result<Option<f64>> {
@@ -310,8 +308,4 @@ pub(super) fn at(elements: &[Value], index: i64) -> Option<&Value> {
     let length = i64::try_from(elements.len()).ok()?;
     let index = if index < 0 { length.checked_add(index)? } else { index };
     elements.get(usize::try_from(index).ok()?)
-}
-
-pub(super) fn expected(wanted: &str, found: &Value, column: usize) -> FormulaError {
-    FormulaError::new(column, format!("expected {wanted}, found {}", found.type_name()))
 }

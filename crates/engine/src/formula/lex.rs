@@ -1,6 +1,6 @@
 //! A formula's text, cut into tokens, each with its column.
 
-use super::FormulaError;
+use super::{FormulaError, Result};
 
 /// The smallest piece with a meaning.
 #[derive(Clone, Debug, PartialEq)]
@@ -25,8 +25,6 @@ const SIGNS: [&str; 32] = [
 /// Words that are no names.
 const KEYWORDS: [&str; 11] =
     ["and", "or", "not", "in", "let", "if", "else", "contains", "startsWith", "endsWith", "matches"];
-
-type Result<T> = std::result::Result<T, FormulaError>;
 
 /// The tokens of `text` with their columns; the last one is [`Token::End`].
 pub(super) fn lex(text: &str) -> Result<Vec<(Token, usize)>> {

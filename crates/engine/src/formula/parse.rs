@@ -6,10 +6,8 @@
 use super::function::{Function, Method};
 use super::lex::{Token, lex};
 use super::node::{Binary, Comparison, Kind, Node, Unary};
-use super::{DEPTH_MAX, FormulaError, LENGTH_MAX};
+use super::{DEPTH_MAX, FormulaError, LENGTH_MAX, Result};
 use crate::name::Name;
-
-type Result<T> = std::result::Result<T, FormulaError>;
 
 /// Reads a whole formula; also gives the names of its variables.
 pub(super) fn parse(text: &str) -> Result<(Node, Vec<Name>)> {

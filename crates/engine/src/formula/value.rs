@@ -1,5 +1,6 @@
 //! What a part of a formula can be, and what holds between two of them.
 
+use super::FormulaError;
 use std::cmp::Ordering;
 use std::sync::Arc;
 
@@ -114,4 +115,9 @@ impl Value {
             _ => self.order(other) == Some(Ordering::Equal),
         }
     }
+}
+
+/// Reports a value of another type than the one wanted.
+pub(super) fn expected(wanted: &str, found: &Value, column: usize) -> FormulaError {
+    FormulaError::new(column, format!("expected {wanted}, found {}", found.type_name()))
 }

@@ -3,13 +3,19 @@
 //! Half of the replicas, cut off, by default; and one if that comes to none, as long as all run. A pod that does not
 //! run yet costs nothing. There is no memory: the budget is counted anew from the live pods each time.
 
+use std::time::Duration;
+
 use serde::{Deserialize, Serialize};
 
-use super::facts::PodFacts;
-use super::in_place;
+use super::facts::{PodFacts, Resize, Resizing};
 use super::policy::{UpdateMode, VerticalPolicy, VerticalRules};
 use super::update_reason::UpdateReason;
 use crate::time::Time;
+
+/// `DeferredResizeUpdateTimeout`.
+const DEFERRED_MAX: Duration = Duration::from_secs(5 * 60);
+/// `InProgressResizeUpdateTimeout`.
+const IN_PROGRESS_MAX: Duration = Duration::from_secs(3600);
 
 /// The pods of one controller.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -112,9 +118,24 @@ impl Group {
         }
         match &pod.resize {
             _ if pod.pending => Ok(()),
-            Some(resize) => in_place::may_replace(now, resize, self),
+            Some(resize) => self.may_replace(now, resize),
             None => self.disruptable(),
         }
+    }
+
+    /// A pod whose resize is under way may be evicted instead: the resize takes too long, or is impossible.
+    ///
+    /// # Errors
+    ///
+    /// The budget, or the resize that still has time.
+    pub(crate) fn may_replace(&self, now: Time, resize: &Resize) -> Result<(), UpdateReason> {
+        self.disruptable()?;
+        let failed = match resize.state {
+            Resizing::Deferred => now.since(resize.since) > DEFERRED_MAX,
+            Resizing::InProgress => now.since(resize.since) > IN_PROGRESS_MAX,
+            Resizing::Infeasible | Resizing::Error | Resizing::Unknown => true,
+        };
+        if failed { Ok(()) } else { Err(UpdateReason::ResizeUnderWay(resize.state)) }
     }
 
     /// A pod was evicted or resized.

@@ -12,29 +12,10 @@
 use super::estimate::ContainerRecommendation;
 use super::facts::ContainerFacts;
 use super::format::{integer_cpu, round_up_to_scale};
-use super::limit_range::{LimitRange, LimitRanges, PodShare, fit_pod};
+use super::limit_range::{Bound, LimitRange, LimitRanges, PodShare, fit_pod};
 use super::policy::{ContainerPolicy, ControlledValues, VerticalPolicy, VerticalRules};
 use super::reason::VerticalReason;
 use super::resources::{ContainerResources, Resource, Resources};
-
-/// On which side something is bounded.
-#[derive(Clone, Copy, Debug)]
-pub(crate) enum Bound {
-    Min,
-    Max,
-}
-
-impl Bound {
-    /// The amount within the bound, and whether that changed it.
-    pub(crate) fn apply(self, amount: i64, bound: Option<i64>) -> (i64, bool) {
-        let capped = match (self, bound) {
-            (Self::Min, Some(bound)) => amount.max(bound),
-            (Self::Max, Some(bound)) => amount.min(bound),
-            (_, None) => amount,
-        };
-        (capped, capped != amount)
-    }
-}
 
 /// A rule that changes one amount, and says why if it does.
 type Rule<'a> = &'a dyn Fn(Resource, i64) -> (i64, Option<VerticalReason>);

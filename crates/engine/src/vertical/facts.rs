@@ -1,10 +1,10 @@
 //! What the updater and the admission know of a pod.
 
+use std::fmt;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::in_place::Resize;
 use super::resources::ContainerResources;
 use crate::name::Name;
 use crate::time::{Time, seconds};
@@ -121,4 +121,40 @@ fn is_dns_label(name: &str) -> bool {
         && name.bytes().all(inner)
         && !name.starts_with('-')
         && !name.ends_with('-')
+}
+
+/// A resize under way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Resize {
+    /// How it goes.
+    pub state: Resizing,
+    /// Since when: the condition's `lastTransitionTime`, or when it was first seen.
+    pub since: Time,
+}
+
+/// The pod conditions `PodResizePending` and `PodResizeInProgress`, with their reasons.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Resizing {
+    /// Pending, `Deferred`: no room now.
+    Deferred,
+    /// Pending, `Infeasible`: never room.
+    Infeasible,
+    /// In progress, without a reason.
+    InProgress,
+    /// In progress, `Error`.
+    Error,
+    /// Another reason.
+    Unknown,
+}
+
+impl fmt::Display for Resizing {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Deferred => "is deferred: the node has no room now",
+            Self::Infeasible => "is infeasible: the node will never have room",
+            Self::InProgress => "is in progress",
+            Self::Error => "failed",
+            Self::Unknown => "is in a state that is not known",
+        })
+    }
 }

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use super::decay::DecayingHistogram;
 use super::histogram::{Buckets, CheckpointError, HistogramCheckpoint};
 use super::peaks::PeakChange;
-use super::recent::RecentUse;
+use super::recent_use::RecentUse;
 use super::resources::clamp_amount;
 use crate::time::Time;
 

@@ -13,70 +13,15 @@
 //! The waiting starts with the resize itself. Upstream starts it when it first sees a pod of that name resize and never
 //! again; and in mode `InPlace` it patches although it decided to wait.
 
-use std::fmt;
-use std::time::Duration;
-
 use serde::{Deserialize, Serialize};
 
 use super::budget::Group;
-use super::facts::PodFacts;
+use super::facts::{PodFacts, Resize, Resizing};
 use super::policy::{UpdateMode, VerticalRules};
 use super::resources::Resources;
 use super::update_reason::UpdateReason;
 use crate::name::Name;
 use crate::time::Time;
-
-/// `DeferredResizeUpdateTimeout`.
-const DEFERRED_MAX: Duration = Duration::from_secs(5 * 60);
-/// `InProgressResizeUpdateTimeout`.
-const IN_PROGRESS_MAX: Duration = Duration::from_secs(3600);
-
-/// A resize under way.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Resize {
-    /// How it goes.
-    pub state: Resizing,
-    /// Since when: the condition's `lastTransitionTime`, or when it was first seen.
-    pub since: Time,
-}
-
-/// The pod conditions `PodResizePending` and `PodResizeInProgress`, with their reasons.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Resizing {
-    /// Pending, `Deferred`: no room now.
-    Deferred,
-    /// Pending, `Infeasible`: never room.
-    Infeasible,
-    /// In progress, without a reason.
-    InProgress,
-    /// In progress, `Error`.
-    Error,
-    /// Another reason.
-    Unknown,
-}
-
-impl fmt::Display for Resizing {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Deferred => "is deferred: the node has no room now",
-            Self::Infeasible => "is infeasible: the node will never have room",
-            Self::InProgress => "is in progress",
-            Self::Error => "failed",
-            Self::Unknown => "is in a state that is not known",
-        })
-    }
-}
-
-impl Resize {
-    /// It takes too long, or is impossible.
-    fn failed(&self, now: Time) -> bool {
-        match self.state {
-            Resizing::Deferred => now.since(self.since) > DEFERRED_MAX,
-            Resizing::InProgress => now.since(self.since) > IN_PROGRESS_MAX,
-            Resizing::Infeasible | Resizing::Error | Resizing::Unknown => true,
-        }
-    }
-}
 
 /// What to do with a pod that is to be changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -162,14 +107,8 @@ fn under_way(now: Time, mode: UpdateMode, resize: &Resize, group: &Group) -> (In
         let decision = if state == Resizing::Infeasible { InPlace::Infeasible } else { InPlace::Deferred };
         return (decision, Some(UpdateReason::ResizeUnderWay(state)));
     }
-    match may_replace(now, resize, group) {
+    match group.may_replace(now, resize) {
         Ok(()) => (InPlace::Evict, Some(UpdateReason::ResizeFailed(state))),
         Err(reason) => (InPlace::Deferred, Some(reason)),
     }
-}
-
-/// Whether a pod whose resize is under way may be evicted instead.
-pub(crate) fn may_replace(now: Time, resize: &Resize, group: &Group) -> Result<(), UpdateReason> {
-    group.disruptable()?;
-    if resize.failed(now) { Ok(()) } else { Err(UpdateReason::ResizeUnderWay(resize.state)) }
 }

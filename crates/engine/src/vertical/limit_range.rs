@@ -3,10 +3,28 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::cap::Bound;
 use super::limits::{boundary_request, proportional_limit};
 use super::reason::VerticalReason;
 use super::resources::{ContainerResources, Resource, Resources, proportion, proportion_up};
+
+/// On which side something is bounded.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Bound {
+    Min,
+    Max,
+}
+
+impl Bound {
+    /// The amount within the bound, and whether that changed it.
+    pub(crate) fn apply(self, amount: i64, bound: Option<i64>) -> (i64, bool) {
+        let capped = match (self, bound) {
+            (Self::Min, Some(bound)) => amount.max(bound),
+            (Self::Max, Some(bound)) => amount.min(bound),
+            (_, None) => amount,
+        };
+        (capped, capped != amount)
+    }
+}
 
 /// The items of one type (`Container` or `Pod`) of all LimitRanges of a namespace, merged.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::boost::StartupBoost;
 use super::peaks::MemorySettings;
 use super::resources::{Resource, Resources};
+use super::startup_boost::StartupBoost;
 use crate::name::Name;
 use crate::time::{optional_seconds, seconds};
 

@@ -13,7 +13,7 @@ use super::estimate::ContainerRecommendation;
 use super::facts::{ContainerFacts, PodFacts, Termination};
 use super::policy::{ChangeRequirement, EvictionRequirement, VerticalPolicy, VerticalRules};
 use super::resources::{Resource, Resources};
-use super::update_reason::UpdateReason;
+use super::update_reason::{Outside, UpdateReason};
 use crate::name::Name;
 use crate::time::Time;
 
@@ -28,19 +28,6 @@ pub struct Priority {
     pub more_memory: bool,
     /// The differences of the pod's requests from the recommendation, each relative to the requests, added up.
     pub resource_diff: f64,
-}
-
-/// A request that lies outside the recommended bounds.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Outside {
-    /// Whose.
-    pub container: Name,
-    /// Of what.
-    pub resource: Resource,
-    /// How much; none if there is no request.
-    pub request: Option<i64>,
-    /// The recommended bounds.
-    pub bounds: (Option<i64>, Option<i64>),
 }
 
 impl Priority {

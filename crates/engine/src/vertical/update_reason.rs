@@ -5,10 +5,23 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::in_place::Resizing;
-use super::priority::Outside;
+use super::facts::Resizing;
+use super::resources::Resource;
 use crate::name::Name;
 use crate::time::seconds;
+
+/// A request that lies outside the recommended bounds.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Outside {
+    /// Whose.
+    pub container: Name,
+    /// Of what.
+    pub resource: Resource,
+    /// How much; none if there is no request.
+    pub request: Option<i64>,
+    /// The recommended bounds.
+    pub bounds: (Option<i64>, Option<i64>),
+}
 
 /// Why a running pod is changed, or is not.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
