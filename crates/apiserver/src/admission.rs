@@ -9,9 +9,8 @@ use std::sync::Arc;
 use serde_json::Value;
 
 use crate::kinds::Kind;
-use crate::server::Inner;
-use crate::status::{Failure, FieldError};
-use crate::store::Key;
+use crate::status::{Failure, FieldError, ResourceName};
+use crate::store::{Key, Store};
 
 /// What is being done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -154,19 +153,19 @@ pub(crate) fn apply_patch(kind: &Kind, object: &mut Value, patch: Value) -> Resu
     })
 }
 
-impl Lookup for Inner {
+impl Lookup for Store {
     fn get(&self, group: &str, resource: &str, namespace: &str, name: &str) -> Option<Value> {
         let storage = storage(group, resource);
-        self.store.get(&Key::new(&storage.into(), namespace, name)).map(|stored| stored.value())
+        Store::get(self, &Key::new(&storage.into(), namespace, name)).map(|stored| stored.value())
     }
 
     fn list(&self, group: &str, resource: &str, namespace: &str) -> Vec<Value> {
-        let (found, _) = self.store.list(&storage(group, resource).into(), namespace, None);
+        let (found, _) = Store::list(self, &storage(group, resource).into(), namespace, None);
         found.iter().map(crate::store::Stored::value).collect()
     }
 
     fn list_naming(&self, group: &str, resource: &str, namespace: &str, names: &[&str]) -> Vec<Value> {
-        let (found, _) = self.store.list(&storage(group, resource).into(), namespace, None);
+        let (found, _) = Store::list(self, &storage(group, resource).into(), namespace, None);
         // as the writer of JSON wrote them, quotes included
         let written: Vec<String> = names.iter().map(|name| Value::from(*name).to_string()).collect();
         let finders: Vec<_> = written.iter().map(memchr::memmem::Finder::new).collect();

@@ -16,7 +16,7 @@ use crate::kinds::Sub;
 use crate::object::{self, at, list, text};
 use crate::status::{Failure, FieldError, Result};
 use crate::verbs::write::{self, Written};
-use crate::verbs::{Call, scale, to_stored, to_version};
+use crate::verbs::{Call, scale};
 use fields::Set;
 use managed::{Entry, How};
 
@@ -49,8 +49,8 @@ pub(crate) async fn apply(call: &mut Call<'_>, body: Body) -> Result<Written> {
     if object::name(&config) != call.name {
         return Err(Failure::bad_request("the name of the object does not match the name on the URL"));
     }
-    write::decoded(call, &mut config, body.duplicates)?;
-    let config = to_stored(&call.kind, config);
+    write::decode(call, &mut config, body.duplicates)?;
+    let config = call.kind.to_stored(config);
     let schema = call.kind.stored_schema();
     let applied = managed::owned(call, &schema, &config);
     if call.server.store.get(&call.key()).is_none() {
@@ -58,9 +58,9 @@ pub(crate) async fn apply(call: &mut Call<'_>, body: Body) -> Result<Written> {
     }
     let how = How::Apply(&applied);
     write::modify(call, how, |current| {
-        let live = to_stored(&call.kind, current.clone());
+        let live = call.kind.to_stored(current.clone());
         let wanted = applied_to(call, &live, &config, &applied)?;
-        Ok(Some(to_version(&call.kind, wanted)))
+        Ok(Some(call.kind.to_version(wanted)))
     })
     .await
 }
@@ -70,7 +70,7 @@ async fn create(call: &Call<'_>, config: Value, applied: &Set) -> Result<Written
     if missing {
         return Err(Failure::not_found(&call.kind, &call.name));
     }
-    let mut object = to_version(&call.kind, config);
+    let mut object = call.kind.to_version(config);
     write::custom_defaults(call, &mut object)?;
     write::insert(call, object, How::Apply(applied)).await
 }

@@ -4,71 +4,27 @@
 //! one can use it at once; `kubectl wait --for=condition=Established` finds the condition there. Versions of a kind
 //! share one storage and differ in `apiVersion` only (conversion strategy `None`).
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use crate::jsonpath::JsonPath;
-use crate::kinds::{Conversion, Kind, Registry, Sub};
-use crate::object::{self, at, list, set, text};
-use crate::path::{Path, shortened};
-use crate::schema::{Pattern, Schema};
-use crate::server::Inner;
-use crate::status::{FieldError, PROBLEMS_MAX};
-use crate::validate::names;
-use crate::verbs::{empty, second};
+use crate::kinds::custom::{CustomKind, PrinterColumn, ScalePaths};
+use crate::kinds::extension::{COLUMNS_MAX, CUSTOM_RESOURCE_DEFINITION};
+use crate::kinds::{Definition, Kind, Registry, Sub};
+use crate::object::{self, at, list, second, set, text};
+use crate::schema::Schema;
+use crate::state::ServerState;
 
-/// The storage name of CRDs.
-pub(crate) const STORAGE: &str = "apiextensions.k8s.io/customresourcedefinitions";
 /// The finalizer that keeps a CRD until its custom resources are gone.
 pub(crate) const CLEANUP: &str = "customresourcecleanup.apiextensions.k8s.io";
 /// CRDs on one server; each keeps its schema in memory.
 const DEFINITIONS_MAX: usize = 500;
-/// Schemas within those of one CRD: each field has one. Large CRDs have some thousands, and each may take kilobytes.
-const SCHEMAS_MAX: usize = 30_000;
-/// Different patterns in one CRD. Each is compiled when the CRD is stored, and may take a megabyte once it is used.
-const PATTERNS_MAX: usize = 200;
-/// Printer columns of one version, printed for each object of a list.
-const COLUMNS_MAX: usize = 64;
-/// Length of the paths in `subresources.scale`.
-const SCALE_PATH_BYTES_MAX: usize = 1024;
-
-/// A printer column.
-#[derive(Debug, Clone)]
-pub(crate) struct Column {
-    pub(crate) name: String,
-    pub(crate) kind: String,
-    pub(crate) format: String,
-    pub(crate) description: String,
-    pub(crate) priority: i64,
-    pub(crate) path: JsonPath,
-}
-
-/// Paths of the scale subresource, without the leading dot.
-#[derive(Debug, Clone)]
-pub(crate) struct ScalePaths {
-    pub(crate) spec: String,
-    pub(crate) status: String,
-    pub(crate) selector: Option<String>,
-}
-
-/// What a CRD says about one version.
-#[derive(Debug, Clone)]
-pub(crate) struct CustomKind {
-    pub(crate) list_kind: String,
-    pub(crate) schema: Arc<Schema>,
-    pub(crate) columns: Vec<Column>,
-    pub(crate) scale: Option<ScalePaths>,
-    pub(crate) selectable_fields: Vec<String>,
-    /// The name of the CRD, to read its texts for OpenAPI.
-    pub(crate) definition: String,
-}
 
 /// Reads all stored CRDs into the registry; at start.
-pub(crate) fn load(server: &Inner) {
-    let (found, _) = server.store.list(&STORAGE.into(), "", None);
+pub(crate) fn load(server: &ServerState) {
+    let (found, _) = server.store.list(&CUSTOM_RESOURCE_DEFINITION.storage().into(), "", None);
     server.change_registry(|registry| {
         for stored in found {
             add(registry, &stored.value());
@@ -78,7 +34,7 @@ pub(crate) fn load(server: &Inner) {
 
 fn add(registry: &mut Registry, crd: &Value) {
     if is_established(crd) {
-        let after = |row: &Arc<Kind>| row.custom.as_ref().is_some_and(|c| *c.definition > *object::name(crd));
+        let after = |row: &Arc<Kind>| row.custom().is_some_and(|c| *c.definition > *object::name(crd));
         let place = registry.kinds.iter().position(after).unwrap_or(registry.kinds.len());
         registry.kinds.splice(place..place, kinds(crd).into_iter().map(Arc::new));
     }
@@ -86,22 +42,24 @@ fn add(registry: &mut Registry, crd: &Value) {
 
 /// Brings the rows of one CRD up to date with the store. The store is read while the registry is held, so that of
 /// two writes at once the later one stays.
-pub(crate) fn reload(server: &Inner, name: &str) {
+pub(crate) fn reload(server: &ServerState, name: &str) {
     server.change_registry(|registry| {
         remove(registry, name);
-        if let Some(stored) = server.store.get(&crate::store::Key::new(&STORAGE.into(), "", name)) {
+        if let Some(stored) =
+            server.store.get(&crate::store::Key::new(&CUSTOM_RESOURCE_DEFINITION.storage().into(), "", name))
+        {
             add(registry, &stored.value());
         }
     });
 }
 
 /// Takes the rows of one CRD off the table: the kind is no longer served.
-pub(crate) fn withdraw(server: &Inner, name: &str) {
+pub(crate) fn withdraw(server: &ServerState, name: &str) {
     server.change_registry(|registry| remove(registry, name));
 }
 
 fn remove(registry: &mut Registry, name: &str) {
-    registry.kinds.retain(|row| row.custom.as_ref().is_none_or(|custom| custom.definition != name));
+    registry.kinds.retain(|row| row.custom().is_none_or(|custom| custom.definition != name));
 }
 
 fn is_established(crd: &Value) -> bool {
@@ -111,7 +69,7 @@ fn is_established(crd: &Value) -> bool {
 }
 
 /// The rows of a CRD.
-fn kinds(crd: &Value) -> Vec<Kind> {
+pub(crate) fn kinds(crd: &Value) -> Vec<Kind> {
     let (group, plural) = (text(crd, "spec.group"), text(crd, "spec.names.plural"));
     let strings = |path| list(crd, path).iter().filter_map(Value::as_str).map(str::to_owned).collect();
     let versions = list(crd, "spec.versions");
@@ -130,12 +88,10 @@ fn kinds(crd: &Value) -> Vec<Kind> {
         namespaced: text(crd, "spec.scope") == "Namespaced",
         storage: format!("{group}/{plural}").into(),
         stored_api_version: format!("{group}/{stored}"),
-        conversion: Conversion::ApiVersion,
         subresources: subresources(version),
         short_names: strings("spec.names.shortNames"),
         categories: strings("spec.names.categories"),
-        review: false,
-        custom: Some(Arc::new(custom_kind(crd, version))),
+        definition: Definition::Custom(Arc::new(custom_kind(crd, version))),
     };
     served.iter().map(row).collect()
 }
@@ -182,9 +138,9 @@ fn custom_kind(crd: &Value, version: &Value) -> CustomKind {
     }
 }
 
-fn columns(version: &Value) -> Vec<Column> {
+fn columns(version: &Value) -> Vec<PrinterColumn> {
     let read = |column: &Value| {
-        Some(Column {
+        Some(PrinterColumn {
             name: text(column, "name").to_owned(),
             kind: text(column, "type").to_owned(),
             format: text(column, "format").to_owned(),
@@ -193,7 +149,7 @@ fn columns(version: &Value) -> Vec<Column> {
             path: JsonPath::parse(text(column, "jsonPath")).ok()?,
         })
     };
-    let columns: Vec<Column> =
+    let columns: Vec<PrinterColumn> =
         list(version, "additionalPrinterColumns").iter().take(COLUMNS_MAX).filter_map(read).collect();
     if !columns.is_empty() {
         return columns;
@@ -203,165 +159,23 @@ fn columns(version: &Value) -> Vec<Column> {
 }
 
 /// The raw schema of a kind, with its texts; for OpenAPI.
-pub(crate) fn raw_schema(server: &Inner, kind: &Kind) -> Option<Value> {
-    let custom = kind.custom.as_ref()?;
-    let key = crate::store::Key::new(&STORAGE.into(), "", &custom.definition);
+pub(crate) fn raw_schema(server: &ServerState, kind: &Kind) -> Option<Value> {
+    let custom = kind.custom()?;
+    let key = crate::store::Key::new(&CUSTOM_RESOURCE_DEFINITION.storage().into(), "", &custom.definition);
     let crd = server.store.get(&key)?.value();
     let version = list(&crd, "spec.versions").iter().find(|version| text(version, "name") == kind.version)?;
     at(version, "schema.openAPIV3Schema").cloned()
 }
 
-/// Fills in names (`apiextensions/v1/defaults.go`).
-pub(crate) fn apply_defaults(crd: &mut Value) {
-    let kind = text(crd, "spec.names.kind").to_owned();
-    let names = object::ensure(object::ensure(crd, "spec"), "names");
-    object::default(names, "singular", kind.to_lowercase());
-    object::default(names, "listKind", format!("{kind}List"));
-    object::default(&mut crd["spec"], "conversion", json!({"strategy": "None"}));
-}
-
-/// What is wrong with a CRD.
-pub(crate) fn validate(crd: &Value) -> Vec<FieldError> {
-    let mut errors = Vec::new();
-    let (group, plural, name) = (text(crd, "spec.group"), text(crd, "spec.names.plural"), object::name(crd));
-    if name != format!("{plural}.{group}") {
-        let detail = format!("must be spec.names.plural+\".\"+spec.group: {plural}.{group}");
-        errors.push(FieldError::invalid("metadata.name", &name.into(), detail));
-    }
-    for (field, problem) in
-        [("spec.group", names::dns_subdomain(group)), ("spec.names.plural", names::dns_label(plural))]
-    {
-        match problem {
-            _ if text(crd, field).is_empty() => errors.push(FieldError::required(field, "")),
-            Some(why) => errors.push(FieldError::invalid(field, &text(crd, field).into(), why)),
-            None => {}
-        }
-    }
-    if text(crd, "spec.names.kind").is_empty() {
-        errors.push(FieldError::required("spec.names.kind", ""));
-    }
-    let scope = text(crd, "spec.scope");
-    if !["Cluster", "Namespaced"].contains(&scope) {
-        errors.push(FieldError::not_supported("spec.scope", &scope.into(), &["Cluster", "Namespaced"]));
-    }
-    if text(crd, "spec.conversion.strategy") != "None" {
-        let strategy = &crd["spec"]["conversion"]["strategy"];
-        errors.push(FieldError::not_supported("spec.conversion.strategy", strategy, &["None"]));
-    }
-    versions(crd, &mut errors);
-    errors
-}
-
-fn versions(crd: &Value, errors: &mut Vec<FieldError>) {
-    let versions = list(crd, "spec.versions");
-    if versions.iter().filter(|version| version["storage"] == true).count() != 1 {
-        let detail = "must have exactly one version marked as storage version";
-        errors.push(FieldError::invalid("spec.versions", &crd["spec"]["versions"], detail));
-    }
-    let mut schemas = Schemas::default();
-    for (index, version) in versions.iter().enumerate() {
-        let path = format!("spec.versions[{index}]");
-        let name = text(version, "name");
-        if let Some(why) = names::dns_1035_label(name) {
-            errors.push(FieldError::invalid(format!("{path}.name"), &name.into(), why));
-        }
-        match at(version, "schema.openAPIV3Schema") {
-            None => {
-                errors.push(FieldError::required(
-                    format!("{path}.schema.openAPIV3Schema"),
-                    "schemas are required",
-                ));
-            }
-            Some(schema) => {
-                let path = format!("{path}.schema.openAPIV3Schema");
-                schemas.visit(schema, Path::Root.field(&path), 0, errors);
-            }
-        }
-        let columns = list(version, "additionalPrinterColumns");
-        if columns.len() > COLUMNS_MAX {
-            let path = format!("{path}.additionalPrinterColumns");
-            errors.push(FieldError::too_many(path, columns.len(), COLUMNS_MAX));
-        }
-        for (index, column) in columns.iter().take(COLUMNS_MAX).enumerate() {
-            if let Err(why) = JsonPath::parse(text(column, "jsonPath")) {
-                let path = format!("{path}.additionalPrinterColumns[{index}].jsonPath");
-                errors.push(FieldError::invalid(path, &column["jsonPath"], why));
-            }
-        }
-        for field in ["specReplicasPath", "statusReplicasPath", "labelSelectorPath"] {
-            let field = format!("subresources.scale.{field}");
-            if text(version, &field).len() > SCALE_PATH_BYTES_MAX {
-                errors.push(FieldError::too_long(format!("{path}.{field}"), SCALE_PATH_BYTES_MAX));
-            }
-        }
-    }
-    if schemas.count > SCHEMAS_MAX {
-        let why = format!("the schemas have more than {SCHEMAS_MAX} fields together");
-        errors.push(FieldError::forbidden("spec.versions", &why));
-    }
-    if schemas.patterns.len() > PATTERNS_MAX {
-        let why = format!("the schemas have more than {PATTERNS_MAX} different patterns");
-        errors.push(FieldError::forbidden("spec.versions", &why));
-    }
-}
-
-/// What the schemas of a CRD have, as far as there are bounds on it.
-#[derive(Default)]
-struct Schemas<'a> {
-    count: usize,
-    patterns: BTreeSet<&'a str>,
-}
-
-impl<'a> Schemas<'a> {
-    fn visit(&mut self, schema: &'a Value, path: Path<'_>, depth: usize, errors: &mut Vec<FieldError>) {
-        self.count += 1;
-        if self.count > SCHEMAS_MAX || errors.len() > PROBLEMS_MAX {
-            return;
-        }
-        if depth > crate::schema::DEPTH_MAX {
-            return errors.push(FieldError::forbidden(path, "the schema is nested too deep"));
-        }
-        if schema.get("$ref").is_some() {
-            errors.push(FieldError::forbidden(path.field("$ref"), "$ref is not supported"));
-        }
-        if let Some(pattern) = schema.get("pattern").and_then(Value::as_str) {
-            self.pattern(pattern, path.field("pattern"), errors);
-        }
-        for (key, inner) in object::map(schema, "properties").into_iter().flatten() {
-            let name = format!("properties[{}]", shortened(key));
-            self.visit(inner, path.field(&name), depth + 1, errors);
-        }
-        for key in ["items", "additionalProperties", "not"] {
-            if let Some(inner) = schema.get(key) {
-                self.visit(inner, path.field(key), depth + 1, errors);
-            }
-        }
-        for key in ["allOf", "anyOf", "oneOf"] {
-            let list_path = path.field(key);
-            for (index, inner) in list(schema, key).iter().enumerate() {
-                self.visit(inner, list_path.item(index), depth + 1, errors);
-            }
-        }
-    }
-
-    fn pattern(&mut self, pattern: &'a str, path: Path<'_>, errors: &mut Vec<FieldError>) {
-        let new = self.patterns.len() <= PATTERNS_MAX && self.patterns.insert(pattern);
-        if new && Pattern::compile(pattern).is_none() {
-            let why =
-                "must be a valid regular expression (look-around and back-references are not supported)";
-            errors.push(FieldError::invalid(path, &pattern.into(), why));
-        }
-    }
-}
-
 /// Sets status and finalizer of a CRD that is about to be stored.
-pub(crate) fn accept(server: &Inner, crd: &mut Value, now: Timestamp) {
+pub(crate) fn accept(server: &ServerState, crd: &mut Value, now: Timestamp) {
     if at(crd, "metadata.deletionTimestamp").is_some() {
         return;
     }
     let taken = taken_by(server, crd);
-    let key = crate::store::Key::new(&STORAGE.into(), "", object::name(crd));
-    let full = server.store.get(&key).is_none() && server.store.count(STORAGE) >= DEFINITIONS_MAX;
+    let key = crate::store::Key::new(&CUSTOM_RESOURCE_DEFINITION.storage().into(), "", object::name(crd));
+    let full = server.store.get(&key).is_none()
+        && server.store.count(&CUSTOM_RESOURCE_DEFINITION.storage()) >= DEFINITIONS_MAX;
     let (accepted, reason, message) = match taken {
         _ if full => {
             ("False", "TooMany", format!("{DEFINITIONS_MAX} definitions are the limit of this server"))
@@ -396,13 +210,13 @@ pub(crate) fn accept(server: &Inner, crd: &mut Value, now: Timestamp) {
     }
 }
 
-fn taken_by(server: &Inner, crd: &Value) -> Option<String> {
+fn taken_by(server: &ServerState, crd: &Value) -> Option<String> {
     let registry = server.registry();
     let (group, kind) = (text(crd, "spec.group"), text(crd, "spec.names.kind"));
     let other = |row: &&Arc<Kind>| {
         row.group == group
             && row.kind == kind
-            && row.custom.as_ref().is_none_or(|custom| custom.definition != object::name(crd))
+            && row.custom().is_none_or(|custom| custom.definition != object::name(crd))
     };
     registry.kinds.iter().find(other).map(|_| format!("\"{kind}\" is already in use"))
 }
@@ -437,13 +251,4 @@ pub(crate) fn terminate(crd: &mut Value, now: Timestamp) {
         "CustomResourceDefinition marked for deletion; CustomResource deletion will begin soon",
         now,
     );
-}
-
-/// Follows a stored change: the registry, and for a deletion the custom resources.
-pub(crate) fn written(server: &Arc<Inner>, kind: &Arc<Kind>, crd: &Value) {
-    reload(server, object::name(crd));
-    if at(crd, "metadata.deletionTimestamp").is_some() && !list(crd, "metadata.finalizers").is_empty() {
-        let custom: Vec<Arc<Kind>> = kinds(crd).into_iter().take(1).map(Arc::new).collect();
-        empty::definition(server, kind, object::name(crd), custom);
-    }
 }

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::kinds::{Kind, Registry, group_version};
-use crate::server::{Aggregated, Inner};
+use crate::state::{Aggregated, ServerState};
 
 /// The Kubernetes version whose API this is: major, minor, and as git names it.
 pub const VERSION: (&str, &str, &str) = ("1", "37", "v1.37.0");
@@ -35,7 +35,7 @@ pub(crate) fn health(path: &str, query: &str) -> Option<String> {
 }
 
 /// The document at a path, if it is one of discovery's.
-pub(crate) fn serve(server: &Inner, path: &str, accept: &str) -> Option<Document> {
+pub(crate) fn serve(server: &ServerState, path: &str, accept: &str) -> Option<Document> {
     let registry = server.registry();
     let aggregated = server.aggregated_apis();
     let parts: Vec<&str> = path.trim_matches('/').split('/').collect();
@@ -235,7 +235,7 @@ fn discovered(kind: &Kind) -> Value {
 }
 
 fn foreign(api: &Aggregated) -> Vec<Value> {
-    let one = |resource: &crate::server::ApiResource| {
+    let one = |resource: &crate::state::ApiResource| {
         json!({
             "resource": resource.plural, "scope": scope(resource.namespaced), "singularResource": "",
             "responseKind": {"group": api.group, "version": api.version, "kind": resource.kind},

@@ -13,12 +13,13 @@ use jiff::Timestamp;
 use serde_json::Value;
 
 use crate::body;
+use crate::forward::forward;
 use crate::incoming::{HEAVY_BYTES, Incoming};
 use crate::kinds::{Kind, Sub};
 use crate::patch::PatchType;
 use crate::present::{Form, Presenter};
 use crate::request::{Parameters, Target};
-use crate::server::Inner;
+use crate::state::ServerState;
 use crate::status::{Failure, Result};
 use crate::store::Key;
 use crate::verbs::{Call, delete, evict, pod, read, review, scale, write};
@@ -29,7 +30,7 @@ use crate::{discovery, openapi, watch};
 pub(crate) struct User(pub(crate) String);
 
 /// Answers any request; never fails, because failures are answers too.
-pub(crate) async fn serve(server: Arc<Inner>, request: Request) -> Response {
+pub(crate) async fn serve(server: Arc<ServerState>, request: Request) -> Response {
     match route(&server, request).await {
         Ok(response) => response,
         Err(failure) => refusal(&failure),
@@ -59,7 +60,7 @@ fn header(headers: &HeaderMap, name: http::HeaderName) -> String {
     headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default().to_owned()
 }
 
-async fn route(server: &Arc<Inner>, request: Request) -> Result<Response> {
+async fn route(server: &Arc<ServerState>, request: Request) -> Result<Response> {
     let path = request.uri().path().to_owned();
     if let Some(response) = plain(server, &path, &request) {
         return response;
@@ -81,14 +82,8 @@ async fn route(server: &Arc<Inner>, request: Request) -> Result<Response> {
     objects(server, kind, target, sub, request).await
 }
 
-/// Calls another router of this process with the request.
-pub(crate) async fn forward(router: axum::Router, request: Request) -> Response {
-    use tower::ServiceExt;
-    router.oneshot(request).await.unwrap_or_else(|never| match never {})
-}
-
 /// Paths that are not about objects.
-fn plain(server: &Arc<Inner>, path: &str, request: &Request) -> Option<Result<Response>> {
+fn plain(server: &Arc<ServerState>, path: &str, request: &Request) -> Option<Result<Response>> {
     let get = request.method() == Method::GET || request.method() == Method::HEAD;
     if !get {
         return None;
@@ -128,7 +123,7 @@ fn subresource(kind: &Kind, target: &Target) -> Result<Option<Sub>> {
 }
 
 async fn objects(
-    server: &Arc<Inner>,
+    server: &Arc<ServerState>,
     kind: Arc<Kind>,
     target: Target,
     sub: Option<Sub>,
@@ -169,7 +164,7 @@ struct Asked {
 }
 
 impl Asked {
-    fn call<'s>(&self, server: &'s Arc<Inner>) -> Call<'s> {
+    fn call<'s>(&self, server: &'s Arc<ServerState>) -> Call<'s> {
         let agent = header(&self.parts.headers, USER_AGENT);
         let default_manager =
             agent.split('/').next().filter(|name| !name.is_empty()).unwrap_or("unknown").to_owned();
@@ -187,7 +182,7 @@ impl Asked {
     }
 
     /// Would it hold up others? By the size of what is sent, changed, or listed.
-    fn is_heavy(&self, server: &Arc<Inner>, key: &Key) -> bool {
+    fn is_heavy(&self, server: &Arc<ServerState>, key: &Key) -> bool {
         match self.verb {
             Verb::Get => false,
             Verb::Collection => !self.parameters.watch && server.store.bytes(&self.kind.storage) > LIST_BYTES,
@@ -202,7 +197,7 @@ impl Asked {
 /// Lists of resources with more than this, all objects together, are made apart.
 const LIST_BYTES: usize = 1 << 20;
 
-async fn act(server: &Arc<Inner>, asked: Asked) -> Result<Response> {
+async fn act(server: &Arc<ServerState>, asked: Asked) -> Result<Response> {
     let mut call = asked.call(server);
     let headers = &asked.parts.headers;
     let content_type = header(headers, CONTENT_TYPE);
@@ -272,8 +267,8 @@ impl Verb {
         };
         let allowed = match call.sub {
             Some(sub) => sub.verbs().contains(&verb.name()),
-            None if call.kind.review => verb == Self::Create,
-            None => verb != Self::Create || !one || call.kind.review,
+            None if call.kind.is_review() => verb == Self::Create,
+            None => verb != Self::Create || !one || call.kind.is_review(),
         };
         if allowed { Ok(verb) } else { Err(Failure::method_not_allowed()) }
     }
@@ -326,7 +321,7 @@ async fn create(
         Some(Sub::Binding) => {
             return Ok(json(StatusCode::CREATED, pod::bind(call, &body.value).await?.to_string()));
         }
-        _ if call.kind.review => review::answer(call, body.value, user)?,
+        _ if call.kind.is_review() => review::answer(call, body.value, user)?,
         _ if call.kind.namespaced && call.namespace.is_empty() => return Err(Failure::method_not_allowed()),
         _ => write::create(call, body).await?.object,
     };

@@ -1,75 +1,99 @@
-//! The table of kinds: what the server knows about each resource besides its schema.
+//! The table of kinds: what the server knows about each resource.
 //!
-//! Each verb is written once and asks this table. The rows of the built-in kinds are in [`builtin`]; an
-//! established CustomResourceDefinition adds one for each version it serves. Readers take a snapshot
-//! ([`Registry`] behind an `Arc`), so a CRD that changes never changes a request under way.
+//! Each verb is written once and reads this table. A built-in kind is a [`Row`] in a file of its own or of its neighbours; the
+//! list of all rows is [`ROWS`], which is the only other place that a new kind needs. An established
+//! CustomResourceDefinition adds a kind for each version it serves. Readers take a snapshot ([`Registry`] behind an `Arc`), so
+//! a CRD that changes never changes a request under way.
+//!
+//! Names, short names, categories and subresources are those of `kubectl api-resources` on Kubernetes 1.37. Kinds that nothing
+//! here acts on (DaemonSets, RBAC, …) are stored, so that manifests which contain them apply.
 
-pub(crate) mod builtin;
+mod autoscaling;
+mod batch;
+mod bodies;
+pub(crate) mod cluster;
+pub(crate) mod config;
+pub(crate) mod custom;
+mod events;
+pub(crate) mod extension;
+mod network;
+pub(crate) mod pod;
+pub(crate) mod policy;
+mod rbac;
+mod reviews;
+pub(crate) mod row;
+pub(crate) mod service;
+mod storage;
+#[cfg(test)]
+mod tests;
+mod workloads;
 
 use std::sync::Arc;
 
-use crate::crd::CustomKind;
-use crate::schema::Schema;
+use jiff::Timestamp;
+use serde_json::Value;
 
-/// A subresource and what it does.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Sub {
-    Status,
-    Scale,
-    Finalize,
-    Log,
-    Eviction,
-    Binding,
-    Resize,
-    Proxy,
-}
+use crate::schema::{Schema, builtin};
+use custom::CustomKind;
+pub(crate) use row::{Generation, Row, Sub};
 
-impl Sub {
-    /// The path segment.
-    pub(crate) fn name(self) -> &'static str {
-        match self {
-            Self::Status => "status",
-            Self::Scale => "scale",
-            Self::Finalize => "finalize",
-            Self::Log => "log",
-            Self::Eviction => "eviction",
-            Self::Binding => "binding",
-            Self::Resize => "resize",
-            Self::Proxy => "proxy",
-        }
-    }
+/// The built-in kinds, in the order in which discovery shows them.
+const ROWS: &[&Row] = &[
+    &config::CONFIG_MAP,
+    &network::ENDPOINTS,
+    &events::EVENT,
+    &config::LIMIT_RANGE,
+    &cluster::NAMESPACE,
+    &cluster::NODE,
+    &storage::PERSISTENT_VOLUME_CLAIM,
+    &storage::PERSISTENT_VOLUME,
+    &pod::POD,
+    &pod::POD_TEMPLATE,
+    &workloads::REPLICATION_CONTROLLER,
+    &config::RESOURCE_QUOTA,
+    &config::SECRET,
+    &config::SERVICE_ACCOUNT,
+    &service::SERVICE,
+    &workloads::CONTROLLER_REVISION,
+    &workloads::DAEMON_SET,
+    &workloads::DEPLOYMENT,
+    &workloads::REPLICA_SET,
+    &workloads::STATEFUL_SET,
+    &events::EVENT_V1,
+    &reviews::SELF_SUBJECT_REVIEW,
+    &reviews::LOCAL_SUBJECT_ACCESS_REVIEW,
+    &reviews::SELF_SUBJECT_ACCESS_REVIEW,
+    &reviews::SELF_SUBJECT_RULES_REVIEW,
+    &reviews::SUBJECT_ACCESS_REVIEW,
+    &autoscaling::HORIZONTAL_POD_AUTOSCALER,
+    &autoscaling::HORIZONTAL_POD_AUTOSCALER_V1,
+    &batch::CRON_JOB,
+    &batch::JOB,
+    &cluster::CERTIFICATE_SIGNING_REQUEST,
+    &network::INGRESS,
+    &network::INGRESS_CLASS,
+    &network::NETWORK_POLICY,
+    &policy::POD_DISRUPTION_BUDGET,
+    &rbac::CLUSTER_ROLE_BINDING,
+    &rbac::CLUSTER_ROLE,
+    &rbac::ROLE_BINDING,
+    &rbac::ROLE,
+    &storage::STORAGE_CLASS,
+    &extension::MUTATING_WEBHOOK_CONFIGURATION,
+    &extension::VALIDATING_WEBHOOK_CONFIGURATION,
+    &extension::CUSTOM_RESOURCE_DEFINITION,
+    &cluster::PRIORITY_CLASS,
+    &cluster::LEASE,
+    &network::ENDPOINT_SLICE,
+];
 
-    pub(crate) fn verbs(self) -> &'static [&'static str] {
-        match self {
-            Self::Status | Self::Scale | Self::Resize => &["get", "patch", "update"],
-            Self::Finalize => &["update"],
-            Self::Log => &["get"],
-            Self::Eviction | Self::Binding => &["create"],
-            Self::Proxy => &["get"],
-        }
-    }
-
-    /// Group, version and kind of the body, where it is not the parent's.
-    pub(crate) fn response_kind(self) -> Option<(&'static str, &'static str, &'static str)> {
-        match self {
-            Self::Scale => Some(("autoscaling", "v1", "Scale")),
-            Self::Eviction => Some(("policy", "v1", "Eviction")),
-            Self::Binding => Some(("", "v1", "Binding")),
-            Self::Proxy => Some(("", "v1", "NodeProxyOptions")),
-            Self::Status | Self::Finalize | Self::Log | Self::Resize => None,
-        }
-    }
-}
-
-/// How the stored form becomes the form of this version.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Conversion {
-    /// This is the stored form, or differs from it in `apiVersion` only.
-    ApiVersion,
-    /// autoscaling/v1, stored as autoscaling/v2.
-    HorizontalPodAutoscalerV1,
-    /// events.k8s.io/v1, stored as core/v1.
-    EventV1,
+/// What a kind is defined by.
+#[derive(Debug, Clone)]
+pub(crate) enum Definition {
+    /// A row of this table.
+    Builtin(&'static Row),
+    /// A version of a CustomResourceDefinition.
+    Custom(Arc<CustomKind>),
 }
 
 /// A resource of one group and version.
@@ -85,19 +109,38 @@ pub(crate) struct Kind {
     pub(crate) storage: Arc<str>,
     /// The apiVersion of the stored form.
     pub(crate) stored_api_version: String,
-    pub(crate) conversion: Conversion,
     pub(crate) subresources: Vec<Sub>,
     pub(crate) short_names: Vec<String>,
     pub(crate) categories: Vec<String>,
-    /// Only `create` exists, and nothing is stored (SelfSubjectReview and the like).
-    pub(crate) review: bool,
-    /// For a kind that a CRD defines.
-    pub(crate) custom: Option<Arc<CustomKind>>,
+    pub(crate) definition: Definition,
 }
 
 /// What can be done with a resource that is stored.
 pub(crate) const VERBS: [&str; 8] =
     ["create", "delete", "deletecollection", "get", "list", "patch", "update", "watch"];
+
+impl From<&'static Row> for Kind {
+    fn from(row: &'static Row) -> Self {
+        let owned = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
+        let own_api_version = || group_version(row.group, row.version);
+        Self {
+            group: row.group.into(),
+            version: row.version.into(),
+            kind: row.kind.into(),
+            plural: row.plural.into(),
+            singular: row.kind.to_lowercase(),
+            namespaced: row.namespaced,
+            storage: row.storage().into(),
+            stored_api_version: row
+                .stored_as
+                .map_or_else(own_api_version, |stored| stored.api_version.into()),
+            subresources: row.subresources.to_vec(),
+            short_names: owned(row.short_names),
+            categories: if row.in_all { owned(&["all"]) } else { Vec::new() },
+            definition: Definition::Builtin(row),
+        }
+    }
+}
 
 impl Kind {
     /// `apps/v1`, or `v1` in the core group.
@@ -107,54 +150,150 @@ impl Kind {
 
     /// `DeploymentList`.
     pub(crate) fn list_kind(&self) -> String {
-        self.custom.as_ref().map_or_else(|| format!("{}List", self.kind), |custom| custom.list_kind.clone())
-    }
-
-    /// `deployments.apps`, or `pods` in the core group.
-    pub(crate) fn qualified(&self) -> String {
-        if self.group.is_empty() { self.plural.clone() } else { format!("{}.{}", self.plural, self.group) }
+        self.custom().map_or_else(|| format!("{}List", self.kind), |custom| custom.list_kind.clone())
     }
 
     pub(crate) fn has(&self, sub: Sub) -> bool {
         self.subresources.contains(&sub)
     }
 
-    /// Is this a built-in kind with this storage name (`apps/deployments`)?
-    pub(crate) fn is(&self, storage: &str) -> bool {
-        self.custom.is_none() && &*self.storage == storage
+    /// The row of a built-in kind.
+    pub(crate) fn row(&self) -> Option<&'static Row> {
+        match &self.definition {
+            Definition::Builtin(row) => Some(row),
+            Definition::Custom(_) => None,
+        }
+    }
+
+    /// What a CustomResourceDefinition says about the kind.
+    pub(crate) fn custom(&self) -> Option<&Arc<CustomKind>> {
+        match &self.definition {
+            Definition::Builtin(_) => None,
+            Definition::Custom(custom) => Some(custom),
+        }
+    }
+
+    /// Whether this is the built-in kind of that row, in whatever version.
+    pub(crate) fn is(&self, row: &Row) -> bool {
+        self.row().is_some_and(|own| own.plural == row.plural && own.kind == row.kind)
+    }
+
+    /// Whether only `create` exists, and nothing is stored.
+    pub(crate) fn is_review(&self) -> bool {
+        self.row().is_some_and(|row| row.review)
     }
 
     pub(crate) fn verbs(&self) -> &'static [&'static str] {
-        if self.review { &["create"] } else { &VERBS }
+        if self.is_review() { &["create"] } else { &VERBS }
     }
 
-    /// May reach the disk a little later; see [`crate::store`].
+    /// Whether a write may reach the disk a little later; see [`crate::store`].
     pub(crate) fn relaxed(&self) -> bool {
-        self.is("core/events") || self.is("coordination.k8s.io/leases")
+        self.row().is_some_and(|row| row.relaxed)
+    }
+
+    /// Whether an object has `metadata.generation`.
+    pub(crate) fn has_generation(&self, object: &Value) -> bool {
+        match self.row().map(|row| row.generation) {
+            None | Some(Generation::Always) => true,
+            Some(Generation::WithSpec) => object.get("spec").is_some(),
+            Some(Generation::Never) => false,
+        }
+    }
+
+    /// Fills in the defaults of an object in stored form. Those of a custom resource come from its schema, and are filled
+    /// in when it is decoded.
+    pub(crate) fn apply_defaults(&self, object: &mut Value) {
+        if let Some(row) = self.row() {
+            (row.defaults)(object);
+        }
+    }
+
+    /// Sets the status and the other fields that a new object gets from the server.
+    pub(crate) fn prepare_for_create(&self, object: &mut Value, now: Timestamp) {
+        if let Some(row) = self.row() {
+            (row.on_create)(object, now);
+        }
+    }
+
+    /// Takes over from the current object what an update keeps, whatever the new object says.
+    pub(crate) fn prepare_for_update(&self, current: &Value, object: &mut Value, sub: Option<Sub>) {
+        if let Some(row) = self.row() {
+            (row.on_update)(current, object, sub);
+        }
+    }
+
+    /// Turns the stored form into the form of this version.
+    pub(crate) fn to_version(&self, mut stored: Value) -> Value {
+        if let Some(as_stored) = self.row().and_then(|row| row.stored_as) {
+            return (as_stored.from_stored)(stored);
+        }
+        let api_version = self.api_version();
+        if stored["apiVersion"] != api_version {
+            stored["apiVersion"] = api_version.into();
+        }
+        stored
+    }
+
+    /// Turns the form of this version into the stored form.
+    pub(crate) fn to_stored(&self, mut object: Value) -> Value {
+        if let Some(as_stored) = self.row().and_then(|row| row.stored_as) {
+            return (as_stored.to_stored)(object);
+        }
+        object["apiVersion"] = self.stored_api_version.clone().into();
+        object
+    }
+
+    /// Whether the stored bytes are what a client of this version gets.
+    pub(crate) fn is_stored_form(&self) -> bool {
+        match self.row() {
+            Some(row) => row.stored_as.is_none(),
+            None => self.stored_api_version == self.api_version(),
+        }
     }
 
     /// The schema of the whole object, or nothing when the kind has none.
     pub(crate) fn schema(&self) -> Option<Arc<Schema>> {
-        match &self.custom {
-            Some(custom) => Some(custom.schema.clone()),
-            None => crate::schema::builtin::of(&self.group, &self.version, &self.kind),
+        match &self.definition {
+            Definition::Custom(custom) => Some(custom.schema.clone()),
+            Definition::Builtin(row) => Some(builtin::of(&self.api_version(), row.kind, row.schema)),
         }
     }
-}
 
-impl Kind {
-    /// The schema of the stored form; says nothing where there is none.
+    /// The schema of the stored form; one that says nothing where there is none.
     pub(crate) fn stored_schema(&self) -> Arc<Schema> {
-        let found = match &self.custom {
-            Some(custom) => Some(custom.schema.clone()),
-            None => {
-                let (group, version) =
-                    self.stored_api_version.split_once('/').unwrap_or(("", &self.stored_api_version));
-                crate::schema::builtin::of(group, version, &self.kind)
-            }
+        let found = match self.row().and_then(|row| row.stored_as) {
+            Some(stored) => schema_of(stored.api_version, &self.kind),
+            None => self.schema(),
         };
         found.unwrap_or_else(|| Arc::new(Schema::any().clone()))
     }
+}
+
+impl crate::status::ResourceName for Kind {
+    fn group(&self) -> &str {
+        &self.group
+    }
+
+    fn plural(&self) -> &str {
+        &self.plural
+    }
+
+    fn kind(&self) -> &str {
+        &self.kind
+    }
+}
+
+/// The schema generator of a built-in kind, or of the body of a subresource.
+pub(crate) fn generator(api_version: &str, kind: &str) -> Option<builtin::Generator> {
+    let (group, version) = api_version.split_once('/').unwrap_or(("", api_version));
+    let wanted = |row: &&Row| row.group == group && row.version == version && row.kind == kind;
+    ROWS.iter().copied().chain(&bodies::BODIES).find(wanted).map(|row| row.schema)
+}
+
+/// The schema of a built-in kind.
+pub(crate) fn schema_of(api_version: &str, kind: &str) -> Option<Arc<Schema>> {
+    Some(builtin::of(api_version, kind, generator(api_version, kind)?))
 }
 
 /// `group/version`, or only the version in the core group.
@@ -162,29 +301,38 @@ pub(crate) fn group_version(group: &str, version: &str) -> String {
     if group.is_empty() { version.to_owned() } else { format!("{group}/{version}") }
 }
 
-/// All kinds, in the order discovery shows them.
+/// All kinds, in the order in which discovery shows them.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Registry {
     pub(crate) kinds: Vec<Arc<Kind>>,
 }
 
 impl Registry {
+    /// The kinds at start, before any CRD.
+    pub(crate) fn builtin() -> Self {
+        Self::of(ROWS)
+    }
+
+    fn of(rows: &[&'static Row]) -> Self {
+        Self { kinds: rows.iter().map(|row| Arc::new(Kind::from(*row))).collect() }
+    }
+
     pub(crate) fn find(&self, group: &str, version: &str, plural: &str) -> Option<Arc<Kind>> {
         let found =
             |kind: &&Arc<Kind>| kind.plural == plural && kind.version == version && kind.group == group;
         self.kinds.iter().find(found).cloned()
     }
 
-    /// The row of the stored form (or the first one) of each resource that is stored.
+    /// The kind of the stored form (or the first one) of each resource that is stored.
     pub(crate) fn stored(&self) -> Vec<Arc<Kind>> {
-        let mut rows: Vec<Arc<Kind>> = Vec::new();
-        for kind in self.kinds.iter().filter(|kind| !kind.review) {
-            match rows.iter_mut().find(|row| row.storage == kind.storage) {
-                Some(row) if kind.api_version() == kind.stored_api_version => *row = kind.clone(),
+        let mut found: Vec<Arc<Kind>> = Vec::new();
+        for kind in self.kinds.iter().filter(|kind| !kind.is_review()) {
+            match found.iter_mut().find(|one| one.storage == kind.storage) {
+                Some(one) if kind.api_version() == kind.stored_api_version => *one = kind.clone(),
                 Some(_) => {}
-                None => rows.push(kind.clone()),
+                None => found.push(kind.clone()),
             }
         }
-        rows
+        found
     }
 }

@@ -3,6 +3,7 @@
 //! Objects are plain JSON values here, because each verb is written once for every kind. These helpers keep the
 //! callers short and never panic: what is missing or of another type reads as absent.
 
+use jiff::Timestamp;
 use serde_json::{Map, Value};
 
 /// The string at a dotted path, or "".
@@ -96,4 +97,9 @@ pub(crate) fn namespace(object: &Value) -> &str {
 /// The items of the list under `key`, mutable; nothing when it is not a list.
 pub(crate) fn items_mut<'a>(parent: &'a mut Value, key: &str) -> impl Iterator<Item = &'a mut Value> {
     parent.get_mut(key).and_then(Value::as_array_mut).into_iter().flatten()
+}
+
+/// A time as metadata has it: RFC 3339 in whole seconds.
+pub(crate) fn second(time: Timestamp) -> String {
+    time.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
 }

@@ -12,7 +12,7 @@ use crate::crd;
 use crate::discovery::VERSION;
 use crate::kinds::Kind;
 use crate::schema::{ListType, builtin};
-use crate::server::Inner;
+use crate::state::ServerState;
 use crate::status::{Failure, Result};
 
 /// The media type under which client-go asks for OpenAPI v2 and accepts nothing else.
@@ -39,7 +39,7 @@ fn field(number: u8, bytes: &[u8]) -> Vec<u8> {
 }
 
 /// The document at a path under `/openapi/v3`; `None` for other paths.
-pub(crate) fn serve(server: &Inner, path: &str) -> Option<Result<String>> {
+pub(crate) fn serve(server: &ServerState, path: &str) -> Option<Result<String>> {
     let rest = path.strip_prefix("/openapi")?;
     if rest == "/v3" {
         return Some(Ok(index(server).to_string()));
@@ -61,7 +61,7 @@ fn prefix(kind: &Kind) -> String {
     }
 }
 
-fn index(server: &Inner) -> Value {
+fn index(server: &ServerState) -> Value {
     let mut paths = Map::new();
     for kind in &server.registry().kinds {
         let prefix = prefix(kind);
@@ -75,7 +75,7 @@ fn index(server: &Inner) -> Value {
 }
 
 /// Changes whenever the document does: with this program's version, and with the CRDs of the group.
-fn hash(server: &Inner, group: &str, version: &str) -> u64 {
+fn hash(server: &ServerState, group: &str, version: &str) -> u64 {
     let mut hasher = DefaultHasher::new();
     (env!("CARGO_PKG_VERSION"), group, version).hash(&mut hasher);
     for kind in server.registry().kinds.iter().filter(|kind| kind.group == group && kind.version == version) {
@@ -87,7 +87,7 @@ fn hash(server: &Inner, group: &str, version: &str) -> u64 {
     hasher.finish()
 }
 
-fn document(server: &Inner, group: &str, version: &str) -> Option<Value> {
+fn document(server: &ServerState, group: &str, version: &str) -> Option<Value> {
     let registry = server.registry();
     let kinds: Vec<_> =
         registry.kinds.iter().filter(|kind| kind.group == group && kind.version == version).collect();
@@ -112,9 +112,9 @@ fn group_version_kind(kind: &Kind) -> Value {
 }
 
 /// Adds the kind's schemas; the name of its own.
-fn components(server: &Inner, kind: &Kind, schemas: &mut Map<String, Value>) -> Option<String> {
+fn components(server: &ServerState, kind: &Kind, schemas: &mut Map<String, Value>) -> Option<String> {
     let tag = json!([group_version_kind(kind)]);
-    if kind.custom.is_some() {
+    if kind.custom().is_some() {
         let mut reversed: Vec<&str> = kind.group.split('.').rev().collect();
         reversed.extend([kind.version.as_str(), kind.kind.as_str()]);
         let name = reversed.join(".");
@@ -124,10 +124,10 @@ fn components(server: &Inner, kind: &Kind, schemas: &mut Map<String, Value>) -> 
             json!({"allOf": [{"$ref": format!("#/components/schemas/{metadata}")}], "default": {}});
         schema["x-kubernetes-group-version-kind"] = tag;
         schemas.insert(name.clone(), schema);
-        add_definitions(builtin::generate("", "v1", "ConfigMap")?.definitions, schemas);
+        add_definitions(builtin::generate(crate::kinds::generator("v1", "ConfigMap")?).definitions, schemas);
         return Some(name);
     }
-    let generated = builtin::generate(&kind.group, &kind.version, &kind.kind)?;
+    let generated = builtin::generate(kind.row()?.schema);
     add_definitions(generated.definitions, schemas);
     if let Some(schema) = schemas.get_mut(&generated.root) {
         schema["x-kubernetes-group-version-kind"] = tag;
@@ -201,12 +201,12 @@ fn add_paths(kind: &Kind, name: &str, paths: &mut Map<String, Value>) {
         collection.clone(),
         json!({"get": operation("list", &[], json!([])), "post": operation("post", &json_body, write())}),
     );
-    if kind.review {
+    if kind.is_review() {
         return;
     }
     let mut patches =
         vec!["application/apply-patch+yaml", "application/json-patch+json", "application/merge-patch+json"];
-    if kind.custom.is_none() {
+    if kind.row().is_some() {
         patches.push("application/strategic-merge-patch+json");
     }
     paths.insert(

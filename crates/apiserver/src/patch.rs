@@ -26,11 +26,11 @@ impl PatchType {
         let found = match content_type.split(';').next().unwrap_or_default().trim() {
             "application/json-patch+json" => Self::Json,
             "application/merge-patch+json" => Self::Merge,
-            "application/strategic-merge-patch+json" if call.kind.custom.is_none() => Self::Strategic,
+            "application/strategic-merge-patch+json" if call.kind.row().is_some() => Self::Strategic,
             "application/apply-patch+yaml" => Self::Apply,
             _ => {
                 let strategic =
-                    if call.kind.custom.is_none() { ", application/strategic-merge-patch+json" } else { "" };
+                    if call.kind.row().is_some() { ", application/strategic-merge-patch+json" } else { "" };
                 return Err(Failure::unsupported_media_type(format!(
                     "the body of the request was in an unknown format - accepted media types include: application/json-patch+json, application/merge-patch+json{strategic}, application/apply-patch+yaml"
                 )));
@@ -52,7 +52,7 @@ pub(crate) async fn apply(call: &mut Call<'_>, patch: PatchType, body: Body) -> 
         let mut object = patched(call, patch, current, &body.value)?;
         identity_kept(call, current, &object)?;
         write::identify(call, &mut object)?;
-        write::strictly(call, &mut object, body.duplicates.clone())?;
+        write::decode_and_default(call, &mut object, body.duplicates.clone())?;
         Ok(Some(object))
     })
     .await
@@ -92,11 +92,8 @@ fn patched(call: &Call<'_>, patch: PatchType, current: &Value, body: &Value) -> 
         }
         PatchType::Strategic | PatchType::Apply => {
             let scale = call.sub == Some(Sub::Scale);
-            let schema = if scale {
-                crate::schema::builtin::of("autoscaling", "v1", "Scale")
-            } else {
-                call.kind.schema()
-            };
+            let schema =
+                if scale { crate::kinds::schema_of("autoscaling/v1", "Scale") } else { call.kind.schema() };
             let schema = schema.ok_or_else(|| Failure::internal("the kind has no schema"))?;
             strategic::merge(&schema, &mut base, body)?;
             Ok(base)

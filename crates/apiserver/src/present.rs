@@ -11,7 +11,7 @@ use crate::kinds::Kind;
 use crate::object;
 use crate::store::Stored;
 use crate::table;
-use crate::verbs::{self, read::Listed};
+use crate::verbs::read::Listed;
 
 /// What a client accepts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -84,7 +84,7 @@ impl Presenter {
         if self.is_as_stored() {
             return stored.bytes.clone();
         }
-        self.object(verbs::to_version(&self.kind, stored.value()))
+        self.object(self.kind.to_version(stored.value()))
     }
 
     /// A page of a list.
@@ -96,7 +96,7 @@ impl Presenter {
         if let Some(remaining) = listed.remaining {
             metadata["remainingItemCount"] = remaining.into();
         }
-        let objects = || listed.items.iter().map(|stored| verbs::to_version(&self.kind, stored.value()));
+        let objects = || listed.items.iter().map(|stored| self.kind.to_version(stored.value()));
         match self.form {
             Form::Table(version) => {
                 Bytes::from(self.table(version, objects().collect(), metadata, true).to_string())
@@ -134,7 +134,7 @@ impl Presenter {
 
     /// Whether clients get objects as they are stored, so that they need not be read.
     fn is_as_stored(&self) -> bool {
-        self.form == Form::Object && verbs::stored_is_version(&self.kind)
+        self.form == Form::Object && self.kind.is_stored_form()
     }
 
     /// An event of a watch, as a line. What is stored in the version of the request is not parsed.
@@ -147,7 +147,7 @@ impl Presenter {
     }
 
     fn watched(&mut self, bytes: &Bytes) -> Value {
-        let object = verbs::to_version(&self.kind, serde_json::from_slice(bytes).unwrap_or_default());
+        let object = self.kind.to_version(serde_json::from_slice(bytes).unwrap_or_default());
         match self.form {
             Form::Object => object,
             Form::Metadata => partial(&object),

@@ -6,7 +6,7 @@
 
 use serde_json::Value;
 
-use crate::kinds::Kind;
+use crate::kinds::{Definition, Kind};
 use crate::object;
 use crate::status::{Failure, Result};
 
@@ -163,7 +163,7 @@ fn requirement(part: &str) -> std::result::Result<(String, Operator), String> {
 
 fn label_key(text: &str) -> std::result::Result<String, String> {
     let key = text.trim();
-    match crate::validate::names::qualified_name(key) {
+    match crate::names::qualified_name(key) {
         None => Ok(key.to_owned()),
         Some(why) => Err(format!("invalid label key \"{key}\": {why}")),
     }
@@ -171,7 +171,7 @@ fn label_key(text: &str) -> std::result::Result<String, String> {
 
 fn label_value(text: &str) -> std::result::Result<String, String> {
     let value = text.trim();
-    match crate::validate::names::label_value(value) {
+    match crate::names::label_value(value) {
         None => Ok(value.to_owned()),
         Some(why) => Err(format!("invalid label value \"{value}\": {why}")),
     }
@@ -239,48 +239,12 @@ fn field_text(object: &Value, field: &str) -> String {
     }
 }
 
-/// Fields besides metadata.name and metadata.namespace (`pkg/registry/*/strategy.go`, `pkg/apis/core/v1/conversion.go`).
+/// The fields that can be selected (`pkg/registry/*/strategy.go`, `pkg/apis/core/v1/conversion.go`).
 fn fields_of(kind: &Kind) -> Vec<&str> {
-    let extra: &[&str] = match &*kind.storage {
-        "core/pods" => &[
-            "spec.nodeName",
-            "spec.restartPolicy",
-            "spec.schedulerName",
-            "spec.serviceAccountName",
-            "spec.hostNetwork",
-            "status.phase",
-            "status.podIP",
-            "status.nominatedNodeName",
-        ],
-        "core/events" => &[
-            "involvedObject.kind",
-            "involvedObject.namespace",
-            "involvedObject.name",
-            "involvedObject.uid",
-            "involvedObject.apiVersion",
-            "involvedObject.resourceVersion",
-            "involvedObject.fieldPath",
-            "regarding.kind",
-            "regarding.namespace",
-            "regarding.name",
-            "regarding.uid",
-            "reason",
-            "reportingComponent",
-            "source",
-            "type",
-        ],
-        "core/nodes" => &["spec.unschedulable"],
-        "core/namespaces" => &["status.phase"],
-        "core/secrets" => &["type"],
-        "core/services" => &["spec.clusterIP", "spec.type"],
-        "apps/replicasets" | "core/replicationcontrollers" => &["status.replicas"],
-        "batch/jobs" => &["status.successful"],
-        _ => &[],
-    };
     let mut fields = vec!["metadata.name", "metadata.namespace"];
-    fields.extend_from_slice(extra);
-    if let Some(custom) = &kind.custom {
-        fields.extend(custom.selectable_fields.iter().map(String::as_str));
+    match &kind.definition {
+        Definition::Builtin(row) => fields.extend_from_slice(row.field_selectors),
+        Definition::Custom(custom) => fields.extend(custom.selectable_fields.iter().map(String::as_str)),
     }
     fields
 }

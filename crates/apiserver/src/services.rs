@@ -11,15 +11,15 @@ use std::net::Ipv4Addr;
 use serde_json::{Value, json};
 
 use crate::kinds::Kind;
+use crate::kinds::service::SERVICE;
 use crate::object::{self, items_mut, set, text};
-use crate::server::Inner;
+use crate::state::ServerState;
 use crate::status::FieldError;
 
 /// First address and number of ClusterIPs: 127.96.0.0/12.
 const CLUSTER_IPS: (Ipv4Addr, u32) = (Ipv4Addr::new(127, 96, 0, 0), 1 << 20);
 /// Kubernetes' default `--service-node-port-range`.
 const NODE_PORTS: std::ops::RangeInclusive<i64> = 30000..=32767;
-const STORAGE: &str = "core/services";
 
 /// What other Services have.
 #[derive(Default)]
@@ -30,9 +30,9 @@ struct Taken {
 }
 
 impl Taken {
-    fn read(server: &Inner, except_uid: &str) -> Self {
+    fn read(server: &ServerState, except_uid: &str) -> Self {
         let mut taken = Self::default();
-        let (services, _) = server.store.list(&STORAGE.into(), "", None);
+        let (services, _) = server.store.list(&SERVICE.storage().into(), "", None);
         for service in services.iter().map(crate::store::Stored::value) {
             if text(&service, "metadata.uid") == except_uid {
                 continue;
@@ -49,18 +49,21 @@ impl Taken {
 }
 
 /// Services are written one at a time, from choosing the addresses to storing them, so that none is given twice.
-pub(crate) async fn turn<'a>(server: &'a Inner, kind: &Kind) -> Option<tokio::sync::MutexGuard<'a, ()>> {
-    if kind.is(STORAGE) { Some(server.allocation.lock().await) } else { None }
+pub(crate) async fn turn<'a>(
+    server: &'a ServerState,
+    kind: &Kind,
+) -> Option<tokio::sync::MutexGuard<'a, ()>> {
+    if kind.is(&SERVICE) { Some(server.allocation.lock().await) } else { None }
 }
 
 /// Fills in the addresses of a Service, and says which wanted ones it cannot have.
 pub(crate) fn allocate(
-    server: &Inner,
+    server: &ServerState,
     kind: &Kind,
     service: &mut Value,
     old: Option<&Value>,
 ) -> Vec<FieldError> {
-    if !kind.is(STORAGE) {
+    if !kind.is(&SERVICE) {
         return Vec::new();
     }
     let taken = Taken::read(server, text(service, "metadata.uid"));

@@ -3,6 +3,7 @@
 pub(crate) mod certificates;
 mod connections;
 mod hosts;
+pub(crate) mod identity;
 pub(crate) mod kubeconfig;
 mod stalled;
 
@@ -25,9 +26,8 @@ use connections::{Admission, Connections, Seat};
 use stalled::Stalled;
 
 use crate::http::{User, refusal, serve as answer};
-use crate::server::{Inner, OpenError};
+use crate::state::ServerState;
 use crate::status::Failure;
-use crate::uid;
 
 /// A client that has not finished its TLS handshake by then is not going to.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
@@ -47,44 +47,6 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(10);
 /// How long open requests may take after the stop.
 const STOP_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// What proves who the server is, and who its owner is.
-pub(crate) struct Identity {
-    pub(crate) ca_pem: String,
-    pub(crate) token: String,
-    certificates: certificates::Server,
-}
-
-impl Identity {
-    /// A new one, kept nowhere.
-    pub(crate) fn ephemeral() -> Result<Self, OpenError> {
-        let authority = certificates::Authority::create()?;
-        Ok(Self { ca_pem: authority.pem.clone(), token: uid::token(), certificates: authority.issue()? })
-    }
-
-    /// The one in the state directory, made on first use; its files are only the owner's.
-    pub(crate) fn kept(directory: &Path) -> Result<Self, OpenError> {
-        let authority = certificates::Authority::kept(directory)?;
-        let file = directory.join("token");
-        let token = match std::fs::read_to_string(&file) {
-            Ok(token) if !token.trim().is_empty() => token.trim().to_owned(),
-            _ => {
-                let token = uid::token();
-                kubeconfig::write_private(&file, &token).map_err(|error| unusable(&file, &error))?;
-                token
-            }
-        };
-        Ok(Self { ca_pem: authority.pem.clone(), token, certificates: authority.issue()? })
-    }
-
-    pub(crate) fn acceptor(&self) -> Result<TlsAcceptor, OpenError> {
-        self.certificates.acceptor()
-    }
-}
-
-fn unusable(path: &Path, error: &io::Error) -> OpenError {
-    OpenError::Unusable { path: path.to_owned(), reason: error.to_string() }
-}
-
 /// Creates the directory, for the owner alone.
 pub(crate) fn private_directory(directory: &Path) -> io::Result<()> {
     use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
@@ -100,7 +62,7 @@ pub(crate) fn make_private(file: &Path) -> io::Result<()> {
 
 /// Accepts connections until `shutdown`, then lets open requests finish.
 pub(crate) async fn serve(
-    server: Arc<Inner>,
+    server: Arc<ServerState>,
     listener: TcpListener,
     acceptor: TlsAcceptor,
     token: Arc<str>,
@@ -146,7 +108,7 @@ pub(crate) async fn serve(
 
 /// What every connection needs.
 struct Access {
-    server: Arc<Inner>,
+    server: Arc<ServerState>,
     acceptor: TlsAcceptor,
     token: Arc<str>,
 }

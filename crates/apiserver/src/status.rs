@@ -7,7 +7,6 @@
 
 use serde_json::{Value, json};
 
-use crate::kinds::Kind;
 use crate::path::Limited;
 
 /// Problems that one answer tells; a body with a hundred thousand faults gets an error of readable size.
@@ -24,6 +23,36 @@ pub struct Failure {
     pub message: String,
     /// `details` of the Status: kind, group, name, causes, retryAfterSeconds.
     pub details: Option<Value>,
+}
+
+/// How a resource is named in errors.
+pub(crate) trait ResourceName {
+    /// The API group, "" for core.
+    fn group(&self) -> &str;
+    /// `deployments`.
+    fn plural(&self) -> &str;
+    /// `Deployment`.
+    fn kind(&self) -> &str;
+
+    /// `deployments.apps`, or `pods` in the core group.
+    fn qualified(&self) -> String {
+        let (group, plural) = (self.group(), self.plural());
+        if group.is_empty() { plural.to_owned() } else { format!("{plural}.{group}") }
+    }
+}
+
+impl<T: ResourceName> ResourceName for std::sync::Arc<T> {
+    fn group(&self) -> &str {
+        T::group(self)
+    }
+
+    fn plural(&self) -> &str {
+        T::plural(self)
+    }
+
+    fn kind(&self) -> &str {
+        T::kind(self)
+    }
 }
 
 /// What refused requests return.
@@ -82,11 +111,11 @@ impl Failure {
         failure
     }
 
-    pub(crate) fn not_found(kind: &Kind, name: &str) -> Self {
+    pub(crate) fn not_found(kind: &dyn ResourceName, name: &str) -> Self {
         Self::about(404, "NotFound", kind, name, format!("{} \"{name}\" not found", kind.qualified()))
     }
 
-    pub(crate) fn already_exists(kind: &Kind, name: &str) -> Self {
+    pub(crate) fn already_exists(kind: &dyn ResourceName, name: &str) -> Self {
         Self::about(
             409,
             "AlreadyExists",
@@ -97,39 +126,42 @@ impl Failure {
     }
 
     /// 409 with the reason that follows the colon.
-    pub(crate) fn conflict(kind: &Kind, name: &str, why: &str) -> Self {
+    pub(crate) fn conflict(kind: &dyn ResourceName, name: &str, why: &str) -> Self {
         let message = format!("Operation cannot be fulfilled on {} \"{name}\": {why}", kind.qualified());
         Self::about(409, "Conflict", kind, name, message)
     }
 
     /// The object was changed by someone else since it was read.
-    pub(crate) fn modified(kind: &Kind, name: &str) -> Self {
+    pub(crate) fn modified(kind: &dyn ResourceName, name: &str) -> Self {
         let why =
             "the object has been modified; please apply your changes to the latest version and try again";
         Self::conflict(kind, name, why)
     }
 
-    pub(crate) fn forbidden(kind: &Kind, name: &str, why: &str) -> Self {
+    pub(crate) fn forbidden(kind: &dyn ResourceName, name: &str, why: &str) -> Self {
         let message = format!("{} \"{name}\" is forbidden: {why}", kind.qualified());
         Self::about(403, "Forbidden", kind, name, message)
     }
 
     /// 422 with every problem as a cause, up to [`PROBLEMS_MAX`].
-    pub(crate) fn invalid(kind: &Kind, name: &str, errors: &[FieldError]) -> Self {
-        let qualified =
-            if kind.group.is_empty() { kind.kind.clone() } else { format!("{}.{}", kind.kind, kind.group) };
+    pub(crate) fn invalid(kind: &dyn ResourceName, name: &str, errors: &[FieldError]) -> Self {
+        let qualified = if kind.group().is_empty() {
+            kind.kind().to_owned()
+        } else {
+            format!("{}.{}", kind.kind(), kind.group())
+        };
         let (errors, others) = errors.split_at(errors.len().min(PROBLEMS_MAX));
         let mut message = format!("{qualified} \"{name}\" is invalid: {}", aggregate(errors));
         if !others.is_empty() {
             message.push_str(" and more");
         }
         let causes: Vec<Value> = errors.iter().map(FieldError::cause).collect();
-        let details = json!({"name": name, "group": kind.group, "kind": kind.kind, "causes": causes});
+        let details = json!({"name": name, "group": kind.group(), "kind": kind.kind(), "causes": causes});
         Self { code: 422, reason: "Invalid", message, details: Some(without_empty(details)) }
     }
 
-    fn about(code: u16, reason: &'static str, kind: &Kind, name: &str, message: String) -> Self {
-        let details = json!({"name": name, "group": kind.group, "kind": kind.plural});
+    fn about(code: u16, reason: &'static str, kind: &dyn ResourceName, name: &str, message: String) -> Self {
+        let details = json!({"name": name, "group": kind.group(), "kind": kind.plural()});
         Self { code, reason, message, details: Some(without_empty(details)) }
     }
 

@@ -1,64 +1,30 @@
-//! Tables for `kubectl get`: the columns of each kind and the cells of an object.
+//! Tables, as kubectl asks for them: columns of a kind, and the cells of an object.
 //!
-//! Built-in kinds print as Kubernetes' `pkg/printers/internalversion` does; their cells are in [`pod`] and
-//! [`builtin`]. Custom kinds print the columns of their CRD. Everything else prints Name and Created At.
-
-mod autoscaler;
-mod builtin;
-mod cells;
-pub(crate) mod duration;
-mod pod;
+//! Built-in kinds print as Kubernetes' `pkg/printers/internalversion` does, by their row. Custom kinds print the columns of
+//! their CRD.
 
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use crate::crd::Column as CustomColumn;
-use crate::kinds::Kind;
-use crate::object::{self, text};
+use crate::cells::{Cells, Column, plain};
+use crate::duration;
+use crate::kinds::custom::PrinterColumn;
+use crate::kinds::{Definition, Kind};
+use crate::object;
 use crate::path::shortened;
-
-/// A column of a built-in kind: name, type, and whether only `-o wide` shows it.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Column {
-    name: &'static str,
-    kind: &'static str,
-    wide: bool,
-}
-
-const fn column(name: &'static str) -> Column {
-    Column { name, kind: "string", wide: false }
-}
-
-const fn number(name: &'static str) -> Column {
-    Column { name, kind: "integer", wide: false }
-}
-
-const fn wide(name: &'static str) -> Column {
-    Column { name, kind: "string", wide: true }
-}
-
-/// The cells of an object, at a time.
-type Cells = fn(&Value, Timestamp) -> Vec<Value>;
-
-/// What a kind's rows are made of.
-struct Layout {
-    columns: &'static [Column],
-    cells: Cells,
-}
 
 /// Prints the objects of one kind.
 pub(crate) enum Printer {
     Builtin(&'static [Column], Cells),
-    Custom(Vec<CustomColumn>),
+    Custom(Vec<PrinterColumn>),
 }
 
-/// The printer of a kind.
+/// Returns the printer of a kind.
 pub(crate) fn printer(kind: &Kind) -> Printer {
-    if let Some(custom) = &kind.custom {
-        return Printer::Custom(custom.columns.clone());
+    match &kind.definition {
+        Definition::Builtin(row) => Printer::Builtin(row.columns, row.cells),
+        Definition::Custom(custom) => Printer::Custom(custom.columns.clone()),
     }
-    let layout = builtin::layout(&kind.storage);
-    Printer::Builtin(layout.columns, layout.cells)
 }
 
 impl Printer {
@@ -95,21 +61,13 @@ impl Printer {
     }
 }
 
-/// Conditions of a row: a pod that has ended is `Completed`, so that kubectl can leave it out.
+/// Returns the conditions of a row, by which kubectl may leave it out.
 pub(crate) fn conditions(kind: &Kind, object: &Value) -> Option<Value> {
-    if !kind.is("core/pods") {
-        return None;
-    }
-    let (reason, message) = match text(object, "status.phase") {
-        "Succeeded" => ("Succeeded", "The pod has completed successfully."),
-        "Failed" => ("Failed", "The pod failed."),
-        _ => return None,
-    };
-    Some(json!([{"type": "Completed", "status": "True", "reason": reason, "message": message}]))
+    kind.row().and_then(|row| (row.row_conditions)(object))
 }
 
 /// The first value at the path, by the column's type (`tableconvertor.cellForJSONValue`).
-fn custom_cell(column: &CustomColumn, object: &Value, now: Timestamp) -> Value {
+fn custom_cell(column: &PrinterColumn, object: &Value, now: Timestamp) -> Value {
     let found = column.path.find(object);
     let Some(first) = found.first().filter(|value| !value.is_null()) else { return Value::Null };
     match (column.kind.as_str(), *first) {
@@ -127,22 +85,5 @@ fn custom_cell(column: &CustomColumn, object: &Value, now: Timestamp) -> Value {
         }
         ("string", value) => shortened(&plain(value)).into(),
         _ => Value::Null,
-    }
-}
-
-fn plain(value: &Value) -> String {
-    value.as_str().map_or_else(|| value.to_string(), str::to_owned)
-}
-
-/// How long ago `metadata.creationTimestamp` was.
-fn age(object: &Value, now: Timestamp) -> Value {
-    since(text(object, "metadata.creationTimestamp"), now).into()
-}
-
-/// How long ago a time was.
-fn since(time: &str, now: Timestamp) -> String {
-    match time.parse::<Timestamp>() {
-        Ok(time) => duration::human(now.duration_since(time)),
-        Err(_) => "<unknown>".into(),
     }
 }

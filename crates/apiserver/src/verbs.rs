@@ -3,6 +3,7 @@
 //! Writing goes one way for all verbs ([`write`]): decode, default, validate, admit, record who set what, store.
 //! Subresources with rules of their own (scale, eviction, log …) have a file each.
 
+pub(crate) mod admit;
 pub(crate) mod delete;
 pub(crate) mod empty;
 pub(crate) mod evict;
@@ -12,21 +13,22 @@ pub(crate) mod read;
 pub(crate) mod review;
 pub(crate) mod scale;
 pub(crate) mod write;
+pub(crate) mod written;
 
 use std::sync::{Arc, Mutex, PoisonError};
 
 use jiff::Timestamp;
-use serde_json::Value;
 
-use crate::kinds::{Conversion, Kind, Sub};
+use crate::kinds::{Kind, Sub};
+use crate::object::second;
 use crate::request::Parameters;
-use crate::server::Inner;
+use crate::state::ServerState;
 use crate::status::{Failure, Result};
 use crate::store::{Key, Refused, Stored};
 
 /// A request for objects, as every verb gets it.
 pub(crate) struct Call<'a> {
-    pub(crate) server: &'a Arc<Inner>,
+    pub(crate) server: &'a Arc<ServerState>,
     pub(crate) kind: Arc<Kind>,
     /// "" for all namespaces or a cluster-scoped kind.
     pub(crate) namespace: String,
@@ -72,7 +74,7 @@ impl Call<'_> {
 
     /// A call by the server itself.
     pub(crate) fn internal<'s>(
-        server: &'s Arc<Inner>,
+        server: &'s Arc<ServerState>,
         kind: Arc<Kind>,
         namespace: &str,
         name: &str,
@@ -111,43 +113,6 @@ impl Call<'_> {
             }
         }
     }
-}
-
-/// Stored form → the form of this kind's version.
-pub(crate) fn to_version(kind: &Kind, mut stored: Value) -> Value {
-    match kind.conversion {
-        Conversion::HorizontalPodAutoscalerV1 => crate::convert::autoscaler_to_v1(stored),
-        Conversion::EventV1 => crate::convert::event_to_v1(stored),
-        Conversion::ApiVersion => {
-            if stored["apiVersion"] != kind.api_version() {
-                stored["apiVersion"] = kind.api_version().into();
-            }
-            stored
-        }
-    }
-}
-
-/// The form of this kind's version → stored form.
-pub(crate) fn to_stored(kind: &Kind, mut object: Value) -> Value {
-    match kind.conversion {
-        Conversion::HorizontalPodAutoscalerV1 => crate::convert::autoscaler_from_v1(object),
-        Conversion::EventV1 => crate::convert::event_from_v1(object),
-        Conversion::ApiVersion => {
-            object["apiVersion"] = kind.stored_api_version.clone().into();
-            object
-        }
-    }
-}
-
-/// Are the stored bytes what a client of this version gets?
-pub(crate) fn stored_is_version(kind: &Kind) -> bool {
-    kind.conversion == Conversion::ApiVersion
-        && (kind.custom.is_none() || kind.stored_api_version == kind.api_version())
-}
-
-/// A time as metadata has it: RFC 3339 in whole seconds.
-pub(crate) fn second(time: Timestamp) -> String {
-    time.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
 }
 
 impl Call<'_> {

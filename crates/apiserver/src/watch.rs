@@ -22,7 +22,7 @@ use tokio::time::Instant;
 use crate::kinds::Kind;
 use crate::present::Presenter;
 use crate::request::Parameters;
-use crate::server::Inner;
+use crate::state::ServerState;
 use crate::status::{Failure, Result};
 use crate::store::{Event, Gone, Happened};
 use crate::verbs::Call;
@@ -40,10 +40,10 @@ const BOOKMARK_EVERY: Duration = Duration::from_secs(60);
 const TIMEOUT: Duration = Duration::from_secs(45 * 60);
 
 /// Counts a watch while it lives.
-struct Counted(Arc<Inner>);
+struct Counted(Arc<ServerState>);
 
 impl Counted {
-    fn new(server: &Arc<Inner>) -> Result<Self> {
+    fn new(server: &Arc<ServerState>) -> Result<Self> {
         use std::sync::atomic::Ordering::Relaxed;
         if server.watches.fetch_add(1, Relaxed) >= WATCHES_MAX {
             server.watches.fetch_sub(1, Relaxed);
@@ -83,7 +83,7 @@ struct Page {
 }
 
 struct Watch {
-    server: Arc<Inner>,
+    server: Arc<ServerState>,
     kind: Arc<Kind>,
     namespace: String,
     selection: Selection,

@@ -237,7 +237,7 @@ mod tests {
     use super::*;
 
     fn schema() -> std::sync::Arc<Schema> {
-        crate::schema::builtin::of("apps", "v1", "Deployment").expect("it is built in")
+        crate::kinds::schema_of("apps/v1", "Deployment").expect("it is built in")
     }
 
     #[test]

@@ -80,7 +80,7 @@ mod tests {
 
     #[test]
     fn merges_items_and_removes_fields() {
-        let schema = crate::schema::builtin::of("apps", "v1", "Deployment").expect("it is built in");
+        let schema = crate::kinds::schema_of("apps/v1", "Deployment").expect("it is built in");
         let object = |containers: Value| json!({"spec": {"template": {"spec": {"containers": containers}}}});
         let mut live = object(json!([{"name": "a", "image": "1", "tty": true}, {"name": "b"}]));
         merge(&schema, &mut live, &object(json!([{"name": "a", "image": "2"}, {"name": "c"}])));

@@ -215,7 +215,7 @@ mod tests {
     use serde_json::json;
 
     fn check(name: &str, object: Value, patch: Value, expected: Value) {
-        let schema = crate::schema::builtin::of("apps", "v1", "Deployment").expect("it is built in");
+        let schema = crate::kinds::schema_of("apps/v1", "Deployment").expect("it is built in");
         let mut merged = object;
         merge(&schema, &mut merged, &patch).unwrap_or_else(|failure| panic!("{name}: {}", failure.message));
         assert_eq!(merged, expected, "{name}");
@@ -289,7 +289,7 @@ mod tests {
         let mut patch = pod(items(40_000).into());
         let names: Vec<Value> = (0..20_000).rev().map(|n| json!({"name": format!("c{n}")})).collect();
         patch["spec"]["template"]["spec"]["$setElementOrder/containers"] = names.into();
-        let schema = crate::schema::builtin::of("apps", "v1", "Deployment").expect("it is built in");
+        let schema = crate::kinds::schema_of("apps/v1", "Deployment").expect("it is built in");
         merge(&schema, &mut object, &patch).expect("the patch is right");
         let merged = object["spec"]["template"]["spec"]["containers"].as_array().expect("it is a list");
         assert_eq!((merged.len(), &merged[0]["name"]), (40_000, &json!("c19999")));
@@ -352,7 +352,7 @@ mod tests {
     proptest::proptest! {
         #[test]
         fn no_directive_stays_and_keys_stay_unique(first in patches(), second in patches()) {
-            let schema = crate::schema::builtin::of("", "v1", "Pod").expect("it is built in");
+            let schema = crate::kinds::schema_of("v1", "Pod").expect("it is built in");
             let mut object = json!({"metadata": {"finalizers": ["a"]}, "spec": {"containers": [{"name": "a"}, {"name": "b"}]}});
             for patch in [first, second] {
                 let before = object.clone();
@@ -370,7 +370,7 @@ mod tests {
         #[test]
         fn any_json_is_a_patch_or_an_error(text in r#"\{("(spec|metadata|\$patch|\$retainKeys|\$setElementOrder/x|x)":[\[\]{}",:$a-cn0-3 ]{0,20},?){0,3}\}"#) {
             let patch: Value = serde_json::from_str(&text).unwrap_or_default();
-            let schema = crate::schema::builtin::of("", "v1", "Pod").expect("it is built in");
+            let schema = crate::kinds::schema_of("v1", "Pod").expect("it is built in");
             let mut object = json!({"metadata": {"finalizers": ["a"]}, "spec": {"containers": [{"name": "a"}]}});
             let _ = merge(&schema, &mut object, &patch);
         }

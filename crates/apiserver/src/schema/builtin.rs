@@ -49,28 +49,31 @@ pub(crate) fn definition(name: &str) -> Option<&'static Schema> {
     found().or_else(|| {
         // ObjectMeta is the only one that custom resources refer to, perhaps before any built-in kind is used.
         if name == super::read::OBJECT_META {
-            of("", "v1", "ConfigMap")?;
+            of("v1", "ConfigMap", SchemaGenerator::subschema_for::<k8s_openapi::api::core::v1::ConfigMap>);
         }
         found()
     })
 }
 
-/// The schema of a built-in kind; reads it and what it refers to on first use.
-pub(crate) fn of(group: &str, version: &str, kind: &str) -> Option<Arc<Schema>> {
-    static ROOTS: RwLock<BTreeMap<String, Option<Arc<Schema>>>> = RwLock::new(BTreeMap::new());
-    let key = format!("{group}/{version}/{kind}");
+/// Makes the JSON schema of a type, and of all it refers to.
+pub(crate) type Generator = fn(&mut SchemaGenerator) -> k8s_openapi::schemars::Schema;
+
+/// Returns the schema of a kind; reads it and what it refers to on first use.
+pub(crate) fn of(api_version: &str, kind: &str, generator: Generator) -> Arc<Schema> {
+    static ROOTS: RwLock<BTreeMap<String, Arc<Schema>>> = RwLock::new(BTreeMap::new());
+    let key = format!("{api_version}/{kind}");
     if let Some(found) = ROOTS.read().unwrap_or_else(PoisonError::into_inner).get(&key) {
         return found.clone();
     }
-    let root = generate(group, version, kind).map(|generated| {
-        let mut known = DEFINITIONS.write().unwrap_or_else(PoisonError::into_inner);
-        for (name, json) in &generated.definitions {
-            if !known.contains_key(name.as_str()) {
-                known.insert(name.as_str().into(), Box::leak(Box::new(read(name, json))));
-            }
+    let generated = generate(generator);
+    let mut known = DEFINITIONS.write().unwrap_or_else(PoisonError::into_inner);
+    for (name, json) in &generated.definitions {
+        if !known.contains_key(name.as_str()) {
+            known.insert(name.as_str().into(), Box::leak(Box::new(read(name, json))));
         }
-        Arc::new(Schema::referring(&generated.root))
-    });
+    }
+    drop(known);
+    let root = Arc::new(Schema::referring(&generated.root));
     ROOTS.write().unwrap_or_else(PoisonError::into_inner).insert(key, root.clone());
     root
 }
@@ -108,50 +111,11 @@ pub(crate) struct Generated {
     pub(crate) definitions: serde_json::Map<String, Value>,
 }
 
-macro_rules! generators {
-    ($($group:literal $version:literal $module:path { $($kind:ident)* })*) => {
-        /// The JSON schema of a built-in kind and of all it refers to.
-        pub(crate) fn generate(group: &str, version: &str, kind: &str) -> Option<Generated> {
-            let mut generator = SchemaGenerator::new(SchemaSettings::openapi3());
-            let reference = match (group, version, kind) {
-                $($(($group, $version, stringify!($kind)) => {
-                    use $module as module;
-                    generator.subschema_for::<module::$kind>()
-                })*)*
-                _ => return None,
-            };
-            let root = reference.as_value().get("$ref")?.as_str()?.rsplit('/').next()?.to_owned();
-            Some(Generated { root, definitions: generator.take_definitions(true) })
-        }
-    };
-}
-
-generators! {
-    "" "v1" k8s_openapi::api::core::v1 {
-        ConfigMap Endpoints Event LimitRange Namespace Node PersistentVolumeClaim PersistentVolume Pod PodTemplate
-        ReplicationController ResourceQuota Secret ServiceAccount Service Binding
-    }
-    "apps" "v1" k8s_openapi::api::apps::v1 { ControllerRevision DaemonSet Deployment ReplicaSet StatefulSet }
-    "events.k8s.io" "v1" k8s_openapi::api::events::v1 { Event }
-    "authentication.k8s.io" "v1" k8s_openapi::api::authentication::v1 { SelfSubjectReview }
-    "authorization.k8s.io" "v1" k8s_openapi::api::authorization::v1 {
-        LocalSubjectAccessReview SelfSubjectAccessReview SelfSubjectRulesReview SubjectAccessReview
-    }
-    "autoscaling" "v2" k8s_openapi::api::autoscaling::v2 { HorizontalPodAutoscaler }
-    "autoscaling" "v1" k8s_openapi::api::autoscaling::v1 { HorizontalPodAutoscaler Scale }
-    "batch" "v1" k8s_openapi::api::batch::v1 { CronJob Job }
-    "certificates.k8s.io" "v1" k8s_openapi::api::certificates::v1 { CertificateSigningRequest }
-    "networking.k8s.io" "v1" k8s_openapi::api::networking::v1 { Ingress IngressClass NetworkPolicy }
-    "policy" "v1" k8s_openapi::api::policy::v1 { Eviction PodDisruptionBudget }
-    "rbac.authorization.k8s.io" "v1" k8s_openapi::api::rbac::v1 { ClusterRole ClusterRoleBinding Role RoleBinding }
-    "storage.k8s.io" "v1" k8s_openapi::api::storage::v1 { StorageClass }
-    "admissionregistration.k8s.io" "v1" k8s_openapi::api::admissionregistration::v1 {
-        MutatingWebhookConfiguration ValidatingWebhookConfiguration
-    }
-    "apiextensions.k8s.io" "v1" k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1 {
-        CustomResourceDefinition
-    }
-    "scheduling.k8s.io" "v1" k8s_openapi::api::scheduling::v1 { PriorityClass }
-    "coordination.k8s.io" "v1" k8s_openapi::api::coordination::v1 { Lease }
-    "discovery.k8s.io" "v1" k8s_openapi::api::discovery::v1 { EndpointSlice }
+/// Generates the JSON schema of a kind and of all it refers to.
+pub(crate) fn generate(generator: Generator) -> Generated {
+    let mut schemas = SchemaGenerator::new(SchemaSettings::openapi3());
+    let reference = generator(&mut schemas);
+    let path = reference.as_value().get("$ref").and_then(Value::as_str).unwrap_or_default();
+    let root = path.rsplit('/').next().unwrap_or_default().to_owned();
+    Generated { root, definitions: schemas.take_definitions(true) }
 }

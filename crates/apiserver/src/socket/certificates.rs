@@ -16,7 +16,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio_rustls::TlsAcceptor;
 
 use super::kubeconfig::write_private;
-use crate::server::OpenError;
+use crate::open_error::OpenError;
 
 /// Names and addresses that the certificate is for: this machine, and what pods call the API.
 pub(super) const NAMES: [&str; 8] = [

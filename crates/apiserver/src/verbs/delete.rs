@@ -6,10 +6,13 @@
 
 use serde_json::{Value, json};
 
-use super::{Call, read, to_version};
+use super::{Call, admit, read, written};
 use crate::crd;
 use crate::kinds::Sub;
-use crate::object::{self, at, list, set, text};
+use crate::kinds::cluster::NAMESPACE;
+use crate::kinds::extension::CUSTOM_RESOURCE_DEFINITION;
+use crate::kinds::pod::POD;
+use crate::object::{self, at, list, second, set, text};
 use crate::status::{Failure, Result};
 use crate::store::{Expected, Refused, Stored};
 
@@ -74,7 +77,7 @@ async fn attempt(
     if let Err(failure) = preconditions(call, options, &object, stored.revision) {
         return Ok(Err(failure));
     }
-    if let Err(failure) = call.server.admit(call, crate::admission::Operation::Delete, None, Some(&object)) {
+    if let Err(failure) = admit::admit(call, crate::admission::Operation::Delete, None, Some(&object)) {
         return Ok(Err(failure));
     }
     let seconds = grace_period(call, options, &object);
@@ -83,17 +86,17 @@ async fn attempt(
         || !list(&object, "metadata.finalizers").is_empty()
         || !list(&object, "spec.finalizers").is_empty();
     if lingers && !mark(call, &mut object, seconds) {
-        return Ok(Ok(to_version(&call.kind, object)));
+        return Ok(Ok(call.kind.to_version(object)));
     }
     if options.dry_run {
-        return Ok(Ok(if lingers { to_version(&call.kind, object) } else { success(call, &object) }));
+        return Ok(Ok(if lingers { call.kind.to_version(object) } else { success(call, &object) }));
     }
     let object = super::write::commit(call, object, Expected::Revision(stored.revision), !lingers).await?;
-    call.server.written(&call.kind, &object);
+    written::follow(call.server, &call.kind, &object);
     if lingers {
-        return Ok(Ok(to_version(&call.kind, object)));
+        return Ok(Ok(call.kind.to_version(object)));
     }
-    Ok(Ok(if call.kind.is("core/pods") { to_version(&call.kind, object) } else { success(call, &object) }))
+    Ok(Ok(if call.kind.is(&POD) { call.kind.to_version(object) } else { success(call, &object) }))
 }
 
 fn preconditions(call: &Call<'_>, options: &Options, object: &Value, revision: u64) -> Result<()> {
@@ -111,7 +114,7 @@ fn preconditions(call: &Call<'_>, options: &Options, object: &Value, revision: u
         return Err(Failure::conflict(&call.kind, &call.name, &why));
     }
     let protected = ["default", "kube-system", "kube-public", "kube-node-lease"];
-    if call.kind.is("core/namespaces") && protected.contains(&call.name.as_str()) {
+    if call.kind.is(&NAMESPACE) && protected.contains(&call.name.as_str()) {
         return Err(Failure::forbidden(&call.kind, &call.name, "this namespace may not be deleted"));
     }
     Ok(())
@@ -120,7 +123,7 @@ fn preconditions(call: &Call<'_>, options: &Options, object: &Value, revision: u
 /// Only pods go gracefully, and only when a node runs them.
 fn grace_period(call: &Call<'_>, options: &Options, object: &Value) -> i64 {
     let ended = ["Succeeded", "Failed"].contains(&text(object, "status.phase"));
-    if !call.kind.is("core/pods") || text(object, "spec.nodeName").is_empty() || ended {
+    if !call.kind.is(&POD) || text(object, "spec.nodeName").is_empty() || ended {
         return 0;
     }
     let own = object::integer(object, "spec.terminationGracePeriodSeconds").unwrap_or(30);
@@ -151,15 +154,15 @@ fn mark(call: &Call<'_>, object: &mut Value, seconds: i64) -> bool {
         return false;
     }
     let deadline = call.now + jiff::SignedDuration::from_secs(seconds);
-    set(object, "metadata.deletionTimestamp", super::second(deadline).into());
+    set(object, "metadata.deletionTimestamp", second(deadline).into());
     set(object, "metadata.deletionGracePeriodSeconds", seconds.into());
     if let Some(generation) = object::integer(object, "metadata.generation") {
         set(object, "metadata.generation", (generation + 1).into());
     }
-    if call.kind.is("core/namespaces") {
+    if call.kind.is(&NAMESPACE) {
         set(object, "status.phase", "Terminating".into());
     }
-    if call.kind.is(crd::STORAGE) {
+    if call.kind.is(&CUSTOM_RESOURCE_DEFINITION) {
         crd::terminate(object, call.now);
     }
     true

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use crate::kinds::Kind;
 use crate::object;
-use crate::server::Inner;
+use crate::state::ServerState;
 use crate::status::Result;
 use crate::store::Key;
 
@@ -15,7 +15,7 @@ use super::Call;
 use super::delete::{Options, delete_collection, release};
 
 /// Empties a namespace and lets it go.
-pub(crate) fn namespace(server: &Arc<Inner>, kind: &Arc<Kind>, name: &str) {
+pub(crate) fn namespace(server: &Arc<ServerState>, kind: &Arc<Kind>, name: &str) {
     let (server, kind, name) = (server.clone(), kind.clone(), name.to_owned());
     tokio::spawn(async move {
         let contents = || server.registry().stored().into_iter().filter(|kind| kind.namespaced).collect();
@@ -28,7 +28,7 @@ pub(crate) fn namespace(server: &Arc<Inner>, kind: &Arc<Kind>, name: &str) {
 
 /// Deletes all objects of a custom kind, then lets its CRD go. The kind goes first: whoever no longer finds the
 /// definition finds no kind either.
-pub(crate) fn definition(server: &Arc<Inner>, crd: &Arc<Kind>, name: &str, custom: Vec<Arc<Kind>>) {
+pub(crate) fn definition(server: &Arc<ServerState>, crd: &Arc<Kind>, name: &str, custom: Vec<Arc<Kind>>) {
     let (server, crd, name) = (server.clone(), crd.clone(), name.to_owned());
     tokio::spawn(async move {
         if !until_empty(&server, &Key::new(&crd.storage, "", &name), "", || custom.clone()).await {
@@ -53,7 +53,7 @@ fn report(result: Result<()>, name: &str) {
 /// Deletes what is in `contents` until nothing is left, waking up whenever something was written. False when the
 /// server stops before that.
 async fn until_empty(
-    server: &Arc<Inner>,
+    server: &Arc<ServerState>,
     owner: &Key,
     namespace: &str,
     contents: impl Fn() -> Vec<Arc<Kind>>,

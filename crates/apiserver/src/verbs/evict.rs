@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 
 use super::Call;
 use super::delete::{Options, delete};
+use crate::kinds::policy::POD_DISRUPTION_BUDGET;
 use crate::object::{self, at, text};
 use crate::selector::Labels;
 use crate::status::{Failure, Result};
@@ -43,7 +44,7 @@ fn is_ready(pod: &Value) -> bool {
 }
 
 fn budgets(call: &Call<'_>, pod: &Value) -> Vec<Value> {
-    let storage = "policy/poddisruptionbudgets".into();
+    let storage = POD_DISRUPTION_BUDGET.storage().into();
     let (found, _) = call.server.store.list(&storage, &call.namespace, None);
     let covers = |budget: &Value| {
         at(budget, "spec.selector").is_some_and(|selector| Labels::from_object(selector).matches(pod))

@@ -7,7 +7,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::Call;
 use crate::object::{self, text};
-use crate::server::Inner;
+use crate::state::ServerState;
 use crate::store::Expected;
 
 /// How long an event is kept after it was last written.
@@ -17,7 +17,7 @@ const EVENTS_MAX: usize = 3000;
 const EVERY: Duration = Duration::from_secs(60);
 
 /// Removes old events until the server is gone.
-pub(crate) async fn events(server: Weak<Inner>) {
+pub(crate) async fn events(server: Weak<ServerState>) {
     let mut ticks = tokio::time::interval(EVERY);
     loop {
         ticks.tick().await;
@@ -26,7 +26,7 @@ pub(crate) async fn events(server: Weak<Inner>) {
     }
 }
 
-async fn sweep(server: &Arc<Inner>) {
+async fn sweep(server: &Arc<ServerState>) {
     let Some(kind) = server.registry().find("", "v1", "events") else { return };
     let (mut found, _) = server.store.list(&kind.storage, "", None);
     found.sort_by_key(|stored| stored.revision);

@@ -11,10 +11,10 @@ use serde_json::{Value, json};
 use super::Call;
 use super::write::modify;
 use crate::apply::managed::How;
-use crate::http::forward;
+use crate::forward::forward;
 use crate::object::{self, list, set, text};
 use crate::request::Target;
-use crate::server::Inner;
+use crate::state::ServerState;
 use crate::status::{Failure, Result};
 
 /// What is read of a kubelet's refusal; a sentence (Kubernetes reads no more than this either).
@@ -83,7 +83,7 @@ fn container<'a>(call: &Call<'_>, pod: &'a Value, wanted: Option<&str>) -> Resul
 }
 
 /// Any request to `nodes/{name}/proxy/{path}`.
-pub(crate) async fn proxy(server: &Arc<Inner>, target: &Target, request: Request) -> Result<Response> {
+pub(crate) async fn proxy(server: &Arc<ServerState>, target: &Target, request: Request) -> Result<Response> {
     let node = target.name.as_deref().unwrap_or_default();
     let kind = server.registry().find("", "v1", "nodes").ok_or_else(Failure::unknown_path)?;
     let key = crate::store::Key::new(&kind.storage, "", node);

@@ -11,7 +11,7 @@ pub(crate) fn answer(call: &mut Call<'_>, mut review: Value, user: &str) -> Resu
         return Err(Failure::bad_request(format!("the body must be a {} object", call.kind.kind)));
     }
     super::write::identify(call, &mut review)?;
-    super::write::strictly(call, &mut review, Vec::new())?;
+    super::write::decode_and_default(call, &mut review, Vec::new())?;
     let groups = json!(["system:masters", "system:authenticated"]);
     review["status"] = match call.kind.kind.as_str() {
         "SelfSubjectReview" => json!({"userInfo": {"username": user, "groups": groups}}),

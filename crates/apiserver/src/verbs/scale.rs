@@ -17,7 +17,7 @@ struct Paths<'a> {
 }
 
 fn paths(kind: &Kind) -> Paths<'_> {
-    match kind.custom.as_ref().and_then(|custom| custom.scale.as_ref()) {
+    match kind.custom().and_then(|custom| custom.scale.as_ref()) {
         Some(scale) => {
             Paths { spec: &scale.spec, status: &scale.status, selector: scale.selector.as_deref() }
         }
@@ -40,10 +40,10 @@ pub(crate) fn of(kind: &Kind, object: &Value) -> Result<Value> {
     }
     let selector = match (paths.selector, at(object, "spec.selector")) {
         (Some(path), _) => text(object, path).to_owned(),
-        (None, Some(selector)) if kind.custom.is_none() && kind.plural == "replicationcontrollers" => {
+        (None, Some(selector)) if kind.row().is_some() && kind.plural == "replicationcontrollers" => {
             Labels::from_object(&json!({"matchLabels": selector})).to_string()
         }
-        (None, Some(selector)) if kind.custom.is_none() => Labels::from_object(selector).to_string(),
+        (None, Some(selector)) if kind.row().is_some() => Labels::from_object(selector).to_string(),
         _ => String::new(),
     };
     if !selector.is_empty() {
@@ -60,7 +60,7 @@ pub(crate) async fn update(call: &Call<'_>, body: crate::body::Body) -> Result<W
 /// Changes the object by a function from its Scale to the wanted one.
 pub(crate) async fn patch(call: &Call<'_>, change: impl Fn(&Value) -> Result<Value>) -> Result<Written> {
     let written = modify(call, How::Update, |current| {
-        let stored = super::to_stored(&call.kind, current.clone());
+        let stored = call.kind.to_stored(current.clone());
         let scale = change(&of(&call.kind, &stored)?)?;
         let replicas = wanted(call, &scale)?;
         let mut object = current.clone();
@@ -70,7 +70,7 @@ pub(crate) async fn patch(call: &Call<'_>, change: impl Fn(&Value) -> Result<Val
         Ok(Some(object))
     })
     .await?;
-    let object = super::to_stored(&call.kind, written.object);
+    let object = call.kind.to_stored(written.object);
     Ok(Written { object: of(&call.kind, &object)?, created: false })
 }
 

@@ -6,16 +6,19 @@
 
 use serde_json::{Value, json};
 
-use super::{Call, to_stored, to_version};
+use super::{Call, admit, written};
 use crate::admission::Operation;
 use crate::apply::managed;
 use crate::kinds::Sub;
+use crate::kinds::config::LIMIT_RANGE;
+use crate::kinds::extension::CUSTOM_RESOURCE_DEFINITION;
+use crate::kinds::pod::POD;
 use crate::object::{self, at, copy, remove, set, text};
 use crate::request::FieldValidation;
-use crate::schema::decode;
+use crate::schema::decode as schema_decode;
 use crate::status::{Failure, FieldError, Result};
 use crate::store::{Change, Expected, Key, Refused};
-use crate::{crd, defaults, limits, services, uid, validate};
+use crate::{crd, limits, services, uid, validate};
 
 /// A patch that lost this many races in a row gives up, as the API server's does.
 const RACES_MAX: usize = 5;
@@ -39,7 +42,7 @@ pub(crate) async fn create(call: &mut Call<'_>, body: crate::body::Body) -> Resu
     }
     identify(call, &mut object)?;
     call.name = object::name(&object).to_owned();
-    strictly(call, &mut object, body.duplicates)?;
+    decode_and_default(call, &mut object, body.duplicates)?;
     insert(call, object, managed::How::Update).await
 }
 
@@ -48,32 +51,32 @@ pub(crate) async fn insert(call: &Call<'_>, object: Value, how: managed::How<'_>
     if call.kind.namespaced {
         namespace_is_open(call)?;
     }
-    let mut object = to_stored(&call.kind, object);
+    let mut object = call.kind.to_stored(object);
     initialize(call, &mut object);
-    defaults::apply(&call.kind, &mut object);
+    call.kind.apply_defaults(&mut object);
     let ranges = limit_ranges(call);
     limits::fill_in(&ranges, &mut object);
-    call.server.mutate(call, Operation::Create, &mut object)?;
-    defaults::prepare_for_create(&call.kind, &mut object, call.now);
+    admit::mutate(call, Operation::Create, &mut object)?;
+    call.kind.prepare_for_create(&mut object, call.now);
     let _allocating = services::turn(call.server, &call.kind).await;
     let allocated = services::allocate(call.server, &call.kind, &mut object, None);
     refuse_invalid(call, validate::create(&call.kind, &object).into_iter().chain(allocated).collect())?;
-    if call.kind.is(crd::STORAGE) {
+    if call.kind.is(&CUSTOM_RESOURCE_DEFINITION) {
         crd::accept(call.server, &mut object, call.now);
     }
     within(call, &ranges, &object)?;
-    call.server.admit(call, Operation::Create, Some(&object), None)?;
+    admit::admit(call, Operation::Create, Some(&object), None)?;
     managed::record(call, how, None, &mut object)?;
     if call.parameters.dry_run {
         if call.server.store.get(&call.key()).is_some() {
             return Err(Failure::already_exists(&call.kind, &call.name));
         }
-        return Ok(Written { object: to_version(&call.kind, object), created: true });
+        return Ok(Written { object: call.kind.to_version(object), created: true });
     }
     let object =
         commit(call, object, Expected::Absent, false).await.map_err(|refused| call.refused(refused))?;
-    call.server.written(&call.kind, &object);
-    Ok(Written { object: to_version(&call.kind, object), created: true })
+    written::follow(call.server, &call.kind, &object);
+    Ok(Written { object: call.kind.to_version(object), created: true })
 }
 
 /// PUT.
@@ -90,12 +93,12 @@ pub(crate) async fn update(call: &Call<'_>, body: crate::body::Body) -> Result<W
             call.name
         )));
     }
-    if call.kind.custom.is_some() && text(&object, "metadata.resourceVersion").is_empty() {
+    if call.kind.custom().is_some() && text(&object, "metadata.resourceVersion").is_empty() {
         let why = "must be specified for an update";
         let error = FieldError::invalid("metadata.resourceVersion", &0.into(), why);
         return Err(Failure::invalid(&call.kind, &call.name, &[error]));
     }
-    strictly(call, &mut object, body.duplicates)?;
+    decode_and_default(call, &mut object, body.duplicates)?;
     modify(call, managed::How::Update, |_| Ok(Some(object.clone()))).await
 }
 
@@ -109,8 +112,8 @@ pub(crate) async fn modify(
     for _ in 0..RACES_MAX {
         let stored = call.stored()?;
         let current = stored.value();
-        let Some(wanted) = change(&to_version(&call.kind, current.clone()))? else {
-            return Ok(Written { object: to_version(&call.kind, current), created: false });
+        let Some(wanted) = change(&call.kind.to_version(current.clone()))? else {
+            return Ok(Written { object: call.kind.to_version(current), created: false });
         };
         let pinned = text(&wanted, "metadata.resourceVersion").to_owned();
         if !pinned.is_empty() && pinned != stored.revision.to_string() {
@@ -119,13 +122,13 @@ pub(crate) async fn modify(
         let _allocating = services::turn(call.server, &call.kind).await;
         let object = prepare(call, &current, wanted, how)?;
         if object == current || call.parameters.dry_run {
-            return Ok(Written { object: to_version(&call.kind, object), created: false });
+            return Ok(Written { object: call.kind.to_version(object), created: false });
         }
         let finished = is_finished(&object);
         match commit(call, object, Expected::Revision(stored.revision), finished).await {
             Ok(object) => {
-                call.server.written(&call.kind, &object);
-                return Ok(Written { object: to_version(&call.kind, object), created: false });
+                written::follow(call.server, &call.kind, &object);
+                return Ok(Written { object: call.kind.to_version(object), created: false });
             }
             Err(Refused::Modified) => {}
             Err(refused) => return Err(call.refused(refused)),
@@ -136,10 +139,10 @@ pub(crate) async fn modify(
 
 /// The LimitRanges that a pod of this call is under.
 fn limit_ranges(call: &Call<'_>) -> Vec<Value> {
-    if !call.kind.is("core/pods") {
+    if !call.kind.is(&POD) {
         return Vec::new();
     }
-    let (ranges, _) = call.server.store.list(&"core/limitranges".into(), &call.namespace, None);
+    let (ranges, _) = call.server.store.list(&LIMIT_RANGE.storage().into(), &call.namespace, None);
     ranges.iter().map(crate::store::Stored::value).collect()
 }
 
@@ -163,7 +166,7 @@ fn is_finished(object: &Value) -> bool {
 /// The object to store when `wanted` replaces `current`.
 fn prepare(call: &Call<'_>, current: &Value, wanted: Value, how: managed::How<'_>) -> Result<Value> {
     let kind = &call.kind;
-    let mut object = to_stored(kind, wanted);
+    let mut object = kind.to_stored(wanted);
     let uid = text(&object, "metadata.uid");
     if !uid.is_empty() && uid != text(current, "metadata.uid") {
         let why = format!(
@@ -185,22 +188,22 @@ fn prepare(call: &Call<'_>, current: &Value, wanted: Value, how: managed::How<'_
     }
     remove(&mut object, "metadata.selfLink");
     separate_status(call, current, &mut object);
-    defaults::apply(kind, &mut object);
+    kind.apply_defaults(&mut object);
     if call.sub != Some(Sub::Status) {
-        defaults::prepare_for_update(kind, current, &mut object, call.sub);
+        kind.prepare_for_update(current, &mut object, call.sub);
         generation(call, current, &mut object);
     }
     let allocated = services::allocate(call.server, kind, &mut object, Some(current));
     let mut errors = validate::update(kind, current, &object, call.sub);
     errors.extend(allocated);
     refuse_invalid(call, errors)?;
-    if kind.is(crd::STORAGE) && call.sub.is_none() {
+    if kind.is(&CUSTOM_RESOURCE_DEFINITION) && call.sub.is_none() {
         crd::accept(call.server, &mut object, call.now);
     }
     if call.sub == Some(Sub::Resize) {
         within(call, &limit_ranges(call), &object)?;
     }
-    call.server.admit(call, Operation::Update, Some(&object), Some(current))?;
+    admit::admit(call, Operation::Update, Some(&object), Some(current))?;
     managed::record(call, how, Some(current), &mut object)?;
     Ok(object)
 }
@@ -212,7 +215,7 @@ fn separate_status(call: &Call<'_>, current: &Value, object: &mut Value) {
             let mut kept = current.clone();
             copy(object, &mut kept, "status");
             copy(object, &mut kept, "metadata.managedFields");
-            if call.kind.is("core/pods") || call.kind.is("core/nodes") {
+            if call.kind.row().is_some_and(|row| row.status_has_metadata) {
                 for path in ["metadata.labels", "metadata.annotations", "metadata.finalizers"] {
                     copy(object, &mut kept, path);
                 }
@@ -230,23 +233,6 @@ fn separate_status(call: &Call<'_>, current: &Value, object: &mut Value) {
     }
 }
 
-/// Kinds without a generation, though they have a spec.
-const WITHOUT_GENERATION: [&str; 7] = [
-    "core/services",
-    "core/namespaces",
-    "core/nodes",
-    "core/persistentvolumes",
-    "core/persistentvolumeclaims",
-    "core/resourcequotas",
-    "coordination.k8s.io/leases",
-];
-
-fn has_generation(call: &Call<'_>, object: &Value) -> bool {
-    call.kind.custom.is_some()
-        || (object.get("spec").is_some() && !WITHOUT_GENERATION.contains(&&*call.kind.storage))
-        || call.kind.group == "admissionregistration.k8s.io"
-}
-
 /// The generation counts changes of what is wanted: everything but metadata and status.
 fn generation(call: &Call<'_>, current: &Value, object: &mut Value) {
     let wanted = |value: &Value| {
@@ -257,7 +243,7 @@ fn generation(call: &Call<'_>, current: &Value, object: &mut Value) {
         wanted
     };
     // where a pod runs is not what is wanted of it
-    let is_counted = has_generation(call, object) && call.sub != Some(Sub::Binding);
+    let is_counted = call.kind.has_generation(object) && call.sub != Some(Sub::Binding);
     if is_counted && wanted(current) != wanted(object) {
         let before = object::integer(current, "metadata.generation").unwrap_or(0);
         set(object, "metadata.generation", (before + 1).into());
@@ -276,10 +262,10 @@ fn initialize(call: &Call<'_>, object: &mut Value) {
     }
     set(object, "metadata.uid", uid::uid().into());
     set(object, "metadata.creationTimestamp", call.now_text().into());
-    if has_generation(call, object) {
+    if call.kind.has_generation(object) {
         set(object, "metadata.generation", 1.into());
     }
-    if call.kind.has(Sub::Status) && !call.kind.is("core/nodes") {
+    if call.kind.has(Sub::Status) && !call.kind.row().is_some_and(|row| row.keeps_new_status) {
         remove(object, "status");
     }
 }
@@ -317,17 +303,17 @@ pub(crate) fn identify(call: &Call<'_>, object: &mut Value) -> Result<()> {
 }
 
 /// Decodes, and fills in the defaults of custom resources.
-pub(crate) fn strictly(call: &Call<'_>, object: &mut Value, duplicates: Vec<String>) -> Result<()> {
-    decoded(call, object, duplicates)?;
-    if let Some(custom) = &call.kind.custom {
-        decode::prune_nulls(&custom.schema, object);
+pub(crate) fn decode_and_default(call: &Call<'_>, object: &mut Value, duplicates: Vec<String>) -> Result<()> {
+    decode(call, object, duplicates)?;
+    if let Some(custom) = call.kind.custom() {
+        schema_decode::prune_nulls(&custom.schema, object);
     }
     custom_defaults(call, object)
 }
 
 /// The defaults that a CRD's schema gives.
 pub(crate) fn custom_defaults(call: &Call<'_>, object: &mut Value) -> Result<()> {
-    match &call.kind.custom {
+    match call.kind.custom() {
         Some(custom) if !custom.schema.apply_defaults(object) => {
             let definition = &custom.definition;
             let why = format!("the defaults of {definition} would make the object too large");
@@ -338,13 +324,13 @@ pub(crate) fn custom_defaults(call: &Call<'_>, object: &mut Value) -> Result<()>
 }
 
 /// Types and unknown fields by `fieldValidation`, in the version of the call.
-pub(crate) fn decoded(call: &Call<'_>, object: &mut Value, duplicates: Vec<String>) -> Result<()> {
+pub(crate) fn decode(call: &Call<'_>, object: &mut Value, duplicates: Vec<String>) -> Result<()> {
     let Some(schema) = call.kind.schema() else { return Ok(()) };
     let managed_fields = remove(object, "metadata.managedFields");
-    let report = if call.kind.custom.is_some() {
-        decode::prune(&schema, object)
+    let report = if call.kind.custom().is_some() {
+        schema_decode::prune(&schema, object)
     } else {
-        decode::typed(&schema, object)
+        schema_decode::typed(&schema, object)
     };
     if let Some(managed_fields) = managed_fields {
         set(object, "metadata.managedFields", managed_fields);

@@ -2,8 +2,9 @@
 
 use serde_json::Value;
 
-use super::{Problems, join, names};
+use crate::names;
 use crate::object::{at, integer, list, text};
+use crate::problems::{Problems, join};
 use crate::quantity::Quantity;
 use crate::status::FieldError;
 
@@ -32,7 +33,7 @@ pub(super) fn validate(object: &Value, problems: &mut Problems) {
         && !metrics.iter().any(|metric| ["Object", "External"].contains(&text(metric, "type")))
     {
         let why = "must specify at least one Object or External metric to support scaling to zero replicas";
-        problems.0.push(FieldError::forbidden("spec.metrics", why));
+        problems.push(FieldError::forbidden("spec.metrics", why));
     }
     let maximum = integer(spec, "maxReplicas").unwrap_or(0);
     if maximum < 1 {
@@ -65,12 +66,12 @@ fn metric(metric: &Value, path: &str, problems: &mut Problems) {
     }
     let Some((_, field, targets)) = SOURCES.iter().find(|(name, ..)| *name == kind) else {
         let supported = SOURCES.map(|(name, ..)| name);
-        return problems.0.push(FieldError::not_supported(join(path, "type"), &kind.into(), &supported));
+        return problems.push(FieldError::not_supported(join(path, "type"), &kind.into(), &supported));
     };
     for (_, other, _) in SOURCES.iter().filter(|(_, other, _)| other != field && at(metric, other).is_some())
     {
         let why = "must populate the given metric source only";
-        problems.0.push(FieldError::forbidden(join(path, other), why));
+        problems.push(FieldError::forbidden(join(path, other), why));
     }
     let Some(source) = at(metric, field) else {
         return problems.required(join(path, field), "must populate information for the given metric source");
@@ -108,11 +109,11 @@ fn target(target: &Value, path: &str, allowed: &[&str], problems: &mut Problems)
         (0, _) => {
             problems.required(join(path, "averageValue"), "must specify a positive target averageValue")
         }
-        (_, ["averageUtilization", ..]) => problems.0.push(FieldError::forbidden(
+        (_, ["averageUtilization", ..]) => problems.push(FieldError::forbidden(
             join(path, "averageValue"),
             "may not set both a target raw value and a target utilization",
         )),
-        _ => problems.0.push(FieldError::forbidden(
+        _ => problems.push(FieldError::forbidden(
             join(path, "value"),
             "may not set both a target value for metric and a per-pod target",
         )),

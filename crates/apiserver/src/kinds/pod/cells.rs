@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use serde_json::Value;
 
-use super::{age, since};
+use crate::cells::{age, since};
 use crate::object::{at, integer, list, name, text};
 
 /// Name, Ready, Status, Restarts, Age | IP, Node, Nominated Node, Readiness Gates.

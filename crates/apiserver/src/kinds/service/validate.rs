@@ -4,8 +4,10 @@ use std::collections::BTreeSet;
 
 use serde_json::Value;
 
-use super::{Problems, names, pod};
+use crate::kinds::pod::validate as pod;
+use crate::names;
 use crate::object::{at, integer, list, text};
+use crate::problems::Problems;
 use crate::status::FieldError;
 
 /// A Service.
@@ -39,10 +41,10 @@ pub(super) fn validate(object: &Value, problems: &mut Problems) {
         self::port(port, &path, ports.len() > 1, service_type, problems);
         let name = text(port, "name");
         if !name.is_empty() && !seen_names.insert(name) {
-            problems.0.push(FieldError::duplicate(format!("{path}.name"), &name.into()));
+            problems.push(FieldError::duplicate(format!("{path}.name"), &name.into()));
         }
         if !seen_ports.insert((text(port, "protocol"), integer(port, "port"))) {
-            problems.0.push(FieldError::duplicate(path, port));
+            problems.push(FieldError::duplicate(path, port));
         }
     }
 }
@@ -64,7 +66,7 @@ fn port(port: &Value, path: &str, several: bool, service_type: &str, problems: &
     let node_port = integer(port, "nodePort").filter(|number| *number != 0);
     if node_port.is_some() && ["ClusterIP", "ExternalName"].contains(&service_type) {
         let why = format!("may not be used when `type` is '{service_type}'");
-        problems.0.push(FieldError::forbidden(format!("{path}.nodePort"), &why));
+        problems.push(FieldError::forbidden(format!("{path}.nodePort"), &why));
     }
 }
 

@@ -9,7 +9,7 @@ use crate::quantity::Quantity;
 const FILE_MODE: i64 = 420;
 
 /// A pod of its own.
-pub(super) fn pod(object: &mut Value) {
+pub(crate) fn pod(object: &mut Value) {
     let pod_spec = ensure(object, "spec");
     spec(pod_spec);
     default(pod_spec, "enableServiceLinks", true);
@@ -23,7 +23,7 @@ pub(super) fn pod(object: &mut Value) {
 }
 
 /// The pod spec of a pod or a template.
-pub(super) fn spec(spec: &mut Value) {
+pub(crate) fn spec(spec: &mut Value) {
     default(spec, "restartPolicy", "Always");
     default(spec, "dnsPolicy", "ClusterFirst");
     default(spec, "terminationGracePeriodSeconds", 30);
@@ -127,7 +127,7 @@ pub(crate) fn qos_class(pod: &Value) -> &'static str {
 
 /// `/resize` changes the resources and resize policies of containers, and nothing else; that they are the same
 /// containers in the same order is for validation to see.
-pub(super) fn only_resources(current: &Value, object: &mut Value) {
+pub(crate) fn only_resources(current: &Value, object: &mut Value) {
     let mut kept = current.clone();
     for key in ["containers", "initContainers"] {
         let path = format!("spec.{key}");

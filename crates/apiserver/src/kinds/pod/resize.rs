@@ -5,9 +5,9 @@
 
 use serde_json::Value;
 
-use super::Problems;
-use crate::defaults::pod::qos_class;
+use super::defaults::qos_class;
 use crate::object::{at, ensure, list, map, remove, text};
+use crate::problems::Problems;
 use crate::quantity::Quantity;
 use crate::status::FieldError;
 
@@ -15,10 +15,10 @@ use crate::status::FieldError;
 pub(super) fn transition(current: &Value, object: &Value, problems: &mut Problems) {
     if at(current, "metadata.annotations").is_some_and(|all| all.get("kubernetes.io/config.mirror").is_some())
     {
-        return problems.0.push(FieldError::forbidden("", "static pods cannot be resized"));
+        return problems.push(FieldError::forbidden("", "static pods cannot be resized"));
     }
     if text(current, "spec.os.name") == "windows" {
-        return problems.0.push(FieldError::forbidden("", "windows pods cannot be resized"));
+        return problems.push(FieldError::forbidden("", "windows pods cannot be resized"));
     }
     let class = Some(text(current, "status.qosClass")).filter(|class| !class.is_empty());
     let class = class.unwrap_or_else(|| qos_class(current));
@@ -27,13 +27,13 @@ pub(super) fn transition(current: &Value, object: &Value, problems: &mut Problem
     }
     if !node_resizes(current) {
         let why = "Pod running on node without support for resize";
-        problems.0.push(FieldError::forbidden("spec", why));
+        problems.push(FieldError::forbidden("spec", why));
     }
-    let before = problems.0.len();
+    let before = problems.len();
     for key in ["containers", "initContainers"] {
         same_containers(current, object, key, problems);
     }
-    if problems.0.len() > before {
+    if problems.len() > before {
         return;
     }
     for key in ["initContainers", "containers"] {
@@ -56,12 +56,12 @@ fn same_containers(current: &Value, object: &Value, key: &str, problems: &mut Pr
     let (old, new) = (list(current, &path), list(object, &path));
     if old.len() != new.len() {
         let why = format!("{key} may not be added or removed on resize");
-        return problems.0.push(FieldError::forbidden(path, &why));
+        return problems.push(FieldError::forbidden(path, &why));
     }
     for (index, (old, new)) in old.iter().zip(new).enumerate() {
         if text(old, "name") != text(new, "name") {
             let why = format!("{key} may not be renamed or reordered on resize");
-            problems.0.push(FieldError::forbidden(format!("{path}[{index}].name"), &why));
+            problems.push(FieldError::forbidden(format!("{path}[{index}].name"), &why));
         }
     }
 }
@@ -72,7 +72,7 @@ fn container(old: &Value, new: &Value, path: &str, init: bool, problems: &mut Pr
         let (before, after) = (amounts(old), amounts(new));
         if before.keys().any(|resource| !after.contains_key(resource)) {
             let why = format!("resource {word} cannot be removed");
-            problems.0.push(FieldError::forbidden(format!("{path}.resources.{key}"), &why));
+            problems.push(FieldError::forbidden(format!("{path}.resources.{key}"), &why));
         }
     }
     let (fixed_before, fixed_after) = (without_cpu_and_memory(old), without_cpu_and_memory(new));
@@ -85,13 +85,13 @@ fn container(old: &Value, new: &Value, path: &str, init: bool, problems: &mut Pr
         {
             let why =
                 "non-sidecar init containers with a resize policy of RestartContainer cannot be resized";
-            problems.0.push(FieldError::forbidden(path, why));
+            problems.push(FieldError::forbidden(path, why));
         }
     } else if init {
         let why = "only cpu and memory resources for init or sidecar containers are mutable";
-        problems.0.push(FieldError::forbidden(path, why));
+        problems.push(FieldError::forbidden(path, why));
     } else {
-        problems.0.push(FieldError::forbidden("spec", "only cpu and memory resources are mutable"));
+        problems.push(FieldError::forbidden("spec", "only cpu and memory resources are mutable"));
     }
 }
 

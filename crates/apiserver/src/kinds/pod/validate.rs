@@ -4,15 +4,16 @@ use std::collections::BTreeSet;
 
 use serde_json::Value;
 
-use super::{Problems, join, names};
+use crate::names;
 use crate::object::{at, integer, list, map, remove, text};
+use crate::problems::{Problems, join};
 use crate::quantity::Quantity;
 use crate::status::FieldError;
 
 const PORTS: std::ops::RangeInclusive<i64> = 1..=65535;
 
 /// A pod spec at `path`.
-pub(super) fn spec(spec: &Value, path: &str, problems: &mut Problems) {
+pub(crate) fn spec(spec: &Value, path: &str, problems: &mut Problems) {
     let volumes = volumes(spec, path, problems);
     if list(spec, "containers").is_empty() {
         problems.required(join(path, "containers"), "");
@@ -24,7 +25,7 @@ pub(super) fn spec(spec: &Value, path: &str, problems: &mut Problems) {
             container(one, &at, kind == "initContainers", &volumes, problems);
             resize_policies(one, &at, text(spec, "restartPolicy"), problems);
             if !text(one, "name").is_empty() && !seen.insert(text(one, "name").to_owned()) {
-                problems.0.push(FieldError::duplicate(format!("{at}.name"), &one["name"]));
+                problems.push(FieldError::duplicate(format!("{at}.name"), &one["name"]));
             }
         }
     }
@@ -48,10 +49,10 @@ fn volumes(spec: &Value, path: &str, problems: &mut Problems) -> BTreeSet<String
         let at = format!("{path}.volumes[{index}]");
         problems.name(volume, &at, "name", names::dns_label);
         if !known.insert(text(volume, "name").to_owned()) {
-            problems.0.push(FieldError::duplicate(format!("{at}.name"), &volume["name"]));
+            problems.push(FieldError::duplicate(format!("{at}.name"), &volume["name"]));
         }
         if volume.as_object().map_or(0, serde_json::Map::len) > 2 {
-            problems.0.push(FieldError::forbidden(at, "may not specify more than 1 volume type"));
+            problems.push(FieldError::forbidden(at, "may not specify more than 1 volume type"));
         }
     }
     known
@@ -79,7 +80,7 @@ fn container(container: &Value, path: &str, init: bool, volumes: &BTreeSet<Strin
         if name.is_empty() {
             problems.required(format!("{at}.name"), "");
         } else if !volumes.contains(name) {
-            problems.0.push(FieldError::not_found(format!("{at}.name"), &name.into()));
+            problems.push(FieldError::not_found(format!("{at}.name"), &name.into()));
         }
         if text(mount, "mountPath").is_empty() {
             problems.required(format!("{at}.mountPath"), "");
@@ -89,7 +90,7 @@ fn container(container: &Value, path: &str, init: bool, volumes: &BTreeSet<Strin
     for name in ["livenessProbe", "readinessProbe", "startupProbe"] {
         let Some(value) = at(container, name) else { continue };
         if init && !restartable {
-            problems.0.push(FieldError::forbidden(
+            problems.push(FieldError::forbidden(
                 join(path, name),
                 "may not be set for init containers without restartPolicy=Always",
             ));
@@ -108,7 +109,7 @@ fn ports(container: &Value, path: &str, problems: &mut Problems) {
             problems.invalid(format!("{at}.name"), &name.into(), why);
         }
         if !name.is_empty() && !seen.insert(name) {
-            problems.0.push(FieldError::duplicate(format!("{at}.name"), &name.into()));
+            problems.push(FieldError::duplicate(format!("{at}.name"), &name.into()));
         }
         match integer(port, "containerPort") {
             None | Some(0) => problems.required(format!("{at}.containerPort"), ""),
@@ -122,14 +123,14 @@ fn ports(container: &Value, path: &str, problems: &mut Problems) {
 }
 
 /// A port number.
-pub(super) fn port(number: i64, path: &str, problems: &mut Problems) {
+pub(crate) fn port(number: i64, path: &str, problems: &mut Problems) {
     if !PORTS.contains(&number) {
         problems.invalid(path, &number.into(), "must be between 1 and 65535, inclusive");
     }
 }
 
 /// The number or the name of a port.
-pub(super) fn target_port(value: &Value, path: &str, problems: &mut Problems) {
+pub(crate) fn target_port(value: &Value, path: &str, problems: &mut Problems) {
     match value {
         Value::String(name) => {
             if let Some(why) = names::port_name(name) {
@@ -203,14 +204,14 @@ fn resize_policies(container: &Value, path: &str, pod_restart_policy: &str, prob
     for (index, policy) in list(container, "resizePolicy").iter().enumerate() {
         let (resource, restart) = (text(policy, "resourceName"), text(policy, "restartPolicy"));
         if !seen.insert(resource) {
-            problems.0.push(FieldError::duplicate(format!("{at}[{index}]"), &resource.into()));
+            problems.push(FieldError::duplicate(format!("{at}[{index}]"), &resource.into()));
         }
         for (value, known) in [(resource, ["cpu", "memory"]), (restart, ["NotRequired", "RestartContainer"])]
         {
             if value.is_empty() {
                 problems.required(at.clone(), "");
             } else if !known.contains(&value) {
-                problems.0.push(FieldError::not_supported(at.clone(), &value.into(), &known));
+                problems.push(FieldError::not_supported(at.clone(), &value.into(), &known));
             }
         }
         if pod_restart_policy == "Never" && restart == "RestartContainer" {
@@ -225,7 +226,7 @@ fn probe(probe: &Value, path: &str, once: bool, problems: &mut Problems) {
     match handlers.iter().filter(|handler| at(probe, handler).is_some()).count() {
         0 => problems.required(path, "must specify a handler type"),
         1 => {}
-        _ => problems.0.push(FieldError::forbidden(path, "may not specify more than 1 handler type")),
+        _ => problems.push(FieldError::forbidden(path, "may not specify more than 1 handler type")),
     }
     if at(probe, "exec").is_some() && list(probe, "exec.command").is_empty() {
         problems.required(join(path, "exec.command"), "");
@@ -249,7 +250,7 @@ fn probe(probe: &Value, path: &str, once: bool, problems: &mut Problems) {
 }
 
 /// Of a pod that exists, little may change.
-pub(super) fn transition(current: &Value, object: &Value, problems: &mut Problems) {
+pub(crate) fn transition(current: &Value, object: &Value, problems: &mut Problems) {
     let fixed = |pod: &Value| {
         let mut spec = pod.get("spec").cloned().unwrap_or_default();
         for list in ["containers", "initContainers"] {
@@ -265,7 +266,7 @@ pub(super) fn transition(current: &Value, object: &Value, problems: &mut Problem
         spec
     };
     if fixed(current) != fixed(object) {
-        problems.0.push(FieldError::forbidden(
+        problems.push(FieldError::forbidden(
             "spec",
             "pod updates may not change fields other than `spec.containers[*].image`,`spec.initContainers[*].image`,`spec.activeDeadlineSeconds`,`spec.tolerations` (only additions to existing tolerations),`spec.terminationGracePeriodSeconds` (allow it to be set to 1 if it was previously negative)",
         ));

@@ -1,0 +1,50 @@
+//! Why a server cannot start.
+
+use std::path::{Path, PathBuf};
+
+use crate::store::disk::DiskError;
+
+/// Why a server cannot start.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// Another process has the state directory open.
+    #[error(
+        "the state directory `{0}` is in use by another process; stop that one, or use another directory"
+    )]
+    InUse(PathBuf),
+    /// What is in the state directory cannot be read; [`ApiServer::repair`] saves what can.
+    #[error("the data file `{path}` is damaged: {reason}; nothing was changed")]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// The directory or a file in it cannot be read or written.
+    #[error("cannot use the state directory `{path}`: {reason}")]
+    Unusable {
+        /// The file or directory.
+        path: PathBuf,
+        /// What the system or the database said.
+        reason: String,
+    },
+    /// Certificates cannot be made or read.
+    #[error("cannot prepare TLS: {0}")]
+    Tls(String),
+}
+
+impl OpenError {
+    /// Describes a file or directory that cannot be used.
+    pub(crate) fn unusable(path: &Path, reason: &dyn std::fmt::Display) -> Self {
+        Self::Unusable { path: path.to_owned(), reason: reason.to_string() }
+    }
+
+    /// Describes a data file that cannot be opened.
+    pub(crate) fn disk(directory: &Path, file: &Path, error: DiskError) -> Self {
+        match error {
+            DiskError::InUse => Self::InUse(directory.to_owned()),
+            DiskError::Damaged(reason) => Self::Damaged { path: file.to_owned(), reason },
+            other => Self::unusable(file, &other),
+        }
+    }
+}
