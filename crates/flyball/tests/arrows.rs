@@ -23,6 +23,7 @@ const ALLOWED: &[Wall] = &[
             "prost",
             "snap",
             "crc32fast",
+            "parking_lot",
         ]),
     ),
     (
