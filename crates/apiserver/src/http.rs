@@ -1,6 +1,6 @@
 //! HTTP to [`Call`]s and back: which verb a request is, what its body and answer look like.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use axum::body::Body as HttpBody;
 use axum::extract::Request;
@@ -10,6 +10,7 @@ use futures::StreamExt;
 use http::header::{ACCEPT, CONTENT_ENCODING, CONTENT_TYPE, HeaderValue, USER_AGENT};
 use http::{HeaderMap, Method, StatusCode};
 use jiff::Timestamp;
+use parking_lot::Mutex;
 use serde_json::Value;
 
 use crate::body;
@@ -332,7 +333,7 @@ async fn create(
 const WARNINGS_MAX: usize = 20;
 
 fn add_warnings(call: &Call<'_>, response: &mut Response) {
-    let warnings = call.warnings.lock().unwrap_or_else(PoisonError::into_inner);
+    let warnings = call.warnings.lock();
     for sentence in warnings.iter().take(WARNINGS_MAX) {
         let quoted = Value::from(sentence.as_str()).to_string();
         if let Ok(value) = HeaderValue::from_bytes(format!("299 - {quoted}").as_bytes()) {

@@ -192,6 +192,16 @@ impl Kind {
         self.row().is_some_and(|row| row.relaxed)
     }
 
+    /// The fields that a field selector may name (`pkg/registry/*/strategy.go`, `pkg/apis/core/v1/conversion.go`).
+    pub(crate) fn selectable_fields(&self) -> Vec<&str> {
+        let mut fields = vec!["metadata.name", "metadata.namespace"];
+        match &self.definition {
+            Definition::Builtin(row) => fields.extend_from_slice(row.field_selectors),
+            Definition::Custom(custom) => fields.extend(custom.selectable_fields.iter().map(String::as_str)),
+        }
+        fields
+    }
+
     /// Whether an object has `metadata.generation`.
     pub(crate) fn has_generation(&self, object: &Value) -> bool {
         match self.row().map(|row| row.generation) {

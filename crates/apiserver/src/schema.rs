@@ -11,8 +11,9 @@ pub(crate) mod read;
 pub(crate) mod validate;
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
+use std::sync::{Arc, OnceLock, Weak};
 
+use parking_lot::Mutex;
 use serde_json::Value;
 
 use crate::bounds::{self, Meter, NODE_BYTES};
@@ -106,7 +107,7 @@ impl Pattern {
     pub(crate) fn new(text: &str) -> Self {
         static SHARED: Mutex<BTreeMap<String, Weak<OnceLock<Option<regex::Regex>>>>> =
             Mutex::new(BTreeMap::new());
-        let mut shared = SHARED.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut shared = SHARED.lock();
         if let Some(compiled) = shared.get(text).and_then(Weak::upgrade) {
             return Self { text: text.to_owned(), compiled };
         }

@@ -6,7 +6,6 @@
 
 use serde_json::Value;
 
-use crate::kinds::{Definition, Kind};
 use crate::object;
 use crate::status::{Failure, Result};
 
@@ -189,7 +188,7 @@ impl Fields {
         self.requirements.is_empty()
     }
 
-    pub(crate) fn parse(text: &str, kind: &Kind) -> Result<Self> {
+    pub(crate) fn parse(text: &str, plural: &str, selectable: &[&str]) -> Result<Self> {
         let mut requirements = Vec::new();
         for part in split_unescaped(text).into_iter().filter(|part| !part.is_empty()) {
             let (field, value, equal) = if let Some((field, value)) = part.split_once("!=") {
@@ -201,11 +200,11 @@ impl Fields {
                     "invalid field selector: '{part}'; can't understand '{part}'"
                 )));
             };
-            if !supported(kind, field) {
+            if !selectable.contains(&field) {
                 return Err(Failure::bad_request(format!(
                     "field label not supported: {field} (for {}: {})",
-                    kind.plural,
-                    fields_of(kind).join(", ")
+                    plural,
+                    selectable.join(", ")
                 )));
             }
             requirements.push((field.to_owned(), unescaped(value), equal));
@@ -237,20 +236,6 @@ fn field_text(object: &Value, field: &str) -> String {
         None if field == "spec.unschedulable" || field == "spec.hostNetwork" => "false".into(),
         None => String::new(),
     }
-}
-
-/// The fields that can be selected (`pkg/registry/*/strategy.go`, `pkg/apis/core/v1/conversion.go`).
-fn fields_of(kind: &Kind) -> Vec<&str> {
-    let mut fields = vec!["metadata.name", "metadata.namespace"];
-    match &kind.definition {
-        Definition::Builtin(row) => fields.extend_from_slice(row.field_selectors),
-        Definition::Custom(custom) => fields.extend(custom.selectable_fields.iter().map(String::as_str)),
-    }
-    fields
-}
-
-fn supported(kind: &Kind, field: &str) -> bool {
-    fields_of(kind).contains(&field)
 }
 
 fn split_unescaped(text: &str) -> Vec<&str> {

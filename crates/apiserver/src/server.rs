@@ -19,7 +19,7 @@ use crate::state::{Aggregated, ApiResource, ServerState};
 use crate::store::disk::Disk;
 pub use crate::store::repair::Repaired;
 use crate::store::{Change, Expected, Key, Store};
-use crate::verbs::{expire, written};
+use crate::verbs::{expire, follow};
 use crate::{crd, http, socket, uid};
 
 /// Namespaces that exist from the start, as in every cluster.
@@ -124,7 +124,7 @@ impl ApiServer {
                 for stored in found {
                     let object = stored.value();
                     if crate::object::at(&object, "metadata.deletionTimestamp").is_some() {
-                        written::follow(&self.state, &kind, &object);
+                        follow::after_write(&self.state, &kind, &object);
                     }
                 }
             }

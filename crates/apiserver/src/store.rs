@@ -14,165 +14,27 @@
 //! Each resource has its log, so that a watch is woken, and looks, for nothing else; all logs together are bounded by
 //! count and bytes. A watch that missed something which the log no longer has gets 410 Gone, and lists again.
 
+mod change;
 pub(crate) mod disk;
+mod memory;
 mod overlay;
 mod pages;
 pub(crate) mod repair;
 mod writer;
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::BTreeMap;
 use std::ops::Bound;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
+use std::sync::Arc;
 
-use bytes::Bytes;
-use serde_json::Value;
+use parking_lot::RwLockReadGuard;
 use tokio::sync::{oneshot, watch};
 
-use crate::status::Failure;
+pub(crate) use change::{Change, Event, Expected, Gone, Happened, Key, Refused, Stored};
 use disk::Disk;
-
-/// Changes kept for watches. At the tens of writes a second of a busy machine, a minute or more.
-const LOG_EVENTS_MAX: usize = 4096;
-/// Bytes of changes kept for watches, so that big objects don't make the log big.
-const LOG_BYTES_MAX: usize = 4 << 20;
+use memory::{Shared, State};
 
 /// What a change takes besides its object.
 const EVENT_BYTES: usize = 256;
-
-/// Where an object lives: the storage name of its kind (`apps/deployments`), namespace ("" for none) and name.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct Key {
-    pub(crate) resource: Arc<str>,
-    /// `namespace/name`; neither may contain a slash.
-    pub(crate) path: String,
-}
-
-impl Key {
-    pub(crate) fn new(resource: &Arc<str>, namespace: &str, name: &str) -> Self {
-        Self { resource: resource.clone(), path: format!("{namespace}/{name}") }
-    }
-}
-
-/// An object as stored.
-#[derive(Debug, Clone)]
-pub(crate) struct Stored {
-    pub(crate) revision: u64,
-    pub(crate) bytes: Bytes,
-}
-
-impl Stored {
-    pub(crate) fn value(&self) -> Value {
-        serde_json::from_slice(&self.bytes).unwrap_or(Value::Null)
-    }
-}
-
-/// What happened to an object.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Happened {
-    Added,
-    Modified,
-    Deleted,
-}
-
-/// One entry of the log.
-#[derive(Debug, Clone)]
-pub(crate) struct Event {
-    pub(crate) revision: u64,
-    pub(crate) key: Key,
-    pub(crate) happened: Happened,
-    pub(crate) object: Bytes,
-    /// The object before, for watches with a selector that it has left or entered.
-    pub(crate) previous: Option<Bytes>,
-}
-
-/// What must hold for a change to be made.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Expected {
-    Absent,
-    Revision(u64),
-}
-
-/// A change: the new object, or (for a deletion) the last state that watches are shown.
-#[derive(Debug)]
-pub(crate) struct Change {
-    pub(crate) key: Key,
-    pub(crate) expected: Expected,
-    pub(crate) object: Value,
-    pub(crate) delete: bool,
-    /// May reach the disk a little later.
-    pub(crate) relaxed: bool,
-}
-
-/// Why a change was not made.
-#[derive(Debug, Clone, PartialEq)]
-pub(crate) enum Refused {
-    /// There is such an object already.
-    Exists,
-    /// There is no such object (any more).
-    Missing,
-    /// The object has another revision.
-    Modified,
-    /// The object is too large or too deep.
-    TooLarge(Failure),
-    /// The disk is full; nothing was changed.
-    Full(String),
-    /// The disk failed; nothing was changed.
-    Disk(String),
-    /// The server stops; nothing was changed.
-    Stopping,
-}
-
-/// The watch asked for a revision that the log no longer has; the oldest it could start from.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Gone {
-    pub(crate) oldest: u64,
-}
-
-/// The changes of one resource.
-#[derive(Default)]
-struct Log {
-    events: VecDeque<Event>,
-    /// The newest change that the log no longer has.
-    forgotten: u64,
-}
-
-#[derive(Default)]
-struct State {
-    revision: u64,
-    objects: BTreeMap<Arc<str>, BTreeMap<String, Stored>>,
-    logs: BTreeMap<Arc<str>, Log>,
-    /// The resources of all changes in the logs, the oldest first.
-    logged: VecDeque<Arc<str>>,
-    log_bytes: usize,
-    /// The revision that the server started with: nobody knows what changed before.
-    started_at: u64,
-}
-
-struct Shared {
-    state: RwLock<State>,
-    revision: watch::Sender<u64>,
-    /// Wakes those who wait for one resource.
-    resources: Mutex<BTreeMap<Arc<str>, watch::Sender<u64>>>,
-}
-
-impl Shared {
-    fn resources(&self) -> MutexGuard<'_, BTreeMap<Arc<str>, watch::Sender<u64>>> {
-        self.resources.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Wakes who waits for one of these resources, or for any.
-    fn tell(&self, resources: &BTreeSet<Arc<str>>, revision: u64) {
-        let mut waiting = self.resources();
-        for resource in resources {
-            if let Some(sender) = waiting.get(resource) {
-                sender.send_replace(revision);
-            }
-        }
-        waiting.retain(|_, sender| sender.receiver_count() > 0);
-        drop(waiting);
-        self.revision.send_replace(revision);
-    }
-}
 
 /// The store; cheap to clone.
 #[derive(Clone)]
@@ -192,14 +54,13 @@ impl Store {
             })?;
         }
         state.started_at = state.revision;
-        let revision = watch::Sender::new(state.revision);
-        let shared = Arc::new(Shared { state: RwLock::new(state), revision, resources: Mutex::default() });
+        let shared = Arc::new(Shared::new(state));
         let writer = Arc::new(writer::Writer::start(shared.clone(), disk));
         Ok(Self { shared, writer })
     }
 
     fn read(&self) -> RwLockReadGuard<'_, State> {
-        self.shared.state.read().unwrap_or_else(PoisonError::into_inner)
+        self.shared.state.read()
     }
 
     /// The current revision.
@@ -314,28 +175,5 @@ impl Store {
     /// Flushes what is relaxed, stops the writer and releases the disk.
     pub(crate) fn close(&self) {
         self.writer.stop();
-    }
-}
-
-impl State {
-    fn apply(&mut self, event: Event) {
-        let objects = self.objects.entry(event.key.resource.clone()).or_default();
-        if event.happened == Happened::Deleted {
-            objects.remove(&event.key.path);
-        } else {
-            let stored = Stored { revision: event.revision, bytes: event.object.clone() };
-            objects.insert(event.key.path.clone(), stored);
-        }
-        self.revision = event.revision;
-        self.log_bytes += event.object.len();
-        self.logged.push_back(event.key.resource.clone());
-        self.logs.entry(event.key.resource.clone()).or_default().events.push_back(event);
-        while self.logged.len() > LOG_EVENTS_MAX || self.log_bytes > LOG_BYTES_MAX {
-            let Some(resource) = self.logged.pop_front() else { break };
-            let Some(log) = self.logs.get_mut(&resource) else { continue };
-            let Some(oldest) = log.events.pop_front() else { continue };
-            self.log_bytes -= oldest.object.len();
-            log.forgotten = oldest.revision;
-        }
     }
 }

@@ -5,19 +5,19 @@
 
 pub(crate) mod admit;
 pub(crate) mod delete;
-pub(crate) mod empty;
 pub(crate) mod evict;
 pub(crate) mod expire;
+pub(crate) mod follow;
 pub(crate) mod pod;
 pub(crate) mod read;
 pub(crate) mod review;
 pub(crate) mod scale;
 pub(crate) mod write;
-pub(crate) mod written;
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use jiff::Timestamp;
+use parking_lot::Mutex;
 
 use crate::kinds::{Kind, Sub};
 use crate::object::second;
@@ -49,7 +49,7 @@ impl Call<'_> {
     }
 
     pub(crate) fn warn(&self, sentence: impl Into<String>) {
-        self.warnings.lock().unwrap_or_else(PoisonError::into_inner).push(sentence.into());
+        self.warnings.lock().push(sentence.into());
     }
 
     /// The stored object, or 404.

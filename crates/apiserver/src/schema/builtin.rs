@@ -6,10 +6,11 @@
 //! its keys, `set` or `atomic`.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, OnceLock, PoisonError, RwLock};
+use std::sync::{Arc, OnceLock};
 
 use k8s_openapi::schemars::SchemaGenerator;
 use k8s_openapi::schemars::generate::SchemaSettings;
+use parking_lot::RwLock;
 use serde_json::Value;
 
 use super::{ListType, Schema};
@@ -45,7 +46,7 @@ pub(crate) fn merges(definition: &str) -> &'static [Merge] {
 
 /// A definition that was read already.
 pub(crate) fn definition(name: &str) -> Option<&'static Schema> {
-    let found = || DEFINITIONS.read().unwrap_or_else(PoisonError::into_inner).get(name).copied();
+    let found = || DEFINITIONS.read().get(name).copied();
     found().or_else(|| {
         // ObjectMeta is the only one that custom resources refer to, perhaps before any built-in kind is used.
         if name == super::read::OBJECT_META {
@@ -62,11 +63,11 @@ pub(crate) type Generator = fn(&mut SchemaGenerator) -> k8s_openapi::schemars::S
 pub(crate) fn of(api_version: &str, kind: &str, generator: Generator) -> Arc<Schema> {
     static ROOTS: RwLock<BTreeMap<String, Arc<Schema>>> = RwLock::new(BTreeMap::new());
     let key = format!("{api_version}/{kind}");
-    if let Some(found) = ROOTS.read().unwrap_or_else(PoisonError::into_inner).get(&key) {
+    if let Some(found) = ROOTS.read().get(&key) {
         return found.clone();
     }
     let generated = generate(generator);
-    let mut known = DEFINITIONS.write().unwrap_or_else(PoisonError::into_inner);
+    let mut known = DEFINITIONS.write();
     for (name, json) in &generated.definitions {
         if !known.contains_key(name.as_str()) {
             known.insert(name.as_str().into(), Box::leak(Box::new(read(name, json))));
@@ -74,7 +75,7 @@ pub(crate) fn of(api_version: &str, kind: &str, generator: Generator) -> Arc<Sch
     }
     drop(known);
     let root = Arc::new(Schema::referring(&generated.root));
-    ROOTS.write().unwrap_or_else(PoisonError::into_inner).insert(key, root.clone());
+    ROOTS.write().insert(key, root.clone());
     root
 }
 

@@ -20,8 +20,8 @@ use bytes::Bytes;
 use redb::backends::FileBackend;
 use redb::{Builder, Database, Durability, ReadableDatabase, ReadableTable, StorageBackend, TableDefinition};
 
+use super::change::{Event, Happened, Stored};
 use super::overlay::Overlay;
-use super::{Event, Happened, Stored};
 
 /// Relaxed changes reach the disk after this time at the latest.
 pub(crate) const FLUSH_AFTER: Duration = Duration::from_secs(2);

@@ -4,15 +4,17 @@
 //! write pays one sync, and a hundred at once share one.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
 use bytes::Bytes;
+use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
+use super::change::{Change, Event, Expected, Happened, Key, Refused, Stored};
 use super::disk::{Disk, DiskError, FLUSH_AFTER};
-use super::{Change, Event, Expected, Happened, Key, Refused, Shared, Stored};
+use super::memory::Shared;
 use crate::object;
 
 /// Changes committed together at most, so that the first of them does not wait for long.
@@ -45,7 +47,7 @@ impl Writer {
     pub(super) fn stop(&self) {
         // The thread is gone already when nobody receives.
         let _ = self.sender.send(Message::Stop);
-        let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let thread = self.thread.lock().take();
         if thread.is_some_and(|thread| thread.join().is_err()) {
             tracing::error!("the store's writer thread panicked");
         }
@@ -154,7 +156,7 @@ impl Worker {
     }
 
     fn current(&self, key: &Key, planned: &[(Event, Reply)]) -> (Option<Stored>, u64) {
-        let state = self.shared.state.read().unwrap_or_else(PoisonError::into_inner);
+        let state = self.shared.state.read();
         let revision = planned.last().map_or(state.revision, |(event, _)| event.revision);
         let current = match planned.iter().rev().find(|(event, _)| event.key == *key) {
             Some((event, _)) if event.happened == Happened::Deleted => None,
@@ -171,7 +173,7 @@ impl Worker {
         let mut replies = Vec::with_capacity(planned.len());
         let mut changed = BTreeSet::new();
         let revision = {
-            let mut state = self.shared.state.write().unwrap_or_else(PoisonError::into_inner);
+            let mut state = self.shared.state.write();
             for (event, reply) in planned {
                 replies.push((reply, Stored { revision: event.revision, bytes: event.object.clone() }));
                 changed.insert(event.key.resource.clone());

@@ -6,7 +6,7 @@
 
 use serde_json::{Value, json};
 
-use super::{Call, admit, read, written};
+use super::{Call, admit, follow, read};
 use crate::crd;
 use crate::kinds::Sub;
 use crate::kinds::cluster::NAMESPACE;
@@ -92,7 +92,7 @@ async fn attempt(
         return Ok(Ok(if lingers { call.kind.to_version(object) } else { success(call, &object) }));
     }
     let object = super::write::commit(call, object, Expected::Revision(stored.revision), !lingers).await?;
-    written::follow(call.server, &call.kind, &object);
+    follow::after_write(call.server, &call.kind, &object);
     if lingers {
         return Ok(Ok(call.kind.to_version(object)));
     }

@@ -34,9 +34,11 @@ pub(crate) struct Selection {
 impl Selection {
     pub(crate) fn read(call: &Call<'_>) -> Result<Self> {
         let labels = Labels::parse(&call.parameters.label_selector)?;
-        let mut fields = Fields::parse(&call.parameters.field_selector, &call.kind)?;
+        let parse =
+            |selector: &str| Fields::parse(selector, &call.kind.plural, &call.kind.selectable_fields());
+        let mut fields = parse(&call.parameters.field_selector)?;
         if !call.name.is_empty() {
-            fields = Fields::parse(&format!("metadata.name={}", call.name), &call.kind)?;
+            fields = parse(&format!("metadata.name={}", call.name))?;
         }
         Ok(Self { labels, fields })
     }

@@ -6,7 +6,7 @@
 
 use serde_json::{Value, json};
 
-use super::{Call, admit, written};
+use super::{Call, admit, follow};
 use crate::admission::Operation;
 use crate::apply::managed;
 use crate::kinds::Sub;
@@ -75,7 +75,7 @@ pub(crate) async fn insert(call: &Call<'_>, object: Value, how: managed::How<'_>
     }
     let object =
         commit(call, object, Expected::Absent, false).await.map_err(|refused| call.refused(refused))?;
-    written::follow(call.server, &call.kind, &object);
+    follow::after_write(call.server, &call.kind, &object);
     Ok(Written { object: call.kind.to_version(object), created: true })
 }
 
@@ -127,7 +127,7 @@ pub(crate) async fn modify(
         let finished = is_finished(&object);
         match commit(call, object, Expected::Revision(stored.revision), finished).await {
             Ok(object) => {
-                written::follow(call.server, &call.kind, &object);
+                follow::after_write(call.server, &call.kind, &object);
                 return Ok(Written { object: call.kind.to_version(object), created: false });
             }
             Err(Refused::Modified) => {}

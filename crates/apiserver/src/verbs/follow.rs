@@ -1,12 +1,17 @@
-//! Emptying what is being deleted: a namespace's contents, a CRD's custom resources.
+//! What the server does after a write: reloads a CRD, and empties a namespace or CRD that is being deleted.
 //!
-//! Runs as a task from the deletion on (and again after a restart): deletes everything inside, waits until it is
-//! gone (pods take their grace period, finalizers their owners' time), then takes off the finalizer.
+//! Emptying runs as a task, started by the deletion and again by a restart. It deletes the contents, waits until they
+//! are gone (pods take their grace period, finalizers as long as their owners need), then removes the finalizer.
 
 use std::sync::Arc;
 
+use serde_json::Value;
+
+use crate::crd;
 use crate::kinds::Kind;
-use crate::object;
+use crate::kinds::cluster::NAMESPACE;
+use crate::kinds::extension::CUSTOM_RESOURCE_DEFINITION;
+use crate::object::{self, at, list};
 use crate::state::ServerState;
 use crate::status::Result;
 use crate::store::Key;
@@ -14,8 +19,23 @@ use crate::store::Key;
 use super::Call;
 use super::delete::{Options, delete_collection, release};
 
+/// Follows a write; also at the start, for deletions that an earlier run left under way.
+pub(crate) fn after_write(server: &Arc<ServerState>, kind: &Arc<Kind>, object: &Value) {
+    let is_deleted = at(object, "metadata.deletionTimestamp").is_some();
+    if kind.is(&CUSTOM_RESOURCE_DEFINITION) {
+        crd::reload(server, object::name(object));
+        if is_deleted && !list(object, "metadata.finalizers").is_empty() {
+            // All versions share one storage, so emptying one empties all.
+            let custom: Vec<Arc<Kind>> = crd::kinds(object).into_iter().take(1).map(Arc::new).collect();
+            empty_definition(server, kind, object::name(object), custom);
+        }
+    } else if kind.is(&NAMESPACE) && is_deleted {
+        empty_namespace(server, kind, object::name(object));
+    }
+}
+
 /// Empties a namespace and lets it go.
-pub(crate) fn namespace(server: &Arc<ServerState>, kind: &Arc<Kind>, name: &str) {
+fn empty_namespace(server: &Arc<ServerState>, kind: &Arc<Kind>, name: &str) {
     let (server, kind, name) = (server.clone(), kind.clone(), name.to_owned());
     tokio::spawn(async move {
         let contents = || server.registry().stored().into_iter().filter(|kind| kind.namespaced).collect();
@@ -28,17 +48,17 @@ pub(crate) fn namespace(server: &Arc<ServerState>, kind: &Arc<Kind>, name: &str)
 
 /// Deletes all objects of a custom kind, then lets its CRD go. The kind goes first: whoever no longer finds the
 /// definition finds no kind either.
-pub(crate) fn definition(server: &Arc<ServerState>, crd: &Arc<Kind>, name: &str, custom: Vec<Arc<Kind>>) {
+fn empty_definition(server: &Arc<ServerState>, crd: &Arc<Kind>, name: &str, custom: Vec<Arc<Kind>>) {
     let (server, crd, name) = (server.clone(), crd.clone(), name.to_owned());
     tokio::spawn(async move {
         if !until_empty(&server, &Key::new(&crd.storage, "", &name), "", || custom.clone()).await {
             return;
         }
-        crate::crd::withdraw(&server, &name);
+        crd::withdraw(&server, &name);
         let mut call = Call::internal(&server, crd.clone(), "", &name);
-        report(release(&mut call, "metadata.finalizers", crate::crd::CLEANUP).await, &name);
+        report(release(&mut call, "metadata.finalizers", crd::CLEANUP).await, &name);
         // Nothing to do unless the definition could not be let go.
-        crate::crd::reload(&server, &name);
+        crd::reload(&server, &name);
     });
 }
 
@@ -64,9 +84,8 @@ async fn until_empty(
         let mut left = 0;
         for kind in contents() {
             let (found, _) = server.store.list(&kind.storage, namespace, None);
-            let asked = found
-                .iter()
-                .all(|stored| object::at(&stored.value(), "metadata.deletionTimestamp").is_some());
+            let asked =
+                found.iter().all(|stored| at(&stored.value(), "metadata.deletionTimestamp").is_some());
             if !found.is_empty() && !asked {
                 let call = Call::internal(server, kind.clone(), namespace, "");
                 report(delete_collection(&call, &Options::default()).await.map(drop), namespace);
