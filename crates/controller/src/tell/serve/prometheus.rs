@@ -18,6 +18,7 @@ mod syntax;
 mod targets;
 #[cfg(test)]
 mod tests;
+mod unread;
 
 use std::sync::Arc;
 
@@ -118,6 +119,7 @@ pub(crate) fn router(source: Source) -> Router {
         .route("/-/ready", get(async || "Flyball is Ready.\n"))
         .fallback(async || Refused { kind: ErrorKind::NotFound, message: NO_ENDPOINT.to_owned() })
         .layer(axum::middleware::from_fn(compress::compress))
+        .layer(axum::middleware::from_fn_with_state(unread::UnreadAnswers::default(), unread::bound))
         // Its trailers would be lost behind the layer.
         .route(push::grpc::EXPORT, post(push::grpc::export))
         .with_state(source)
