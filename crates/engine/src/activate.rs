@@ -17,10 +17,10 @@
 //! [`ZeroRule::OneLoop`]: crate::ZeroRule::OneLoop
 //! [`ZeroRule::OneStep`]: crate::ZeroRule::OneStep
 
-use crate::decision::{Activity, ActivityState, Proposal};
+use crate::decision::{Activity, ActivityState, CurrentMetric, Proposal};
 use crate::memory::Memory;
 use crate::milli::Milli;
-use crate::policy::{Activation, Policy};
+use crate::policy::{Activation, Policy, SLO_METRIC_NAME};
 use crate::reason::Reason;
 use crate::recommend::View;
 use crate::rules::ZeroRule;
@@ -132,7 +132,13 @@ fn deciding<'a>(policy: &Policy, proposals: &'a [Proposal]) -> Vec<(&'a Proposal
         Some(composite) => proposals.iter().take(1).map(|p| (p, composite.activation_target())).collect(),
         None => {
             let metrics = policy.metrics.list().iter().zip(proposals);
-            metrics.filter(|(m, _)| m.activates()).map(|(m, p)| (p, m.activation_threshold)).collect()
+            let objective =
+                proposals.iter().filter(|p| policy.slo.is_some() && *p.metric.as_str() == *SLO_METRIC_NAME);
+            metrics
+                .filter(|(m, _)| m.activates())
+                .map(|(m, p)| (p, m.activation_threshold))
+                .chain(objective.map(|p| (p, 0.0)))
+                .collect()
         }
     }
 }
@@ -155,6 +161,13 @@ fn active(proposal: &Proposal, threshold: f64) -> Option<Reason> {
                 value: measured.value,
                 threshold: Milli::from_f64(threshold),
             })
+        }
+        Reason::Objective(_) if proposal.active == Some(true) => {
+            let value = match proposal.current {
+                Some(CurrentMetric::Value(value)) => value,
+                _ => Milli::default(),
+            };
+            Some(Reason::ScalerActive { metric, value, threshold: Milli::from_f64(threshold) })
         }
         _ => None,
     }

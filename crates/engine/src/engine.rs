@@ -61,6 +61,7 @@ impl Engine {
             Observation::Metric { target, metric, reading } => {
                 self.change(target, |known| known.set_reading(now, &metric, reading));
             }
+            Observation::Demand { target, demand } => self.change(target, |known| known.set_demand(demand)),
             Observation::Waiting { target, requests } => {
                 self.change(target, |known| known.set_waiting(requests))
             }

@@ -37,6 +37,7 @@
 mod activate;
 mod behavior;
 mod decision;
+mod demand;
 mod engine;
 mod formula;
 mod hpa;
@@ -44,11 +45,13 @@ mod memory;
 mod metric;
 mod milli;
 mod name;
+mod objective;
 mod observation;
 mod pace;
 mod pod;
 mod policy;
 mod policy_error;
+pub mod queueing;
 mod reason;
 mod recommend;
 mod rules;
@@ -66,6 +69,7 @@ pub use behavior::{
 pub use decision::{
     Activity, ActivityState, CurrentMetric, Decision, Proposal, Side, Stage, Step, TurningPoint,
 };
+pub use demand::{BUCKETS_MAX, CpuUse, Demand, Latency};
 pub use engine::Engine;
 pub use formula::{Formula, FormulaError};
 pub use hpa::{Condition, ConditionType, Written};
@@ -73,14 +77,16 @@ pub use memory::{Event, Events, Memory, Recommendation, Recommendations};
 pub use metric::{Metric, MetricSource, MetricTarget, QuantityFormat};
 pub use milli::Milli;
 pub use name::{MetricName, Name, PoolName, TargetId};
+pub use objective::{OBJECTIVES_MAX, Objective, ObjectiveError, Objectives};
 pub use observation::{Observation, Reading, Scale, Selector};
 pub use pod::{ContainerRequests, Phase, Pod, PodGroup, PodRequests, PodValue, Readiness, Sampled};
 pub use policy::{
     Activation, Bounds, COMPOSITE_METRIC_NAME, Composite, Fallback, FallbackBehavior, Metrics, Pause, Policy,
-    Share,
+    SLO_METRIC_NAME, Share, Slo,
 };
 pub use policy_error::{METRICS_MAX, PolicyError};
-pub use reason::{Cause, Measured, Over, Pace, PaceRule, Reason, Unavailable};
+pub use reason::{Cause, Measured, ObjectiveReason, Over, Pace, PaceRule, Reason, Unavailable};
+pub use recommend::SloMemory;
 pub use rules::{NoBehavior, Rules, Tolerance, ZeroRule};
 pub use scaled_job::{JobCalculation, JobDecision, JobPolicy, JobReason, JobStrategy, JobTrigger};
 pub use time::{InvalidTime, Time};

@@ -9,6 +9,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::behavior::ScalingRules;
+use crate::recommend::SloMemory;
 use crate::time::Time;
 use crate::vertical::WantedCpu;
 
@@ -35,6 +36,9 @@ pub struct Memory {
     /// How much CPU each replica would have needed, for the stabilization of its size.
     #[serde(default)]
     pub wanted_cpu: WantedCpu,
+    /// What was learned for an objective; none without one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub slo: Option<Box<SloMemory>>,
 }
 
 /// One recommendation, before stabilization.

@@ -5,6 +5,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::demand::Demand;
 use crate::memory::Memory;
 use crate::name::{MetricName, PoolName, TargetId};
 use crate::pod::{Pod, PodValue};
@@ -63,6 +64,13 @@ pub enum Observation {
         metric: MetricName,
         /// What came of it.
         reading: Reading,
+    },
+    /// The target's requests were measured, or could not be; only a policy with an objective uses it.
+    Demand {
+        /// The workload.
+        target: TargetId,
+        /// The measurement, or why there is none.
+        demand: Result<Box<Demand>, String>,
     },
     /// Requests wait at the target's Services because no pod is ready. One is enough to start the target at once.
     Waiting {

@@ -8,13 +8,14 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::behavior::Behavior;
+use crate::behavior::{Behavior, PolicyKind, ScalingPolicy, ScalingRules, SelectPolicy};
 use crate::formula::Formula;
 use crate::metric::{Metric, MetricTarget};
 use crate::name::{Name, PoolName};
+use crate::objective::{Objective, Objectives};
 use crate::policy_error::{METRICS_MAX, PolicyError};
 use crate::rules::{NoBehavior, Rules};
-use crate::time::{Time, seconds};
+use crate::time::{Time, optional_seconds, seconds};
 
 /// The name KEDA gives to the metric that a formula computes.
 pub const COMPOSITE_METRIC_NAME: &str = "composite-metric";
@@ -26,6 +27,9 @@ pub struct Policy {
     pub bounds: Bounds,
     /// By which metrics.
     pub metrics: Metrics,
+    /// What is promised; the replicas that it needs are found from the target's requests ([`Slo`]).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub slo: Option<Slo>,
     /// How fast; none means what [`Rules::no_behavior`] says.
     pub behavior: Option<Behavior>,
     /// When between zero (or idle) and one: a ScaledObject. None for a plain HorizontalPodAutoscaler.
@@ -49,6 +53,7 @@ impl Policy {
         Self {
             bounds,
             metrics,
+            slo: None,
             behavior: None,
             activation: None,
             pause: Pause::No,
@@ -57,6 +62,13 @@ impl Policy {
             evaluate_every: Duration::from_secs(1),
             rules: Rules::default(),
         }
+    }
+
+    /// One that keeps an objective, without any metric beside it. It may order all that it needs at once, and decides
+    /// itself how long replicas are held.
+    pub fn for_objective(bounds: Bounds, slo: Slo) -> Self {
+        let metrics = Metrics { list: Vec::new(), composite: None };
+        Self { slo: Some(slo), behavior: Some(Slo::behavior()), ..Self::new(bounds, metrics) }
     }
 
     /// The fewest replicas of a target that is in use: never zero for a ScaledObject (KEDA's `GetHPAMinReplicas`).
@@ -210,6 +222,10 @@ impl TryFrom<UncheckedMetrics> for Metrics {
     type Error = PolicyError;
 
     fn try_from(metrics: UncheckedMetrics) -> Result<Self, PolicyError> {
+        // As `Policy::for_objective` has it.
+        if metrics.list.is_empty() && metrics.composite.is_none() {
+            return Ok(Self { list: Vec::new(), composite: None });
+        }
         Self::new(metrics.list, metrics.composite)
     }
 }
@@ -363,6 +379,60 @@ pub enum FallbackBehavior {
     CurrentReplicasIfLower,
     /// The formula is told `nil` for what failed; `replicas` only when nothing is left.
     ScalingModifiers,
+}
+
+/// The name of the metric under which an objective asks for replicas.
+pub const SLO_METRIC_NAME: &str = "slo";
+
+/// How often the rate may exceed what replicas are held for, unless told otherwise.
+const RISK: f64 = 0.02;
+
+/// What is promised to the users of a target.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Slo {
+    /// The promise.
+    pub objectives: Objectives,
+    /// How often more may arrive than there are replicas for (0–1, neither end).
+    pub risk: f64,
+    /// From the order of a replica until it serves; none: it is measured.
+    #[serde(default, with = "optional_seconds", skip_serializing_if = "Option::is_none")]
+    pub startup: Option<Duration>,
+}
+
+impl Slo {
+    /// The promise, with everything else found.
+    pub fn new(objectives: Objectives) -> Self {
+        Self { objectives, risk: RISK, startup: None }
+    }
+
+    /// The bound on latency in seconds, and the share of requests that may exceed it. Without one, there is none.
+    pub(crate) fn bound(&self) -> (f64, f64) {
+        self.objectives.latency().unwrap_or((f64::MAX, 0.01))
+    }
+
+    /// The share of errors that is promised not to be exceeded.
+    pub(crate) fn errors(&self) -> Option<f64> {
+        self.objectives.list().iter().find_map(|objective| match objective {
+            Objective::Errors { share } => Some(*share),
+            Objective::Share { .. } | Objective::Mean { .. } => None,
+        })
+    }
+
+    /// As many at once as are needed, and no window: the recommender bounds growth, and holds what it may need again.
+    fn behavior() -> Behavior {
+        let period = Duration::from_secs(1);
+        let up = vec![
+            ScalingPolicy { kind: PolicyKind::Percent, value: 900, period },
+            ScalingPolicy { kind: PolicyKind::Pods, value: 10, period },
+        ];
+        let down = vec![ScalingPolicy { kind: PolicyKind::Percent, value: 100, period }];
+        let rules = |policies| ScalingRules::new(Some(Duration::ZERO), SelectPolicy::Max, policies, None);
+        match (rules(up), rules(down)) {
+            (Ok(scale_up), Ok(scale_down)) => Behavior { scale_up, scale_down },
+            // These rules are within Kubernetes' limits, which a test holds.
+            _ => Behavior::default(),
+        }
+    }
 }
 
 /// The pool of nodes or accelerators that a target shares with others.

@@ -3,6 +3,7 @@
 //! Typed, so that conditions, tests and dashboards match no strings. [`Reason::code`] is stable and is Kubernetes' or
 //! KEDA's word where one exists; `Display` is one plain sentence with its numbers and units (`sentence.rs`).
 
+mod objective;
 mod sentence;
 
 use std::time::Duration;
@@ -15,6 +16,8 @@ use crate::milli::Milli;
 use crate::name::{MetricName, Name, PoolName};
 use crate::rules::Tolerance;
 use crate::time::{Time, seconds};
+
+pub use objective::ObjectiveReason;
 
 /// Why a step was taken, or why a metric asked for what it did.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -164,6 +167,8 @@ pub enum Reason {
         /// At how many replicas; none for the current ones.
         replicas: Option<u32>,
     },
+    /// What the objective asks for.
+    Objective(ObjectiveReason),
     /// The pool has no room for all that its targets want.
     CapacityExhausted {
         /// The pool.
@@ -319,6 +324,7 @@ impl Reason {
             Self::TooFewReplicas { .. } => "TooFewReplicas",
             Self::TooManyReplicas { .. } => "TooManyReplicas",
             Self::ScaledObjectPaused { .. } => "ScaledObjectPaused",
+            Self::Objective(objective) => objective.code(),
             Self::CapacityExhausted { .. } => "CapacityExhausted",
         }
     }

@@ -13,20 +13,25 @@ mod fallback;
 mod metric;
 pub(crate) mod per_pod;
 pub(crate) mod reading;
+mod slo;
 pub(crate) mod total;
 
+pub use slo::SloMemory;
+
 use crate::decision::{CurrentMetric, Proposal};
+use crate::demand::Demand;
 use crate::metric::{MetricSource, MetricTarget};
 use crate::milli::Milli;
 use crate::name::Name;
 use crate::pod::Pod;
-use crate::policy::Policy;
+use crate::policy::{Policy, SLO_METRIC_NAME};
 use crate::reason::{Measured, Over, Reason};
 use crate::rules::Tolerance;
 use crate::time::Time;
 use crate::vertical::ContainerSize;
 use crate::vertical::joint::CpuLoad;
 use reading::{Kept, Usable};
+use slo::Asked;
 use total::Counts;
 
 /// Everything the metrics are judged by.
@@ -96,26 +101,49 @@ pub(crate) struct Recommended {
     pub(crate) proposals: Vec<Proposal>,
     /// The replicas to go on with; none to keep the current ones.
     pub(crate) replicas: Option<u32>,
+    /// Steps that led to the last one, where the winner took several.
+    pub(crate) before: Vec<(u32, Reason)>,
     /// Why: the winner's reason, or that of the first metric that can't be used.
     pub(crate) reason: Reason,
 }
 
-/// Asks every metric and takes the highest.
-pub(crate) fn recommend(view: &View<'_>) -> Recommended {
+/// What the objective asks for, if there is one, having learned from the measurement.
+pub(crate) fn objective(
+    view: &View<'_>,
+    demand: Option<&Result<Box<Demand>, String>>,
+    memory: &mut Option<Box<SloMemory>>,
+) -> Option<Asked> {
+    let slo = view.policy.slo.as_ref()?;
+    Some(slo::step(view, slo, demand, memory.get_or_insert_default()))
+}
+
+/// Asks every metric, and the objective, and takes the highest.
+pub(crate) fn recommend(view: &View<'_>, asked: Option<Asked>) -> Recommended {
     let mut proposals = Vec::with_capacity(view.readings.len() + 1);
     proposals.extend(view.policy.metrics.composite().map(|composite| composite::propose(view, composite)));
     let metrics = view.policy.metrics.list().iter().zip(view.readings);
     proposals.extend(metrics.map(|(metric, kept)| metric::propose(view, metric, kept)));
+    // Last, so that the others keep the places of their metrics.
+    let mut before = Vec::new();
+    if let Some(asked) = asked {
+        proposals.push(asked.proposal);
+        before = asked.before;
+    }
     let broken = proposals.iter().find(|p| p.is_unavailable());
     let (replicas, deciding) = match (highest(&proposals), broken) {
         (Some((replicas, winner)), None) => (Some(replicas), winner),
         (Some((replicas, winner)), Some(_)) if replicas >= view.counts.spec => (Some(replicas), winner),
         (_, Some(broken)) => (None, broken),
-        // Only a policy without metrics has neither, and there is none.
-        (None, None) => (None, &proposals[0]),
+        // Only a policy without metrics and objective has neither, and there is none.
+        (None, None) => {
+            return Recommended { proposals, replicas: None, before, reason: Reason::ScalingDisabled };
+        }
     };
     let reason = deciding.reason.clone();
-    Recommended { proposals, replicas, reason }
+    if *deciding.metric.as_str() != *SLO_METRIC_NAME {
+        before.clear();
+    }
+    Recommended { proposals, replicas, before, reason }
 }
 
 /// The highest proposal; the first of several, unless they ask for none at all.

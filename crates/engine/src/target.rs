@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use crate::activate::{self, Activated};
 use crate::decision::{Decision, Stage, Step};
+use crate::demand::Demand;
 use crate::memory::{Memory, Recommendation, Recommendations};
 use crate::metric::MetricSource;
 use crate::name::{MetricName, TargetId};
@@ -40,6 +41,8 @@ pub(crate) struct Target {
     /// In the order of the policy's metrics.
     readings: Vec<Kept>,
     waiting: u32,
+    /// The latest measurement of its requests.
+    demand: Option<Result<Box<Demand>, String>>,
     /// None where nobody sizes its replicas.
     sizing: Option<Box<Sizing>>,
     evaluated_at: Option<Time>,
@@ -57,6 +60,7 @@ impl Target {
             ready: 0,
             readings,
             waiting: 0,
+            demand: None,
             sizing: None,
             evaluated_at: None,
         }
@@ -138,6 +142,10 @@ impl Target {
         self.waiting = requests;
     }
 
+    pub(crate) fn set_demand(&mut self, demand: Result<Box<Demand>, String>) {
+        self.demand = Some(demand);
+    }
+
     pub(crate) fn set_sizing(&mut self, sizing: Option<Box<Sizing>>) {
         self.sizing = sizing;
     }
@@ -192,10 +200,14 @@ impl Target {
         if let Some(sizing) = self.sizing.as_ref().filter(|_| current > 0) {
             view.sizes = size(&view, sizing, &mut self.memory.wanted_cpu);
         }
-        let recommended = recommend::recommend(&view);
+        let asked = recommend::objective(&view, self.demand.as_ref(), &mut self.memory.slo);
+        let mut recommended = recommend::recommend(&view, asked);
         let mut turning_points = turning_point::nearest(&view, &recommended);
         let sizes = std::mem::take(&mut view.sizes);
         let mut chain = Chain::new(current);
+        for (to, reason) in std::mem::take(&mut recommended.before) {
+            chain.push(Stage::Recommend, to, reason);
+        }
         chain = chain.then(Stage::Recommend, recommended.replicas.unwrap_or(current), recommended.reason);
         let proposals = &recommended.proposals;
 

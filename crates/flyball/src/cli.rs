@@ -65,6 +65,20 @@ Each finding is explained in docs/check.md.")]
     Check(Check),
     /// The size of replicas: what VerticalPodAutoscalers do, tried on recorded use.
     Vpa(Vpa),
+    /// Try an objective and other policies on a load in virtual time, before it meets users.
+    #[command(after_help = "\
+Examples:
+  flyball simulate --load constant:100/s --duration 24h --slo 'p95 < 100ms'
+  flyball simulate --load trace.csv.gz --slo 'p99 < 720ms' --profile service=154ms,cv=0.21,startup=35s
+  flyball simulate --load step:20/s,200/s@20m --slo 'p95 < 100ms' --policy slo --policy keda:20/s --policy kpa:70%
+  flyball simulate --load burst:20/s..200/s:every=10m:for=30s --slo 'p95 < 100ms' --decisions
+  flyball simulate --load constant:100/s --slo 'p95 < 100ms' --output json --plot courses.svg
+
+Loads: constant:100/s, ramp:10/s..200/s, step:20/s,200/s@20m,20/s@40m, diurnal:50/s..150/s[:24h],
+burst:20/s..200/s:every=10m:for=30s, or a trace: CSV of rates or of times, plain or gzipped.
+Policies: slo, hpa:70% (of CPU), keda:70% (of what a replica can do) or keda:20/s, kpa:70%, static:5, clairvoyant.
+The same seed gives the same report. docs/simulate.md explains each column.")]
+    Simulate(Box<Simulate>),
     /// Ask the metrics a question in PromQL, and learn why the answer is what it is.
     #[command(after_help = "\
 Examples:
@@ -341,6 +355,62 @@ pub(crate) enum VpaOutput {
     Table,
     Json,
     Yaml,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Simulate {
+    /// A shape in words such as constant:100/s, or a file of rates or of times.
+    #[arg(long, value_name = "LOAD|FILE")]
+    pub(crate) load: String,
+    /// What is promised, such as 'p95 < 100ms'.
+    #[arg(long, value_name = "OBJECTIVE")]
+    pub(crate) slo: String,
+    /// How long a shape lasts, or how much of a file is taken [default: 1h, or all of a file].
+    #[arg(long, value_name = "DURATION")]
+    pub(crate) duration: Option<String>,
+    /// Leave out so much of the beginning of a load.
+    #[arg(long, value_name = "DURATION")]
+    pub(crate) from: Option<String>,
+    /// So many times as many requests as the load has.
+    #[arg(long, value_name = "FACTOR")]
+    pub(crate) scale: Option<f64>,
+    /// How rates become requests: poisson, even, or bursty:4 (squared variation of the times between them).
+    #[arg(long, value_name = "ARRIVALS", default_value = "poisson")]
+    pub(crate) arrivals: String,
+    /// One replica, as KEY=VALUE,… or a file of such lines: service, cv, concurrency, startup, queue, router
+    /// [default: service=20ms,cv=0.5,concurrency=1,startup=35s].
+    #[arg(long, value_name = "PROFILE|FILE")]
+    pub(crate) profile: Option<String>,
+    /// Who decides; may be given several times [default: slo, hpa:70%, keda:70%, kpa:70%].
+    #[arg(long = "policy", value_name = "POLICY")]
+    pub(crate) policies: Vec<String>,
+    /// The fewest replicas.
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    pub(crate) min: u32,
+    /// The most replicas.
+    #[arg(long, value_name = "N", default_value_t = 200)]
+    pub(crate) max: u32,
+    /// Replicas that serve at the start [default: as many as the load needs then].
+    #[arg(long, value_name = "N")]
+    pub(crate) initial: Option<u32>,
+    /// Of the random numbers.
+    #[arg(long, value_name = "NUMBER", default_value_t = 24)]
+    pub(crate) seed: u64,
+    /// Also list the changes of replicas, with their reasons.
+    #[arg(long)]
+    pub(crate) decisions: bool,
+    /// Also draw the courses into this file, as SVG.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) plot: Option<PathBuf>,
+    /// How the report is printed.
+    #[arg(long, short, value_enum, default_value_t = SimulateOutput::Table)]
+    pub(crate) output: SimulateOutput,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum SimulateOutput {
+    Table,
+    Json,
 }
 
 #[derive(Debug, Args)]

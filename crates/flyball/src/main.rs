@@ -72,6 +72,7 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
             let VpaCommand::Simulate(options) = vpa.command;
             cmd::vpa::run(*options).map(|()| ExitCode::SUCCESS)
         }
+        Command::Simulate(options) => cmd::simulate::run(&options).map(|()| ExitCode::SUCCESS),
         Command::Train(options) => cmd::train::run(options).map(|()| ExitCode::SUCCESS),
         Command::Load(options) => Ok(flyball_load::execute(&options)),
         Command::Serve(options) => cmd::serve::run(options).map(|()| ExitCode::SUCCESS),

@@ -8,7 +8,7 @@ use crate::behavior::{PolicyKind, ScalingPolicy};
 use crate::metric::MetricTarget;
 
 /// `1 replica`, `2 replicas`.
-fn count(number: impl Into<i64>, thing: &str) -> String {
+pub(super) fn count(number: impl Into<i64>, thing: &str) -> String {
     let number = number.into();
     let plural = if number == 1 { "" } else { "s" };
     format!("{number} {thing}{plural}")
@@ -127,6 +127,7 @@ impl fmt::Display for Reason {
             Self::ScaledObjectPaused { replicas: Some(replicas) } => {
                 write!(f, "paused by annotation at {}", count(*replicas, "replica"))
             }
+            Self::Objective(objective) => objective.fmt(f),
             Self::CapacityExhausted { pool, capacity, wanted } => write!(
                 f,
                 "pool {pool} has room for {} in all, and the targets that share it want more; this one wanted {wanted}",
@@ -239,7 +240,7 @@ impl fmt::Display for ScalingPolicy {
 }
 
 /// `15 s`, `0.5 s`.
-struct Seconds(Duration);
+pub(super) struct Seconds(pub(super) Duration);
 
 impl fmt::Display for Seconds {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -6,6 +6,7 @@ mod joint;
 mod keda;
 mod keda_table;
 mod live;
+mod objective;
 mod play;
 mod properties;
 mod sharing;

@@ -6,6 +6,8 @@ pub(crate) mod follow_log;
 pub(crate) mod kubeconfig;
 pub(crate) mod query;
 pub(crate) mod serve;
+pub(crate) mod simulate;
+mod simulate_plot;
 pub(crate) mod train;
 pub(crate) mod up;
 pub(crate) mod version;
