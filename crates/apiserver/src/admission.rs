@@ -1,8 +1,8 @@
-//! In-process admission: rules that other crates add for their kinds, as webhooks would. Validating ones may refuse,
-//! mutating ones answer with a JSON patch for a new object and are asked first.
+//! In-process admission: rules that other crates register for their kinds, in place of webhooks. Mutating rules
+//! return a JSON patch for a new object and run first; validating rules may refuse.
 //!
-//! A rule is a pure function of the request and of what it can look up in the store; it runs after defaulting and
-//! validation and before anything is stored. All rules of a resource are asked and their causes are put together.
+//! A rule is a pure function of the request and of the objects it looks up. It runs after defaulting and validation
+//! and before storage. All rules of a resource run, and their causes are combined.
 
 use std::sync::Arc;
 
@@ -12,31 +12,31 @@ use crate::kinds::Kind;
 use crate::status::{Failure, FieldError, ResourceName};
 use crate::store::{Key, Store};
 
-/// What is being done.
+/// The operation being admitted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Operation {
-    /// A new object.
+    /// Creation of an object.
     Create,
-    /// A change, of the object or of a subresource.
+    /// Update of the object or a subresource.
     Update,
-    /// A deletion.
+    /// Deletion of the object.
     Delete,
 }
 
-/// A look into the store, for rules that depend on other objects.
+/// Read access to the store, for rules that depend on other objects.
 pub trait Lookup {
-    /// One object, in its stored version; `namespace` is "" for cluster-scoped kinds.
+    /// Returns one object in its stored version; `namespace` is "" for cluster-scoped kinds.
     fn get(&self, group: &str, resource: &str, namespace: &str, name: &str) -> Option<Value>;
-    /// The objects of a namespace, or of all with "".
+    /// Lists the objects of a namespace, or of all namespaces with "".
     fn list(&self, group: &str, resource: &str, namespace: &str) -> Vec<Value>;
-    /// Those of them that may have one of `names` as the value of some field: what a rule about names that are taken
-    /// needs of a thousand neighbours. The others are not even read.
+    /// Lists only the objects that may have one of `names` as some field's value, without parsing the others. A
+    /// uniqueness rule needs this to stay fast among a thousand objects.
     fn list_naming(&self, group: &str, resource: &str, namespace: &str, names: &[&str]) -> Vec<Value>;
 }
 
-/// A request to judge.
+/// The request passed to a rule.
 pub struct AdmissionRequest<'a> {
-    /// What is being done.
+    /// The operation being admitted.
     pub operation: Operation,
     /// The API group of the resource ("" for core).
     pub group: &'a str,
@@ -52,54 +52,54 @@ pub struct AdmissionRequest<'a> {
     pub object: Option<&'a Value>,
     /// The object as stored; absent for creations.
     pub old_object: Option<&'a Value>,
-    /// Nothing will be stored.
+    /// Whether this is a dry run, which stores nothing.
     pub dry_run: bool,
-    /// Other objects.
+    /// Access to other objects.
     pub lookup: &'a dyn Lookup,
 }
 
-/// The judgement.
+/// A rule's response.
 #[derive(Debug, Clone, Default)]
 pub struct AdmissionResponse {
-    /// Why not; `None` allows.
+    /// The refusal; `None` allows the request.
     pub denied: Option<Denial>,
-    /// Sentences for the client's `Warning` header.
+    /// Messages for the client's `Warning` header.
     pub warnings: Vec<String>,
-    /// From a mutating rule: the operations of a JSON patch (RFC 6902) to the object.
+    /// A mutating rule's JSON patch (RFC 6902) of the object.
     pub patch: Option<Value>,
 }
 
-/// A refusal.
+/// A refusal by a rule.
 #[derive(Debug, Clone)]
 pub struct Denial {
-    /// The sentence for people.
+    /// The human-readable message.
     pub message: String,
-    /// What is wrong with which field, when it is about fields.
+    /// The invalid fields, if any; they make the refusal a 422.
     pub causes: Vec<FieldError>,
 }
 
 impl AdmissionResponse {
-    /// Allows without a word.
+    /// Allows the request without warnings.
     pub fn allowed() -> Self {
         Self::default()
     }
 
-    /// Refuses with a sentence, shown as Kubernetes shows a webhook's.
+    /// Refuses with a message, formatted as Kubernetes formats a webhook's.
     pub fn denied(message: impl Into<String>) -> Self {
         Self { denied: Some(Denial { message: message.into(), causes: Vec::new() }), ..Self::default() }
     }
 
-    /// Refuses because of fields (422 Invalid), or allows when there are none.
+    /// Refuses because of invalid fields (422 Invalid), or allows if `causes` is empty.
     pub fn invalid(causes: Vec<FieldError>) -> Self {
         let denied = (!causes.is_empty()).then(|| Denial { message: String::new(), causes });
         Self { denied, ..Self::default() }
     }
 }
 
-/// An admission rule.
+/// An admission rule: a pure function of the request.
 pub type Rule = Arc<dyn Fn(&AdmissionRequest<'_>) -> AdmissionResponse + Send + Sync>;
 
-/// The rules by group and resource.
+/// Registered rules by group and resource.
 #[derive(Default)]
 pub(crate) struct Rules(Vec<(String, String, Rule)>);
 
@@ -108,7 +108,7 @@ impl Rules {
         self.0.push((group.to_owned(), resource.to_owned(), rule));
     }
 
-    /// The rules of a resource.
+    /// Returns the rules of a resource.
     pub(crate) fn of(&self, kind: &Kind) -> Vec<Rule> {
         let same =
             |(group, resource, _): &&(String, String, Rule)| *group == kind.group && *resource == kind.plural;
@@ -116,8 +116,8 @@ impl Rules {
     }
 }
 
-/// Asks every rule; the warnings, or the refusal.
-pub(crate) fn judge(
+/// Runs every rule; returns their warnings, or the combined refusal.
+pub(crate) fn validate(
     rules: &[Rule],
     kind: &Kind,
     request: &AdmissionRequest<'_>,
@@ -142,7 +142,7 @@ pub(crate) fn judge(
     Ok(warnings)
 }
 
-/// Applies what a mutating rule answered, as the API server applies a webhook's patch.
+/// Applies a mutating rule's patch as the API server applies a webhook's.
 pub(crate) fn apply_patch(kind: &Kind, object: &mut Value, patch: Value) -> Result<(), Failure> {
     let applied = serde_json::from_value::<json_patch::Patch>(patch)
         .map_err(|error| error.to_string())
@@ -166,7 +166,7 @@ impl Lookup for Store {
 
     fn list_naming(&self, group: &str, resource: &str, namespace: &str, names: &[&str]) -> Vec<Value> {
         let (found, _) = Store::list(self, &storage(group, resource).into(), namespace, None);
-        // as the writer of JSON wrote them, quotes included
+        // Quoted, as they appear in the stored JSON.
         let written: Vec<String> = names.iter().map(|name| Value::from(*name).to_string()).collect();
         let finders: Vec<_> = written.iter().map(memchr::memmem::Finder::new).collect();
         let names_one = |stored: &&crate::store::Stored| {

@@ -1,9 +1,9 @@
-//! Server-side apply: an object is what its appliers want of it, field by field, and each field has owners.
+//! Server-side apply: merges applied configurations by schema and tracks the owner of each field.
 //!
-//! The applied configuration is merged into the live object by schema ([`merge`]). Fields the same manager applied
-//! before and left out now are removed, unless someone else owns them too. A field that the merge changes and another
-//! manager owns is a conflict: refused, or taken over with `force`. The sets of fields are in [`fields`], the book of
-//! who owns what is `metadata.managedFields`, kept by [`managed`] for all kinds of writes.
+//! The applied configuration is merged into the live object by schema ([`merge`]). Fields that the same manager
+//! applied before and now omits are removed, unless another manager owns them too. Changing a field that another
+//! manager owns is a conflict: refused, or taken over with `force`. Sets of fields are in [`fields`]; [`managed`]
+//! maintains `metadata.managedFields`, the record of owners, for all kinds of writes.
 
 pub(crate) mod fields;
 pub(crate) mod managed;
@@ -15,13 +15,13 @@ use crate::body::Body;
 use crate::kinds::Sub;
 use crate::object::{self, at, list, text};
 use crate::status::{Failure, FieldError, Result};
-use crate::verbs::write::{self, Written};
+use crate::verbs::write::{self, WriteResult};
 use crate::verbs::{Call, scale};
-use fields::Set;
-use managed::{Entry, How};
+use fields::FieldSet;
+use managed::{Entry, ManagedOperation};
 
-/// PATCH with `application/apply-patch+yaml`.
-pub(crate) async fn apply(call: &mut Call<'_>, body: Body) -> Result<Written> {
+/// Handles PATCH with `application/apply-patch+yaml`.
+pub(crate) async fn apply(call: &mut Call<'_>, body: Body) -> Result<WriteResult> {
     if call.parameters.field_manager.is_none() {
         let error = FieldError::required("fieldManager", "is required for apply patch");
         let message = format!("PatchOptions.meta.k8s.io \"\" is invalid: {error}");
@@ -31,6 +31,7 @@ pub(crate) async fn apply(call: &mut Call<'_>, body: Body) -> Result<Written> {
     if !config.is_object() {
         return Err(Failure::bad_request("an apply patch must be an object"));
     }
+    // A Scale has one field and no lists, so applying it is a merge.
     if call.sub == Some(Sub::Scale) {
         return scale::patch(call, |current| {
             let mut wanted = current.clone();
@@ -56,27 +57,22 @@ pub(crate) async fn apply(call: &mut Call<'_>, body: Body) -> Result<Written> {
     if call.server.store.get(&call.key()).is_none() {
         return create(call, config, &applied).await;
     }
-    let how = How::Apply(&applied);
-    write::modify(call, how, |current| {
-        let live = call.kind.to_stored(current.clone());
-        let wanted = applied_to(call, &live, &config, &applied)?;
-        Ok(Some(call.kind.to_version(wanted)))
-    })
-    .await
+    let operation = ManagedOperation::Apply(&applied);
+    write::modify_stored(call, operation, |live| applied_to(call, live, &config, &applied).map(Some)).await
 }
 
-async fn create(call: &Call<'_>, config: Value, applied: &Set) -> Result<Written> {
+async fn create(call: &Call<'_>, config: Value, applied: &FieldSet) -> Result<WriteResult> {
     let missing = call.sub.is_some() || at(&config, "metadata.uid").is_some();
     if missing {
         return Err(Failure::not_found(&call.kind, &call.name));
     }
     let mut object = call.kind.to_version(config);
-    write::custom_defaults(call, &mut object)?;
-    write::insert(call, object, How::Apply(applied)).await
+    write::apply_custom_defaults(call, &mut object)?;
+    write::insert(call, object, ManagedOperation::Apply(applied)).await
 }
 
-/// The live object with the configuration applied; a conflict is an error unless forced.
-fn applied_to(call: &Call<'_>, live: &Value, config: &Value, applied: &Set) -> Result<Value> {
+/// Returns the live object with the configuration applied; a conflict is an error unless forced.
+fn applied_to(call: &Call<'_>, live: &Value, config: &Value, applied: &FieldSet) -> Result<Value> {
     let schema = call.kind.stored_schema();
     let entries = managed::read(live);
     let mut wanted = live.clone();
@@ -85,7 +81,7 @@ fn applied_to(call: &Call<'_>, live: &Value, config: &Value, applied: &Set) -> R
     merge::merge(&schema, &mut wanted, &config);
     let (changed, _) = fields::compare(&schema, live, &wanted);
     let is_mine = |entry: &&Entry| managed::is_applier(call, entry);
-    let conflicts: Vec<(&Entry, Set)> = entries
+    let conflicts: Vec<(&Entry, FieldSet)> = entries
         .iter()
         .filter(|entry| !is_mine(entry))
         .map(|entry| (entry, entry.fields.intersection(&changed)))
@@ -108,10 +104,10 @@ fn applied_to(call: &Call<'_>, live: &Value, config: &Value, applied: &Set) -> R
     Ok(wanted)
 }
 
-/// Conflicts that one answer tells.
+/// Maximum number of conflicts listed in one response.
 const CONFLICTS_MAX: usize = 100;
 
-fn refusal(conflicts: &[(&Entry, Set)]) -> Failure {
+fn refusal(conflicts: &[(&Entry, FieldSet)]) -> Failure {
     let mut causes = Vec::new();
     let mut sentences = Vec::new();
     let count: usize = conflicts.iter().map(|(_, fields)| fields.len()).sum();

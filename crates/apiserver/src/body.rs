@@ -1,7 +1,7 @@
-//! Request bodies become JSON values: JSON (with duplicate fields noticed), YAML, protobuf.
+//! Decodes request bodies to JSON values: JSON (reporting duplicate fields), YAML, protobuf.
 //!
-//! serde_json keeps the last of two fields of one name silently; Kubernetes tells the user about them, so the
-//! reading here notes the path of each. It also counts what the values take: see [`crate::bounds`].
+//! serde_json silently keeps the last of two fields with the same name. Kubernetes reports them, so this decoder
+//! records their paths. It also counts the memory of the values: see [`crate::bounds`].
 
 use std::cell::RefCell;
 use std::fmt;
@@ -13,18 +13,18 @@ use crate::bounds::{self, Meter, VALUE_BYTES, VALUES_BYTES_MAX};
 use crate::path::Path;
 use crate::status::{Failure, Result};
 
-/// Paths of duplicate fields that are kept.
+/// Maximum number of duplicate fields recorded.
 const DUPLICATES_MAX: usize = 100;
 
-/// A body as read.
+/// A decoded body.
 #[derive(Debug, Default, PartialEq)]
 pub(crate) struct Body {
     pub(crate) value: Value,
-    /// Paths of fields that are there more than once.
+    /// Paths of fields that occur more than once.
     pub(crate) duplicates: Vec<String>,
 }
 
-/// Reads a body by its media type; an empty one is null.
+/// Decodes a body by its media type; an empty body is null.
 pub(crate) fn read(media_type: &str, bytes: &[u8]) -> Result<Body> {
     if bytes.iter().all(u8::is_ascii_whitespace) {
         return Ok(Body::default());
@@ -55,60 +55,61 @@ fn yaml(bytes: &[u8]) -> Result<Body> {
     }
     let cannot = |why: &dyn fmt::Display| format!("error decoding YAML: {why}");
     let text = std::str::from_utf8(bytes).map_err(|error| Failure::bad_request(cannot(&error)))?;
-    let notes = Notes::default();
-    let value =
-        serde_saphyr::with_deserializer_from_str(text, |deserializer| notes.root().deserialize(deserializer))
-            .map_err(|error| unreadable(&notes.meter, cannot(&error)))?;
-    Ok(Body { value, duplicates: notes.duplicates.into_inner() })
+    let findings = Findings::default();
+    let value = serde_saphyr::with_deserializer_from_str(text, |deserializer| {
+        findings.root().deserialize(deserializer)
+    })
+    .map_err(|error| unreadable(&findings.meter, cannot(&error)))?;
+    Ok(Body { value, duplicates: findings.duplicates.into_inner() })
 }
 
 fn json(bytes: &[u8]) -> Result<Body> {
-    let notes = Notes::default();
+    let findings = Findings::default();
     let mut deserializer = serde_json::Deserializer::from_slice(bytes);
-    let value = notes
+    let value = findings
         .root()
         .deserialize(&mut deserializer)
         .and_then(|value| deserializer.end().map(|()| value))
-        .map_err(|error| unreadable(&notes.meter, format!("error decoding JSON: {error}")))?;
-    Ok(Body { value, duplicates: notes.duplicates.into_inner() })
+        .map_err(|error| unreadable(&findings.meter, format!("error decoding JSON: {error}")))?;
+    Ok(Body { value, duplicates: findings.duplicates.into_inner() })
 }
 
-/// Reading stopped: because there is too much of it, or because it is wrong.
+/// Returns the error of a failed decode: the memory limit if it was reached, else `why`.
 fn unreadable(meter: &Meter, why: String) -> Failure {
     if meter.is_empty() { bounds::too_many_values() } else { Failure::bad_request(why) }
 }
 
-/// What is noted while a body is read.
-struct Notes {
+/// Collected while a body is decoded.
+struct Findings {
     duplicates: RefCell<Vec<String>>,
     meter: Meter,
 }
 
-impl Default for Notes {
+impl Default for Findings {
     fn default() -> Self {
         Self { duplicates: RefCell::default(), meter: Meter::new(VALUES_BYTES_MAX) }
     }
 }
 
-impl Notes {
-    fn root(&self) -> Noting<'_> {
-        Noting { path: Path::Root, notes: self }
+impl Findings {
+    fn root(&self) -> JsonVisitor<'_> {
+        JsonVisitor { path: Path::Root, findings: self }
     }
 }
 
 #[derive(Clone, Copy)]
-struct Noting<'a> {
+struct JsonVisitor<'a> {
     path: Path<'a>,
-    notes: &'a Notes,
+    findings: &'a Findings,
 }
 
-impl Noting<'_> {
+impl JsonVisitor<'_> {
     fn take<E: Error>(&self, bytes: usize) -> std::result::Result<(), E> {
-        if self.notes.meter.take(bytes) { Ok(()) } else { Err(E::custom("too many values")) }
+        if self.findings.meter.take(bytes) { Ok(()) } else { Err(E::custom("too many values")) }
     }
 }
 
-impl<'de> DeserializeSeed<'de> for Noting<'_> {
+impl<'de> DeserializeSeed<'de> for JsonVisitor<'_> {
     type Value = Value;
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> std::result::Result<Value, D::Error> {
@@ -117,7 +118,7 @@ impl<'de> DeserializeSeed<'de> for Noting<'_> {
     }
 }
 
-impl<'de> Visitor<'de> for Noting<'_> {
+impl<'de> Visitor<'de> for JsonVisitor<'_> {
     type Value = Value;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -161,7 +162,7 @@ impl<'de> Visitor<'de> for Noting<'_> {
         let mut items = Vec::new();
         loop {
             let path = self.path.item(items.len());
-            match access.next_element_seed(Noting { path, notes: self.notes })? {
+            match access.next_element_seed(JsonVisitor { path, findings: self.findings })? {
                 Some(item) => items.push(item),
                 None => return Ok(Value::Array(items)),
             }
@@ -171,13 +172,13 @@ impl<'de> Visitor<'de> for Noting<'_> {
     fn visit_map<A: MapAccess<'de>>(self, mut access: A) -> std::result::Result<Value, A::Error> {
         let mut map = Map::new();
         while let Some(key) = access.next_key::<String>()? {
-            if !self.notes.meter.field(map.len(), &key) {
+            if !self.findings.meter.field(map.len(), &key) {
                 self.take(usize::MAX)?;
             }
             let path = self.path.field(&key);
-            let value = access.next_value_seed(Noting { path, notes: self.notes })?;
-            if map.contains_key(&key) && self.notes.duplicates.borrow().len() < DUPLICATES_MAX {
-                self.notes.duplicates.borrow_mut().push(path.to_string());
+            let value = access.next_value_seed(JsonVisitor { path, findings: self.findings })?;
+            if map.contains_key(&key) && self.findings.duplicates.borrow().len() < DUPLICATES_MAX {
+                self.findings.duplicates.borrow_mut().push(path.to_string());
             }
             map.insert(key, value);
         }
@@ -197,7 +198,7 @@ mod tests {
         assert_eq!(body.value["a"]["b"], 2);
     }
 
-    /// What multiplies when it is read, though its text is short.
+    /// Bodies that expand when decoded, though their text is short.
     #[test]
     fn bodies_that_multiply_are_refused() {
         let maps = format!("[{}]", vec![r#"{"a":1}"#; 120_000].join(","));
@@ -207,7 +208,7 @@ mod tests {
             let before = vec![format!("*a{}", level - 1); 10].join(",");
             laughs.push_str(&format!("a{level}: &a{level} [{before}]\n"));
         }
-        // Containers with an image of one letter: five bytes each, a hundred times that in memory.
+        // Containers with a one-letter image: five bytes each, a hundred times that in memory.
         let containers = [0x12, 0x03, 0x12, 0x01, b'x'].repeat(200_000);
         for (media_type, body, code) in [
             ("application/json", maps.as_bytes(), 413),
@@ -222,7 +223,7 @@ mod tests {
         }
     }
 
-    /// A Pod with these fields of its spec.
+    /// Encodes a Pod with these spec fields.
     fn pod_of(spec: &[u8]) -> Vec<u8> {
         let field = |tag: u8, bytes: &[u8]| {
             let mut length = bytes.len();

@@ -1,8 +1,8 @@
-//! How large what a client sends may become.
+//! Limits on the memory of client-supplied values.
 //!
-//! A body has a limit in bytes, but its values in memory are not its bytes: `[{"a":1},{"a":1},…]` takes eighty times
-//! its text, and a patch, a default or a template can multiply what is there. So the memory of values is counted
-//! where they are made (bodies), where they are copied (patches, defaults) and where they are kept (the store).
+//! A body is limited in bytes, but its values take more memory: `[{"a":1},{"a":1},…]` takes eighty times its text,
+//! and a patch, default or template can multiply existing values. So memory is counted where values are created
+//! (bodies), copied (patches, defaults) and kept (the store).
 
 use std::cell::Cell;
 use std::io;
@@ -11,23 +11,23 @@ use serde_json::Value;
 
 use crate::status::{Failure, Result};
 
-/// Largest body, as Kubernetes limits it (`MaxRequestBodyBytes`, twice etcd's 1.5 MiB).
+/// Maximum bytes of a body, as in Kubernetes (`MaxRequestBodyBytes`, twice etcd's 1.5 MiB).
 pub(crate) const BODY_BYTES_MAX: usize = 3 * 1024 * 1024;
-/// Largest object as JSON: what no body could carry can't be read back and sent again either.
+/// Maximum bytes of an object as JSON: a larger one could not be read and sent back in a body.
 const OBJECT_BYTES_MAX: usize = BODY_BYTES_MAX;
-/// Memory of the values of one body or object. Manifests take five to ten times their text; this is twenty times the
-/// largest.
+/// Maximum memory of the values of one body or object. Manifests take five to ten times their text; this is twenty
+/// times the largest body.
 pub(crate) const VALUES_BYTES_MAX: usize = 20 * BODY_BYTES_MAX;
-/// Nesting of what is stored. Readers stop at 128 levels, and lists and watch events add some.
+/// Maximum nesting of stored objects. Readers stop at 128 levels, and lists and watch events add some.
 pub(crate) const DEPTH_MAX: usize = 100;
 
-/// What a value takes besides its text.
+/// Memory of a value besides its text.
 pub(crate) const VALUE_BYTES: usize = size_of::<Value>();
-/// A map takes a node of its tree, with room for eleven fields, from the first field on.
+/// Memory of a map with at least one field: one B-tree node, with room for eleven.
 pub(crate) const NODE_BYTES: usize = 11 * (size_of::<String>() + size_of::<Value>()) + 16;
 const NODE_FIELDS: usize = 6;
 
-/// Counts the memory of values as they are made.
+/// A budget of memory for values being created.
 pub(crate) struct Meter(Cell<usize>);
 
 impl Meter {
@@ -35,14 +35,14 @@ impl Meter {
         Self(Cell::new(bytes))
     }
 
-    /// Takes some of what is left; false when it is not enough, and from then on.
+    /// Takes `bytes` from the budget; returns false if it is exceeded, now and from then on.
     pub(crate) fn take(&self, bytes: usize) -> bool {
         let left = self.0.get().checked_sub(bytes);
         self.0.set(left.unwrap_or(0));
         left.is_some()
     }
 
-    /// A map with its nth field.
+    /// Takes the memory of a map's field at `index`.
     pub(crate) fn field(&self, index: usize, key: &str) -> bool {
         let node = if index.is_multiple_of(NODE_FIELDS) { NODE_BYTES } else { 0 };
         self.take(node + key.len())
@@ -53,7 +53,7 @@ impl Meter {
     }
 }
 
-/// The memory of a value, roughly; stops counting above `limit`.
+/// Estimates the memory of a value; stops counting above `limit`.
 pub(crate) fn memory(value: &Value, limit: usize) -> usize {
     let meter = Meter::new(limit);
     if count(value, &meter) { limit - meter.0.get() } else { limit + 1 }
@@ -75,7 +75,7 @@ fn count(value: &Value, meter: &Meter) -> bool {
         }
 }
 
-/// Is the value nested no deeper than `limit`? Looks no deeper than that either.
+/// Returns whether the value is nested at most `limit` levels deep; recurses no deeper than that.
 pub(crate) fn is_shallow(value: &Value, limit: usize) -> bool {
     let Some(below) = limit.checked_sub(1) else { return false };
     match value {
@@ -85,20 +85,20 @@ pub(crate) fn is_shallow(value: &Value, limit: usize) -> bool {
     }
 }
 
-/// The length of the value as JSON, or something above `limit`.
+/// Returns the length of the value as JSON, or any number above `limit`.
 pub(crate) fn text_bytes(value: &Value, limit: usize) -> usize {
-    let mut counted = Counted { bytes: 0, limit };
-    // It fails above the limit.
+    let mut counted = ByteCounter { bytes: 0, limit };
+    // Fails above the limit, which `bytes` then shows.
     let _ = serde_json::to_writer(&mut counted, value);
     counted.bytes
 }
 
-struct Counted {
+struct ByteCounter {
     bytes: usize,
     limit: usize,
 }
 
-impl io::Write for Counted {
+impl io::Write for ByteCounter {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.bytes += bytes.len();
         if self.bytes > self.limit { Err(io::ErrorKind::FileTooLarge.into()) } else { Ok(bytes.len()) }
@@ -109,7 +109,7 @@ impl io::Write for Counted {
     }
 }
 
-/// Refuses an object that is too large or too deep to be kept.
+/// Refuses an object that is too large or too deep to be stored.
 pub(crate) fn check(object: &Value) -> Result<()> {
     if !is_shallow(object, DEPTH_MAX) {
         return Err(too_deep());
@@ -118,7 +118,7 @@ pub(crate) fn check(object: &Value) -> Result<()> {
     if memory > VALUES_BYTES_MAX {
         return Err(too_many_values());
     }
-    // The text is never longer than what the values take.
+    // The JSON is never larger than the memory of the values.
     if memory > OBJECT_BYTES_MAX && text_bytes(object, OBJECT_BYTES_MAX) > OBJECT_BYTES_MAX {
         return Err(Failure::too_large(OBJECT_BYTES_MAX));
     }
@@ -129,7 +129,7 @@ pub(crate) fn too_deep() -> Failure {
     Failure::new(422, "Invalid", format!("the object is nested deeper than {DEPTH_MAX} levels"))
 }
 
-/// There are too many values, though their text is short enough.
+/// Returns the error for values that take too much memory, though their text is within limits.
 pub(crate) fn too_many_values() -> Failure {
     let text = format!(
         "Request entity too large: its values take more memory than is allowed: limit is {VALUES_BYTES_MAX}"

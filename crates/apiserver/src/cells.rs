@@ -1,4 +1,4 @@
-//! What the cells of tables are made of, for all kinds: columns, ages, counts (`pkg/printers/internalversion`).
+//! Building blocks of table cells, shared by all kinds: columns, ages, counts (`pkg/printers/internalversion`).
 
 use jiff::Timestamp;
 use serde_json::Value;
@@ -11,13 +11,13 @@ use crate::selector::Labels;
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Column {
     pub(crate) name: &'static str,
-    /// The JSON type of its cells.
+    /// JSON type of its cells.
     pub(crate) kind: &'static str,
-    /// Shown by `-o wide` only.
+    /// Whether only `-o wide` shows it.
     pub(crate) wide: bool,
 }
 
-/// The cells of an object at a time, one for each column.
+/// Renders the cells of an object as of a time, one per column.
 pub(crate) type Cells = fn(&Value, Timestamp) -> Vec<Value>;
 
 pub(crate) const NAME: Column = column("Name");
@@ -35,22 +35,22 @@ pub(crate) const fn wide(name: &'static str) -> Column {
     Column { name, kind: "string", wide: true }
 }
 
-/// The cells of a kind that has no columns of its own: Name and Created At.
+/// Renders the default columns, Name and Created At.
 pub(crate) fn name_and_creation(object: &Value, _now: Timestamp) -> Vec<Value> {
     vec![name(object).into(), text(object, "metadata.creationTimestamp").into()]
 }
 
-/// The cells of a kind that shows its age beside its name.
+/// Renders the columns Name and Age.
 pub(crate) fn name_and_age(object: &Value, now: Timestamp) -> Vec<Value> {
     vec![name(object).into(), age(object, now)]
 }
 
-/// A value as text: strings without quotes.
+/// Renders a value as text; strings without quotes.
 pub(crate) fn plain(value: &Value) -> String {
     value.as_str().map_or_else(|| value.to_string(), str::to_owned)
 }
 
-/// The number of entries of the map at a path.
+/// Returns the number of entries in the map at a path.
 pub(crate) fn count(object: &Value, path: &str) -> usize {
     map(object, path).map_or(0, serde_json::Map::len)
 }
@@ -59,7 +59,7 @@ pub(crate) fn or_none(text: String) -> Value {
     if text.is_empty() { "<none>".into() } else { text.into() }
 }
 
-/// Names and images of the containers of a template.
+/// Renders the names and images of a template's containers.
 pub(crate) fn containers(object: &Value) -> [Value; 2] {
     let of = |key| {
         let texts: Vec<&str> = list(object, "spec.template.spec.containers")
@@ -71,7 +71,7 @@ pub(crate) fn containers(object: &Value) -> [Value; 2] {
     [of("name"), of("image")]
 }
 
-/// The label selector of a workload, as kubectl writes it.
+/// Renders a workload's label selector as kubectl does.
 pub(crate) fn selector(object: &Value) -> Value {
     or_none(
         at(object, "spec.selector")
@@ -80,17 +80,17 @@ pub(crate) fn selector(object: &Value) -> Value {
     )
 }
 
-/// The count under `status`, 0 if there is none.
+/// Returns the count under `status`, or 0.
 pub(crate) fn status_count(object: &Value, key: &str) -> i64 {
     integer(object, &format!("status.{key}")).unwrap_or(0)
 }
 
-/// How long ago `metadata.creationTimestamp` was.
+/// Renders the time since `metadata.creationTimestamp`.
 pub(crate) fn age(object: &Value, now: Timestamp) -> Value {
     since(text(object, "metadata.creationTimestamp"), now).into()
 }
 
-/// How long ago a time was.
+/// Renders the time since `time`.
 pub(crate) fn since(time: &str, now: Timestamp) -> String {
     match time.parse::<Timestamp>() {
         Ok(time) => duration::human(now.duration_since(time)),

@@ -1,8 +1,8 @@
-//! CustomResourceDefinitions: an accepted one adds a row to the table of kinds for each version it serves.
+//! CustomResourceDefinitions: an accepted one adds a kind to the table for each version it serves.
 //!
-//! A CRD is accepted in the write that stores it (names free, status conditions set), so a client that has created
-//! one can use it at once; `kubectl wait --for=condition=Established` finds the condition there. Versions of a kind
-//! share one storage and differ in `apiVersion` only (conversion strategy `None`).
+//! A CRD is accepted by the write that stores it, which checks names and sets status conditions, so clients can use
+//! its kind at once and `kubectl wait --for=condition=Established` succeeds immediately. Versions of a kind share
+//! one storage and differ only in `apiVersion` (conversion strategy `None`).
 
 use std::sync::Arc;
 
@@ -13,16 +13,16 @@ use crate::jsonpath::JsonPath;
 use crate::kinds::custom::{CustomKind, PrinterColumn, ScalePaths};
 use crate::kinds::extension::{COLUMNS_MAX, CUSTOM_RESOURCE_DEFINITION};
 use crate::kinds::{Definition, Kind, Registry, Sub};
-use crate::object::{self, at, list, second, set, text};
+use crate::object::{self, at, list, rfc3339, set, text};
 use crate::schema::Schema;
 use crate::state::ServerState;
 
-/// The finalizer that keeps a CRD until its custom resources are gone.
+/// Finalizer that keeps a CRD until its custom resources are gone.
 pub(crate) const CLEANUP: &str = "customresourcecleanup.apiextensions.k8s.io";
-/// CRDs on one server; each keeps its schema in memory.
+/// Maximum number of CRDs; each keeps its schema in memory.
 const DEFINITIONS_MAX: usize = 500;
 
-/// Reads all stored CRDs into the registry; at start.
+/// Loads all stored CRDs into the registry at start.
 pub(crate) fn load(server: &ServerState) {
     let (found, _) = server.store.list(&CUSTOM_RESOURCE_DEFINITION.storage().into(), "", None);
     server.change_registry(|registry| {
@@ -40,8 +40,8 @@ fn add(registry: &mut Registry, crd: &Value) {
     }
 }
 
-/// Brings the rows of one CRD up to date with the store. The store is read while the registry is held, so that of
-/// two writes at once the later one stays.
+/// Synchronizes the kinds of one CRD with the store. The store is read while the registry is locked, so that of two
+/// concurrent writes the later one prevails.
 pub(crate) fn reload(server: &ServerState, name: &str) {
     server.change_registry(|registry| {
         remove(registry, name);
@@ -53,8 +53,8 @@ pub(crate) fn reload(server: &ServerState, name: &str) {
     });
 }
 
-/// Takes the rows of one CRD off the table: the kind is no longer served.
-pub(crate) fn withdraw(server: &ServerState, name: &str) {
+/// Removes the kinds of one CRD from the registry, so that they are no longer served.
+pub(crate) fn unregister(server: &ServerState, name: &str) {
     server.change_registry(|registry| remove(registry, name));
 }
 
@@ -68,7 +68,7 @@ fn is_established(crd: &Value) -> bool {
     list(crd, "status.conditions").iter().any(true_of)
 }
 
-/// The rows of a CRD.
+/// Returns the kinds that a CRD defines.
 pub(crate) fn kinds(crd: &Value) -> Vec<Kind> {
     let (group, plural) = (text(crd, "spec.group"), text(crd, "spec.names.plural"));
     let strings = |path| list(crd, path).iter().filter_map(Value::as_str).map(str::to_owned).collect();
@@ -96,7 +96,7 @@ pub(crate) fn kinds(crd: &Value) -> Vec<Kind> {
     served.iter().map(row).collect()
 }
 
-/// Kubernetes' order of versions: GA before beta before alpha, newer before older.
+/// Sort key for Kubernetes' version order: GA before beta before alpha, newer before older.
 fn priority(version: &str) -> (u8, u64, u64) {
     let Some(rest) = version.strip_prefix('v') else { return (0, 0, 0) };
     let digits = rest.find(|c: char| !c.is_ascii_digit()).unwrap_or(rest.len());
@@ -158,7 +158,7 @@ fn columns(version: &Value) -> Vec<PrinterColumn> {
     read(&age).into_iter().collect()
 }
 
-/// The raw schema of a kind, with its texts; for OpenAPI.
+/// Returns a kind's raw schema with descriptions, for OpenAPI.
 pub(crate) fn raw_schema(server: &ServerState, kind: &Kind) -> Option<Value> {
     let custom = kind.custom()?;
     let key = crate::store::Key::new(&CUSTOM_RESOURCE_DEFINITION.storage().into(), "", &custom.definition);
@@ -167,8 +167,8 @@ pub(crate) fn raw_schema(server: &ServerState, kind: &Kind) -> Option<Value> {
     at(version, "schema.openAPIV3Schema").cloned()
 }
 
-/// Sets status and finalizer of a CRD that is about to be stored.
-pub(crate) fn accept(server: &ServerState, crd: &mut Value, now: Timestamp) {
+/// Sets the status and finalizer of a CRD before it is stored.
+pub(crate) fn set_status(server: &ServerState, crd: &mut Value, now: Timestamp) {
     if at(crd, "metadata.deletionTimestamp").is_some() {
         return;
     }
@@ -221,7 +221,7 @@ fn taken_by(server: &ServerState, crd: &Value) -> Option<String> {
     registry.kinds.iter().find(other).map(|_| format!("\"{kind}\" is already in use"))
 }
 
-/// Sets a condition, keeping its time when it did not change.
+/// Sets a condition, keeping its transition time if the status is unchanged.
 fn condition(crd: &mut Value, name: &str, status: &str, reason: &str, message: &str, now: Timestamp) {
     let list = object::ensure(crd, "status");
     object::default(list, "conditions", json!([]));
@@ -231,18 +231,18 @@ fn condition(crd: &mut Value, name: &str, status: &str, reason: &str, message: &
         Some(old) => {
             let same = text(old, "status") == status;
             new["lastTransitionTime"] =
-                if same { old["lastTransitionTime"].clone() } else { second(now).into() };
+                if same { old["lastTransitionTime"].clone() } else { rfc3339(now).into() };
             *old = new;
         }
         None => {
-            new["lastTransitionTime"] = second(now).into();
+            new["lastTransitionTime"] = rfc3339(now).into();
             conditions.push(new);
         }
     }
 }
 
-/// Notes that a CRD is being deleted.
-pub(crate) fn terminate(crd: &mut Value, now: Timestamp) {
+/// Sets the Terminating condition of a CRD.
+pub(crate) fn mark_terminating(crd: &mut Value, now: Timestamp) {
     condition(
         crd,
         "Terminating",

@@ -1,14 +1,14 @@
-//! What the server offers: `/api`, `/apis`, resource lists, aggregated discovery, `/version`, health.
+//! Discovery and health: `/api`, `/apis`, resource lists, aggregated discovery, `/version`, health.
 
 use serde_json::{Value, json};
 
 use crate::kinds::{Kind, Registry, group_version};
 use crate::state::{Aggregated, ServerState};
 
-/// The Kubernetes version whose API this is: major, minor, and as git names it.
+/// The Kubernetes version whose API this server implements: major, minor, and git version.
 pub const VERSION: (&str, &str, &str) = ("1", "37", "v1.37.0");
 
-/// A discovery document.
+/// A discovery document and its media type.
 pub(crate) struct Document {
     pub(crate) body: Value,
     pub(crate) content_type: String,
@@ -20,7 +20,7 @@ impl Document {
     }
 }
 
-/// The text of a health endpoint; `None` for other paths.
+/// Returns the text of a health endpoint; `None` for other paths.
 pub(crate) fn health(path: &str, query: &str) -> Option<String> {
     let (root, rest) =
         path.trim_start_matches('/').split_once('/').unwrap_or((path.trim_start_matches('/'), ""));
@@ -34,7 +34,7 @@ pub(crate) fn health(path: &str, query: &str) -> Option<String> {
     Some("ok".into())
 }
 
-/// The document at a path, if it is one of discovery's.
+/// Returns the discovery document at a path; `None` for other paths.
 pub(crate) fn serve(server: &ServerState, path: &str, accept: &str) -> Option<Document> {
     let registry = server.registry();
     let aggregated = server.aggregated_apis();
@@ -76,7 +76,7 @@ fn version() -> Value {
     })
 }
 
-/// The version of the aggregated form that the client prefers, if it takes it at all.
+/// Returns the client's preferred version of aggregated discovery, if it accepts any.
 fn accepted(accept: &str) -> Option<&'static str> {
     for media_type in accept.split(',') {
         let aggregated = media_type.contains("as=APIGroupDiscoveryList");
@@ -100,7 +100,7 @@ fn root_paths(registry: &Registry, aggregated: &[Aggregated]) -> Vec<String> {
     paths
 }
 
-/// Groups with their versions, in order of appearance.
+/// Returns groups with their versions, in order of appearance.
 fn groups(registry: &Registry, aggregated: &[Aggregated]) -> Vec<(String, Vec<String>)> {
     let own = registry.kinds.iter().map(|kind| (&kind.group, &kind.version));
     let all = own.chain(aggregated.iter().map(|api| (&api.group, &api.version)));

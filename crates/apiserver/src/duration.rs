@@ -1,8 +1,8 @@
-//! Ages as kubectl shows them: `HumanDuration` of apimachinery's `util/duration`.
+//! Durations as kubectl shows them: `HumanDuration` of apimachinery's `util/duration`.
 
 use jiff::SignedDuration;
 
-/// Two units at most, and only where the second still says something.
+/// Formats a duration with at most two units, and with one where the second would be insignificant.
 pub(crate) fn human(duration: SignedDuration) -> String {
     let seconds = duration.as_secs();
     if seconds < -1 {

@@ -1,4 +1,4 @@
-//! HTTP to [`Call`]s and back: which verb a request is, what its body and answer look like.
+//! Translates HTTP requests to [`Call`]s and results to responses.
 
 use std::sync::Arc;
 
@@ -15,22 +15,22 @@ use serde_json::Value;
 
 use crate::body;
 use crate::forward::forward;
-use crate::incoming::{HEAVY_BYTES, Incoming};
 use crate::kinds::{Kind, Sub};
+use crate::load_limits::{HEAVY_BYTES, ReadBody};
 use crate::patch::PatchType;
 use crate::present::{Form, Presenter};
-use crate::request::{Parameters, Target};
+use crate::request::{Parameters, RequestPath};
 use crate::state::ServerState;
 use crate::status::{Failure, Result};
 use crate::store::Key;
 use crate::verbs::{Call, delete, evict, pod, read, review, scale, write};
 use crate::{discovery, openapi, watch};
 
-/// Who sends a request, put into its extensions by the authenticated socket; in process it is absent.
+/// The authenticated user, set as a request extension by the TLS socket; absent for in-process requests.
 #[derive(Debug, Clone)]
 pub(crate) struct User(pub(crate) String);
 
-/// Answers any request; never fails, because failures are answers too.
+/// Answers any request; failures become responses.
 pub(crate) async fn serve(server: Arc<ServerState>, request: Request) -> Response {
     match route(&server, request).await {
         Ok(response) => response,
@@ -63,28 +63,28 @@ fn header(headers: &HeaderMap, name: http::HeaderName) -> String {
 
 async fn route(server: &Arc<ServerState>, request: Request) -> Result<Response> {
     let path = request.uri().path().to_owned();
-    if let Some(response) = plain(server, &path, &request) {
+    if let Some(response) = non_resource(server, &path, &request) {
         return response;
     }
-    let target = Target::parse(&path).ok_or_else(Failure::unknown_path)?;
-    if let Some(router) = server.aggregated(&target.group, &target.version) {
+    let request_path = RequestPath::parse(&path).ok_or_else(Failure::unknown_path)?;
+    if let Some(router) = server.aggregated(&request_path.group, &request_path.version) {
         return Ok(forward(router, request).await);
     }
-    let kind = server.registry().find(&target.group, &target.version, &target.plural);
+    let kind = server.registry().find(&request_path.group, &request_path.version, &request_path.plural);
     let kind = kind.ok_or_else(Failure::unknown_path)?;
-    let misplaced = !kind.namespaced && !target.namespace.is_empty();
-    if misplaced || (kind.namespaced && target.namespace.is_empty() && target.name.is_some()) {
+    let misplaced = !kind.namespaced && !request_path.namespace.is_empty();
+    if misplaced || (kind.namespaced && request_path.namespace.is_empty() && request_path.name.is_some()) {
         return Err(Failure::unknown_path());
     }
-    let sub = subresource(&kind, &target)?;
+    let sub = subresource(&kind, &request_path)?;
     if sub == Some(Sub::Proxy) {
-        return pod::proxy(server, &target, request).await;
+        return pod::proxy(server, &request_path, request).await;
     }
-    objects(server, kind, target, sub, request).await
+    objects(server, kind, request_path, sub, request).await
 }
 
-/// Paths that are not about objects.
-fn plain(server: &Arc<ServerState>, path: &str, request: &Request) -> Option<Result<Response>> {
+/// Answers non-resource paths: health, discovery and OpenAPI. Returns `None` for all others.
+fn non_resource(server: &Arc<ServerState>, path: &str, request: &Request) -> Option<Result<Response>> {
     let get = request.method() == Method::GET || request.method() == Method::HEAD;
     if !get {
         return None;
@@ -113,11 +113,11 @@ fn plain(server: &Arc<ServerState>, path: &str, request: &Request) -> Option<Res
     Some(Ok(response))
 }
 
-fn subresource(kind: &Kind, target: &Target) -> Result<Option<Sub>> {
-    let Some(name) = &target.subresource else { return Ok(None) };
+fn subresource(kind: &Kind, request_path: &RequestPath) -> Result<Option<Sub>> {
+    let Some(name) = &request_path.subresource else { return Ok(None) };
     let found = kind.subresources.iter().find(|sub| sub.name() == name);
     let found = found.ok_or_else(Failure::unknown_path)?;
-    if !target.rest.is_empty() && *found != Sub::Proxy {
+    if !request_path.rest.is_empty() && *found != Sub::Proxy {
         return Err(Failure::unknown_path());
     }
     Ok(Some(*found))
@@ -126,45 +126,46 @@ fn subresource(kind: &Kind, target: &Target) -> Result<Option<Sub>> {
 async fn objects(
     server: &Arc<ServerState>,
     kind: Arc<Kind>,
-    target: Target,
+    request_path: RequestPath,
     sub: Option<Sub>,
     request: Request,
 ) -> Result<Response> {
     let (parts, body) = request.into_parts();
     let parameters = Parameters::parse(parts.uri.query().unwrap_or_default())?;
-    let mut asked = Asked { kind, target, sub, parameters, parts, verb: Verb::Get, body: Incoming::none() };
-    let call = asked.call(server);
+    let mut request =
+        ObjectRequest { kind, request_path, sub, parameters, parts, verb: Verb::Get, body: ReadBody::none() };
+    let call = request.call(server);
     if sub == Some(Sub::Log) {
-        return pod::log(&call, asked.parts.uri.query().unwrap_or_default()).await;
+        return pod::log(&call, request.parts.uri.query().unwrap_or_default()).await;
     }
-    let verb = Verb::of(&asked.parts.method, &call)?;
+    let verb = Verb::of(&request.parts.method, &call)?;
     let key = call.key();
-    asked.verb = verb;
+    request.verb = verb;
     if verb != Verb::Get && verb != Verb::Collection {
-        if asked.parts.headers.get(CONTENT_ENCODING).is_some_and(|encoding| encoding != "identity") {
+        if request.parts.headers.get(CONTENT_ENCODING).is_some_and(|encoding| encoding != "identity") {
             return Err(Failure::unsupported_media_type("compressed bodies are not accepted"));
         }
-        asked.body = server.workload.read(body).await?;
+        request.body = server.load_limits.read(body).await?;
     }
-    if asked.is_heavy(server, &key) {
+    if request.is_heavy(server, &key) {
         let own = server.clone();
-        return server.workload.apart(async move { act(&own, asked).await }).await;
+        return server.load_limits.run_heavy(async move { perform(&own, request).await }).await;
     }
-    act(server, asked).await
+    perform(server, request).await
 }
 
-/// A request for objects, with all that was read of it.
-struct Asked {
+/// A parsed request for objects.
+struct ObjectRequest {
     kind: Arc<Kind>,
-    target: Target,
+    request_path: RequestPath,
     sub: Option<Sub>,
     parameters: Parameters,
     parts: http::request::Parts,
     verb: Verb,
-    body: Incoming,
+    body: ReadBody,
 }
 
-impl Asked {
+impl ObjectRequest {
     fn call<'s>(&self, server: &'s Arc<ServerState>) -> Call<'s> {
         let agent = header(&self.parts.headers, USER_AGENT);
         let default_manager =
@@ -172,8 +173,8 @@ impl Asked {
         Call {
             server,
             kind: self.kind.clone(),
-            namespace: self.target.namespace.clone(),
-            name: self.target.name.clone().unwrap_or_default(),
+            namespace: self.request_path.namespace.clone(),
+            name: self.request_path.name.clone().unwrap_or_default(),
             sub: self.sub,
             manager: self.parameters.field_manager.clone().unwrap_or(default_manager),
             parameters: self.parameters.clone(),
@@ -182,7 +183,7 @@ impl Asked {
         }
     }
 
-    /// Would it hold up others? By the size of what is sent, changed, or listed.
+    /// Returns whether the request could hold up others, judged by the size of the data sent, changed or listed.
     fn is_heavy(&self, server: &Arc<ServerState>, key: &Key) -> bool {
         match self.verb {
             Verb::Get => false,
@@ -195,17 +196,17 @@ impl Asked {
     }
 }
 
-/// Lists of resources with more than this, all objects together, are made apart.
+/// A list is heavy when the resource's objects take more bytes than this in total.
 const LIST_BYTES: usize = 1 << 20;
 
-async fn act(server: &Arc<ServerState>, asked: Asked) -> Result<Response> {
-    let mut call = asked.call(server);
-    let headers = &asked.parts.headers;
+async fn perform(server: &Arc<ServerState>, request: ObjectRequest) -> Result<Response> {
+    let mut call = request.call(server);
+    let headers = &request.parts.headers;
     let content_type = header(headers, CONTENT_TYPE);
-    let user = asked.parts.extensions.get::<User>().map_or("flyball:internal", |user| user.0.as_str());
-    let (verb, bytes) = (asked.verb, &asked.body.bytes);
+    let user = request.parts.extensions.get::<User>().map_or("flyball:internal", |user| user.0.as_str());
+    let (verb, bytes) = (request.verb, &request.body.bytes);
     let form = Form::accepted(&header(headers, ACCEPT));
-    let presenter = Presenter::new(asked.kind, form, asked.parameters.include_object.as_deref());
+    let presenter = Presenter::new(request.kind, form, request.parameters.include_object.as_deref());
     let mut response = match verb {
         Verb::Get => get(&call, &presenter)?,
         Verb::Collection => collection(&call, presenter)?,
@@ -329,7 +330,7 @@ async fn create(
     Ok(json(StatusCode::CREATED, presenter.object(object)))
 }
 
-/// Warnings sent with one answer; client-go prints each on a line of its own.
+/// Maximum number of warnings per response; client-go prints each on its own line.
 const WARNINGS_MAX: usize = 20;
 
 fn add_warnings(call: &Call<'_>, response: &mut Response) {

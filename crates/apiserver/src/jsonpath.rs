@@ -1,17 +1,18 @@
-//! The part of JSONPath that printer columns, scale paths and field selectors of CRDs use.
+//! The subset of JSONPath used by printer columns, scale paths and field selectors of CRDs.
 //!
-//! `.spec.a`, `['a']`, `[0]`, `[-1]`, `[*]`, `..` is not in it; filters compare one path of the item with a literal:
-//! `.status.conditions[?(@.type=="Ready")].status`. Dots in names are escaped with a backslash.
+//! Supported: `.spec.a`, `['a']`, `[0]`, `[-1]`, `[*]`, and filters that compare one path of an item with a
+//! literal, `.status.conditions[?(@.type=="Ready")].status`. A backslash escapes a dot in a name. `..` is not
+//! supported.
 
 use serde_json::Value;
 
-/// Steps in one path; real ones have under ten.
+/// Maximum number of steps in a path; real ones have fewer than ten.
 const STEPS_MAX: usize = 64;
-/// Bytes of one path.
+/// Maximum bytes of a path.
 const PATH_BYTES_MAX: usize = 2048;
-/// Filters inside filters. Each level looks at all items for each item of the level before.
+/// Maximum nesting of filters. Each level visits all items for each item of the level above.
 const FILTERS_MAX: usize = 2;
-/// Values that one path finds; who prints more of them reads none.
+/// Maximum number of values that a path yields; nobody reads a longer cell.
 const FOUND_MAX: usize = 1000;
 
 #[derive(Debug, Clone, PartialEq)]
@@ -22,12 +23,12 @@ enum Step {
     Filter { path: Vec<Step>, equal: bool, literal: Value },
 }
 
-/// A parsed path.
+/// A parsed JSONPath.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct JsonPath(Vec<Step>);
 
 impl JsonPath {
-    /// Parses; the error says where it cannot go on.
+    /// Parses a path; the error says where parsing stopped.
     pub(crate) fn parse(text: &str) -> Result<Self, String> {
         if text.len() > PATH_BYTES_MAX {
             return Err(format!("the path is longer than {PATH_BYTES_MAX} bytes"));
@@ -42,7 +43,7 @@ impl JsonPath {
         Ok(Self(steps))
     }
 
-    /// The values at the path, up to [`FOUND_MAX`].
+    /// Returns the values at the path, at most [`FOUND_MAX`].
     pub(crate) fn find<'a>(&self, value: &'a Value) -> Vec<&'a Value> {
         find(&self.0, value)
     }

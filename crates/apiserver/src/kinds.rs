@@ -1,12 +1,12 @@
-//! The table of kinds: what the server knows about each resource.
+//! The table of kinds: everything that is specific to one resource.
 //!
-//! Each verb is written once and reads this table. A built-in kind is a [`Row`] in a file of its own or of its neighbours; the
-//! list of all rows is [`ROWS`], which is the only other place that a new kind needs. An established
-//! CustomResourceDefinition adds a kind for each version it serves. Readers take a snapshot ([`Registry`] behind an `Arc`), so
-//! a CRD that changes never changes a request under way.
+//! Each verb is implemented once and reads this table. A built-in kind is a [`Row`] in a file of its own or of
+//! related kinds, plus its line in [`ROWS`]. An established CustomResourceDefinition adds a kind for each version
+//! it serves. Readers take a snapshot ([`Registry`] behind an `Arc`), so changing a CRD does not affect requests in
+//! progress.
 //!
-//! Names, short names, categories and subresources are those of `kubectl api-resources` on Kubernetes 1.37. Kinds that nothing
-//! here acts on (DaemonSets, RBAC, …) are stored, so that manifests which contain them apply.
+//! Names, short names, categories and subresources are those of `kubectl api-resources` on Kubernetes 1.37. Kinds
+//! that nothing here acts on (DaemonSets, RBAC, …) are stored, so that manifests that contain them apply.
 
 mod autoscaling;
 mod batch;
@@ -14,7 +14,7 @@ mod bodies;
 pub(crate) mod cluster;
 pub(crate) mod config;
 pub(crate) mod custom;
-mod events;
+pub(crate) mod events;
 pub(crate) mod extension;
 mod network;
 pub(crate) mod pod;
@@ -26,7 +26,7 @@ pub(crate) mod service;
 mod storage;
 #[cfg(test)]
 mod tests;
-mod workloads;
+pub(crate) mod workloads;
 
 use std::sync::Arc;
 
@@ -37,7 +37,7 @@ use crate::schema::{Schema, builtin};
 use custom::CustomKind;
 pub(crate) use row::{Generation, Row, Sub};
 
-/// The built-in kinds, in the order in which discovery shows them.
+/// The built-in kinds, in discovery's order.
 const ROWS: &[&Row] = &[
     &config::CONFIG_MAP,
     &network::ENDPOINTS,
@@ -87,10 +87,10 @@ const ROWS: &[&Row] = &[
     &network::ENDPOINT_SLICE,
 ];
 
-/// What a kind is defined by.
+/// What defines a kind.
 #[derive(Debug, Clone)]
 pub(crate) enum Definition {
-    /// A row of this table.
+    /// A built-in row.
     Builtin(&'static Row),
     /// A version of a CustomResourceDefinition.
     Custom(Arc<CustomKind>),
@@ -105,9 +105,9 @@ pub(crate) struct Kind {
     pub(crate) plural: String,
     pub(crate) singular: String,
     pub(crate) namespaced: bool,
-    /// Group and plural of the stored form.
+    /// Group and plural under which objects are stored (`apps/deployments`).
     pub(crate) storage: Arc<str>,
-    /// The apiVersion of the stored form.
+    /// The `apiVersion` of the stored form.
     pub(crate) stored_api_version: String,
     pub(crate) subresources: Vec<Sub>,
     pub(crate) short_names: Vec<String>,
@@ -115,7 +115,7 @@ pub(crate) struct Kind {
     pub(crate) definition: Definition,
 }
 
-/// What can be done with a resource that is stored.
+/// The verbs of a stored resource.
 pub(crate) const VERBS: [&str; 8] =
     ["create", "delete", "deletecollection", "get", "list", "patch", "update", "watch"];
 
@@ -143,12 +143,12 @@ impl From<&'static Row> for Kind {
 }
 
 impl Kind {
-    /// `apps/v1`, or `v1` in the core group.
+    /// Returns `apps/v1`, or `v1` in the core group.
     pub(crate) fn api_version(&self) -> String {
         group_version(&self.group, &self.version)
     }
 
-    /// `DeploymentList`.
+    /// Returns the kind of a list: `DeploymentList`.
     pub(crate) fn list_kind(&self) -> String {
         self.custom().map_or_else(|| format!("{}List", self.kind), |custom| custom.list_kind.clone())
     }
@@ -157,7 +157,7 @@ impl Kind {
         self.subresources.contains(&sub)
     }
 
-    /// The row of a built-in kind.
+    /// Returns the row of a built-in kind.
     pub(crate) fn row(&self) -> Option<&'static Row> {
         match &self.definition {
             Definition::Builtin(row) => Some(row),
@@ -165,7 +165,7 @@ impl Kind {
         }
     }
 
-    /// What a CustomResourceDefinition says about the kind.
+    /// Returns the CRD's definition of a custom kind.
     pub(crate) fn custom(&self) -> Option<&Arc<CustomKind>> {
         match &self.definition {
             Definition::Builtin(_) => None,
@@ -173,12 +173,12 @@ impl Kind {
         }
     }
 
-    /// Whether this is the built-in kind of that row, in whatever version.
+    /// Returns whether this is the built-in kind of that row, in any version.
     pub(crate) fn is(&self, row: &Row) -> bool {
         self.row().is_some_and(|own| own.plural == row.plural && own.kind == row.kind)
     }
 
-    /// Whether only `create` exists, and nothing is stored.
+    /// Returns whether the kind only has `create` and is not stored.
     pub(crate) fn is_review(&self) -> bool {
         self.row().is_some_and(|row| row.review)
     }
@@ -187,12 +187,13 @@ impl Kind {
         if self.is_review() { &["create"] } else { &VERBS }
     }
 
-    /// Whether a write may reach the disk a little later; see [`crate::store`].
+    /// Returns whether a write may become durable later; see [`crate::store`].
     pub(crate) fn relaxed(&self) -> bool {
         self.row().is_some_and(|row| row.relaxed)
     }
 
-    /// The fields that a field selector may name (`pkg/registry/*/strategy.go`, `pkg/apis/core/v1/conversion.go`).
+    /// Returns the fields that a field selector may name (`pkg/registry/*/strategy.go`,
+    /// `pkg/apis/core/v1/conversion.go`).
     pub(crate) fn selectable_fields(&self) -> Vec<&str> {
         let mut fields = vec!["metadata.name", "metadata.namespace"];
         match &self.definition {
@@ -202,7 +203,7 @@ impl Kind {
         fields
     }
 
-    /// Whether an object has `metadata.generation`.
+    /// Returns whether an object has `metadata.generation`.
     pub(crate) fn has_generation(&self, object: &Value) -> bool {
         match self.row().map(|row| row.generation) {
             None | Some(Generation::Always) => true,
@@ -211,29 +212,29 @@ impl Kind {
         }
     }
 
-    /// Fills in the defaults of an object in stored form. Those of a custom resource come from its schema, and are filled
-    /// in when it is decoded.
+    /// Applies defaults to an object in stored form. Custom resources get theirs from the schema when they are
+    /// decoded.
     pub(crate) fn apply_defaults(&self, object: &mut Value) {
         if let Some(row) = self.row() {
             (row.defaults)(object);
         }
     }
 
-    /// Sets the status and the other fields that a new object gets from the server.
+    /// Sets the status and other server-set fields of a new object.
     pub(crate) fn prepare_for_create(&self, object: &mut Value, now: Timestamp) {
         if let Some(row) = self.row() {
             (row.on_create)(object, now);
         }
     }
 
-    /// Takes over from the current object what an update keeps, whatever the new object says.
+    /// Copies fields that an update cannot change from the current object.
     pub(crate) fn prepare_for_update(&self, current: &Value, object: &mut Value, sub: Option<Sub>) {
         if let Some(row) = self.row() {
             (row.on_update)(current, object, sub);
         }
     }
 
-    /// Turns the stored form into the form of this version.
+    /// Converts from the stored form to this version.
     pub(crate) fn to_version(&self, mut stored: Value) -> Value {
         if let Some(as_stored) = self.row().and_then(|row| row.stored_as) {
             return (as_stored.from_stored)(stored);
@@ -245,7 +246,7 @@ impl Kind {
         stored
     }
 
-    /// Turns the form of this version into the stored form.
+    /// Converts from this version to the stored form.
     pub(crate) fn to_stored(&self, mut object: Value) -> Value {
         if let Some(as_stored) = self.row().and_then(|row| row.stored_as) {
             return (as_stored.to_stored)(object);
@@ -254,7 +255,7 @@ impl Kind {
         object
     }
 
-    /// Whether the stored bytes are what a client of this version gets.
+    /// Returns whether this version is the stored form, so that stored bytes can be sent as they are.
     pub(crate) fn is_stored_form(&self) -> bool {
         match self.row() {
             Some(row) => row.stored_as.is_none(),
@@ -262,7 +263,7 @@ impl Kind {
         }
     }
 
-    /// The schema of the whole object, or nothing when the kind has none.
+    /// Returns the schema of the whole object, or `None` if the kind has none.
     pub(crate) fn schema(&self) -> Option<Arc<Schema>> {
         match &self.definition {
             Definition::Custom(custom) => Some(custom.schema.clone()),
@@ -270,7 +271,7 @@ impl Kind {
         }
     }
 
-    /// The schema of the stored form; one that says nothing where there is none.
+    /// Returns the schema of the stored form; an unrestricted one if there is none.
     pub(crate) fn stored_schema(&self) -> Arc<Schema> {
         let found = match self.row().and_then(|row| row.stored_as) {
             Some(stored) => schema_of(stored.api_version, &self.kind),
@@ -294,31 +295,31 @@ impl crate::status::ResourceName for Kind {
     }
 }
 
-/// The schema generator of a built-in kind, or of the body of a subresource.
+/// Returns the schema generator of a built-in kind or of a subresource's body.
 pub(crate) fn generator(api_version: &str, kind: &str) -> Option<builtin::Generator> {
     let (group, version) = api_version.split_once('/').unwrap_or(("", api_version));
     let wanted = |row: &&Row| row.group == group && row.version == version && row.kind == kind;
     ROWS.iter().copied().chain(&bodies::BODIES).find(wanted).map(|row| row.schema)
 }
 
-/// The schema of a built-in kind.
+/// Returns the schema of a built-in kind or of a subresource's body.
 pub(crate) fn schema_of(api_version: &str, kind: &str) -> Option<Arc<Schema>> {
     Some(builtin::of(api_version, kind, generator(api_version, kind)?))
 }
 
-/// `group/version`, or only the version in the core group.
+/// Returns `group/version`, or only the version in the core group.
 pub(crate) fn group_version(group: &str, version: &str) -> String {
     if group.is_empty() { version.to_owned() } else { format!("{group}/{version}") }
 }
 
-/// All kinds, in the order in which discovery shows them.
+/// All served kinds, in discovery's order.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Registry {
     pub(crate) kinds: Vec<Arc<Kind>>,
 }
 
 impl Registry {
-    /// The kinds at start, before any CRD.
+    /// Returns the built-in kinds.
     pub(crate) fn builtin() -> Self {
         Self::of(ROWS)
     }
@@ -333,7 +334,12 @@ impl Registry {
         self.kinds.iter().find(found).cloned()
     }
 
-    /// The kind of the stored form (or the first one) of each resource that is stored.
+    /// Returns the kind of a built-in row, as long as the table has it.
+    pub(crate) fn of_row(&self, row: &Row) -> Option<Arc<Kind>> {
+        self.find(row.group, row.version, row.plural)
+    }
+
+    /// Returns one kind for each stored resource: the one of the stored version, or else the first.
     pub(crate) fn stored(&self) -> Vec<Arc<Kind>> {
         let mut found: Vec<Arc<Kind>> = Vec::new();
         for kind in self.kinds.iter().filter(|kind| !kind.is_review()) {

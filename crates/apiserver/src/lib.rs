@@ -1,13 +1,13 @@
-//! An embedded Kubernetes API server: the part of a control plane that stores, validates and tells.
+//! An embedded Kubernetes API server: it stores, validates and serves objects, and notifies watches.
 //!
-//! [`ApiServer::open`] starts one, in memory or on a state directory. Its [`ApiServer::router`] is an ordinary
-//! `axum::Router`, so `kube::Client::new(server.router(), "default")` reaches it in process; [`ApiServer::serve`]
-//! offers the same over TLS with a bearer token, for kubectl and everything else.
+//! [`ApiServer::open`] starts one, in memory or on a state directory. [`ApiServer::router`] is an ordinary
+//! `axum::Router`, so `kube::Client::new(server.router(), "default")` reaches it in process. [`ApiServer::serve`]
+//! serves the same API over TLS with a bearer token, for kubectl and other clients.
 //!
-//! Each verb is written once, over JSON values and a table of kinds; a CustomResourceDefinition adds a row. The
-//! server runs no controllers: Deployments, garbage collection, scheduling and the node are clients like any other.
-//! What it does itself is what Kubernetes' API server does: defaulting, validation, patches and server-side apply,
-//! LimitRanges, addresses of Services, evictions against PodDisruptionBudgets, and emptying a namespace or a CRD that is deleted.
+//! Each verb is implemented once, over JSON values and a table of kinds; a CustomResourceDefinition adds kinds. The
+//! server runs no controllers: Deployments, garbage collection, scheduling and the node are ordinary clients. It
+//! does what Kubernetes' API server does: defaulting, validation, patches and server-side apply, LimitRanges,
+//! addresses of Services, evictions under PodDisruptionBudgets, and emptying of deleted namespaces and CRDs.
 #![allow(clippy::disallowed_methods, reason = "a server reads the clock and its state directory")]
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::panic))]
 
@@ -16,16 +16,15 @@ mod apply;
 mod body;
 mod bounds;
 mod cells;
-mod convert;
 mod crd;
 mod discovery;
 mod duration;
 mod forward;
 mod http;
-mod incoming;
 mod jsonpath;
 mod kinds;
 mod limits;
+mod load_limits;
 mod names;
 mod object;
 mod open_error;

@@ -1,9 +1,9 @@
-//! LimitRanges: what a new pod gets that says nothing, and what it may not ask for.
+//! LimitRanges: default resources of new pods, and the bounds they must respect.
 //!
-//! The rules, sentences and the annotation are those of Kubernetes' LimitRanger plugin
-//! (`plugin/pkg/admission/limitranger/admission.go`): defaults are filled in before webhooks see the pod, bounds are
-//! checked after them, and again when a pod is resized. The first LimitRange that is violated refuses, with everything
-//! that it has against the pod.
+//! Rules, messages and the annotation are those of Kubernetes' LimitRanger plugin
+//! (`plugin/pkg/admission/limitranger/admission.go`): defaults are applied before webhooks see the pod, bounds are
+//! checked after them and again on a resize. The first violated LimitRange refuses the pod and lists all its
+//! violations.
 
 use serde_json::{Value, json};
 
@@ -12,8 +12,8 @@ use crate::quantity::Quantity;
 
 const ANNOTATION: &str = "kubernetes.io/limit-ranger";
 
-/// Gives a new pod the defaults of its namespace.
-pub(crate) fn fill_in(ranges: &[Value], pod: &mut Value) {
+/// Applies the namespace's default resources to a new pod.
+pub(crate) fn apply_defaults(ranges: &[Value], pod: &mut Value) {
     for range in ranges {
         let mut filled = Vec::new();
         for limits in of_type(range, "Container") {
@@ -49,8 +49,8 @@ fn fill_in_container(limits: &Value, what: &str, container: &mut Value, filled: 
     }
 }
 
-/// Why a pod may not be, by the first LimitRange that has something against it.
-pub(crate) fn refusal(ranges: &[Value], pod: &Value) -> Option<String> {
+/// Returns the violations of the first LimitRange that the pod violates.
+pub(crate) fn violation(ranges: &[Value], pod: &Value) -> Option<String> {
     ranges.iter().find_map(|range| {
         let mut problems = Vec::new();
         for limits in of_type(range, "Container") {
@@ -115,7 +115,7 @@ fn check(limits: &Value, kind: &str, resources: &Value, problems: &mut Vec<Strin
     }
 }
 
-/// What a whole pod asks for: its containers together, or an init container where that alone asks for more.
+/// Returns the pod's total resources: the sum of its containers, or those of an init container where that is more.
 fn totals(pod: &Value) -> Value {
     let mut totals = json!({});
     let stays = |container: &&Value| text(container, "restartPolicy") == "Always";
@@ -147,8 +147,8 @@ fn quantity(value: &Value) -> Option<Quantity> {
     Quantity::parse(value.as_str()?).ok()
 }
 
-/// Defaults of a LimitRange itself (`SetDefaults_LimitRangeItem`): a maximum is the default limit, a default limit the
-/// default request, and a minimum the default request where there is no other.
+/// Applies the defaults of a LimitRange itself (`SetDefaults_LimitRangeItem`): default limits default to the
+/// maximum, default requests to the default limit, or else to the minimum.
 pub(crate) fn complete(range: &mut Value) {
     for limits in items_mut(ensure(range, "spec"), "limits") {
         if text(limits, "type") != "Container" {
@@ -162,7 +162,7 @@ pub(crate) fn complete(range: &mut Value) {
     }
 }
 
-/// What is wrong with a LimitRange, as field, value and sentence (`ValidateLimitRange`).
+/// Returns what is wrong with a LimitRange as (field, value, message) (`ValidateLimitRange`).
 pub(crate) fn contradictions(range: &Value) -> Vec<(String, Value, String)> {
     let mut problems = Vec::new();
     for (index, limits) in list(range, "spec.limits").iter().enumerate() {
@@ -222,7 +222,7 @@ mod tests {
             "defaultRequest": {"cpu": "100m"}}));
         let mut object =
             pod(&[json!({"limits": {"memory": "1Gi"}, "requests": {"memory": "1Gi"}}), json!({})]);
-        fill_in(&[range], &mut object);
+        apply_defaults(&[range], &mut object);
         assert_eq!(
             object["spec"]["containers"][0]["resources"],
             json!({"limits": {"memory": "1Gi", "cpu": "1"}, "requests": {"memory": "1Gi", "cpu": "100m"}})
@@ -237,7 +237,7 @@ mod tests {
     #[test]
     fn bounds_are_refused_in_kubernetes_words() {
         let check = |limits: Value, resources: &[Value], expected: Option<&str>| {
-            assert_eq!(refusal(&[range(limits)], &pod(resources)).as_deref(), expected, "{resources:?}");
+            assert_eq!(violation(&[range(limits)], &pod(resources)).as_deref(), expected, "{resources:?}");
         };
         let asks =
             |request: &str, limit: &str| json!({"requests": {"cpu": request}, "limits": {"cpu": limit}});

@@ -1,6 +1,7 @@
-//! Names and labels: DNS-1123 labels and subdomains, DNS-1035 labels, label keys and values, with apimachinery's sentences.
+//! Validation of names and labels, with apimachinery's messages: DNS-1123 labels and subdomains, DNS-1035 labels,
+//! label keys and values.
 //!
-//! Each function returns what is wrong, or nothing.
+//! Each function returns what is wrong, or `None`.
 
 const SUBDOMAIN_MAX: usize = 253;
 const LABEL_MAX: usize = 63;
@@ -26,7 +27,7 @@ fn is_words(text: &str) -> bool {
     text.bytes().all(inner) && edge(text.bytes().next()) && edge(text.bytes().last())
 }
 
-/// `my-name`, at most 63 bytes.
+/// Checks a DNS-1123 label: `my-name`, at most 63 bytes.
 pub(crate) fn dns_label(text: &str) -> Option<String> {
     if text.len() > LABEL_MAX {
         return Some(too_long(LABEL_MAX));
@@ -34,7 +35,7 @@ pub(crate) fn dns_label(text: &str) -> Option<String> {
     (!is_label(text)).then(|| LABEL.to_owned())
 }
 
-/// As [`dns_label`], starting with a letter: the names of Services.
+/// Checks a DNS-1035 label, which must start with a letter: names of Services.
 pub(crate) fn dns_1035_label(text: &str) -> Option<String> {
     if text.len() > LABEL_MAX {
         return Some(too_long(LABEL_MAX));
@@ -42,7 +43,7 @@ pub(crate) fn dns_1035_label(text: &str) -> Option<String> {
     (!is_label(text) || !text.starts_with(|c: char| c.is_ascii_lowercase())).then(|| DNS_1035.to_owned())
 }
 
-/// `example.com`, at most 253 bytes: the names of most objects.
+/// Checks a DNS-1123 subdomain: `example.com`, at most 253 bytes; names of most objects.
 pub(crate) fn dns_subdomain(text: &str) -> Option<String> {
     if text.len() > SUBDOMAIN_MAX {
         return Some(too_long(SUBDOMAIN_MAX));
@@ -50,7 +51,7 @@ pub(crate) fn dns_subdomain(text: &str) -> Option<String> {
     (!text.split('.').all(is_label)).then(|| SUBDOMAIN.to_owned())
 }
 
-/// Names that only have to work as a path segment (RBAC).
+/// Checks a name that only has to be a valid path segment (RBAC).
 pub(crate) fn path_segment(text: &str) -> Option<String> {
     if text == "." || text == ".." {
         return Some(format!("may not be '{text}'"));
@@ -58,7 +59,7 @@ pub(crate) fn path_segment(text: &str) -> Option<String> {
     text.chars().find(|c| "/%".contains(*c)).map(|c| format!("may not contain '{c}'"))
 }
 
-/// Label and annotation keys: `[prefix/]name`.
+/// Checks a label or annotation key: `[prefix/]name`.
 pub(crate) fn qualified_name(text: &str) -> Option<String> {
     let (prefix, name) = match text.split_once('/') {
         Some((prefix, name)) => (Some(prefix), name),
@@ -79,7 +80,7 @@ pub(crate) fn qualified_name(text: &str) -> Option<String> {
     (!is_words(name)).then(|| QUALIFIED.to_owned())
 }
 
-/// Values of labels.
+/// Checks a label value.
 pub(crate) fn label_value(text: &str) -> Option<String> {
     if text.len() > LABEL_MAX {
         return Some(too_long(LABEL_MAX));
@@ -87,7 +88,7 @@ pub(crate) fn label_value(text: &str) -> Option<String> {
     (!text.is_empty() && !is_words(text)).then(|| VALUE.to_owned())
 }
 
-/// Names of ports: at most 15 of `a-z0-9-`, with a letter, no hyphen at an edge or twice.
+/// Checks a port name: at most 15 of `a-z0-9-`, at least one letter, no leading, trailing or double hyphen.
 pub(crate) fn port_name(text: &str) -> Option<String> {
     let wrong = if text.len() > 15 {
         "must be no more than 15 characters"

@@ -1,4 +1,4 @@
-//! Why a server cannot start.
+//! The error of a failed start.
 
 use std::path::{Path, PathBuf};
 
@@ -12,23 +12,23 @@ pub enum OpenError {
         "the state directory `{0}` is in use by another process; stop that one, or use another directory"
     )]
     InUse(PathBuf),
-    /// What is in the state directory cannot be read; [`ApiServer::repair`] saves what can.
+    /// The data file is damaged; [`crate::ApiServer::repair`] saves what is readable.
     #[error("the data file `{path}` is damaged: {reason}; nothing was changed")]
     Damaged {
-        /// The file.
+        /// The data file.
         path: PathBuf,
-        /// What is wrong with it.
+        /// What is damaged.
         reason: String,
     },
     /// The directory or a file in it cannot be read or written.
     #[error("cannot use the state directory `{path}`: {reason}")]
     Unusable {
-        /// The file or directory.
+        /// The unusable file or directory.
         path: PathBuf,
-        /// What the system or the database said.
+        /// The error of the system or the database.
         reason: String,
     },
-    /// Certificates cannot be made or read.
+    /// Certificates cannot be created or loaded.
     #[error("cannot prepare TLS: {0}")]
     Tls(String),
 }

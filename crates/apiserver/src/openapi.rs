@@ -1,8 +1,8 @@
-//! OpenAPI v3: an index, and a document for each group version, made when it is asked for.
+//! OpenAPI v3: an index, and a document per group version, generated on request.
 //!
-//! kubectl reads it to see that the server validates fields itself, which patch types a kind takes, how lists merge
-//! (for `apply`, `diff`, `edit`), and the texts for `explain`. The documents are big and rarely asked for, so nothing
-//! is kept; a hash in their address lets clients cache them.
+//! kubectl uses it to learn that the server validates fields, which patch types a kind supports, how lists merge
+//! (for `apply`, `diff`, `edit`), and descriptions for `explain`. The documents are large and rarely requested, so
+//! they are not cached here; a hash in the URL lets clients cache them.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 
@@ -18,10 +18,11 @@ use crate::status::{Failure, Result};
 /// The media type under which client-go asks for OpenAPI v2 and accepts nothing else.
 pub(crate) const V2_TYPE: &str = "application/com.github.proto-openapi.spec.v2.v1.0+protobuf";
 
-/// OpenAPI v2 without a single definition: a gnostic `Document` with `swagger` (1) and `info` (2: title, version).
+/// Returns an OpenAPI v2 document without definitions: a gnostic `Document` with `swagger` (1) and `info` (2:
+/// title, version).
 ///
-/// kubectl falls back to it for kinds that v3 does not know, and gives up with a wrong reason where it is missing;
-/// that a kind is not in it is what it has to learn.
+/// kubectl falls back to v2 for kinds that are missing in v3, and reports a misleading error if there is no v2. An
+/// empty document tells it that the kind is missing.
 pub(crate) fn v2() -> Vec<u8> {
     let info = [text(1, "Kubernetes"), text(2, VERSION.2)].concat();
     [text(1, "2.0"), field(2, &info)].concat()
@@ -31,14 +32,14 @@ fn text(number: u8, text: &str) -> Vec<u8> {
     field(number, text.as_bytes())
 }
 
-/// A length-delimited field of protobuf; of less than 128 bytes, as all here are.
+/// Encodes a length-delimited protobuf field of less than 128 bytes.
 fn field(number: u8, bytes: &[u8]) -> Vec<u8> {
     let mut field = vec![number << 3 | 2, bytes.len() as u8];
     field.extend(bytes);
     field
 }
 
-/// The document at a path under `/openapi/v3`; `None` for other paths.
+/// Returns the document at a path under `/openapi/v3`; `None` for other paths.
 pub(crate) fn serve(server: &ServerState, path: &str) -> Option<Result<String>> {
     let rest = path.strip_prefix("/openapi")?;
     if rest == "/v3" {
@@ -74,7 +75,7 @@ fn index(server: &ServerState) -> Value {
     json!({"paths": paths})
 }
 
-/// Changes whenever the document does: with this program's version, and with the CRDs of the group.
+/// Hashes what the document depends on: this program's version, and the CRDs of the group.
 fn hash(server: &ServerState, group: &str, version: &str) -> u64 {
     let mut hasher = DefaultHasher::new();
     (env!("CARGO_PKG_VERSION"), group, version).hash(&mut hasher);
@@ -111,7 +112,7 @@ fn group_version_kind(kind: &Kind) -> Value {
     json!({"group": kind.group, "version": kind.version, "kind": kind.kind})
 }
 
-/// Adds the kind's schemas; the name of its own.
+/// Adds the kind's schemas; returns the name of its own.
 fn components(server: &ServerState, kind: &Kind, schemas: &mut Map<String, Value>) -> Option<String> {
     let tag = json!([group_version_kind(kind)]);
     if kind.custom().is_some() {
@@ -124,7 +125,7 @@ fn components(server: &ServerState, kind: &Kind, schemas: &mut Map<String, Value
             json!({"allOf": [{"$ref": format!("#/components/schemas/{metadata}")}], "default": {}});
         schema["x-kubernetes-group-version-kind"] = tag;
         schemas.insert(name.clone(), schema);
-        add_definitions(builtin::generate(crate::kinds::generator("v1", "ConfigMap")?).definitions, schemas);
+        add_definitions(builtin::generate(crate::kinds::config::CONFIG_MAP.schema).definitions, schemas);
         return Some(name);
     }
     let generated = builtin::generate(kind.row()?.schema);
@@ -153,7 +154,7 @@ fn add_definitions(definitions: Map<String, Value>, schemas: &mut Map<String, Va
     }
 }
 
-/// The extensions that client-side and server-side merging read.
+/// Adds the extensions that drive client-side and server-side merging.
 fn describe_merge(field: &mut Value, list: &ListType) {
     match list {
         ListType::Atomic => field["x-kubernetes-map-type"] = "atomic".into(),
@@ -177,6 +178,7 @@ fn add_paths(kind: &Kind, name: &str, paths: &mut Map<String, Value>) {
     } else {
         format!("{base}/{}", kind.plural)
     };
+    // Only what kubectl reads: the actions, their media types, and the query parameters of writes.
     let reference = json!({"$ref": format!("#/components/schemas/{name}")});
     let operation = |action: &str, body: &[&str], parameters: Value| {
         let mut operation = json!({

@@ -5,14 +5,14 @@ pub(crate) mod strategic;
 
 use serde_json::Value;
 
-use crate::apply::managed::How;
+use crate::apply::managed::ManagedOperation;
 use crate::body::Body;
 use crate::kinds::Sub;
 use crate::status::{Failure, Result};
-use crate::verbs::write::{self, Written};
+use crate::verbs::write::{self, WriteResult};
 use crate::verbs::{Call, scale};
 
-/// The form of a patch, by its media type.
+/// The type of a patch, by its media type.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum PatchType {
     Json,
@@ -40,17 +40,17 @@ impl PatchType {
     }
 }
 
-/// Applies a patch to the object, its status or its scale.
-pub(crate) async fn apply(call: &mut Call<'_>, patch: PatchType, body: Body) -> Result<Written> {
+/// Applies a patch to an object, its status or its scale.
+pub(crate) async fn apply(call: &mut Call<'_>, patch: PatchType, body: Body) -> Result<WriteResult> {
     if patch == PatchType::Apply {
         return crate::apply::apply(call, body).await;
     }
     if call.sub == Some(Sub::Scale) {
         return scale::patch(call, |current| patched(call, patch, current, &body.value)).await;
     }
-    write::modify(call, How::Update, |current| {
+    write::modify(call, ManagedOperation::Update, |current| {
         let mut object = patched(call, patch, current, &body.value)?;
-        identity_kept(call, current, &object)?;
+        check_name_unchanged(call, current, &object)?;
         write::identify(call, &mut object)?;
         write::decode_and_default(call, &mut object, body.duplicates.clone())?;
         Ok(Some(object))
@@ -58,7 +58,7 @@ pub(crate) async fn apply(call: &mut Call<'_>, patch: PatchType, body: Body) -> 
     .await
 }
 
-fn identity_kept(call: &Call<'_>, current: &Value, object: &Value) -> Result<()> {
+fn check_name_unchanged(call: &Call<'_>, current: &Value, object: &Value) -> Result<()> {
     if crate::object::name(current) == crate::object::name(object) {
         return Ok(());
     }
@@ -70,10 +70,10 @@ fn identity_kept(call: &Call<'_>, current: &Value, object: &Value) -> Result<()>
     Err(Failure::invalid(&call.kind, &call.name, &[error]))
 }
 
-/// The object after the patch. A resourceVersion in it makes the patch conditional on that version.
+/// Returns the patched object. A resourceVersion in the patch makes it conditional on that version.
 fn patched(call: &Call<'_>, patch: PatchType, current: &Value, body: &Value) -> Result<Value> {
     let mut base = current.clone();
-    // Without a version in the patch, it applies to whatever is there.
+    // Without a resourceVersion, the patch applies to any version.
     crate::object::remove(&mut base, "metadata.resourceVersion");
     match patch {
         PatchType::Json => {

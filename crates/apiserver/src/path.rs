@@ -1,15 +1,15 @@
-//! Where a value is in an object, as error messages name it: `spec.containers[0].image`.
+//! The path of a value in an object, as error messages show it: `spec.containers[0].image`.
 //!
-//! A path is a chain on the stack, and becomes text only when there is something to say. Text that grows with each
-//! level would cost the product of depth and size: a key of a megabyte with a hundred thousand fields below it.
+//! A path is a linked list on the stack and is rendered only for a message. Building text at each level would cost
+//! depth times size: a key of a megabyte with a hundred thousand fields below it.
 
 use std::fmt::{self, Write};
 use std::io;
 
-/// Longest path that is shown; what follows is left out.
+/// Maximum length of a rendered path in bytes; the rest is cut off.
 const SHOWN_MAX: usize = 1024;
 
-/// A place in an object.
+/// The path of a value, linked to that of its parent.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Path<'a> {
     Root,
@@ -27,8 +27,8 @@ impl<'a> Path<'a> {
     }
 }
 
-impl io::Write for Limited {
-    /// JSON is UTF-8, and serde_json writes whole characters.
+impl io::Write for BoundedText {
+    /// Never splits a character: serde_json writes whole ones.
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let text = std::str::from_utf8(bytes).unwrap_or_default();
         self.write_str(text).map(|()| bytes.len()).map_err(io::Error::other)
@@ -47,14 +47,14 @@ impl From<Path<'_>> for String {
 
 impl fmt::Display for Path<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut text = Limited::new(SHOWN_MAX);
-        // It fails when it is full, and then what is there is enough.
+        let mut text = BoundedText::new(SHOWN_MAX);
+        // Fails when the buffer is full; the truncated text is what we want.
         let _ = write(self, &mut text);
         f.write_str(&text.finish())
     }
 }
 
-fn write(path: &Path<'_>, text: &mut Limited) -> fmt::Result {
+fn write(path: &Path<'_>, text: &mut BoundedText) -> fmt::Result {
     match path {
         Path::Root => Ok(()),
         Path::Field(Path::Root, name) => text.write_str(name),
@@ -70,14 +70,14 @@ fn write(path: &Path<'_>, text: &mut Limited) -> fmt::Result {
     }
 }
 
-/// Text of a bounded length; ends with `…` when something is left out.
-pub(crate) struct Limited {
+/// Text of bounded length; ends with `…` when truncated.
+pub(crate) struct BoundedText {
     text: String,
     limit: usize,
     full: bool,
 }
 
-impl Limited {
+impl BoundedText {
     pub(crate) fn new(limit: usize) -> Self {
         Self { text: String::new(), limit, full: false }
     }
@@ -90,14 +90,14 @@ impl Limited {
     }
 }
 
-/// A text of the client's, as far as an error message repeats it.
+/// Truncates client-supplied text for an error message.
 pub(crate) fn shortened(text: &str) -> String {
-    let mut limited = Limited::new(SHOWN_MAX);
+    let mut limited = BoundedText::new(SHOWN_MAX);
     let _ = limited.write_str(text);
     limited.finish()
 }
 
-impl Write for Limited {
+impl Write for BoundedText {
     fn write_str(&mut self, more: &str) -> fmt::Result {
         let room = self.limit - self.text.len();
         if more.len() <= room {
@@ -107,7 +107,7 @@ impl Write for Limited {
         let cut = (0..=room).rev().find(|at| more.is_char_boundary(*at)).unwrap_or(0);
         self.text.push_str(&more[..cut]);
         self.full = true;
-        // Nothing fits any more, not even what is shorter.
+        // Accept nothing further, not even a shorter piece.
         self.limit = self.text.len();
         Err(fmt::Error)
     }

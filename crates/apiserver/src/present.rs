@@ -1,6 +1,6 @@
-//! Answers in the form the client accepts: objects, `PartialObjectMetadata`, or a `Table` for `kubectl get`.
+//! Responses in the form that the client accepts: objects, `PartialObjectMetadata`, or a `Table` for `kubectl get`.
 //!
-//! Protobuf is never sent: clients that ask for it first also accept JSON.
+//! Protobuf is never sent: clients that prefer it also accept JSON.
 
 use bytes::{Bytes, BytesMut};
 use jiff::Timestamp;
@@ -11,9 +11,9 @@ use crate::kinds::Kind;
 use crate::object;
 use crate::store::Stored;
 use crate::table;
-use crate::verbs::read::Listed;
+use crate::verbs::read::ListPage;
 
-/// What a client accepts.
+/// The response form that a client accepts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Form {
     Object,
@@ -24,7 +24,7 @@ pub(crate) enum Form {
 }
 
 impl Form {
-    /// From the Accept header: the first media type that can be served.
+    /// Parses an Accept header: returns the first media type that can be served.
     pub(crate) fn accepted(accept: &str) -> Self {
         for media_type in accept.split(',') {
             let mut parts = media_type.split(';').map(str::trim);
@@ -51,12 +51,12 @@ impl Form {
     }
 }
 
-/// Turns stored objects into answers for one request.
+/// Renders stored objects for one request.
 pub(crate) struct Presenter {
     pub(crate) kind: Arc<Kind>,
     pub(crate) form: Form,
     pub(crate) include_object: String,
-    /// A watch shows the columns only with its first row.
+    /// Whether the columns were sent; a watch sends them only with its first row.
     columns_shown: bool,
 }
 
@@ -66,7 +66,7 @@ impl Presenter {
         Self { kind, form, include_object, columns_shown: false }
     }
 
-    /// One object, already in the version of the request.
+    /// Renders an object that is already in the request's version.
     pub(crate) fn object(&self, object: Value) -> Bytes {
         let shown = match self.form {
             Form::Object => object,
@@ -79,7 +79,7 @@ impl Presenter {
         Bytes::from(shown.to_string())
     }
 
-    /// One stored object.
+    /// Renders a stored object.
     pub(crate) fn stored(&self, stored: &Stored) -> Bytes {
         if self.is_as_stored() {
             return stored.bytes.clone();
@@ -87,8 +87,8 @@ impl Presenter {
         self.object(self.kind.to_version(stored.value()))
     }
 
-    /// A page of a list.
-    pub(crate) fn list(&self, listed: &Listed) -> Bytes {
+    /// Renders a page of a list.
+    pub(crate) fn list(&self, listed: &ListPage) -> Bytes {
         let mut metadata = json!({"resourceVersion": listed.revision.to_string()});
         if let Some(token) = &listed.continue_token {
             metadata["continue"] = token.clone().into();
@@ -112,8 +112,8 @@ impl Presenter {
         }
     }
 
-    /// Puts the items' bytes together without parsing them, where they are in the right version.
-    fn plain_list(&self, listed: &Listed, metadata: &Value) -> Bytes {
+    /// Concatenates the items' bytes without parsing them if they are in the right version.
+    fn plain_list(&self, listed: &ListPage, metadata: &Value) -> Bytes {
         let head = format!(
             "{{\"kind\":\"{}\",\"apiVersion\":\"{}\",\"metadata\":{metadata},\"items\":[",
             self.kind.list_kind(),
@@ -132,12 +132,12 @@ impl Presenter {
         bytes.freeze()
     }
 
-    /// Whether clients get objects as they are stored, so that they need not be read.
+    /// Returns whether stored bytes can be sent as they are, without parsing.
     fn is_as_stored(&self) -> bool {
         self.form == Form::Object && self.kind.is_stored_form()
     }
 
-    /// An event of a watch, as a line. What is stored in the version of the request is not parsed.
+    /// Renders a watch event as a line. An object stored in the request's version is not parsed.
     pub(crate) fn event(&mut self, name: &str, bytes: &Bytes) -> Bytes {
         let (before, after) = (format!("{{\"type\":\"{name}\",\"object\":"), "}\n");
         if self.is_as_stored() {
@@ -159,7 +159,7 @@ impl Presenter {
         }
     }
 
-    /// The object of a bookmark.
+    /// Renders the object of a bookmark.
     pub(crate) fn bookmark(&self, metadata: Value) -> Value {
         match self.form {
             Form::Object => {
@@ -169,7 +169,7 @@ impl Presenter {
                 json!({"kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1", "metadata": metadata})
             }
             Form::Table(version) => {
-                // client-go reads the revision of the row's object, kubectl the table's.
+                // client-go reads the revision from the row's object, kubectl from the table.
                 let object = json!({"kind": self.kind.kind, "apiVersion": self.kind.api_version(), "metadata": metadata});
                 let rows = json!([{"cells": [], "object": object}]);
                 let api_version = format!("meta.k8s.io/{version}");

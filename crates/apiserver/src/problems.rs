@@ -1,4 +1,5 @@
-//! The problems of an object's fields, collected with Kubernetes' messages and paths, and the rules that many kinds share.
+//! Collects the problems of an object's fields with Kubernetes' messages and paths; also rules shared by many
+//! kinds.
 
 use serde_json::Value;
 
@@ -6,7 +7,7 @@ use crate::names;
 use crate::object::{at, integer, map, text};
 use crate::status::{FieldError, PROBLEMS_MAX};
 
-/// What is wrong with an object: every problem, up to one more than an answer tells.
+/// The problems found in an object, up to one more than a response lists.
 #[derive(Default)]
 pub(crate) struct Problems(Vec<FieldError>);
 
@@ -63,7 +64,7 @@ impl Problems {
         }
     }
 
-    /// Checks the name under `key`: required, and right by `rule`.
+    /// Checks the name under `key`: required, and valid by `rule`.
     pub(crate) fn name(&mut self, parent: &Value, path: &str, key: &str, rule: fn(&str) -> Option<String>) {
         match text(parent, key) {
             "" => self.required(join(path, key), ""),
@@ -76,7 +77,7 @@ impl Problems {
     }
 }
 
-/// A path with another key.
+/// Appends a key to a path.
 pub(crate) fn join(path: &str, key: &str) -> String {
     if path.is_empty() { key.to_owned() } else { format!("{path}.{key}") }
 }
@@ -92,7 +93,7 @@ pub(crate) fn labels(object: &Value, path: &str, problems: &mut Problems) {
     }
 }
 
-/// An integer of at least 0, or a percentage.
+/// Checks a non-negative integer or percentage.
 pub(crate) fn number_or_percent(parent: &Value, path: &str, key: &str, problems: &mut Problems) {
     match at(parent, key) {
         Some(Value::String(text)) => {

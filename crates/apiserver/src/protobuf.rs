@@ -15,7 +15,7 @@ use serde_json::{Map, Value, json};
 use crate::bounds::{Meter, VALUE_BYTES};
 
 const MAGIC: &[u8] = b"k8s\0";
-/// Messages nested deeper than this are refused; Kubernetes' own stop at about twenty.
+/// Maximum nesting of messages; Kubernetes' own reach about twenty.
 const DEPTH_MAX: usize = 40;
 
 struct Field {
@@ -40,7 +40,7 @@ fn line(line: &'static str) -> Option<(&'static str, Message)> {
     Some((name, fields.collect()))
 }
 
-/// The JSON of a body, as long as the meter allows; the error says what is wrong with it.
+/// Decodes a body to JSON within the meter's memory budget; the error says what is wrong with it.
 pub(crate) fn decode(bytes: &[u8], meter: &Meter) -> Result<Value, String> {
     let unknown =
         bytes.strip_prefix(MAGIC).ok_or("a protobuf body must start with the four bytes \"k8s\\0\"")?;
@@ -106,7 +106,7 @@ fn take<'a>(bytes: &mut &'a [u8], length: u64) -> Result<&'a [u8], String> {
     Ok(taken)
 }
 
-/// The fields of a message, in order.
+/// Splits a message into its fields, in order.
 fn fields(mut bytes: &[u8]) -> Result<Fields<'_>, String> {
     let mut found = Vec::new();
     while !bytes.is_empty() {
@@ -130,7 +130,7 @@ fn string(bytes: &[u8]) -> Result<String, String> {
     String::from_utf8(bytes.to_vec()).map_err(|_| "a protobuf string is not UTF-8".into())
 }
 
-/// Reads messages while the meter allows.
+/// Decodes messages within a memory budget.
 struct Reader<'a> {
     meter: &'a Meter,
 }
@@ -171,7 +171,7 @@ impl Reader<'_> {
                 map.insert(field.name.to_owned(), self.scalar(field.kind, &wire, depth)?);
             }
         }
-        // Go writes every string of a message, empty ones too; in JSON they are omitted.
+        // Go encodes empty strings too; JSON omits them.
         map.retain(|_, value| value.as_str() != Some(""));
         Ok(Value::Object(map))
     }
@@ -186,7 +186,7 @@ impl Reader<'_> {
                 _ => {}
             }
         }
-        // An absent value is the type's zero.
+        // A missing value is the type's zero value.
         let zero = if kind == "string" || kind == "bytes" { json!("") } else { json!({}) };
         Ok((key, value.unwrap_or(zero)))
     }
@@ -198,7 +198,7 @@ impl Reader<'_> {
             ("string", Wire::Bytes(bytes)) => string(bytes)?.into(),
             ("bytes", Wire::Bytes(bytes)) => base64::engine::general_purpose::STANDARD.encode(bytes).into(),
             ("bool", Wire::Number(number)) => (*number != 0).into(),
-            // Negative numbers are sign-extended to 64 bits: the cast takes them back.
+            // Negative numbers are sign-extended to 64 bits; the cast restores them.
             ("int32" | "int64", Wire::Number(number)) => number.cast_signed().into(),
             ("double", Wire::Number(number)) => f64::from_bits(*number).into(),
             (name, Wire::Bytes(bytes)) => self.message(name, bytes, depth + 1)?,
@@ -207,7 +207,7 @@ impl Reader<'_> {
     }
 }
 
-/// Messages whose JSON form is not an object.
+/// Decodes messages whose JSON form is not an object.
 fn special(name: &str, bytes: &[u8]) -> Option<Result<Value, String>> {
     let read: fn(Fields<'_>) -> Result<Value, String> = match name {
         "resource.Quantity" => |fields| first_string(&fields),
@@ -251,7 +251,7 @@ fn time(fields: Fields<'_>) -> Result<Value, String> {
             _ => {}
         }
     }
-    // Go's zero time is an absent one.
+    // Go's zero time means absent.
     if fields.is_empty() {
         return Ok(Value::Null);
     }

@@ -1,12 +1,13 @@
-//! Kubernetes' quantities (`100m`, `64Mi`, `1e3`): parsed exactly, compared, printed in canonical form.
+//! Kubernetes quantities (`100m`, `64Mi`, `1e3`): exact parsing, comparison, and canonical formatting.
 //!
-//! A quantity is held as an integer number of nano-units, as apimachinery rounds anything finer up. The canonical
-//! form has the largest suffix that needs no fraction, in the family (decimal, binary, exponent) it was written in.
+//! A quantity is an integer number of nano-units; like apimachinery, parsing rounds anything finer up. The
+//! canonical form uses the largest suffix that needs no fraction, in the family (decimal, binary, exponent) of the
+//! input.
 
 use std::cmp::Ordering;
 
 const NANOS: i128 = 1_000_000_000;
-/// Largest number of whole units (apimachinery caps at 2^63 - 1).
+/// Maximum number of whole units (apimachinery caps at 2^63 - 1).
 const WHOLE_MAX: i128 = i64::MAX as i128;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -16,7 +17,7 @@ enum Family {
     Exponent,
 }
 
-/// A parsed quantity.
+/// A parsed quantity, with its suffix family.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Quantity {
     nanos: i128,
@@ -28,7 +29,7 @@ const DECIMAL: [(&str, i32); 10] =
 const BINARY: [(&str, u32); 6] = [("Ei", 60), ("Pi", 50), ("Ti", 40), ("Gi", 30), ("Mi", 20), ("Ki", 10)];
 
 impl Quantity {
-    /// Parses, with apimachinery's message when it is not a quantity.
+    /// Parses a quantity; errors have apimachinery's message.
     pub(crate) fn parse(text: &str) -> Result<Self, String> {
         Self::read(text).ok_or_else(|| {
             "quantities must match the regular expression '^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$'"
@@ -51,7 +52,7 @@ impl Quantity {
         let (family, power_of_ten, factor) = unit(suffix)?;
         let kept = fraction.get(..fraction.len().min(18))?;
         let digits: i128 = format!("0{whole}{kept}").parse().ok()?;
-        // value = digits × factor × 10^(power - fraction digits); in nanos that is 10^9 more.
+        // value = digits × factor × 10^(power - fraction digits); nano-units need another 10^9.
         let shift = power_of_ten - i32::try_from(kept.len()).ok()? + 9;
         let scaled = digits.checked_mul(factor);
         let nanos = match (scaled, 10_i128.checked_pow(shift.unsigned_abs())) {
@@ -72,17 +73,17 @@ impl Quantity {
         self.nanos == 0
     }
 
-    /// The sum, written as this one is.
+    /// Returns the sum, in this quantity's suffix family.
     pub(crate) fn plus(self, other: Self) -> Self {
         Self { nanos: (self.nanos + other.nanos).min(WHOLE_MAX * NANOS), family: self.family }
     }
 
-    /// The nearest floating-point number of units.
+    /// Returns the nearest floating-point number of units.
     pub(crate) fn as_f64(self) -> f64 {
         self.nanos as f64 / NANOS as f64
     }
 
-    /// A whole number of units?
+    /// Returns whether this is a whole number of units.
     pub(crate) fn is_integer(self) -> bool {
         self.nanos % NANOS == 0
     }

@@ -1,15 +1,18 @@
-//! A path and a query become a [`Target`] and [`Parameters`]: the only place that reads URLs.
+//! Parses URL paths and queries into [`RequestPath`] and [`Parameters`]; no other module reads URLs.
 //!
 //! Paths follow apiserver's `RequestInfoFactory`: `/api/v1/…` and `/apis/{group}/{version}/…`, optionally
 //! `namespaces/{namespace}/`, then resource, name, subresource and (for proxies) the rest.
 
+use std::borrow::Cow;
 use std::time::Duration;
+
+use percent_encoding::percent_decode_str;
 
 use crate::status::{Failure, Result};
 
-/// A request for objects of one group and version.
+/// The path of a request for objects: group, version, resource, and optionally name and subresource.
 #[derive(Debug, Clone, Default, PartialEq)]
-pub(crate) struct Target {
+pub(crate) struct RequestPath {
     pub(crate) group: String,
     pub(crate) version: String,
     /// "" for all namespaces or a cluster-scoped resource.
@@ -17,15 +20,15 @@ pub(crate) struct Target {
     pub(crate) plural: String,
     pub(crate) name: Option<String>,
     pub(crate) subresource: Option<String>,
-    /// What follows the subresource; for proxies.
+    /// The path after the subresource, for proxies.
     pub(crate) rest: String,
 }
 
-impl Target {
-    /// `None` when the path is not about objects (discovery, health …).
+impl RequestPath {
+    /// Parses a path; `None` for non-resource paths (discovery, health …).
     pub(crate) fn parse(path: &str) -> Option<Self> {
-        let decoded: Vec<String> = path.trim_matches('/').split('/').map(percent_decoded).collect();
-        let parts: Vec<&str> = decoded.iter().map(String::as_str).collect();
+        let decoded: Vec<Cow<'_, str>> = path.trim_matches('/').split('/').map(percent_decoded).collect();
+        let parts: Vec<&str> = decoded.iter().map(AsRef::as_ref).collect();
         let (group, version, rest) = match parts.as_slice() {
             ["api", version, rest @ ..] => ("", *version, rest),
             ["apis", group, version, rest @ ..] => (*group, *version, rest),
@@ -49,37 +52,21 @@ impl Target {
     }
 }
 
-fn percent_decoded(segment: &str) -> String {
-    let bytes = segment.as_bytes();
-    let mut decoded = Vec::with_capacity(bytes.len());
-    let mut at = 0;
-    while at < bytes.len() {
-        let hex = segment.get(at + 1..at + 3).and_then(|digits| u8::from_str_radix(digits, 16).ok());
-        match (bytes[at], hex) {
-            (b'%', Some(byte)) => {
-                decoded.push(byte);
-                at += 3;
-            }
-            (byte, _) => {
-                decoded.push(byte);
-                at += 1;
-            }
-        }
-    }
-    String::from_utf8_lossy(&decoded).into_owned()
+fn percent_decoded(segment: &str) -> Cow<'_, str> {
+    percent_decode_str(segment).decode_utf8_lossy()
 }
 
-/// `fieldValidation`.
+/// How a write treats unknown and duplicate fields (`fieldValidation`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) enum FieldValidation {
     Ignore,
-    /// The default of the API server.
+    /// The API server's default.
     #[default]
     Warn,
     Strict,
 }
 
-/// The query of a request, as far as it is about objects.
+/// Query parameters of a request for objects.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(crate) struct Parameters {
     pub(crate) watch: bool,
@@ -106,7 +93,7 @@ impl Parameters {
         let mut parameters = Self::default();
         for pair in query.split('&').filter(|pair| !pair.is_empty()) {
             let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
-            parameters.take(&percent_decoded(key), percent_decoded(&value.replace('+', " ")))?;
+            parameters.take(&percent_decoded(key), percent_decoded(&value.replace('+', " ")).into_owned())?;
         }
         Ok(parameters)
     }

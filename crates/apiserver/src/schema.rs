@@ -1,9 +1,9 @@
-//! Schemas, compactly: what fields an object may have, their types, and how its lists merge.
+//! Compact schemas: the fields of an object, their types, and how lists merge.
 //!
-//! One form serves the built-in kinds (read from k8s-openapi when a kind is first used, without its texts) and
-//! custom ones (read from a CRD's `openAPIV3Schema`). [`decode`] checks types and finds unknown fields,
-//! [`validate`] checks values, [`Schema::apply_defaults`] fills in a CRD's defaults; patches and server-side apply
-//! ask for [`Schema::list`] and [`Schema::atomic`].
+//! One representation serves built-in kinds (read from k8s-openapi when a kind is first used, without descriptions)
+//! and custom ones (read from a CRD's `openAPIV3Schema`). [`decode`] checks types and finds unknown fields,
+//! [`validate`] checks values, and [`Schema::apply_defaults`] applies a CRD's defaults; patches and server-side
+//! apply use [`Schema::list`] and [`Schema::atomic`].
 
 pub(crate) mod builtin;
 pub(crate) mod decode;
@@ -18,7 +18,7 @@ use serde_json::Value;
 
 use crate::bounds::{self, Meter, NODE_BYTES};
 
-/// Reading recurses; deeper objects and schemas are refused. serde_json itself stops at 128.
+/// Maximum nesting of objects and schemas, because reading recurses. serde_json itself stops at 128.
 pub(crate) const DEPTH_MAX: usize = 128;
 
 /// The JSON type of a value.
@@ -34,12 +34,12 @@ pub(crate) enum Type {
     Boolean,
     /// `x-kubernetes-int-or-string`.
     IntOrString,
-    /// A number with a unit, written as a string or a number, kept in its canonical form.
+    /// A Kubernetes quantity, as a string or number, stored in canonical form.
     Quantity,
 }
 
 impl Type {
-    /// The word for it in OpenAPI.
+    /// Returns the type's name in OpenAPI.
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Any => "any",
@@ -54,19 +54,19 @@ impl Type {
     }
 }
 
-/// How two versions of a list become one (`x-kubernetes-list-type`).
+/// How a list merges (`x-kubernetes-list-type`).
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(crate) enum ListType {
-    /// The list is one value.
+    /// The list is a single value.
     #[default]
     Atomic,
     /// A set of scalars.
     Set,
-    /// Items are told apart by these fields.
+    /// A list of objects identified by these fields.
     Map(Vec<String>),
 }
 
-/// What a value may be, besides its type; only CRDs say this much.
+/// Restrictions on a value besides its type; only CRDs have them.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Rules {
     pub(crate) allowed: Vec<Value>,
@@ -89,7 +89,7 @@ pub(crate) struct Rules {
     pub(crate) not: Option<Box<Schema>>,
 }
 
-/// A regular expression, compiled when it is first needed; equal ones share it.
+/// A regular expression, compiled on first use and shared between equal patterns.
 #[derive(Debug, Clone)]
 pub(crate) struct Pattern {
     pub(crate) text: String,
@@ -98,9 +98,9 @@ pub(crate) struct Pattern {
 
 type Compiled = Arc<OnceLock<Option<regex::Regex>>>;
 
-/// Memory a compiled pattern of a CRD may take; the regex crate's own limit is 10 MB, too much for many patterns.
+/// Maximum memory of a compiled CRD pattern. The regex crate's default of 10 MB is too much for many patterns.
 const PATTERN_BYTES_MAX: usize = 1 << 20;
-/// Memory for the states that matching has seen.
+/// Maximum memory of a pattern's lazy DFA cache.
 const PATTERN_CACHE_BYTES_MAX: usize = 256 << 10;
 
 impl Pattern {
@@ -125,7 +125,8 @@ impl Pattern {
             .ok()
     }
 
-    /// A pattern that does not compile is refused with its CRD, so it constrains nothing here.
+    /// Returns whether the value matches. CRDs with patterns that do not compile are refused, so such a pattern
+    /// restricts nothing.
     pub(crate) fn matches(&self, value: &str) -> bool {
         self.compiled
             .get_or_init(|| Self::compile(&self.text))
@@ -134,11 +135,11 @@ impl Pattern {
     }
 }
 
-/// The schema of one value.
+/// The schema of a value.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Schema {
     pub(crate) kind: Type,
-    /// Another schema by name, of a built-in type (`io.k8s.api.core.v1.PodSpec`).
+    /// Name of another schema, of a built-in type (`io.k8s.api.core.v1.PodSpec`).
     pub(crate) reference: Option<Box<str>>,
     pub(crate) format: Option<Box<str>>,
     pub(crate) properties: BTreeMap<Box<str>, Schema>,
@@ -146,7 +147,7 @@ pub(crate) struct Schema {
     pub(crate) items: Option<Box<Schema>>,
     pub(crate) required: Vec<Box<str>>,
     pub(crate) list: ListType,
-    /// A map or struct that is one value (`x-kubernetes-map-type: atomic`).
+    /// Whether a map or struct is a single value (`x-kubernetes-map-type: atomic`).
     pub(crate) atomic: bool,
     pub(crate) nullable: bool,
     /// `x-kubernetes-preserve-unknown-fields`.
@@ -172,7 +173,7 @@ static ANY: Schema = Schema {
 };
 
 impl Schema {
-    /// The schema that says nothing.
+    /// Returns the schema without restrictions.
     pub(crate) fn any() -> &'static Self {
         &ANY
     }
@@ -181,7 +182,7 @@ impl Schema {
         Self { reference: Some(name.into()), ..Self::default() }
     }
 
-    /// The schema itself, or the one it refers to.
+    /// Resolves a reference; returns the schema itself otherwise.
     pub(crate) fn resolved(&self) -> &Self {
         match &self.reference {
             Some(name) => builtin::definition(name).unwrap_or(&ANY),
@@ -189,30 +190,30 @@ impl Schema {
         }
     }
 
-    /// The schema of a field or map value; nothing when there may be none.
+    /// Returns the schema of a field or map value; `None` if the field is unknown.
     pub(crate) fn field(&self, key: &str) -> Option<&Self> {
         let own = self.resolved();
         let found = own.properties.get(key).or(own.additional.as_deref());
         found.or_else(|| (own.open || own.kind == Type::Any).then_some(&ANY))
     }
 
-    /// The schema of a field, or the one that says nothing.
+    /// Returns the schema of a field, or the one without restrictions.
     pub(crate) fn field_or_any(&self, key: &str) -> &Self {
         self.field(key).unwrap_or(&ANY)
     }
 
-    /// The schema of the items.
+    /// Returns the schema of the items.
     pub(crate) fn item(&self) -> &Self {
         self.resolved().items.as_deref().unwrap_or(&ANY)
     }
 
-    /// Is a map or struct here one value?
+    /// Returns whether a map or struct is a single value here.
     pub(crate) fn is_atomic(&self) -> bool {
         self.atomic || self.resolved().atomic
     }
 
-    /// Fills in the defaults, where a value is absent (or null, but may not be). False when there would be too many:
-    /// a default of a megabyte in each of a hundred thousand items.
+    /// Applies defaults where a value is absent (or null, but not nullable). Returns false if they would take too
+    /// much memory: a default of a megabyte in each of a hundred thousand items.
     #[must_use]
     pub(crate) fn apply_defaults(&self, value: &mut Value) -> bool {
         self.fill_in(value, &Meter::new(DEFAULTED_BYTES_MAX))
@@ -223,7 +224,7 @@ impl Schema {
         match value {
             Value::Object(map) => {
                 for (key, schema) in &own.properties {
-                    // Looking costs, too.
+                    // Visiting a property also costs time.
                     if !meter.take(VISIT_BYTES) {
                         return false;
                     }
@@ -254,7 +255,7 @@ impl Schema {
     }
 }
 
-/// Memory that the defaults of one object may take.
+/// Maximum memory of the defaults of one object.
 const DEFAULTED_BYTES_MAX: usize = bounds::VALUES_BYTES_MAX;
-/// What one look at a property counts: it bounds the time as the memory is bounded.
+/// Cost of visiting a property, which bounds time along with memory.
 const VISIT_BYTES: usize = 4;

@@ -1,15 +1,15 @@
-//! Label selectors and field selectors: which objects a list, a watch or a deletecollection is about.
+//! Label and field selectors: which objects a list, watch or deletecollection covers.
 //!
-//! The string form of label selectors is apimachinery's (`a=b,c!=d,e in (f,g),!h`, also `>` and `<`), the object
-//! form is `LabelSelector`. A field selector compares dotted fields; besides metadata.name and metadata.namespace
-//! each kind supports only the fields Kubernetes supports for it, and others are refused as Kubernetes does.
+//! The string form of label selectors is apimachinery's (`a=b,c!=d,e in (f,g),!h`, also `>` and `<`); the object
+//! form is `LabelSelector`. A field selector compares dotted fields. Each kind supports metadata.name,
+//! metadata.namespace and the fields that Kubernetes supports for it; others are refused as in Kubernetes.
 
 use serde_json::Value;
 
 use crate::object;
 use crate::status::{Failure, Result};
 
-/// Requirements accepted in one selector; people write a handful, and each costs a look-up per object.
+/// Maximum number of requirements in a selector; users write a handful, and each costs a lookup per object.
 const REQUIREMENTS_MAX: usize = 256;
 
 #[derive(Debug, Clone, PartialEq)]
@@ -22,7 +22,7 @@ enum Operator {
     Less(i64),
 }
 
-/// A label selector; the empty one matches everything.
+/// A label selector; an empty one matches everything.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub(crate) struct Labels {
     requirements: Vec<(String, Operator)>,
@@ -53,7 +53,7 @@ impl Labels {
         Ok(Self { requirements })
     }
 
-    /// From a `LabelSelector` object (matchLabels, matchExpressions).
+    /// Reads a `LabelSelector` object (matchLabels, matchExpressions).
     pub(crate) fn from_object(selector: &Value) -> Self {
         let mut requirements = Vec::new();
         for (key, value) in object::map(selector, "matchLabels").into_iter().flatten() {
@@ -91,7 +91,7 @@ impl Labels {
 }
 
 impl std::fmt::Display for Labels {
-    /// The canonical string form, as `status.selector` of a Scale has it.
+    /// Formats the canonical string form, as in `status.selector` of a Scale.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let mut sorted: Vec<_> = self.requirements.iter().collect();
         sorted.sort_by(|a, b| a.0.cmp(&b.0));
@@ -176,10 +176,10 @@ fn label_value(text: &str) -> std::result::Result<String, String> {
     }
 }
 
-/// A field selector; the empty one matches everything.
+/// A field selector; an empty one matches everything.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub(crate) struct Fields {
-    /// Field, value, and whether they must be equal (or must differ).
+    /// Field, value, and whether they must be equal rather than different.
     requirements: Vec<(String, String, bool)>,
 }
 
@@ -219,7 +219,7 @@ impl Fields {
         self.requirements.iter().all(|(field, value, equal)| (field_text(object, field) == *value) == *equal)
     }
 
-    /// The one name that can match, when the selector says so: a list then is a look-up.
+    /// Returns the only name that can match, if the selector requires one; a list is then a lookup.
     pub(crate) fn only_name(&self) -> Option<&str> {
         let named = |(field, _, equal): &&(String, String, bool)| field == "metadata.name" && *equal;
         self.requirements.iter().find(named).map(|(_, name, _)| name.as_str())

@@ -1,4 +1,4 @@
-//! The server as other crates see it: how it is opened, reached and closed.
+//! The server's public interface: opening, serving, extending and closing it.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -12,36 +12,36 @@ use crate::admission::Rule;
 use crate::kinds::Kind;
 use crate::kinds::cluster::NAMESPACE;
 use crate::kinds::extension::CUSTOM_RESOURCE_DEFINITION;
-use crate::object::second;
+use crate::object::rfc3339;
 use crate::open_error::OpenError;
 use crate::socket::identity::Identity;
 use crate::state::{Aggregated, ApiResource, ServerState};
 use crate::store::disk::Disk;
 pub use crate::store::repair::Repaired;
-use crate::store::{Change, Expected, Key, Store};
+use crate::store::{Change, Key, Precondition, Store};
 use crate::verbs::{expire, follow};
 use crate::{crd, http, socket, uid};
 
-/// Namespaces that exist from the start, as in every cluster.
+/// Namespaces that every cluster has from the start.
 const NAMESPACES: [&str; 4] = ["default", "kube-system", "kube-public", "kube-node-lease"];
 
-/// How a server is started.
+/// Options of [`ApiServer::open`].
 #[derive(Debug, Clone, Default)]
 pub struct Options {
-    /// Where objects, certificates and the token are kept; `None` keeps everything in memory.
+    /// Directory for objects, certificates and the token; `None` keeps everything in memory.
     pub state_dir: Option<PathBuf>,
 }
 
-/// The creation of a namespace that no request asked for.
+/// Builds the change that creates a namespace without a request.
 fn namespace(kind: &Kind, name: &str, now: jiff::Timestamp) -> Change {
     let mut object = json!({
-        "apiVersion": "v1", "kind": "Namespace",
-        "metadata": {"name": name, "uid": uid::uid(), "creationTimestamp": second(now)},
+        "apiVersion": kind.api_version(), "kind": kind.kind,
+        "metadata": {"name": name, "uid": uid::uid(), "creationTimestamp": rfc3339(now)},
     });
     kind.apply_defaults(&mut object);
     kind.prepare_for_create(&mut object, now);
     let key = Key::new(&kind.storage, "", name);
-    Change { key, expected: Expected::Absent, object, delete: false, relaxed: false }
+    Change { key, precondition: Precondition::Absent, object, delete: false, relaxed: false }
 }
 
 /// An embedded Kubernetes API server; clones are the same server.
@@ -51,11 +51,11 @@ pub struct ApiServer {
     notices: Arc<[String]>,
 }
 
-/// The file in the state directory that has all objects.
+/// Name of the data file in the state directory.
 const OBJECTS_FILE: &str = "objects.redb";
 
 impl ApiServer {
-    /// Opens the store, creates what every cluster has, and takes up what an earlier run left undone.
+    /// Opens the store, creates the initial namespaces, and resumes deletions that an earlier run left unfinished.
     ///
     /// Must be called within a Tokio runtime.
     pub async fn open(options: Options) -> std::result::Result<Self, OpenError> {
@@ -67,7 +67,7 @@ impl ApiServer {
                 let file = directory.join(OBJECTS_FILE);
                 let disk = Disk::open(&file).map_err(|error| OpenError::disk(directory, &file, error))?;
                 socket::make_private(&file).map_err(|error| OpenError::unusable(&file, &error))?;
-                (Identity::kept(directory)?, Some(disk))
+                (Identity::load_or_create(directory)?, Some(disk))
             }
         };
         let mut notices = Vec::new();
@@ -89,34 +89,34 @@ impl ApiServer {
         Ok(server)
     }
 
-    /// Makes a new data file with all that can be read from a damaged one, which is kept beside it under another name.
-    /// A state directory that is whole is left as it is.
+    /// Rebuilds a damaged data file from everything that is still readable; the damaged file is kept under another
+    /// name. Leaves an intact state directory unchanged.
     pub fn repair(state_dir: &Path) -> std::result::Result<Repaired, OpenError> {
         let file = state_dir.join(OBJECTS_FILE);
         crate::store::repair::repair(&file, jiff::Timestamp::now())
             .map_err(|error| OpenError::disk(state_dir, &file, error))
     }
 
-    /// What the owner should know about the start, in sentences.
+    /// Returns notices about the start for the operator, one sentence each.
     pub fn notices(&self) -> &[String] {
         &self.notices
     }
 
     async fn create_namespaces(&self) -> std::result::Result<(), String> {
-        let Some(kind) = self.state.registry().find("", "v1", "namespaces") else { return Ok(()) };
+        let Some(kind) = self.state.registry().of_row(&NAMESPACE) else { return Ok(()) };
         let now = jiff::Timestamp::now();
-        // all at once, so that they share a sync of the disk
+        // Concurrently, so that they share one disk sync.
         let created = NAMESPACES.map(|name| self.state.store.write(namespace(&kind, name, now)));
         for created in futures::future::join_all(created).await {
             match created {
-                Ok(_) | Err(crate::store::Refused::Exists) => {}
+                Ok(_) | Err(crate::store::WriteError::Exists) => {}
                 Err(refused) => return Err(format!("{refused:?}")),
             }
         }
         Ok(())
     }
 
-    /// Deletions of namespaces and CRDs that were under way.
+    /// Resumes deletions of namespaces and CRDs that were under way.
     fn resume(&self) {
         for kind in self.state.registry().stored() {
             if kind.is(&NAMESPACE) || kind.is(&CUSTOM_RESOURCE_DEFINITION) {
@@ -131,20 +131,20 @@ impl ApiServer {
         }
     }
 
-    /// Adds a kind, as a line in the table does.
+    /// Adds a kind, as a line in `ROWS` does.
     #[cfg(test)]
     pub(crate) fn add_kind(&self, row: &'static crate::kinds::Row) {
         self.state.change_registry(|registry| registry.kinds.push(Arc::new(Kind::from(row))));
     }
 
-    /// The API without authentication, for clients in this process.
+    /// Returns the API without authentication, for clients in this process.
     pub fn router(&self) -> Router {
         let state = self.state.clone();
         Router::new().fallback(move |request: Request| http::serve(state.clone(), request))
     }
 
-    /// Serves the API over TLS to those who have the token, until `shutdown` resolves; then open requests are let
-    /// finish. Watches are ended, in this process too: the end of serving is the end of the server.
+    /// Serves the API over TLS to clients with the token until `shutdown` resolves, then lets open requests finish.
+    /// Also ends in-process watches: when serving stops, the server stops.
     pub async fn serve(
         &self,
         listener: TcpListener,
@@ -155,18 +155,18 @@ impl ApiServer {
         socket::serve(self.state.clone(), listener, acceptor, token, shutdown).await
     }
 
-    /// A kubeconfig for the server at `address`, with its CA and token; a secret.
+    /// Renders a kubeconfig for the server at `address` with its CA and token. The result is a secret.
     pub fn kubeconfig(&self, address: std::net::SocketAddr) -> String {
         socket::kubeconfig::render(address, &self.state.identity.ca_pem, &self.state.identity.token)
     }
 
-    /// The node's own HTTP server: `/containerLogs/{namespace}/{pod}/{container}`, `/metrics/resource` …; reached by
-    /// `pods/log` and `nodes/{node}/proxy/…`.
+    /// Registers a node's kubelet endpoints (`/containerLogs/{namespace}/{pod}/{container}`, `/metrics/resource`
+    /// …), which back `pods/log` and `nodes/{node}/proxy/…`.
     pub fn register_kubelet(&self, node: &str, router: Router) {
         self.state.add_kubelet(node, router);
     }
 
-    /// An aggregated API: shown in discovery, its requests passed to `router` with their whole path.
+    /// Registers an aggregated API. Discovery lists it, and its requests reach `router` with their full path.
     pub fn register_api(&self, group: &str, version: &str, resources: Vec<ApiResource>, router: Router) {
         let (group, version) = (group.to_owned(), version.to_owned());
         self.state.add_api(Aggregated { group, version, resources, router });
@@ -177,12 +177,13 @@ impl ApiServer {
         self.state.add_admission(group, resource, rule);
     }
 
-    /// Adds a mutating rule for new objects of a resource; it answers with a JSON patch, as a mutating webhook does.
+    /// Adds a mutating rule for new objects of a resource. The rule returns a JSON patch, as a mutating webhook
+    /// does.
     pub fn register_mutation(&self, group: &str, resource: &str, rule: Rule) {
         self.state.add_mutation(group, resource, rule);
     }
 
-    /// Ends watches, writes what is not on disk yet, and releases the state directory. Writes fail from here on.
+    /// Ends watches, flushes pending writes, and releases the state directory. Later writes fail.
     pub fn close(&self) {
         self.state.end_watches();
         self.state.store.close();

@@ -1,4 +1,4 @@
-//! The network side: TLS, the bearer token, graceful stop, and the files that hold secrets.
+//! The network side: TLS, bearer token authentication, graceful shutdown, and permissions of secret files.
 
 pub(crate) mod certificates;
 mod connections;
@@ -22,39 +22,39 @@ use hyper_util::server::graceful::{GracefulShutdown, Watcher};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
 
-use connections::{Admission, Connections, Seat};
-use stalled::Stalled;
+use connections::{Admission, Connections, Slot};
+use stalled::WriteTimeoutStream;
 
 use crate::http::{User, refusal, serve as answer};
 use crate::state::ServerState;
 use crate::status::Failure;
 
-/// A client that has not finished its TLS handshake by then is not going to.
+/// Time limit of a TLS handshake.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
-/// So is one that has not sent its headers, or no request with the token at all.
+/// Time limit for request headers, and for the first request with the token.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(30);
-/// How often a client of HTTP/2 is asked whether it is there, and how long it may take to say so.
+/// Interval of HTTP/2 keep-alive pings, and how long a reply may take.
 const PING_EVERY: Duration = Duration::from_secs(30);
 const PING_TIMEOUT: Duration = Duration::from_secs(20);
-/// Bytes of headers, and of an answer that is being sent.
+/// Maximum bytes of headers, and of response data buffered per stream.
 const BUFFER_BYTES: usize = 64 << 10;
-/// Bytes of bodies that a connection of HTTP/2 may send before they are read.
+/// HTTP/2 connection window: bytes of request bodies that may be sent before they are read.
 const WINDOW_BYTES: u32 = 256 << 10;
-/// Requests at once on a connection of HTTP/2; client-go puts all its watches on one.
+/// Concurrent requests per HTTP/2 connection; client-go puts all its watches on one.
 const STREAMS_MAX: u32 = 1000;
-/// Before the next connection is accepted when one could not be.
+/// Pause after a failed accept.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(10);
-/// How long open requests may take after the stop.
+/// How long open requests may take after shutdown.
 const STOP_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Creates the directory, for the owner alone.
+/// Creates the directory with mode 0700.
 pub(crate) fn private_directory(directory: &Path) -> io::Result<()> {
     use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
     std::fs::DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
     std::fs::set_permissions(directory, std::fs::Permissions::from_mode(0o700))
 }
 
-/// Takes a file away from group and others.
+/// Sets a file's mode to 0600.
 pub(crate) fn make_private(file: &Path) -> io::Result<()> {
     use std::os::unix::fs::PermissionsExt;
     std::fs::set_permissions(file, std::fs::Permissions::from_mode(0o600))
@@ -79,20 +79,20 @@ pub(crate) async fn serve(
             () = server.stopped() => break,
         };
         let Ok((stream, _)) = accepted else {
-            // No more files, most likely: others have to go.
+            // Most likely out of file descriptors: evict a connection.
             connections.make_room();
             tokio::time::sleep(ACCEPT_PAUSE).await;
             continue;
         };
         let (access, watcher) = (access.clone(), graceful.watcher());
         match connections.admit() {
-            Admission::Served(seat) => {
-                tokio::spawn(async move { connection(access, stream, Some(seat), watcher).await });
+            Admission::Served(slot) => {
+                tokio::spawn(async move { connection(access, stream, Some(slot), watcher).await });
             }
             Admission::Refused(refusal) => {
                 tokio::spawn(async move {
-                    let told = connection(access, stream, None, watcher);
-                    let _ = tokio::time::timeout(HANDSHAKE_TIMEOUT, told).await;
+                    let refused = connection(access, stream, None, watcher);
+                    let _ = tokio::time::timeout(HANDSHAKE_TIMEOUT, refused).await;
                     drop(refusal);
                 });
             }
@@ -101,43 +101,42 @@ pub(crate) async fn serve(
     }
     drop(listener);
     server.end_watches();
-    // What still runs after this is cut off with the runtime.
+    // Requests that outlast the timeout are cut off with the runtime.
     let _ = tokio::time::timeout(STOP_TIMEOUT, graceful.shutdown()).await;
     Ok(())
 }
 
-/// What every connection needs.
+/// State shared by all connections.
 struct Access {
     server: Arc<ServerState>,
     acceptor: TlsAcceptor,
     token: Arc<str>,
 }
 
-/// Serves a connection until it ends, or has to go; one without a seat only hears that there are too many.
-async fn connection(access: Arc<Access>, stream: TcpStream, seat: Option<Seat>, watcher: Watcher) {
-    // Small answers and watch events must not wait for more.
+/// Serves a connection until it ends or is evicted. Without a slot, the client only learns that there are too many
+/// connections.
+async fn connection(access: Arc<Access>, stream: TcpStream, slot: Option<Slot>, watcher: Watcher) {
+    // Small responses and watch events must not be delayed by Nagle's algorithm.
     let _ = stream.set_nodelay(true);
     let Ok(own) = stream.local_addr().map(|address| address.ip()) else { return };
     let served = async {
-        let handshake = access.acceptor.accept(Stalled::new(stream));
+        let handshake = access.acceptor.accept(WriteTimeoutStream::new(stream));
         let Ok(Ok(stream)) = tokio::time::timeout(HANDSHAKE_TIMEOUT, handshake).await else { return };
-        let (access, seat) = (access.clone(), seat.clone());
+        let (access, slot) = (access.clone(), slot.clone());
         let service = hyper::service::service_fn(move |request: hyper::Request<Incoming>| {
-            let (access, seat) = (access.clone(), seat.clone());
-            async move {
-                Ok::<Response, std::convert::Infallible>(authenticated(&access, own, seat, request).await)
-            }
+            let (access, slot) = (access.clone(), slot.clone());
+            async move { Ok::<Response, std::convert::Infallible>(respond(&access, own, slot, request).await) }
         });
         let connection = builder().serve_connection(TokioIo::new(stream), service).into_owned();
         if let Err(error) = watcher.watch(connection).await {
             tracing::debug!(%error, "a connection ended");
         }
     };
-    let Some(seat) = &seat else { return served.await };
+    let Some(slot) = &slot else { return served.await };
     tokio::select! {
         () = served => {}
-        () = seat.evicted() => tracing::debug!("a connection made room for another"),
-        () = silence(seat) => tracing::debug!("a connection without a request was closed"),
+        () = slot.evicted() => tracing::debug!("a connection made room for another"),
+        () = authentication_timeout(slot) => tracing::debug!("a connection without a request was closed"),
     }
 }
 
@@ -156,18 +155,18 @@ fn builder() -> auto::Builder<TokioExecutor> {
     builder
 }
 
-/// Resolves when a connection has said nothing for too long; never once it has.
-async fn silence(seat: &Seat) {
+/// Resolves when a connection has not authenticated in time; never once it has.
+async fn authentication_timeout(slot: &Slot) {
     tokio::time::sleep(HEADER_TIMEOUT).await;
-    if seat.is_known() {
+    if slot.is_authenticated() {
         std::future::pending().await
     }
 }
 
-async fn authenticated(
+async fn respond(
     access: &Access,
     own: IpAddr,
-    seat: Option<Seat>,
+    slot: Option<Slot>,
     request: hyper::Request<Incoming>,
 ) -> Response {
     if let Err(failure) = hosts::check(request.uri(), request.headers(), own) {
@@ -176,27 +175,27 @@ async fn authenticated(
     let public = ["/healthz", "/livez", "/readyz", "/version"].contains(&request.uri().path());
     let given = request.headers().get(AUTHORIZATION).and_then(|value| value.to_str().ok());
     let given = given.and_then(|value| value.strip_prefix("Bearer "));
-    let known = given.is_some_and(|given| same(given.as_bytes(), access.token.as_bytes()));
-    if !public && !known {
+    let authenticated = given.is_some_and(|given| same(given.as_bytes(), access.token.as_bytes()));
+    if !public && !authenticated {
         return refusal(&Failure::unauthorized());
     }
-    let Some(seat) = seat else {
+    let Some(slot) = slot else {
         let mut response =
             refusal(&Failure::too_many_requests("too many connections are open, try again later", 1));
         response.headers_mut().insert(http::header::CONNECTION, http::HeaderValue::from_static("close"));
         return response;
     };
-    let active = known.then(|| seat.request());
+    let active = authenticated.then(|| slot.request());
     let mut request = request.map(axum::body::Body::new);
     request.extensions_mut().insert(User("flyball-admin".into()));
     let response = answer(access.server.clone(), request).await;
     match active {
-        Some(active) => response.map(|body| connections::lasting(body, active)),
+        Some(active) => response.map(|body| connections::track_until_sent(body, active)),
         None => response,
     }
 }
 
-/// Compares without telling by its time where the first difference is.
+/// Compares in constant time, so that timing does not reveal the first difference.
 fn same(given: &[u8], token: &[u8]) -> bool {
     given.len() == token.len()
         && given.iter().zip(token).fold(0, |different, (a, b)| different | (a ^ b)) == 0

@@ -1,4 +1,4 @@
-//! What all requests share: the store, the table of kinds, admission rules, and the APIs and nodes that others answer for.
+//! State shared by all requests: the store, the table of kinds, admission rules, aggregated APIs and kubelets.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -9,25 +9,25 @@ use parking_lot::RwLock;
 use tokio::sync::watch;
 
 use crate::admission::{Rule, Rules};
-use crate::incoming::Workload;
 use crate::kinds::{Kind, Registry, group_version};
+use crate::load_limits::LoadLimits;
 use crate::socket::identity::Identity;
 use crate::store::Store;
 
 /// A resource of an aggregated API, for discovery.
 #[derive(Debug, Clone)]
 pub struct ApiResource {
-    /// The plural name in paths; `pods`.
+    /// The plural name, as in paths: `pods`.
     pub plural: String,
-    /// The kind; `PodMetrics`.
+    /// The kind: `PodMetrics`.
     pub kind: String,
-    /// Whether it lives in namespaces.
+    /// Whether objects are namespaced.
     pub namespaced: bool,
-    /// What can be done; `get`, `list`.
+    /// Supported verbs: `get`, `list`.
     pub verbs: Vec<String>,
 }
 
-/// An API that another crate answers.
+/// An API served by another crate's router.
 #[derive(Clone)]
 pub(crate) struct Aggregated {
     pub(crate) group: String,
@@ -36,7 +36,7 @@ pub(crate) struct Aggregated {
     pub(crate) router: Router,
 }
 
-/// What all requests share.
+/// State shared by all requests.
 pub(crate) struct ServerState {
     pub(crate) store: Store,
     kinds: RwLock<Arc<Registry>>,
@@ -44,12 +44,12 @@ pub(crate) struct ServerState {
     mutation: RwLock<Rules>,
     kubelets: RwLock<BTreeMap<String, Router>>,
     aggregated: RwLock<Vec<Aggregated>>,
-    /// Held while a Service's addresses are chosen and stored.
+    /// Held from choosing a Service's addresses to storing them.
     pub(crate) allocation: tokio::sync::Mutex<()>,
-    /// Held while an eviction is judged and carried out.
+    /// Held while an eviction is checked against budgets and carried out.
     pub(crate) eviction: tokio::sync::Mutex<()>,
     pub(crate) watches: AtomicUsize,
-    pub(crate) workload: Workload,
+    pub(crate) load_limits: LoadLimits,
     pub(crate) identity: Identity,
     stop: watch::Sender<bool>,
 }
@@ -59,7 +59,7 @@ impl ServerState {
         self.kinds.read().clone()
     }
 
-    /// Changes the table of kinds; one change at a time, so that none undoes another.
+    /// Changes the table of kinds under a lock, so that concurrent changes do not overwrite each other.
     pub(crate) fn change_registry(&self, change: impl FnOnce(&mut Registry)) {
         change(Arc::make_mut(&mut self.kinds.write()));
     }
@@ -68,7 +68,7 @@ impl ServerState {
         self.kubelets.read().get(node).cloned()
     }
 
-    /// The router of an aggregated API.
+    /// Returns the router of an aggregated API.
     pub(crate) fn aggregated(&self, group: &str, version: &str) -> Option<Router> {
         let apis = self.aggregated.read();
         apis.iter().find(|api| api.group == group && api.version == version).map(|api| api.router.clone())
@@ -81,12 +81,12 @@ impl ServerState {
         let _ = stop.wait_for(|stop| *stop).await;
     }
 
-    /// Ends all watches; their clients start new ones, elsewhere or later.
+    /// Ends all watches; clients restart them.
     pub(crate) fn end_watches(&self) {
         self.stop.send_replace(true);
     }
 
-    /// The state of a new server over a store.
+    /// Creates the state of a new server.
     pub(crate) fn new(store: Store, identity: Identity) -> Self {
         Self {
             store,
@@ -98,18 +98,18 @@ impl ServerState {
             allocation: tokio::sync::Mutex::default(),
             eviction: tokio::sync::Mutex::default(),
             watches: AtomicUsize::new(0),
-            workload: Workload::default(),
+            load_limits: LoadLimits::default(),
             identity,
             stop: watch::Sender::new(false),
         }
     }
 
-    /// The validating rules of a kind.
+    /// Returns a kind's validating rules.
     pub(crate) fn admission_rules(&self, kind: &Kind) -> Vec<Rule> {
         self.admission.read().of(kind)
     }
 
-    /// The mutating rules of a kind.
+    /// Returns a kind's mutating rules.
     pub(crate) fn mutation_rules(&self, kind: &Kind) -> Vec<Rule> {
         self.mutation.read().of(kind)
     }
@@ -126,7 +126,7 @@ impl ServerState {
         self.kubelets.write().insert(node.to_owned(), router);
     }
 
-    /// Adds an aggregated API, in place of one of the same group and version.
+    /// Adds an aggregated API, replacing any with the same group and version.
     pub(crate) fn add_api(&self, api: Aggregated) {
         let mut apis = self.aggregated.write();
         let same = |other: &Aggregated| {
@@ -136,7 +136,7 @@ impl ServerState {
         apis.push(api);
     }
 
-    /// The aggregated APIs, for discovery.
+    /// Returns the aggregated APIs.
     pub(crate) fn aggregated_apis(&self) -> Vec<Aggregated> {
         self.aggregated.read().clone()
     }

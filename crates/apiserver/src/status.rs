@@ -1,40 +1,41 @@
-//! Errors as clients of Kubernetes expect them: a `Status` object with code, reason, message and details.
+//! Errors as Kubernetes clients expect them: a `Status` object with code, reason, message and details.
 //!
-//! kubectl, client-go and kube branch on `reason` and `details`, and people read `message`; so both follow
-//! apimachinery's `api/errors` and `util/validation/field` to the word. Every fallible step in this crate
-//! returns [`Failure`]; problems in the fields of an object are collected as [`FieldError`]s first, so that a
-//! user sees all of them at once.
+//! kubectl, client-go and kube branch on `reason` and `details`, and users read `message`, so both follow
+//! apimachinery's `api/errors` and `util/validation/field` to the letter. Every fallible step in this crate returns
+//! [`Failure`]. Problems in an object's fields are first collected as [`FieldError`]s, so that users see all of
+//! them at once.
 
 use serde_json::{Value, json};
 
-use crate::path::Limited;
+use crate::path::BoundedText;
 
-/// Problems that one answer tells; a body with a hundred thousand faults gets an error of readable size.
+/// Maximum number of field errors in one response, so that a body with a hundred thousand errors gets a readable
+/// message.
 pub(crate) const PROBLEMS_MAX: usize = 100;
 
-/// A request that was refused, ready to be sent as a `Status`.
+/// A refused request, ready to be sent as a `Status`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Failure {
     /// The HTTP status code.
     pub code: u16,
     /// The machine-readable reason (`NotFound`, `Conflict` …).
     pub reason: &'static str,
-    /// The sentence for people.
+    /// The human-readable message.
     pub message: String,
-    /// `details` of the Status: kind, group, name, causes, retryAfterSeconds.
+    /// The `details` of the Status: kind, group, name, causes, retryAfterSeconds.
     pub details: Option<Value>,
 }
 
-/// How a resource is named in errors.
+/// The names of a resource in errors.
 pub(crate) trait ResourceName {
     /// The API group, "" for core.
     fn group(&self) -> &str;
-    /// `deployments`.
+    /// The plural name: `deployments`.
     fn plural(&self) -> &str;
-    /// `Deployment`.
+    /// The kind: `Deployment`.
     fn kind(&self) -> &str;
 
-    /// `deployments.apps`, or `pods` in the core group.
+    /// The plural with its group, `deployments.apps`, or `pods` in the core group.
     fn qualified(&self) -> String {
         let (group, plural) = (self.group(), self.plural());
         if group.is_empty() { plural.to_owned() } else { format!("{plural}.{group}") }
@@ -55,11 +56,11 @@ impl<T: ResourceName> ResourceName for std::sync::Arc<T> {
     }
 }
 
-/// What refused requests return.
+/// Result of an operation that may be refused.
 pub(crate) type Result<T> = std::result::Result<T, Failure>;
 
 impl Failure {
-    /// A failure without details.
+    /// Creates a failure without details.
     pub fn new(code: u16, reason: &'static str, message: impl Into<String>) -> Self {
         Self { code, reason, message: message.into(), details: None }
     }
@@ -104,7 +105,7 @@ impl Failure {
         failure
     }
 
-    /// 503: the server is not able to, and will be again.
+    /// 503: the server cannot do it now but will be able to.
     pub(crate) fn unavailable(message: impl Into<String>) -> Self {
         let mut failure = Self::new(503, "ServiceUnavailable", message);
         failure.details = Some(json!({"retryAfterSeconds": 1}));
@@ -125,13 +126,13 @@ impl Failure {
         )
     }
 
-    /// 409 with the reason that follows the colon.
+    /// 409, with `why` after the colon.
     pub(crate) fn conflict(kind: &dyn ResourceName, name: &str, why: &str) -> Self {
         let message = format!("Operation cannot be fulfilled on {} \"{name}\": {why}", kind.qualified());
         Self::about(409, "Conflict", kind, name, message)
     }
 
-    /// The object was changed by someone else since it was read.
+    /// 409: the object has changed since it was read.
     pub(crate) fn modified(kind: &dyn ResourceName, name: &str) -> Self {
         let why =
             "the object has been modified; please apply your changes to the latest version and try again";
@@ -165,7 +166,7 @@ impl Failure {
         Self { code, reason, message, details: Some(without_empty(details)) }
     }
 
-    /// The `Status` object.
+    /// Renders the `Status` object.
     pub fn status(&self) -> Value {
         let mut status = json!({
             "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure",
@@ -185,7 +186,7 @@ fn without_empty(mut details: Value) -> Value {
     details
 }
 
-/// Several errors are shown in brackets, one alone, none at all as nothing (`field.ErrorList.ToAggregate`).
+/// Joins errors as `field.ErrorList.ToAggregate` does: several in brackets, one alone, none as an empty string.
 fn aggregate(errors: &[FieldError]) -> String {
     let mut sentences: Vec<String> = Vec::new();
     for error in errors {
@@ -197,7 +198,7 @@ fn aggregate(errors: &[FieldError]) -> String {
     if let [only] = sentences.as_slice() { only.clone() } else { format!("[{}]", sentences.join(", ")) }
 }
 
-/// What is wrong with one field, in the words of apimachinery's `util/validation/field`.
+/// A problem with one field, in the words of apimachinery's `util/validation/field`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct FieldError {
     /// The path of the field, as in `spec.template.spec.containers[0].image`.
@@ -207,8 +208,8 @@ pub struct FieldError {
 }
 
 impl FieldError {
-    /// A problem in the words of an admission rule: `problem` is Kubernetes' name for its sort, such as
-    /// `FieldValueInvalid`; `body` is all that follows the field.
+    /// A problem in an admission rule's own words. `problem` is Kubernetes' error type, such as
+    /// `FieldValueInvalid`; `body` is the text after the field.
     pub fn worded(field: impl Into<String>, problem: &'static str, body: impl Into<String>) -> Self {
         Self { field: field.into(), problem, body: body.into() }
     }
@@ -232,9 +233,9 @@ impl FieldError {
         Self { field: field.into(), problem: "FieldValueTypeInvalid", body }
     }
 
-    /// The value is not one of those that exist.
+    /// The value is not one of `supported`.
     pub fn not_supported(field: impl Into<String>, value: &Value, supported: &[&str]) -> Self {
-        let mut list = Limited::new(SUPPORTED_SHOWN_MAX);
+        let mut list = BoundedText::new(SUPPORTED_SHOWN_MAX);
         for (index, one) in supported.iter().enumerate() {
             let comma = if index == 0 { "" } else { ", " };
             if std::fmt::Write::write_fmt(&mut list, format_args!("{comma}\"{one}\"")).is_err() {
@@ -245,13 +246,13 @@ impl FieldError {
         Self { field: field.into(), problem: "FieldValueNotSupported", body }
     }
 
-    /// The value is there twice.
+    /// The value occurs twice.
     pub fn duplicate(field: impl Into<String>, value: &Value) -> Self {
         let body = format!("Duplicate value: {}", shown(value));
         Self { field: field.into(), problem: "FieldValueDuplicate", body }
     }
 
-    /// The value names something that is not there.
+    /// The value refers to something that does not exist.
     pub fn not_found(field: impl Into<String>, value: &Value) -> Self {
         Self {
             field: field.into(),
@@ -265,13 +266,13 @@ impl FieldError {
         Self { field: field.into(), problem: "FieldValueForbidden", body: format!("Forbidden: {detail}") }
     }
 
-    /// The value has more bytes than allowed.
+    /// The value is longer than `limit` bytes.
     pub fn too_long(field: impl Into<String>, limit: usize) -> Self {
         let body = format!("Too long: may not be more than {limit} bytes");
         Self { field: field.into(), problem: "FieldValueTooLong", body }
     }
 
-    /// There are more items than allowed.
+    /// The list has more than `limit` items.
     pub fn too_many(field: impl Into<String>, count: usize, limit: usize) -> Self {
         let body = format!("Too many: {count}: must have at most {limit} items");
         Self { field: field.into(), problem: "FieldValueTooMany", body }
@@ -288,16 +289,16 @@ impl std::fmt::Display for FieldError {
     }
 }
 
-/// Longest value repeated in an error message: enough to recognise it, too short to flood a terminal.
+/// Maximum bytes of a value in an error message: enough to recognise it, too few to flood a terminal.
 const SHOWN_MAX: usize = 1024;
 
-/// Longest list of the values that would do.
+/// Maximum bytes of the list of supported values.
 const SUPPORTED_SHOWN_MAX: usize = 8 * 1024;
 
-/// The value as JSON, written only as far as it is shown.
+/// Renders the value as JSON, truncated to [`SHOWN_MAX`].
 fn shown(value: &Value) -> String {
-    let mut text = Limited::new(SHOWN_MAX);
-    // It fails when it is full.
+    let mut text = BoundedText::new(SHOWN_MAX);
+    // Fails when the buffer is full; the truncated text is what we want.
     let _ = serde_json::to_writer(&mut text, value);
     text.finish()
 }

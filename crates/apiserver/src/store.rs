@@ -1,18 +1,18 @@
-//! The objects, one revision counter, and the log that watches read.
+//! The object store: objects, one revision counter, and the log that watches read.
 //!
-//! Objects are kept as the bytes that clients get (resourceVersion included): a GET or a LIST of the stored
-//! version needs no parsing, and memory is what the JSON takes. Every change goes through one writer thread:
-//! it takes all changes that wait, checks each one's precondition against the state with the earlier ones of
-//! the batch applied, commits the batch to disk in one transaction, and only then makes it visible and
-//! acknowledges it. So a change that was acknowledged, or that a watch has shown, survives a `kill -9`; and when
-//! the disk refuses, the whole batch is refused and nothing was seen of it.
+//! Objects are kept as the bytes that clients receive, resourceVersion included: a GET or LIST of the stored
+//! version needs no parsing, and an object takes the memory of its JSON. All changes go through one writer thread.
+//! It takes the waiting changes as a batch, checks each one's precondition against the state with the batch's
+//! earlier changes applied, commits the batch to disk in one transaction, and only then makes it visible and
+//! acknowledges it. So a change that was acknowledged, or that a watch has delivered, survives a `kill -9`. If the
+//! disk refuses a batch, all its changes fail and none was ever visible.
 //!
-//! Events and leases are *relaxed*: they are visible at once and reach the disk with the next durable commit, or
-//! at the latest after [`disk::FLUSH_AFTER`]; losing the last of them in a crash costs nobody anything.
-//! Revisions never repeat nevertheless: a start skips more of them than relaxed changes can have used.
+//! Events and leases are *relaxed*: visible at once, and on disk with the next durable commit or after
+//! [`disk::FLUSH_AFTER`] at the latest. A crash may lose the last of them, which does no harm. Revisions still
+//! never repeat: each start skips more of them than relaxed changes can have used.
 //!
-//! Each resource has its log, so that a watch is woken, and looks, for nothing else; all logs together are bounded by
-//! count and bytes. A watch that missed something which the log no longer has gets 410 Gone, and lists again.
+//! Each resource has its own log, so that a watch wakes only for changes of its resource. All logs together are
+//! bounded by count and bytes. A watch that needs a change that has been trimmed gets 410 Gone and lists again.
 
 mod change;
 pub(crate) mod disk;
@@ -29,14 +29,14 @@ use std::sync::Arc;
 use parking_lot::RwLockReadGuard;
 use tokio::sync::{oneshot, watch};
 
-pub(crate) use change::{Change, Event, Expected, Gone, Happened, Key, Refused, Stored};
+pub(crate) use change::{Change, Event, EventType, Gone, Key, Precondition, Stored, WriteError};
 use disk::Disk;
 use memory::{Shared, State};
 
-/// What a change takes besides its object.
+/// Memory of a log entry besides its object.
 const EVENT_BYTES: usize = 256;
 
-/// The store; cheap to clone.
+/// A handle of the store; cheap to clone.
 #[derive(Clone)]
 pub(crate) struct Store {
     shared: Arc<Shared>,
@@ -44,7 +44,7 @@ pub(crate) struct Store {
 }
 
 impl Store {
-    /// Starts from what the disk has; `None` keeps everything in memory only.
+    /// Loads the objects from disk and starts the writer; `None` keeps everything in memory only.
     pub(crate) fn open(mut disk: Option<Disk>) -> Result<Self, disk::DiskError> {
         let mut state = State::default();
         if let Some(disk) = &mut disk {
@@ -63,17 +63,17 @@ impl Store {
         self.shared.state.read()
     }
 
-    /// The current revision.
+    /// Returns the current revision.
     pub(crate) fn revision(&self) -> u64 {
         self.read().revision
     }
 
-    /// Sees the revision change.
+    /// Subscribes to changes of the revision.
     pub(crate) fn subscribe(&self) -> watch::Receiver<u64> {
         self.shared.revision.subscribe()
     }
 
-    /// Sees the revision change when an object of the resource does; for watches to wait on.
+    /// Subscribes to revisions that change an object of the resource.
     pub(crate) fn subscribe_to(&self, resource: &Arc<str>) -> watch::Receiver<u64> {
         let mut resources = self.shared.resources();
         let sender = resources.entry(resource.clone()).or_insert_with(|| watch::Sender::new(0));
@@ -86,7 +86,8 @@ impl Store {
         self.read().objects.get(&key.resource)?.get(&key.path).cloned()
     }
 
-    /// The objects of a resource in order of namespace and name, after `after`, with the revision they belong to.
+    /// Returns the objects of a resource, ordered by namespace and name and starting after `after`, with the
+    /// revision of this snapshot.
     pub(crate) fn list(
         &self,
         resource: &Arc<str>,
@@ -97,7 +98,7 @@ impl Store {
         (found.into_iter().map(|(_, stored)| stored).collect(), revision)
     }
 
-    /// As [`Self::list`], up to a number of objects, with their places.
+    /// Returns at most `count` objects as [`Self::list`] does, with their paths.
     pub(crate) fn page(
         &self,
         resource: &Arc<str>,
@@ -122,7 +123,7 @@ impl Store {
         (found, state.revision)
     }
 
-    /// The bytes of all objects of a resource.
+    /// Returns the total bytes of a resource's objects.
     pub(crate) fn bytes(&self, resource: &str) -> usize {
         let state = self.read();
         state
@@ -131,13 +132,13 @@ impl Store {
             .map_or(0, |objects| objects.values().map(|stored| stored.bytes.len()).sum())
     }
 
-    /// How many objects a resource has.
+    /// Returns the number of a resource's objects.
     pub(crate) fn count(&self, resource: &str) -> usize {
         self.read().objects.get(resource).map_or(0, BTreeMap::len)
     }
 
-    /// The next changes of a resource after `revision`, and the revision up to which that is all: as many as are worth
-    /// `bytes`, but at least one.
+    /// Returns a resource's next changes after `revision`, and the revision up to which they are complete: about
+    /// `bytes` worth of them, but at least one.
     pub(crate) fn since(
         &self,
         resource: &str,
@@ -146,7 +147,7 @@ impl Store {
     ) -> Result<(Vec<Event>, u64), Gone> {
         let state = self.read();
         let log = state.logs.get(resource);
-        let oldest = log.map_or(0, |log| log.forgotten).max(state.started_at);
+        let oldest = log.map_or(0, |log| log.last_trimmed).max(state.started_at);
         if revision < oldest {
             return Err(Gone { oldest });
         }
@@ -165,14 +166,14 @@ impl Store {
         Ok((found, state.revision))
     }
 
-    /// Makes a change, durably unless it is relaxed. What was stored is returned; for a deletion, the last state.
-    pub(crate) async fn write(&self, change: Change) -> Result<Stored, Refused> {
+    /// Makes a change, durably unless it is relaxed. Returns the stored object, or for a deletion its last state.
+    pub(crate) async fn write(&self, change: Change) -> Result<Stored, WriteError> {
         let (reply, answer) = oneshot::channel();
-        self.writer.send(change, reply).map_err(|()| Refused::Stopping)?;
-        answer.await.unwrap_or(Err(Refused::Stopping))
+        self.writer.send(change, reply).map_err(|()| WriteError::Stopping)?;
+        answer.await.unwrap_or(Err(WriteError::Stopping))
     }
 
-    /// Flushes what is relaxed, stops the writer and releases the disk.
+    /// Flushes relaxed changes, stops the writer and releases the disk.
     pub(crate) fn close(&self) {
         self.writer.stop();
     }

@@ -1,7 +1,7 @@
-//! Tables, as kubectl asks for them: columns of a kind, and the cells of an object.
+//! Tables for kubectl: the columns of a kind and the cells of an object.
 //!
-//! Built-in kinds print as Kubernetes' `pkg/printers/internalversion` does, by their row. Custom kinds print the columns of
-//! their CRD.
+//! Built-in kinds print as in Kubernetes' `pkg/printers/internalversion`, defined by their row. Custom kinds print
+//! their CRD's columns.
 
 use jiff::Timestamp;
 use serde_json::{Value, json};
@@ -13,13 +13,13 @@ use crate::kinds::{Definition, Kind};
 use crate::object;
 use crate::path::shortened;
 
-/// Prints the objects of one kind.
+/// Renders the table rows of one kind.
 pub(crate) enum Printer {
     Builtin(&'static [Column], Cells),
     Custom(Vec<PrinterColumn>),
 }
 
-/// Returns the printer of a kind.
+/// Returns a kind's printer.
 pub(crate) fn printer(kind: &Kind) -> Printer {
     match &kind.definition {
         Definition::Builtin(row) => Printer::Builtin(row.columns, row.cells),
@@ -28,7 +28,7 @@ pub(crate) fn printer(kind: &Kind) -> Printer {
 }
 
 impl Printer {
-    /// `columnDefinitions`.
+    /// Renders `columnDefinitions`.
     pub(crate) fn definitions(&self) -> Value {
         let definition = |name: &str, kind: &str, format: &str, description: &str, priority: i64| {
             let format = if name == "Name" && format.is_empty() { "name" } else { format };
@@ -49,7 +49,7 @@ impl Printer {
         }
     }
 
-    /// The cells of one object.
+    /// Renders an object's cells.
     pub(crate) fn cells(&self, object: &Value, now: Timestamp) -> Vec<Value> {
         match self {
             Self::Builtin(_, cells) => cells(object, now),
@@ -61,12 +61,12 @@ impl Printer {
     }
 }
 
-/// Returns the conditions of a row, by which kubectl may leave it out.
+/// Returns the conditions of an object's row, by which kubectl may filter it.
 pub(crate) fn conditions(kind: &Kind, object: &Value) -> Option<Value> {
     kind.row().and_then(|row| (row.row_conditions)(object))
 }
 
-/// The first value at the path, by the column's type (`tableconvertor.cellForJSONValue`).
+/// Renders the first value at the column's path by the column's type (`tableconvertor.cellForJSONValue`).
 fn custom_cell(column: &PrinterColumn, object: &Value, now: Timestamp) -> Value {
     let found = column.path.find(object);
     let Some(first) = found.first().filter(|value| !value.is_null()) else { return Value::Null };

@@ -2,14 +2,14 @@
 
 use std::fmt::Write;
 
-/// Letters and digits of generated names: no vowels, so no words (apimachinery's `util/rand`).
+/// Alphabet of generated names: no vowels, so no words (apimachinery's `util/rand`).
 const ALPHABET: &[u8] = b"bcdfghjklmnpqrstvwxz2456789";
-/// Characters after `generateName`.
+/// Length of the suffix after `generateName`.
 const SUFFIX_LENGTH: usize = 5;
 
 fn random<const N: usize>() -> [u8; N] {
     let mut bytes = [0; N];
-    // The kernel's generator cannot fail on a running system; a repeated uid would be noticed as a conflict.
+    // The kernel's generator cannot fail on a running system; a repeated uid would show as a conflict.
     if let Err(error) = getrandom::fill(&mut bytes) {
         tracing::error!(%error, "no random numbers");
     }
@@ -24,7 +24,7 @@ fn hex(bytes: &[u8]) -> String {
     })
 }
 
-/// A version 4 UUID.
+/// Returns a random version 4 UUID.
 pub(crate) fn uid() -> String {
     let mut bytes = random::<16>();
     bytes[6] = (bytes[6] & 0x0f) | 0x40;
@@ -33,7 +33,7 @@ pub(crate) fn uid() -> String {
     format!("{}-{}-{}-{}-{}", &text[..8], &text[8..12], &text[12..16], &text[16..20], &text[20..])
 }
 
-/// What is appended to `generateName`.
+/// Returns a random suffix for `generateName`.
 pub(crate) fn suffix() -> String {
     random::<SUFFIX_LENGTH>()
         .iter()
@@ -41,7 +41,7 @@ pub(crate) fn suffix() -> String {
         .collect()
 }
 
-/// A bearer token of 256 bits.
+/// Returns a random bearer token of 256 bits.
 pub(crate) fn token() -> String {
     hex(&random::<32>())
 }

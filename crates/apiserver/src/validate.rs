@@ -1,7 +1,7 @@
-//! Validation of whole objects, with Kubernetes' messages and field paths, all problems at once.
+//! Validates whole objects with Kubernetes' messages and field paths, all problems at once.
 //!
-//! Types and unknown fields were checked before (see [`crate::schema::decode`]); here are names and metadata. The rules of a
-//! kind are in its row, and custom resources are checked against their schema.
+//! Types and unknown fields have been checked before (see [`crate::schema::decode`]); this module checks names and
+//! metadata. A kind's own rules are in its row; custom resources are validated against their schema.
 
 use serde_json::Value;
 
@@ -12,10 +12,10 @@ use crate::problems::{Problems, labels};
 use crate::schema;
 use crate::status::FieldError;
 
-/// Annotations of one object, all keys and values together (`TotalAnnotationSizeLimitB`).
+/// Maximum bytes of an object's annotations, keys and values (`TotalAnnotationSizeLimitB`).
 const ANNOTATIONS_BYTES_MAX: usize = 256 * 1024;
 
-/// Checks a new object, in stored form.
+/// Validates a new object in stored form.
 pub(crate) fn create(kind: &Kind, object: &Value) -> Vec<FieldError> {
     let mut problems = Problems::default();
     metadata(kind, object, &mut problems);
@@ -23,11 +23,11 @@ pub(crate) fn create(kind: &Kind, object: &Value) -> Vec<FieldError> {
     problems.into_errors()
 }
 
-/// Checks an object that replaces another.
+/// Validates an object that replaces another.
 pub(crate) fn update(kind: &Kind, current: &Value, object: &Value, sub: Option<Sub>) -> Vec<FieldError> {
     let mut problems = Problems::default();
     metadata(kind, object, &mut problems);
-    // A status that was written by a controller must not be refused for an old fault in the spec.
+    // A controller's status update must not fail because of an old error in the spec.
     let is_builtin_status = sub == Some(Sub::Status) && kind.row().is_some();
     if !is_builtin_status {
         content(kind, object, &mut problems);
@@ -74,7 +74,7 @@ fn metadata(kind: &Kind, object: &Value, problems: &mut Problems) {
     }
 }
 
-/// Checks everything but the metadata.
+/// Validates everything but the metadata.
 fn content(kind: &Kind, object: &Value, problems: &mut Problems) {
     match &kind.definition {
         Definition::Custom(custom) => problems.extend(schema::validate::validate(&custom.schema, object)),

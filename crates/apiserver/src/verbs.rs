@@ -1,7 +1,8 @@
-//! Each verb once, for every kind: what is asked is in a [`Call`], what a kind needs is in its row.
+//! The verbs, each implemented once for all kinds. A [`Call`] holds the request; a kind's row holds what differs
+//! between kinds.
 //!
-//! Writing goes one way for all verbs ([`write`]): decode, default, validate, admit, record who set what, store.
-//! Subresources with rules of their own (scale, eviction, log …) have a file each.
+//! All writes take the same path ([`write`]): decode, default, validate, admit, record field managers, store.
+//! Subresources with their own rules (scale, eviction, log …) have a file each.
 
 pub(crate) mod admit;
 pub(crate) mod delete;
@@ -20,13 +21,13 @@ use jiff::Timestamp;
 use parking_lot::Mutex;
 
 use crate::kinds::{Kind, Sub};
-use crate::object::second;
+use crate::object::rfc3339;
 use crate::request::Parameters;
 use crate::state::ServerState;
 use crate::status::{Failure, Result};
-use crate::store::{Key, Refused, Stored};
+use crate::store::{Key, Stored, WriteError};
 
-/// A request for objects, as every verb gets it.
+/// A request for objects, as passed to every verb.
 pub(crate) struct Call<'a> {
     pub(crate) server: &'a Arc<ServerState>,
     pub(crate) kind: Arc<Kind>,
@@ -36,10 +37,10 @@ pub(crate) struct Call<'a> {
     pub(crate) name: String,
     pub(crate) sub: Option<Sub>,
     pub(crate) parameters: Parameters,
-    /// Who writes, for managedFields: `fieldManager`, or the first part of the user agent.
+    /// The field manager: `fieldManager`, or the first part of the user agent.
     pub(crate) manager: String,
     pub(crate) now: Timestamp,
-    /// Sentences for the `Warning` header.
+    /// Messages for the `Warning` header.
     pub(crate) warnings: Mutex<Vec<String>>,
 }
 
@@ -52,13 +53,13 @@ impl Call<'_> {
         self.warnings.lock().push(sentence.into());
     }
 
-    /// The stored object, or 404.
+    /// Returns the stored object, or 404.
     pub(crate) fn stored(&self) -> Result<Stored> {
         self.server.store.get(&self.key()).ok_or_else(|| Failure::not_found(&self.kind, &self.name))
     }
 
-    /// The same request for another object or kind, without its parameters.
-    pub(crate) fn about(&self, kind: Arc<Kind>, namespace: &str, name: &str) -> Self {
+    /// Returns a call by the same client for another object or kind, with default parameters.
+    pub(crate) fn for_object(&self, kind: Arc<Kind>, namespace: &str, name: &str) -> Self {
         Self {
             server: self.server,
             kind,
@@ -72,7 +73,7 @@ impl Call<'_> {
         }
     }
 
-    /// A call by the server itself.
+    /// Returns a call by the server itself.
     pub(crate) fn internal<'s>(
         server: &'s Arc<ServerState>,
         kind: Arc<Kind>,
@@ -92,23 +93,23 @@ impl Call<'_> {
         }
     }
 
-    pub(crate) fn refused(&self, refused: Refused) -> Failure {
-        match refused {
-            Refused::Exists => Failure::already_exists(&self.kind, &self.name),
-            Refused::Missing => Failure::not_found(&self.kind, &self.name),
-            Refused::Modified => Failure::modified(&self.kind, &self.name),
-            Refused::TooLarge(failure) => failure,
-            Refused::Full(why) => Failure::new(
+    pub(crate) fn write_failure(&self, error: WriteError) -> Failure {
+        match error {
+            WriteError::Exists => Failure::already_exists(&self.kind, &self.name),
+            WriteError::Missing => Failure::not_found(&self.kind, &self.name),
+            WriteError::Modified => Failure::modified(&self.kind, &self.name),
+            WriteError::TooLarge(failure) => failure,
+            WriteError::Full(why) => Failure::new(
                 507,
                 "InsufficientStorage",
                 format!(
                     "the disk of the state directory is full, nothing was changed; make room and try again: {why}"
                 ),
             ),
-            Refused::Disk(why) => Failure::internal(format!(
+            WriteError::Disk(why) => Failure::internal(format!(
                 "the state directory cannot be written, nothing was changed: {why}"
             )),
-            Refused::Stopping => {
+            WriteError::Stopping => {
                 Failure::unavailable("the server is stopping, nothing was changed; try again")
             }
         }
@@ -116,8 +117,8 @@ impl Call<'_> {
 }
 
 impl Call<'_> {
-    /// The time of the request, as metadata has it.
+    /// Returns the time of the request as metadata holds it.
     pub(crate) fn now_text(&self) -> String {
-        second(self.now)
+        rfc3339(self.now)
     }
 }

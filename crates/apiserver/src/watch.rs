@@ -1,13 +1,13 @@
-//! Watches: a stream of events from a revision on, with bookmarks, until the client or the time-out ends it.
+//! Watches: a stream of events after a revision, with bookmarks, until the client disconnects or the timeout
+//! expires.
 //!
-//! A watch has no queue: it reads the store a little at a time, when its client has taken what was read before, and
-//! keeps only handles of what the store has anyway. One that is too slow finds its place gone from the log and is told
-//! so (410 Gone), so a slow reader costs no memory.
+//! A watch has no queue. It reads a little from the store whenever its client has consumed the previous events, and
+//! shares the store's bytes. A slow client that falls behind the log gets 410 Gone, so it costs no memory.
 //!
-//! Without a resourceVersion, or with 0, the present objects come first as ADDED, page by page; with
-//! `sendInitialEvents` they are followed by a bookmark that says they were all. Each page is of its own revision, so a
-//! change is shown only when it is newer than the page that its object was on. A selector turns an object that starts to match into ADDED and
-//! one that stops into DELETED.
+//! Without a resourceVersion, or with 0, existing objects are first sent as ADDED, page by page; with
+//! `sendInitialEvents` a bookmark marks their end. Each page has its own revision, so a change is sent only if it
+//! is newer than the page with its object. With a selector, an object that starts to match is ADDED and one that
+//! stops matching is DELETED.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -24,25 +24,25 @@ use crate::present::Presenter;
 use crate::request::Parameters;
 use crate::state::ServerState;
 use crate::status::{Failure, Result};
-use crate::store::{Event, Gone, Happened};
+use crate::store::{Event, EventType, Gone};
 use crate::verbs::Call;
 use crate::verbs::read::{Selection, revision};
 
-/// Watches at once, of all clients together; each holds some kilobytes, and what is read for it.
+/// Maximum number of open watches across all clients; each holds a few kilobytes plus its pending events.
 const WATCHES_MAX: usize = 8192;
-/// What a watch reads from the log at once.
+/// Maximum bytes a watch reads from the log in one step.
 const READ_BYTES_MAX: usize = 64 << 10;
-/// Objects that a watch reads at once when it starts.
+/// Number of existing objects per page when a watch starts.
 const PAGE_OBJECTS: usize = 64;
-/// How often a quiet watch hears how far the server is.
+/// Interval of bookmarks on an idle watch.
 const BOOKMARK_EVERY: Duration = Duration::from_secs(60);
-/// Watches without `timeoutSeconds` end after this time, and are started anew by their clients.
+/// Default timeout, without `timeoutSeconds`; clients then restart the watch.
 const TIMEOUT: Duration = Duration::from_secs(45 * 60);
 
-/// Counts a watch while it lives.
-struct Counted(Arc<ServerState>);
+/// A permit that counts an open watch until it is dropped.
+struct WatchPermit(Arc<ServerState>);
 
-impl Counted {
+impl WatchPermit {
     fn new(server: &Arc<ServerState>) -> Result<Self> {
         use std::sync::atomic::Ordering::Relaxed;
         if server.watches.fetch_add(1, Relaxed) >= WATCHES_MAX {
@@ -53,31 +53,31 @@ impl Counted {
     }
 }
 
-impl Drop for Counted {
+impl Drop for WatchPermit {
     fn drop(&mut self) {
         self.0.watches.fetch_sub(1, std::sync::atomic::Ordering::Relaxed);
     }
 }
 
-/// An event that was read and not yet sent.
-enum Pending {
-    /// An object, as the store has it.
+/// An event read but not yet sent.
+enum PendingEvent {
+    /// Event type and stored bytes of an object.
     Object(&'static str, Bytes),
     /// A bookmark or an error.
     Ready(Value),
 }
 
-/// The present objects, as far as they were shown.
-struct Listing {
-    /// The place of the last one.
+/// Progress through the objects that existed when the watch started.
+struct InitialList {
+    /// Key of the last object sent.
     after: Option<String>,
-    /// All were shown.
+    /// All have been read.
     complete: bool,
     mark_end: bool,
 }
 
-/// Up to this place, objects were shown as of this revision; the last page has no end.
-struct Page {
+/// Objects up to the key `last` were sent as of this revision; the last page is unbounded.
+struct ListedPage {
     last: Option<String>,
     revision: u64,
 }
@@ -90,17 +90,17 @@ struct Watch {
     presenter: Presenter,
     bookmarks: bool,
     revision: u64,
-    listing: Option<Listing>,
-    pages: Vec<Page>,
-    pending: VecDeque<Pending>,
-    moved: watch::Receiver<u64>,
+    listing: Option<InitialList>,
+    pages: Vec<ListedPage>,
+    pending: VecDeque<PendingEvent>,
+    revisions: watch::Receiver<u64>,
     deadline: Instant,
     next_bookmark: Instant,
     ended: bool,
-    _counted: Counted,
+    _permit: WatchPermit,
 }
 
-/// The events as lines of JSON.
+/// Starts a watch; the stream yields events as lines of JSON.
 pub(crate) fn watch(
     call: &Call<'_>,
     presenter: Presenter,
@@ -108,8 +108,8 @@ pub(crate) fn watch(
     let selection = Selection::read(call)?;
     let parameters = &call.parameters;
     check_match(parameters)?;
-    // The receiver comes first: what happens from here on wakes the watch.
-    let moved = call.server.store.subscribe_to(&call.kind.storage);
+    // Subscribe first, so that every later change wakes the watch.
+    let revisions = call.server.store.subscribe_to(&call.kind.storage);
     let from = parameters.resource_version.as_deref().map(revision).transpose()?.unwrap_or(0);
     let initial = parameters.send_initial_events || from == 0;
     let now = Instant::now();
@@ -121,18 +121,18 @@ pub(crate) fn watch(
         presenter,
         bookmarks: parameters.allow_watch_bookmarks,
         revision: from,
-        listing: initial.then_some(Listing {
+        listing: initial.then_some(InitialList {
             after: None,
             complete: false,
             mark_end: parameters.send_initial_events,
         }),
         pages: Vec::new(),
         pending: VecDeque::new(),
-        moved,
+        revisions,
         deadline: now + parameters.timeout.filter(|timeout| !timeout.is_zero()).unwrap_or(TIMEOUT),
         next_bookmark: now + BOOKMARK_EVERY,
         ended: false,
-        _counted: Counted::new(call.server)?,
+        _permit: WatchPermit::new(call.server)?,
     };
     Ok(futures::stream::unfold(watch, |mut watch| async move { Some((watch.next().await?, watch)) }))
 }
@@ -166,14 +166,14 @@ impl Watch {
                 continue;
             }
             tokio::select! {
-                changed = self.moved.changed() => self.ended = changed.is_err(),
+                changed = self.revisions.changed() => self.ended = changed.is_err(),
                 () = tokio::time::sleep_until(self.next_bookmark.min(self.deadline)) => self.tick(),
                 () = self.server.stopped() => self.ended = true,
             }
         }
     }
 
-    /// Reads a little more; false when there is nothing more.
+    /// Reads one more step; returns false when there is nothing new.
     fn read(&mut self) -> bool {
         match &self.listing {
             Some(listing) if !listing.complete => self.read_page(),
@@ -181,7 +181,7 @@ impl Watch {
         }
     }
 
-    /// The next of the present objects.
+    /// Reads the next page of existing objects.
     fn read_page(&mut self) -> bool {
         let Some(listing) = &mut self.listing else { return false };
         let (found, revision) = self.server.store.page(
@@ -191,7 +191,7 @@ impl Watch {
             PAGE_OBJECTS,
         );
         if self.pages.is_empty() {
-            // The changes that some pages lack are those since the first one.
+            // Some page may lack any change after the first page.
             self.revision = revision;
         }
         listing.complete = found.len() < PAGE_OBJECTS;
@@ -199,23 +199,23 @@ impl Watch {
         let last = listing.after.clone().filter(|_| !listing.complete);
         match self.pages.last_mut() {
             Some(page) if page.revision == revision => page.last = last,
-            _ => self.pages.push(Page { last, revision }),
+            _ => self.pages.push(ListedPage { last, revision }),
         }
         for (_, stored) in found {
             if self.selection.matches(&stored.bytes) {
-                self.pending.push_back(Pending::Object("ADDED", stored.bytes));
+                self.pending.push_back(PendingEvent::Object("ADDED", stored.bytes));
             }
         }
         true
     }
 
-    /// The next changes.
+    /// Reads the next changes from the log.
     fn read_log(&mut self) -> bool {
         let before = self.revision;
         match self.server.store.since(&self.kind.storage, self.revision, READ_BYTES_MAX) {
             Ok((events, revision)) => {
                 for event in &events {
-                    self.pending.extend(self.shown(event));
+                    self.pending.extend(self.visible_event(event));
                 }
                 self.revision = self.revision.max(revision);
                 self.end_listing();
@@ -225,14 +225,14 @@ impl Watch {
                 let failure =
                     Failure::expired(format!("too old resource version: {} ({oldest})", self.revision));
                 let error = json!({"type": "ERROR", "object": failure.status()});
-                self.pending.push_back(Pending::Ready(error));
+                self.pending.push_back(PendingEvent::Ready(error));
                 self.ended = true;
                 true
             }
         }
     }
 
-    /// Once the changes have caught up with all pages, the present objects are told.
+    /// Completes the initial list once the log has caught up with every page.
     fn end_listing(&mut self) {
         if self.listing.is_none() || self.pages.iter().any(|page| page.revision > self.revision) {
             return;
@@ -241,22 +241,22 @@ impl Watch {
         if self.listing.take().is_some_and(|listing| listing.mark_end) {
             let mut bookmark = self.bookmark();
             bookmark["object"]["metadata"]["annotations"] = json!({"k8s.io/initial-events-end": "true"});
-            self.pending.push_back(Pending::Ready(bookmark));
+            self.pending.push_back(PendingEvent::Ready(bookmark));
         }
     }
 
     fn tick(&mut self) {
         self.ended = Instant::now() >= self.deadline;
         self.next_bookmark = Instant::now() + BOOKMARK_EVERY;
-        // A bookmark promises that nothing before it is missing.
+        // A bookmark promises that all earlier events have been sent.
         while self.listing.is_none() && self.pending.is_empty() && self.read_log() {}
         if self.bookmarks && self.listing.is_none() && self.pending.is_empty() {
             let bookmark = self.bookmark();
-            self.pending.push_back(Pending::Ready(bookmark));
+            self.pending.push_back(PendingEvent::Ready(bookmark));
         }
     }
 
-    fn shown(&self, event: &Event) -> Option<Pending> {
+    fn visible_event(&self, event: &Event) -> Option<PendingEvent> {
         let path = &event.key.path;
         let here = self.namespace.is_empty()
             || path.strip_prefix(self.namespace.as_str()).is_some_and(|rest| rest.starts_with('/'));
@@ -265,20 +265,20 @@ impl Watch {
             return None;
         }
         let before = event.previous.as_ref().is_some_and(|bytes| self.selection.matches(bytes));
-        let after = event.happened != Happened::Deleted && self.selection.matches(&event.object);
+        let after = event.event_type != EventType::Deleted && self.selection.matches(&event.object);
         let name = match (before, after) {
             (false, true) => "ADDED",
             (true, true) => "MODIFIED",
             (true, false) => "DELETED",
             (false, false) => return None,
         };
-        Some(Pending::Object(name, event.object.clone()))
+        Some(PendingEvent::Object(name, event.object.clone()))
     }
 
-    fn line(&mut self, event: Pending) -> Bytes {
+    fn line(&mut self, event: PendingEvent) -> Bytes {
         match event {
-            Pending::Object(name, bytes) => self.presenter.event(name, &bytes),
-            Pending::Ready(event) => Bytes::from(event.to_string() + "\n"),
+            PendingEvent::Object(name, bytes) => self.presenter.event(name, &bytes),
+            PendingEvent::Ready(event) => Bytes::from(event.to_string() + "\n"),
         }
     }
 

@@ -1,7 +1,7 @@
-//! Sets of fields, as `fieldsV1` writes them: `f:` a field, `k:` an item by its keys, `v:` an item by its value.
+//! Sets of fields in the form of `fieldsV1`: `f:` a field, `k:` an item by its keys, `v:` an item by its value.
 //!
-//! A [`Set`] is a tree; each node says whether the path to it is in the set itself (`.` in JSON when it also has
-//! children). What counts as one field comes from the schema: atomic lists, maps and structs are leaves.
+//! A [`FieldSet`] is a tree. Each node says whether its own path is in the set (`.` in JSON when it also has
+//! children). The schema decides what counts as one field: atomic lists, maps and structs are leaves.
 
 use std::collections::BTreeMap;
 
@@ -10,18 +10,18 @@ use serde_json::{Map, Value, json};
 use crate::path::shortened;
 use crate::schema::{ListType, Schema};
 
-/// Nesting of a set that is read; objects are not deeper.
+/// Maximum nesting of a set; objects are not deeper.
 const DEPTH_MAX: usize = crate::schema::DEPTH_MAX;
 
-/// A set of fields.
+/// A set of fields, as a tree of path elements.
 #[derive(Debug, Clone, PartialEq, Default)]
-pub(crate) struct Set {
-    /// The path to this node is in the set.
+pub(crate) struct FieldSet {
+    /// Whether the path to this node is in the set.
     pub(crate) own: bool,
-    pub(crate) children: BTreeMap<String, Set>,
+    pub(crate) children: BTreeMap<String, FieldSet>,
 }
 
-impl Set {
+impl FieldSet {
     fn leaf() -> Self {
         Self { own: true, children: BTreeMap::new() }
     }
@@ -30,7 +30,7 @@ impl Set {
         !self.own && self.children.values().all(Self::is_empty)
     }
 
-    /// Reads `fieldsV1`; what is malformed is left out.
+    /// Reads `fieldsV1`, skipping malformed entries.
     pub(crate) fn read(json: &Value) -> Self {
         Self::read_at(json, 0)
     }
@@ -49,7 +49,7 @@ impl Set {
         set
     }
 
-    /// The JSON form.
+    /// Writes `fieldsV1`.
     pub(crate) fn write(&self) -> Value {
         let mut map = Map::new();
         if self.own && !self.children.is_empty() {
@@ -94,12 +94,12 @@ impl Set {
         result
     }
 
-    /// How many paths are in the set.
+    /// Returns the number of paths in the set.
     pub(crate) fn len(&self) -> usize {
         usize::from(self.own) + self.children.values().map(Self::len).sum::<usize>()
     }
 
-    /// The paths of the set, as conflicts show them: `.spec.containers[name="a"].image`; not more than `limit`.
+    /// Returns at most `limit` paths as conflicts show them: `.spec.containers[name="a"].image`.
     pub(crate) fn paths(&self, limit: usize) -> Vec<String> {
         let mut paths = Vec::new();
         self.collect(&mut Vec::new(), limit, &mut paths);
@@ -135,7 +135,7 @@ fn shown(element: &str) -> String {
     shortened(&shown)
 }
 
-/// The name of a list item in a set, or nothing when the list is atomic or the item lacks a key.
+/// Returns a list item's path element, or `None` when the list is atomic or the item lacks a key.
 pub(crate) fn element(schema: &Schema, item: &Value) -> Option<String> {
     match &schema.list {
         ListType::Atomic => None,
@@ -145,7 +145,7 @@ pub(crate) fn element(schema: &Schema, item: &Value) -> Option<String> {
             sorted.sort();
             let value = |key: &str| match item.get(key) {
                 Some(value) => Some(value.clone()),
-                // The one key that may be left out, because it has a default.
+                // The only key that may be omitted, because it has a default.
                 None if key == "protocol" => Some("TCP".into()),
                 None => None,
             };
@@ -158,7 +158,7 @@ pub(crate) fn element(schema: &Schema, item: &Value) -> Option<String> {
     }
 }
 
-/// The children of a value that are fields of their own: (name in the set, schema, value). `None` for a leaf.
+/// Returns a value's children that are separate fields, as (path element, schema, value); `None` for a leaf.
 pub(crate) fn children<'a>(
     schema: &'a Schema,
     value: &'a Value,
@@ -177,9 +177,9 @@ pub(crate) fn children<'a>(
     }
 }
 
-/// The fields that a configuration sets: leaves, and the items of lists.
-pub(crate) fn of(schema: &Schema, value: &Value) -> Set {
-    let mut set = Set::default();
+/// Returns the fields that a configuration sets: leaves, and list items.
+pub(crate) fn of(schema: &Schema, value: &Value) -> FieldSet {
+    let mut set = FieldSet::default();
     for (name, inner_schema, inner) in children(schema, value).unwrap_or_default() {
         let mut child = of(inner_schema, inner);
         child.own = child.children.is_empty() || !name.starts_with("f:");
@@ -188,18 +188,18 @@ pub(crate) fn of(schema: &Schema, value: &Value) -> Set {
     set
 }
 
-/// All paths of a value, containers included.
-fn all(schema: &Schema, value: &Value) -> Set {
-    let mut set = Set::leaf();
+/// Returns all paths of a value, containers included.
+fn all(schema: &Schema, value: &Value) -> FieldSet {
+    let mut set = FieldSet::leaf();
     for (name, schema, inner) in children(schema, value).unwrap_or_default() {
         set.children.insert(name, all(schema, inner));
     }
     set
 }
 
-/// What is different in `new`: fields added or changed, and fields removed.
-pub(crate) fn compare(schema: &Schema, old: &Value, new: &Value) -> (Set, Set) {
-    let (mut changed, mut removed) = (Set::default(), Set::default());
+/// Returns the fields added or changed in `new`, and the fields removed.
+pub(crate) fn compare(schema: &Schema, old: &Value, new: &Value) -> (FieldSet, FieldSet) {
+    let (mut changed, mut removed) = (FieldSet::default(), FieldSet::default());
     if old == new {
         return (changed, removed);
     }
@@ -249,7 +249,7 @@ mod tests {
         let container = json!({".": {}, "f:name": {}, "f:image": {}, "f:args": {}, "f:ports": ports});
         let expected = json!({"f:spec": {"f:replicas": {}, "f:template": {"f:spec": {"f:containers": {r#"k:{"name":"a"}"#: container}}}}});
         assert_eq!(set.write(), expected);
-        assert_eq!(Set::read(&expected), set);
+        assert_eq!(FieldSet::read(&expected), set);
     }
 
     #[test]
@@ -269,7 +269,7 @@ mod tests {
                 for letter in text.chars() {
                     json[format!("f:{letter}")] = json!({"f:x": {}});
                 }
-                Set::read(&json)
+                FieldSet::read(&json)
             };
             let (left, right) = (set(&left), set(&right));
             let rebuilt = left.difference(&right).union(&left.intersection(&right));

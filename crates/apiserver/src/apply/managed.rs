@@ -1,22 +1,23 @@
-//! `metadata.managedFields`: who set which field last, kept up to date by every write.
+//! `metadata.managedFields`: the last manager of each field, updated by every write.
 //!
-//! Creates, updates and the other patches own what they change (operation `Update`), and take it from whoever had it;
-//! appliers own what they apply (`Apply`). An entry is told apart by manager, operation, version and subresource.
+//! Creates, updates and other patches own the fields they change (operation `Update`) and take them from previous
+//! owners; appliers own the fields they apply (`Apply`). Manager, operation, version and subresource identify an
+//! entry.
 
 use serde_json::{Value, json};
 
-use super::fields::{self, Set};
+use super::fields::{self, FieldSet};
 use crate::kinds::Sub;
 use crate::object::{self, at, list, remove, set, text};
 use crate::schema::Schema;
 use crate::status::Result;
 use crate::verbs::Call;
 
-/// Entries of updates kept apart; older ones are put together (`MaxUpdateManagers`).
+/// Maximum number of separate `Update` entries; older ones are merged (`MaxUpdateManagers`).
 const UPDATERS_MAX: usize = 10;
 const ANCIENT: &str = "ancient-changes";
 
-/// Metadata that belongs to the server and is nobody's field.
+/// Metadata set by the server, which no manager owns.
 const UNOWNED: [&str; 12] = [
     "apiVersion",
     "kind",
@@ -32,15 +33,15 @@ const UNOWNED: [&str; 12] = [
     "metadata.deletionGracePeriodSeconds",
 ];
 
-/// How an object is written, for the book.
+/// The operation recorded for a write.
 #[derive(Debug, Clone, Copy)]
-pub(crate) enum How<'a> {
+pub(crate) enum ManagedOperation<'a> {
     Update,
-    /// With the fields of the configuration.
-    Apply(&'a Set),
+    /// An apply, with the configuration's fields.
+    Apply(&'a FieldSet),
 }
 
-/// One entry.
+/// One entry of `managedFields`.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Entry {
     manager: String,
@@ -48,7 +49,7 @@ pub(crate) struct Entry {
     api_version: String,
     subresource: String,
     time: Option<String>,
-    pub(crate) fields: Set,
+    pub(crate) fields: FieldSet,
 }
 
 impl Entry {
@@ -60,7 +61,7 @@ impl Entry {
             api_version: get("apiVersion"),
             subresource: get("subresource"),
             time: at(json, "time").and_then(Value::as_str).map(str::to_owned),
-            fields: Set::read(json.get("fieldsV1").unwrap_or(&Value::Null)),
+            fields: FieldSet::read(json.get("fieldsV1").unwrap_or(&Value::Null)),
         }
     }
 
@@ -85,7 +86,7 @@ impl Entry {
             && self.subresource == other.subresource
     }
 
-    /// As conflicts name it.
+    /// Describes the manager as conflict messages do.
     pub(crate) fn describe(&self) -> String {
         let mut text = format!("{:?}", self.manager);
         if !self.subresource.is_empty() {
@@ -101,12 +102,12 @@ impl Entry {
     }
 }
 
-/// The entries of an object.
+/// Reads the entries of an object.
 pub(crate) fn read(object: &Value) -> Vec<Entry> {
     list(object, "metadata.managedFields").iter().map(Entry::read).collect()
 }
 
-/// Is this the entry that the call, an apply, replaces?
+/// Returns whether an apply by this call replaces the entry.
 pub(crate) fn is_applier(call: &Call<'_>, entry: &Entry) -> bool {
     entry.operation == "Apply" && entry.manager == call.manager && entry.subresource == subresource(call)
 }
@@ -118,7 +119,7 @@ fn subresource(call: &Call<'_>) -> &'static str {
     }
 }
 
-/// Removes what a write through this resource or subresource cannot set.
+/// Removes fields that a write through this resource or subresource cannot set.
 pub(crate) fn strip(call: &Call<'_>, object: &mut Value) {
     if call.sub == Some(Sub::Status) {
         let status = remove(object, "status");
@@ -128,7 +129,7 @@ pub(crate) fn strip(call: &Call<'_>, object: &mut Value) {
         }
         return;
     }
-    // The version of an applied object stays: it is a precondition, and `owned` does not count it.
+    // The resourceVersion of an applied object stays: it is a precondition, and `owned` ignores it.
     if call.kind.has(Sub::Status) {
         remove(object, "status");
     }
@@ -137,52 +138,57 @@ pub(crate) fn strip(call: &Call<'_>, object: &mut Value) {
     }
 }
 
-/// The fields that a configuration sets.
-pub(crate) fn owned(call: &Call<'_>, schema: &Schema, config: &Value) -> Set {
+/// Returns the fields that a configuration sets.
+pub(crate) fn owned(call: &Call<'_>, schema: &Schema, config: &Value) -> FieldSet {
     let mut config = config.clone();
     strip(call, &mut config);
     remove(&mut config, "metadata.resourceVersion");
-    // An empty metadata is no field.
+    // An empty metadata is not a field.
     if object::map(&config, "metadata").is_some_and(serde_json::Map::is_empty) {
         remove(&mut config, "metadata");
     }
     fields::of(schema, &config)
 }
 
-/// Brings the book of `object`, which replaces `old`, up to date.
-pub(crate) fn record(call: &Call<'_>, how: How<'_>, old: Option<&Value>, object: &mut Value) -> Result<()> {
+/// Updates the managedFields of `object`, which replaces `old`.
+pub(crate) fn record(
+    call: &Call<'_>,
+    mode: ManagedOperation<'_>,
+    old: Option<&Value>,
+    object: &mut Value,
+) -> Result<()> {
     if old.is_some()
         && at(object, "metadata.managedFields").and_then(Value::as_array).is_some_and(Vec::is_empty)
     {
-        // An explicit empty list starts the book anew.
+        // An explicit empty list resets managedFields.
         remove(object, "metadata.managedFields");
         return Ok(());
     }
-    let before = old.map_or_else(|| json!({}), |old| bare(call, old));
+    let before = old.map_or_else(|| json!({}), |old| ownable(call, old));
     let schema = call.kind.stored_schema();
-    let (changed, removed) = fields::compare(&schema, &before, &bare(call, object));
+    let (changed, removed) = fields::compare(&schema, &before, &ownable(call, object));
     let mut entries = old.map(read).unwrap_or_default();
-    let operation = if matches!(how, How::Update) { "Update" } else { "Apply" };
+    let operation = if matches!(mode, ManagedOperation::Update) { "Update" } else { "Apply" };
     let mut own = Entry {
         manager: call.manager.clone(),
         operation: operation.into(),
         api_version: call.kind.stored_api_version.clone(),
         subresource: subresource(call).into(),
         time: Some(call.now_text()),
-        fields: Set::default(),
+        fields: FieldSet::default(),
     };
-    let place = match how {
-        How::Update => entries.iter().position(|entry| entry.same_writer(&own)),
-        How::Apply(_) => entries.iter().position(|entry| is_applier(call, entry)),
+    let place = match mode {
+        ManagedOperation::Update => entries.iter().position(|entry| entry.same_writer(&own)),
+        ManagedOperation::Apply(_) => entries.iter().position(|entry| is_applier(call, entry)),
     };
     let previous = place.map(|place| entries.remove(place));
     for entry in &mut entries {
         entry.fields = entry.fields.difference(&changed).difference(&removed);
     }
     let held = previous.as_ref().map(|entry| entry.fields.clone()).unwrap_or_default();
-    own.fields = match how {
-        How::Update => held.union(&changed).difference(&removed),
-        How::Apply(applied) => applied.clone(),
+    own.fields = match mode {
+        ManagedOperation::Update => held.union(&changed).difference(&removed),
+        ManagedOperation::Apply(applied) => applied.clone(),
     };
     if let Some(previous) =
         previous.filter(|previous| previous.fields == own.fields && changed.is_empty() && removed.is_empty())
@@ -194,7 +200,7 @@ pub(crate) fn record(call: &Call<'_>, how: How<'_>, old: Option<&Value>, object:
     if !own.fields.is_empty() {
         entries.insert(at, own);
     }
-    forget_oldest(&mut entries);
+    merge_oldest_updates(&mut entries);
     if entries.is_empty() {
         remove(object, "metadata.managedFields");
     } else {
@@ -203,18 +209,18 @@ pub(crate) fn record(call: &Call<'_>, how: How<'_>, old: Option<&Value>, object:
     Ok(())
 }
 
-/// The object without what nobody owns, or cannot be set this way.
-fn bare(call: &Call<'_>, object: &Value) -> Value {
-    let mut bare = object.clone();
-    UNOWNED.iter().for_each(|path| drop(remove(&mut bare, path)));
+/// Returns the object without fields that nobody owns or that this write cannot set.
+fn ownable(call: &Call<'_>, object: &Value) -> Value {
+    let mut ownable = object.clone();
+    UNOWNED.iter().for_each(|path| drop(remove(&mut ownable, path)));
     if call.kind.has(Sub::Status) && call.sub != Some(Sub::Status) {
-        remove(&mut bare, "status");
+        remove(&mut ownable, "status");
     }
-    bare
+    ownable
 }
 
-/// Puts the oldest updates together when there are too many.
-fn forget_oldest(entries: &mut Vec<Entry>) {
+/// Merges the oldest `Update` entries when there are too many.
+fn merge_oldest_updates(entries: &mut Vec<Entry>) {
     while entries.iter().filter(|entry| entry.operation == "Update").count() > UPDATERS_MAX {
         let mut oldest: Vec<usize> =
             (0..entries.len()).filter(|index| entries[*index].operation == "Update").collect();

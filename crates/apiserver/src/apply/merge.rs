@@ -1,14 +1,14 @@
-//! Merging by schema: a configuration into a live object, and taking fields out of one.
+//! Schema-driven merging: of a configuration into a live object, and removal of fields.
 
 use std::collections::BTreeMap;
 
 use serde_json::Value;
 
-use super::fields::{Set, element};
+use super::fields::{FieldSet, element};
 use crate::schema::{ListType, Schema};
 
-/// Makes `live` have everything that `config` says; lists of items are merged item by item, in the live order, with
-/// new items after them.
+/// Merges `config` into `live`. Lists of type map and set are merged item by item in the live order, with new items
+/// at the end.
 pub(crate) fn merge(schema: &Schema, live: &mut Value, config: &Value) {
     match (live, config) {
         (Value::Object(live), Value::Object(config)) if !schema.is_atomic() => {
@@ -38,9 +38,9 @@ pub(crate) fn merge(schema: &Schema, live: &mut Value, config: &Value) {
     }
 }
 
-/// Takes the fields of `gone` out of `object`. A container that is left empty goes with them, unless it is in `kept`.
-pub(crate) fn remove(schema: &Schema, object: &mut Value, gone: &Set, kept: &Set) {
-    let nothing = Set::default();
+/// Removes the fields of `gone` from `object`. A container left empty is removed too, unless it is in `kept`.
+pub(crate) fn remove(schema: &Schema, object: &mut Value, gone: &FieldSet, kept: &FieldSet) {
+    let nothing = FieldSet::default();
     let kept_inside = |name: &str| kept.children.get(name).unwrap_or(&nothing);
     match object {
         Value::Object(map) if !schema.is_atomic() => {
@@ -61,8 +61,8 @@ pub(crate) fn remove(schema: &Schema, object: &mut Value, gone: &Set, kept: &Set
     }
 }
 
-/// Takes out what is inside; does the value itself stay?
-fn keep(schema: &Schema, value: &mut Value, gone: &Set, kept: &Set) -> bool {
+/// Removes fields inside the value; returns whether the value itself stays.
+fn keep(schema: &Schema, value: &mut Value, gone: &FieldSet, kept: &FieldSet) -> bool {
     if gone.own && kept.is_empty() {
         return false;
     }
@@ -89,7 +89,7 @@ mod tests {
             object(json!([{"name": "a", "image": "2", "tty": true}, {"name": "b"}, {"name": "c"}]))
         );
         let gone = fields::of(&schema, &object(json!([{"name": "c"}])));
-        remove(&schema, &mut live, &gone, &Set::default());
+        remove(&schema, &mut live, &gone, &FieldSet::default());
         assert_eq!(live, object(json!([{"name": "a", "image": "2", "tty": true}, {"name": "b"}])));
     }
 }

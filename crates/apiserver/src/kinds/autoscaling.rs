@@ -1,5 +1,6 @@
 //! HorizontalPodAutoscalers, in both versions.
 
+mod convert;
 mod targets;
 mod validate;
 
@@ -9,7 +10,6 @@ use serde_json::{Value, json};
 
 use super::row::{Row, StoredAs, Sub, namespaced};
 use crate::cells::{AGE, NAME, age, column, status_count};
-use crate::convert;
 use crate::object::{self, at, default, ensure, integer, name, text};
 
 const PLURAL: &str = "horizontalpodautoscalers";
@@ -41,14 +41,14 @@ pub(crate) const HORIZONTAL_POD_AUTOSCALER_V1: Row = Row {
     stored_as: Some(StoredAs {
         group: "autoscaling",
         api_version: "autoscaling/v2",
-        from_stored: convert::autoscaler_to_v1,
-        to_stored: convert::autoscaler_from_v1,
+        from_stored: convert::to_v1,
+        to_stored: convert::from_v1,
     }),
     schema: namespaced::<v1::HorizontalPodAutoscaler>(["", ""], "", "").schema,
     ..HORIZONTAL_POD_AUTOSCALER
 };
 
-/// hpa.md 1.8 and 3.1: `minReplicas` 1, CPU at 80 %, and both directions of `behavior` once there is one.
+/// Sets `minReplicas` 1, CPU at 80 %, and both directions of `behavior` if there is any (hpa.md 1.8 and 3.1).
 fn defaults(object: &mut Value) {
     let spec = ensure(object, "spec");
     default(spec, "minReplicas", 1);
@@ -71,10 +71,10 @@ fn defaults(object: &mut Value) {
 }
 
 fn autoscaler(object: &Value, now: Timestamp) -> Vec<Value> {
-    // autoscaling/v1 is printed from its stored form.
+    // autoscaling/v1 prints like its stored form.
     let converted;
     let object = if text(object, "apiVersion") == "autoscaling/v1" {
-        converted = crate::convert::autoscaler_from_v1(object.clone());
+        converted = convert::from_v1(object.clone());
         &converted
     } else {
         object

@@ -106,7 +106,7 @@ fn cron_job_defaults(object: &mut Value) {
     }
 }
 
-/// A Job selects its pods by its own uid, unless it says `manualSelector`.
+/// Makes a Job select its pods by its uid, unless `manualSelector` is set.
 fn select_own_pods(job: &mut Value) {
     if job["spec"]["manualSelector"] == true {
         return;

@@ -1,4 +1,4 @@
-//! Bodies of subresources that are kinds of their own: only their schemas are needed.
+//! Bodies of subresources that have their own kinds; only their schemas are used.
 
 use k8s_openapi::api::{autoscaling, core, policy};
 

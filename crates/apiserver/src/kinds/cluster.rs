@@ -1,4 +1,4 @@
-//! What a cluster has beside workloads: Namespaces, Nodes, Leases, priorities, certificate requests.
+//! Cluster-level kinds: Namespaces, Nodes, Leases, PriorityClasses, certificate requests.
 
 use jiff::Timestamp;
 use k8s_openapi::api::{certificates, coordination, core::v1, scheduling};

@@ -1,4 +1,4 @@
-//! What configures pods: ConfigMaps, Secrets, ServiceAccounts, LimitRanges, ResourceQuotas.
+//! Kinds that configure pods: ConfigMaps, Secrets, ServiceAccounts, LimitRanges, ResourceQuotas.
 
 use k8s_openapi::api::core::v1;
 use serde_json::Value;
@@ -11,7 +11,7 @@ use crate::problems::Problems;
 use crate::status::FieldError;
 
 const CORE: [&str; 2] = ["", "v1"];
-/// Data of one ConfigMap or Secret (`MaxSecretSize`).
+/// Maximum bytes of data in a ConfigMap or Secret (`MaxSecretSize`).
 const DATA_BYTES_MAX: usize = 1024 * 1024;
 
 pub(crate) const CONFIG_MAP: Row = Row {
@@ -101,7 +101,7 @@ fn data(object: &Value, fields: &[&str], problems: &mut Problems) {
     }
 }
 
-/// `immutable: true` of ConfigMaps and Secrets.
+/// Enforces `immutable: true` of ConfigMaps and Secrets.
 fn frozen(current: &Value, object: &Value, fields: &[&str], problems: &mut Problems) {
     if current["immutable"] != true {
         return;

@@ -1,11 +1,11 @@
-//! What a CustomResourceDefinition says about one version of its kind.
+//! The definition of one version of a custom kind, from its CRD.
 
 use std::sync::Arc;
 
 use crate::jsonpath::JsonPath;
 use crate::schema::Schema;
 
-/// A printer column.
+/// A column of `additionalPrinterColumns`.
 #[derive(Debug, Clone)]
 pub(crate) struct PrinterColumn {
     pub(crate) name: String,
@@ -16,7 +16,7 @@ pub(crate) struct PrinterColumn {
     pub(crate) path: JsonPath,
 }
 
-/// Paths of the scale subresource, without the leading dot.
+/// The paths of the scale subresource, without the leading dot.
 #[derive(Debug, Clone)]
 pub(crate) struct ScalePaths {
     pub(crate) spec: String,
@@ -24,7 +24,7 @@ pub(crate) struct ScalePaths {
     pub(crate) selector: Option<String>,
 }
 
-/// What a CRD says about one version.
+/// One version of a custom kind.
 #[derive(Debug, Clone)]
 pub(crate) struct CustomKind {
     pub(crate) list_kind: String,
@@ -32,6 +32,6 @@ pub(crate) struct CustomKind {
     pub(crate) columns: Vec<PrinterColumn>,
     pub(crate) scale: Option<ScalePaths>,
     pub(crate) selectable_fields: Vec<String>,
-    /// The name of the CRD, to read its texts for OpenAPI.
+    /// Name of the CRD, which has the descriptions for OpenAPI.
     pub(crate) definition: String,
 }

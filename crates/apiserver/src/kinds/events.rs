@@ -1,4 +1,6 @@
-//! Events, in both of their groups.
+//! Events, in core/v1 and events.k8s.io/v1.
+
+mod convert;
 
 use jiff::Timestamp;
 use k8s_openapi::api::{core, events};
@@ -6,8 +8,7 @@ use serde_json::Value;
 
 use super::row::{Row, StoredAs, namespaced};
 use crate::cells::{column, since, wide};
-use crate::convert;
-use crate::object::{at, default, integer, name, second, set, text};
+use crate::object::{at, default, integer, name, rfc3339, set, text};
 
 pub(crate) const EVENT: Row = Row {
     short_names: &["ev"],
@@ -46,7 +47,7 @@ pub(crate) const EVENT: Row = Row {
     defaults: |object| default(object, "type", "Normal"),
     on_create: |object, now| {
         if at(object, "firstTimestamp").is_none() && at(object, "eventTime").is_none() {
-            set(object, "firstTimestamp", second(now).into());
+            set(object, "firstTimestamp", rfc3339(now).into());
             let first = object["firstTimestamp"].clone();
             default(object, "lastTimestamp", first);
         }
@@ -60,8 +61,8 @@ pub(crate) const EVENT_V1: Row = Row {
     stored_as: Some(StoredAs {
         group: "core",
         api_version: "v1",
-        from_stored: convert::event_to_v1,
-        to_stored: convert::event_from_v1,
+        from_stored: convert::to_events_v1,
+        to_stored: convert::to_core_v1,
     }),
     schema: namespaced::<events::v1::Event>(["", ""], "", "").schema,
     ..EVENT
@@ -76,7 +77,7 @@ fn event(object: &Value, now: Timestamp) -> Vec<Value> {
             .unwrap_or_default()
             .to_owned()
     };
-    // The older and the newer form of each, by the version that is printed.
+    // Each time has an old and a new field name, depending on the version printed.
     let first = first_of(&["firstTimestamp", "deprecatedFirstTimestamp", "eventTime"]);
     let last =
         first_of(&["series.lastObservedTime", "lastTimestamp", "deprecatedLastTimestamp", "eventTime"]);

@@ -1,4 +1,4 @@
-//! What extends the API: CustomResourceDefinitions and webhook configurations.
+//! Kinds that extend the API: CustomResourceDefinitions and webhook configurations.
 
 mod definition;
 

@@ -1,4 +1,4 @@
-//! What stands beside Services: endpoints, Ingresses, NetworkPolicies.
+//! Networking kinds besides Services: Endpoints, EndpointSlices, Ingresses, IngressClasses, NetworkPolicies.
 
 use jiff::Timestamp;
 use k8s_openapi::api::{core, discovery, networking::v1};
@@ -9,7 +9,7 @@ use crate::cells::{AGE, NAME, age, column, or_none};
 use crate::object::{default, integer, items_mut, list, name, text};
 
 const NETWORKING: [&str; 2] = ["networking.k8s.io", "v1"];
-/// Addresses shown before `+ n more...`.
+/// Number of addresses shown before `+ n more...`.
 const ENDPOINTS_SHOWN: usize = 3;
 
 pub(crate) const ENDPOINTS: Row = Row {

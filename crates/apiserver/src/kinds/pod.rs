@@ -1,4 +1,4 @@
-//! Pods and their templates.
+//! Pods and PodTemplates.
 
 mod cells;
 pub(crate) mod defaults;
@@ -66,7 +66,7 @@ pub(crate) const POD: Row = Row {
 pub(crate) const POD_TEMPLATE: Row =
     Row { defaults: template_defaults, ..namespaced::<v1::PodTemplate>(CORE, "PodTemplate", "podtemplates") };
 
-/// Marks a pod that has ended, so that kubectl can leave it out.
+/// Returns the condition that marks a finished pod, so that kubectl can filter it out.
 fn completed(pod: &Value) -> Option<Value> {
     let (reason, message) = match text(pod, "status.phase") {
         "Succeeded" => ("Succeeded", "The pod has completed successfully."),
@@ -76,7 +76,7 @@ fn completed(pod: &Value) -> Option<Value> {
     Some(json!([{"type": "Completed", "status": "True", "reason": reason, "message": message}]))
 }
 
-/// Fills in the pod spec under `template`, if there is a template.
+/// Applies pod defaults to the spec under `template`, if there is one.
 pub(super) fn template_defaults(parent: &mut Value) {
     if at(parent, "template").is_some() {
         defaults::spec(ensure(&mut parent["template"], "spec"));

@@ -1,4 +1,4 @@
-//! PodDisruptionBudgets. Evictions are judged by them in [`crate::verbs::evict`].
+//! PodDisruptionBudgets; [`crate::verbs::evict`] enforces them.
 
 use k8s_openapi::api::policy::v1;
 use serde_json::Value;

@@ -1,4 +1,4 @@
-//! Roles and their bindings: stored and shown; nothing is decided by them here.
+//! Roles and role bindings: stored and printed, but not enforced.
 
 use jiff::Timestamp;
 use k8s_openapi::api::rbac::v1;

@@ -1,4 +1,4 @@
-//! Reviews: created, answered and not stored.
+//! Reviews: answered on creation and never stored.
 
 use k8s_openapi::api::{authentication, authorization::v1};
 

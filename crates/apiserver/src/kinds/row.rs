@@ -1,7 +1,7 @@
-//! A row of the table of kinds: all that the server knows of a built-in resource.
+//! A row of the table of kinds: everything specific to a built-in resource.
 //!
-//! A row is data and pure functions over an object. What it leaves out is what most kinds have: no defaults, no rules, Name
-//! and Created At as columns.
+//! A row is data and pure functions of an object. Omitted fields take the common case: no defaults, no validation
+//! rules, columns Name and Created At.
 
 use jiff::Timestamp;
 use k8s_openapi::schemars::{JsonSchema, Schema, SchemaGenerator};
@@ -11,7 +11,7 @@ use crate::cells::{self, Cells, Column};
 use crate::names;
 use crate::problems::Problems;
 
-/// A subresource and what it does.
+/// A subresource.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Sub {
     Status,
@@ -25,7 +25,7 @@ pub(crate) enum Sub {
 }
 
 impl Sub {
-    /// The path segment.
+    /// Returns the subresource's path segment.
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Status => "status",
@@ -49,7 +49,7 @@ impl Sub {
         }
     }
 
-    /// Group, version and kind of the body, where it is not the parent's.
+    /// Returns group, version and kind of the body if they differ from the parent's.
     pub(crate) fn response_kind(self) -> Option<(&'static str, &'static str, &'static str)> {
         match self {
             Self::Scale => Some(("autoscaling", "v1", "Scale")),
@@ -61,27 +61,27 @@ impl Sub {
     }
 }
 
-/// How objects of this version are stored, where that is as another version or under another group.
+/// The stored form of a resource that is stored as another version or under another group.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct StoredAs {
-    /// The group, as in the names of the store.
+    /// The group in storage names.
     pub(crate) group: &'static str,
-    /// The `apiVersion`.
+    /// The `apiVersion` of the stored form.
     pub(crate) api_version: &'static str,
     pub(crate) from_stored: fn(Value) -> Value,
     pub(crate) to_stored: fn(Value) -> Value,
 }
 
-/// Whether objects have `metadata.generation`.
+/// Which objects have `metadata.generation`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Generation {
-    /// Those with a `spec`.
+    /// Only objects with a `spec`.
     WithSpec,
     Always,
     Never,
 }
 
-/// What the server knows of a built-in resource of one group and version.
+/// Everything specific to a built-in resource of one group and version.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Row {
     /// The API group, "" for core.
@@ -91,42 +91,42 @@ pub(crate) struct Row {
     pub(crate) plural: &'static str,
     pub(crate) namespaced: bool,
     pub(crate) short_names: &'static [&'static str],
-    /// Whether `kubectl get all` shows it.
+    /// Whether the resource is in the category `all`, which `kubectl get all` lists.
     pub(crate) in_all: bool,
     pub(crate) subresources: &'static [Sub],
-    /// Only `create` exists, and nothing is stored (SelfSubjectReview and the like).
+    /// Whether only `create` exists and nothing is stored (SelfSubjectReview and the like).
     pub(crate) review: bool,
     pub(crate) stored_as: Option<StoredAs>,
-    /// The JSON schema, with that of all it refers to.
+    /// Generates the JSON schema, including the schemas it refers to.
     pub(crate) schema: fn(&mut SchemaGenerator) -> Schema,
     pub(crate) columns: &'static [Column],
     pub(crate) cells: Cells,
-    /// `conditions` of a row of a table, which kubectl may filter by.
+    /// Returns the `conditions` of an object's table row, by which kubectl may filter it.
     pub(crate) row_conditions: fn(&Value) -> Option<Value>,
-    /// Fields that can be selected, beside `metadata.name` and `metadata.namespace`.
+    /// Selectable fields besides `metadata.name` and `metadata.namespace`.
     pub(crate) field_selectors: &'static [&'static str],
-    /// What is wrong with a name, if anything is.
+    /// Returns what is wrong with a name, or `None`.
     pub(crate) name_rule: fn(&str) -> Option<String>,
-    /// Fills in what a manifest leaves out.
+    /// Applies defaults.
     pub(crate) defaults: fn(&mut Value),
-    /// Sets the status and the other fields that a new object gets from the server.
+    /// Sets the status and other server-set fields of a new object.
     pub(crate) on_create: fn(&mut Value, Timestamp),
-    /// Takes over from the current object (first) what an update keeps, whatever the new one says.
+    /// Copies fields that an update cannot change from the current object (first argument).
     pub(crate) on_update: fn(&Value, &mut Value, Option<Sub>),
-    /// Checks an object by itself.
+    /// Validates an object by itself.
     pub(crate) validate: fn(&Value, &mut Problems),
-    /// Checks what may not change, against the current object (first).
+    /// Validates an update against the current object (first argument).
     pub(crate) validate_update: fn(&Value, &Value, Option<Sub>, &mut Problems),
     pub(crate) generation: Generation,
-    /// Whether a write may reach the disk a little later: see [`crate::store`].
+    /// Whether a write may become durable later: see [`crate::store`].
     pub(crate) relaxed: bool,
-    /// Whether a new object keeps the status that it comes with.
+    /// Whether creation keeps a status in the request.
     pub(crate) keeps_new_status: bool,
-    /// Whether `/status` sets labels, annotations and finalizers as well.
+    /// Whether `/status` also sets labels, annotations and finalizers.
     pub(crate) status_has_metadata: bool,
 }
 
-/// A row of a resource that lives in namespaces, with the schema of `T`.
+/// Returns a row of a namespaced resource with the schema of `T`.
 pub(crate) const fn namespaced<T: JsonSchema>(
     [group, version]: [&'static str; 2],
     kind: &'static str,
@@ -161,7 +161,7 @@ pub(crate) const fn namespaced<T: JsonSchema>(
     }
 }
 
-/// A row of a resource outside namespaces, with the schema of `T`.
+/// Returns a row of a cluster-scoped resource with the schema of `T`.
 pub(crate) const fn cluster_scoped<T: JsonSchema>(
     group_version: [&'static str; 2],
     kind: &'static str,
@@ -171,7 +171,7 @@ pub(crate) const fn cluster_scoped<T: JsonSchema>(
 }
 
 impl Row {
-    /// Group and plural under which objects are stored: `core/pods`, `apps/deployments`.
+    /// Returns the group and plural under which objects are stored: `core/pods`, `apps/deployments`.
     pub(crate) fn storage(&self) -> String {
         let group = match (&self.stored_as, self.group) {
             (Some(stored), _) => stored.group,

@@ -1,4 +1,4 @@
-//! Services. Their addresses are given out by [`crate::services`].
+//! Services; [`crate::services`] allocates their addresses.
 
 mod validate;
 

@@ -1,4 +1,4 @@
-//! Volumes and the classes that they come from.
+//! PersistentVolumes, their claims, and StorageClasses.
 
 use k8s_openapi::api::{core::v1, storage};
 use serde_json::{Value, json};

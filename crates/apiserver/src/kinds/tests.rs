@@ -1,4 +1,4 @@
-//! A kind is a row: one that only these tests know is served like all others.
+//! Tests of the table: a kind added only here is served like any other.
 
 use axum::body::{Body, to_bytes};
 use http::{Request, header};
@@ -84,7 +84,7 @@ async fn a_new_kind_is_one_row() {
     assert_eq!((&resource["name"], &resource["shortNames"]), (&json!("widgets"), &json!(["wd"])));
 }
 
-/// Cells and columns belong together, names are told apart, and what is stored elsewhere has a schema there.
+/// Every row is consistent: as many cells as columns, unique names, a schema of its stored form.
 #[test]
 fn rows_make_sense() {
     let mut names = std::collections::BTreeSet::new();

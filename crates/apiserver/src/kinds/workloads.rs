@@ -1,4 +1,4 @@
-//! What runs pods until it is deleted: apps/v1 and ReplicationControllers (`pkg/apis/apps`).
+//! Workloads that run until they are deleted: apps/v1 and ReplicationControllers (`pkg/apis/apps`).
 
 use jiff::Timestamp;
 use k8s_openapi::api::{apps::v1, core};
@@ -147,7 +147,7 @@ fn replicated(object: &mut Value) {
     template_defaults(spec);
 }
 
-/// `RollingUpdate` with its parameters, unless another strategy is chosen.
+/// Defaults the strategy under `key` to `RollingUpdate` with `parameters`, unless another is set.
 fn rolling(spec: &mut Value, key: &str, parameters: &[(&str, Value)]) {
     let strategy = ensure(spec, key);
     default(strategy, "type", "RollingUpdate");

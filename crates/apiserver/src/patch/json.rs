@@ -1,9 +1,9 @@
-//! JSON patch (RFC 6902), with a bound on all that its operations can multiply.
+//! JSON patch (RFC 6902) with limits on what its operations can multiply.
 //!
-//! Thirty copies, each of what the last one made, turn a kilobyte into gigabytes, and a hundred moves can build an
-//! object deeper than any stack. Kubernetes bounds the operations and the bytes that copies add
-//! (`apiserver/pkg/endpoints/handlers/patch.go`); the depth, and the time that moves and long lists take, are bounded
-//! here too.
+//! Thirty copies, each of the previous result, turn a kilobyte into gigabytes, and a hundred moves can nest an
+//! object deeper than any stack. Kubernetes limits the number of operations and the bytes that copies add
+//! (`apiserver/pkg/endpoints/handlers/patch.go`). This module also limits depth, and the work of moves and long
+//! lists.
 
 use json_patch::{Patch, PatchOperation};
 use serde_json::Value;
@@ -11,14 +11,14 @@ use serde_json::Value;
 use crate::bounds::{self, BODY_BYTES_MAX, DEPTH_MAX, VALUES_BYTES_MAX};
 use crate::status::{Failure, Result};
 
-/// Operations in one patch (`maxJSONPatchOperations`).
+/// Maximum number of operations in a patch (`maxJSONPatchOperations`).
 const OPERATIONS_MAX: usize = 10_000;
-/// Bytes that copies may add (`AccumulatedCopySizeLimit`, which Kubernetes sets to the limit of a body).
+/// Maximum bytes that copies may add (`AccumulatedCopySizeLimit`, which Kubernetes sets to the limit of a body).
 const COPIED_BYTES_MAX: usize = BODY_BYTES_MAX;
-/// Bytes of values that operations move, and of list items that they shift: ten times the largest object.
+/// Maximum bytes of values that operations move and of list items that they shift: ten times the largest object.
 const MOVED_BYTES_MAX: usize = 10 * VALUES_BYTES_MAX;
 
-/// Applies `patch`; the error says which operation fails.
+/// Applies `patch`; the error names the failing operation.
 pub(super) fn apply(object: &mut Value, patch: &Value) -> Result<()> {
     let operations = patch.as_array().map_or(0, Vec::len);
     if operations > OPERATIONS_MAX {
@@ -37,7 +37,7 @@ pub(super) fn apply(object: &mut Value, patch: &Value) -> Result<()> {
     Ok(())
 }
 
-/// Does the patch look at, or set, the version?
+/// Returns whether the patch reads or sets the resourceVersion.
 pub(super) fn names_version(patch: &Value) -> bool {
     let paths = patch.as_array().into_iter().flatten().map(|operation| &operation["path"]);
     paths.into_iter().any(|path| path == "/metadata/resourceVersion")
@@ -51,7 +51,7 @@ fn refused(why: &str) -> Failure {
     )
 }
 
-/// What the operations so far have used.
+/// What the operations have used so far.
 struct Budget {
     copied: usize,
     moved: usize,
@@ -86,7 +86,7 @@ impl Budget {
         Ok(())
     }
 
-    /// Counts the text of a value, or its memory where that is much more.
+    /// Counts a copy by the value's text, or its memory where that is much more.
     fn copy(&mut self, value: &Value) -> Result<()> {
         let memory = bounds::memory(value, VALUES_BYTES_MAX) / (VALUES_BYTES_MAX / BODY_BYTES_MAX);
         self.copied += memory.max(bounds::text_bytes(value, COPIED_BYTES_MAX));
@@ -99,11 +99,11 @@ impl Budget {
         Ok(())
     }
 
-    /// An item that comes into a list, or leaves it, moves those behind it.
+    /// Counts the items that an insertion into a list, or a removal, shifts.
     fn shift(&mut self, object: &Value, path: &str) -> Result<()> {
         let parent = path.rsplit_once('/').and_then(|(parent, _)| object.pointer(parent));
         let items = parent.and_then(Value::as_array).map_or(0, Vec::len);
-        // A path is searched for key by key.
+        // Resolving a path also costs time per key.
         self.work(items * size_of::<Value>() + path.len())
     }
 
@@ -146,7 +146,7 @@ mod tests {
             422,
             "accumulated size increase of copy is",
         );
-        // Each level holds two of the one below, so depth and size grow together.
+        // Each level holds two copies of the one below, so depth and size grow together.
         let nesting = json!({"op": "copy", "from": "", "path": "/a/0"});
         check("copies nest", list.clone(), repeat(nesting, 200), 422, "exceeding the limit");
         let small_maps = json!({"a": vec![json!({"b": 1}); 1000]});

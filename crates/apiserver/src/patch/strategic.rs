@@ -1,8 +1,8 @@
-//! Strategic merge patch: a merge patch that knows which lists merge item by item, by which key.
+//! Strategic merge patch: a merge patch that merges certain lists item by item, by key.
 //!
 //! Directives: `$patch: replace | delete | merge`, `$deleteFromPrimitiveList/<field>`, `$setElementOrder/<field>`,
-//! `$retainKeys`. A list that a schema does not call a set or a map is replaced whole. Lists with several keys
-//! merge by the first one, as the patch form always has.
+//! `$retainKeys`. A list that is neither a set nor a map in the schema is replaced as a whole. Lists with several
+//! keys merge by the first one, as this patch type always has.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -71,7 +71,7 @@ fn without_directives(patch: &Map<String, Value>) -> Map<String, Value> {
     kept.map(|(key, value)| (key.clone(), clean(value))).collect()
 }
 
-/// A value that is new to the object has nothing to be merged with: directives and nulls fall away.
+/// Strips directives and nulls from a value that is new to the object and thus merges with nothing.
 fn clean(value: &Value) -> Value {
     match value {
         Value::Object(map) => Value::Object(without_directives(map)),
@@ -116,7 +116,7 @@ fn field(schema: &Schema, target: &mut Map<String, Value>, key: &str, patch: &Va
     Ok(())
 }
 
-/// Merges a list item by item.
+/// Merges a list item by item, matching items by `key`.
 fn keyed(schema: &Schema, key: &str, existing: &mut Vec<Value>, patch: &[Value]) -> Result<()> {
     if patch.iter().any(|item| item.get(PATCH).is_some_and(|how| how == "replace")) {
         *existing = patch.iter().filter(|item| item.get(PATCH).is_none()).map(clean).collect();
@@ -128,23 +128,23 @@ fn keyed(schema: &Schema, key: &str, existing: &mut Vec<Value>, patch: &[Value])
     result
 }
 
-/// A list whose items are found by their key: lists of any length merge in linear time.
+/// A list indexed by its items' keys, so that long lists merge in linear time.
 struct Keyed {
-    /// Nothing where an item was deleted.
+    /// The items; `None` where one was deleted.
     items: Vec<Option<Value>>,
-    /// The places of the items that have a key.
-    places: BTreeMap<String, Vec<usize>>,
+    /// Indexes of the items with each key.
+    indexes: BTreeMap<String, Vec<usize>>,
 }
 
 impl Keyed {
     fn new(key: &str, items: Vec<Value>) -> Self {
-        let mut places: BTreeMap<String, Vec<usize>> = BTreeMap::new();
-        for (place, item) in items.iter().enumerate() {
+        let mut indexes: BTreeMap<String, Vec<usize>> = BTreeMap::new();
+        for (index, item) in items.iter().enumerate() {
             if let Some(identity) = item.get(key) {
-                places.entry(identity.to_string()).or_default().push(place);
+                indexes.entry(identity.to_string()).or_default().push(index);
             }
         }
-        Self { items: items.into_iter().map(Some).collect(), places }
+        Self { items: items.into_iter().map(Some).collect(), indexes }
     }
 
     fn merge(&mut self, schema: &Schema, key: &str, item: &Value) -> Result<()> {
@@ -156,16 +156,16 @@ impl Keyed {
         };
         let identity = identity.to_string();
         if item.get(PATCH).is_some_and(|how| how == "delete") {
-            for place in self.places.remove(&identity).unwrap_or_default() {
-                self.items[place] = None;
+            for index in self.indexes.remove(&identity).unwrap_or_default() {
+                self.items[index] = None;
             }
             return Ok(());
         }
-        let first = self.places.get(&identity).and_then(|places| places.first());
-        match first.and_then(|place| self.items[*place].as_mut()) {
+        let first = self.indexes.get(&identity).and_then(|indexes| indexes.first());
+        match first.and_then(|index| self.items[*index].as_mut()) {
             Some(found) => merge(schema, found, item),
             None => {
-                self.places.insert(identity, vec![self.items.len()]);
+                self.indexes.insert(identity, vec![self.items.len()]);
                 self.items.push(Some(clean(item)));
                 Ok(())
             }
@@ -181,7 +181,7 @@ fn delete_scalars(target: &mut Map<String, Value>, field: &str, gone: &Value) {
     }
 }
 
-/// Items named in the order come in that order; others stay where they are relative to their predecessor.
+/// Sorts the items named in `order` into that order; others stay where they are relative to their predecessor.
 fn reorder(schema: &Schema, target: &mut Map<String, Value>, field: &str, order: &Value) {
     let (Some(order), Some(list)) = (order.as_array(), target.get_mut(field).and_then(Value::as_array_mut))
     else {
@@ -195,7 +195,7 @@ fn reorder(schema: &Schema, target: &mut Map<String, Value>, field: &str, order:
     for (rank, entry) in order.iter().enumerate() {
         ranks.entry(identity(entry)).or_insert(rank);
     }
-    // Each item gets a place: its rank, or behind the highest rank that comes before it in the list.
+    // Rank each item: its index in the order, or just behind the highest rank before it in the list.
     let mut behind = None;
     let placed = std::mem::take(list).into_iter().map(|item| match ranks.get(&identity(&item)) {
         Some(rank) => {
@@ -295,7 +295,8 @@ mod tests {
         assert_eq!((merged.len(), &merged[0]["name"]), (40_000, &json!("c19999")));
     }
 
-    /// Patches of pods: containers with and without their key, directives wherever they may be, and where not.
+    /// Generates patches of pods: containers with and without their key, directives where they are allowed and
+    /// where they are not.
     fn patches() -> impl proptest::strategy::Strategy<Value = Value> {
         use proptest::prelude::*;
         use proptest::sample::select;

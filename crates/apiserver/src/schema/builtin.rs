@@ -1,9 +1,9 @@
-//! Schemas of the built-in kinds, from k8s-openapi, and how their lists merge.
+//! Schemas of the built-in kinds from k8s-openapi, and how their lists merge.
 //!
-//! A definition is read when a kind that needs it is first used, without descriptions, and stays: there are some
-//! hundreds in all, each once. How lists merge is not in k8s-openapi's schemas; `lists.txt` has one line for each
-//! list or struct that is not merged the plain way: definition, field (`.` for the definition itself), `map` with
-//! its keys, `set` or `atomic`.
+//! Each definition is read once, without descriptions, when a kind first needs it, and then kept; there are a few
+//! hundred. k8s-openapi's schemas don't say how lists merge, so `lists.txt` has one line for each list or struct
+//! that differs from the default: definition, field (`.` for the definition itself), `map` with its keys, `set` or
+//! `atomic`.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, OnceLock};
@@ -17,14 +17,14 @@ use super::{ListType, Schema};
 
 static DEFINITIONS: RwLock<BTreeMap<Box<str>, &'static Schema>> = RwLock::new(BTreeMap::new());
 
-/// One line of `lists.txt`.
+/// A line of `lists.txt`.
 pub(crate) struct Merge {
     pub(crate) field: &'static str,
     pub(crate) list: ListType,
     pub(crate) atomic: bool,
 }
 
-/// How the lists of a definition merge.
+/// Returns how the lists of a definition merge.
 pub(crate) fn merges(definition: &str) -> &'static [Merge] {
     static TABLE: OnceLock<BTreeMap<&'static str, Vec<Merge>>> = OnceLock::new();
     let table = TABLE.get_or_init(|| {
@@ -44,11 +44,11 @@ pub(crate) fn merges(definition: &str) -> &'static [Merge] {
     table.get(definition).map_or(&[], Vec::as_slice)
 }
 
-/// A definition that was read already.
+/// Returns a definition that has been read before.
 pub(crate) fn definition(name: &str) -> Option<&'static Schema> {
     let found = || DEFINITIONS.read().get(name).copied();
     found().or_else(|| {
-        // ObjectMeta is the only one that custom resources refer to, perhaps before any built-in kind is used.
+        // Custom resources refer only to ObjectMeta, possibly before any built-in kind is used.
         if name == super::read::OBJECT_META {
             of("v1", "ConfigMap", SchemaGenerator::subschema_for::<k8s_openapi::api::core::v1::ConfigMap>);
         }
@@ -56,10 +56,10 @@ pub(crate) fn definition(name: &str) -> Option<&'static Schema> {
     })
 }
 
-/// Makes the JSON schema of a type, and of all it refers to.
+/// Generates the JSON schema of a type, including the schemas it refers to.
 pub(crate) type Generator = fn(&mut SchemaGenerator) -> k8s_openapi::schemars::Schema;
 
-/// Returns the schema of a kind; reads it and what it refers to on first use.
+/// Returns the schema of a kind; on first use, reads it and the schemas it refers to.
 pub(crate) fn of(api_version: &str, kind: &str, generator: Generator) -> Arc<Schema> {
     static ROOTS: RwLock<BTreeMap<String, Arc<Schema>>> = RwLock::new(BTreeMap::new());
     let key = format!("{api_version}/{kind}");
@@ -79,7 +79,7 @@ pub(crate) fn of(api_version: &str, kind: &str, generator: Generator) -> Arc<Sch
     root
 }
 
-/// Definitions that stand for any JSON (a schema's default, raw extensions …).
+/// Definitions that accept any JSON (a schema's default, raw extensions …).
 const OPEN: [&str; 6] = [
     "JSON",
     "JSONSchemaPropsOrArray",
@@ -105,14 +105,14 @@ fn read(name: &str, json: &Value) -> Schema {
     schema
 }
 
-/// Schemas as JSON, with their texts: for OpenAPI, and to be read once.
+/// JSON schemas with descriptions, for OpenAPI and for reading into [`Schema`].
 pub(crate) struct Generated {
-    /// The name of the kind's own definition.
+    /// Name of the kind's own definition.
     pub(crate) root: String,
     pub(crate) definitions: serde_json::Map<String, Value>,
 }
 
-/// Generates the JSON schema of a kind and of all it refers to.
+/// Generates the JSON schema of a kind, including the schemas it refers to.
 pub(crate) fn generate(generator: Generator) -> Generated {
     let mut schemas = SchemaGenerator::new(SchemaSettings::openapi3());
     let reference = generator(&mut schemas);

@@ -1,7 +1,7 @@
-//! Types and unknown fields: what Kubernetes finds while it decodes a body, all of it at once.
+//! Type checks and unknown fields: what Kubernetes detects while decoding, with all problems reported at once.
 //!
-//! Unknown fields are removed and their paths kept: whether they are an error is decided by `fieldValidation`.
-//! Nulls in built-in kinds are as good as absent, as in Go; quantities become canonical.
+//! Unknown fields are removed and their paths reported; `fieldValidation` decides whether they are errors. In
+//! built-in kinds, null counts as absent, as in Go. Quantities become canonical.
 
 use serde_json::Value;
 
@@ -9,19 +9,19 @@ use super::{Schema, Type};
 use crate::path::{Path, shortened};
 use crate::quantity::Quantity;
 
-/// What was found.
+/// The problems found while decoding.
 #[derive(Debug, Default)]
 pub(crate) struct Report {
-    /// Paths of fields that the schema does not know.
+    /// Paths of fields that are not in the schema.
     pub(crate) unknown: Vec<String>,
-    /// A sentence for each value of the wrong type.
+    /// A message for each value of the wrong type.
     pub(crate) wrong: Vec<String>,
-    /// Objects in lists so far.
+    /// Number of objects in lists so far.
     items: usize,
 }
 
-/// Removes nulls where the schema allows none and has no default, as Kubernetes does with what it decodes
-/// (`PruneNonNullableNullsWithoutDefaults`): `kind:` with only a comment behind it is as good as absent.
+/// Removes nulls that the schema does not allow and that have no default, as Kubernetes does when decoding
+/// (`PruneNonNullableNullsWithoutDefaults`): `kind:` followed only by a comment counts as absent.
 pub(crate) fn prune_nulls(schema: &Schema, value: &mut Value) {
     let own = schema.resolved();
     match value {
@@ -41,21 +41,22 @@ pub(crate) fn prune_nulls(schema: &Schema, value: &mut Value) {
     }
 }
 
-/// Objects in the lists of one built-in object, all together. Each gets its defaults, which take several times what
-/// `{}` took: a body of three megabytes has room for a million.
+/// Maximum number of objects in all lists of a built-in object. Each gets defaults of several times the size of
+/// `{}`, and a body of three megabytes has room for a million.
 const ITEMS_MAX: usize = 50_000;
 
-/// Problems reported of one kind at most; a body of a million unknown fields gets an error of readable size.
+/// Maximum number of problems reported per category, so that a body of a million unknown fields gets a readable
+/// error.
 const PROBLEMS_MAX: usize = 100;
 
-/// Decodes as a built-in kind: checks types as Go's JSON decoder does, removes nulls and unknown fields.
+/// Decodes a built-in kind: checks types as Go's JSON decoder does, removes nulls and unknown fields.
 pub(crate) fn typed(schema: &Schema, value: &mut Value) -> Report {
     let mut report = Report::default();
     Walk { report: &mut report, strict: true }.visit(schema, value, Path::Root, "");
     report
 }
 
-/// Removes unknown fields of a custom resource; types are [`super::validate`]'s matter.
+/// Removes unknown fields of a custom resource; [`super::validate`] checks its types.
 pub(crate) fn prune(schema: &Schema, value: &mut Value) -> Report {
     let mut report = Report::default();
     Walk { report: &mut report, strict: false }.visit(schema, value, Path::Root, "");
@@ -64,7 +65,7 @@ pub(crate) fn prune(schema: &Schema, value: &mut Value) -> Report {
 
 struct Walk<'a> {
     report: &'a mut Report,
-    /// Types are checked, and nulls removed.
+    /// Whether types are checked and nulls removed.
     strict: bool,
 }
 
@@ -108,16 +109,16 @@ impl Walk<'_> {
         }
     }
 
-    /// A known field; it stays.
+    /// Decodes a known field; returns whether it stays.
     fn field(&mut self, schema: &Schema, value: &mut Value, path: Path<'_>, owner: &str) -> bool {
-        // Metadata, and what is under it, is typed in custom resources too.
+        // Metadata is typed in custom resources too.
         let metadata = matches!(path, Path::Field(Path::Root, "metadata"));
         let mut walk = Walk { report: &mut *self.report, strict: self.strict || metadata };
         walk.visit(schema, value, path, owner);
         true
     }
 
-    /// An unknown field; it goes.
+    /// Reports an unknown field; returns false, so that it is removed.
     fn unknown(&mut self, path: Path<'_>) -> bool {
         if self.report.unknown.len() < PROBLEMS_MAX {
             self.report.unknown.push(path.to_string());
@@ -144,7 +145,7 @@ enum Mismatch {
     Text(String),
 }
 
-/// Checks one value, and makes a quantity canonical.
+/// Checks a scalar, and makes a quantity canonical.
 fn scalar(schema: &Schema, value: &mut Value) -> Result<(), Mismatch> {
     let wanted = match (schema.kind, &*value) {
         (Type::Quantity, Value::String(_) | Value::Number(_)) => return quantity(value),

@@ -1,23 +1,24 @@
-//! JSON Schema (a CRD's `openAPIV3Schema`, or what k8s-openapi generates) to [`Schema`].
+//! Reads JSON Schema (a CRD's `openAPIV3Schema`, or k8s-openapi's output) into [`Schema`].
 
 use serde_json::{Map, Value};
 
 use super::{DEPTH_MAX, ListType, Pattern, Rules, Schema, Type};
 use crate::object;
 
-/// The name of ObjectMeta's definition; every `metadata` of a whole object has it.
+/// Name of ObjectMeta's definition, the schema of every object's `metadata`.
 pub(crate) const OBJECT_META: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta";
 const QUANTITY: &str = "io.k8s.apimachinery.pkg.api.resource.Quantity";
 
 impl Schema {
-    /// The schema of a custom resource: apiVersion, kind and metadata are Kubernetes' whatever the CRD says.
+    /// Reads the schema of a custom resource. apiVersion, kind and metadata are Kubernetes' own, whatever the CRD
+    /// says.
     pub(crate) fn of_custom_resource(json: &Value) -> Self {
         let mut schema = Self::read(json);
         schema.embed();
         schema
     }
 
-    /// Reads a schema; what it does not know is ignored, as Kubernetes does with descriptions and examples.
+    /// Reads a schema. Unknown keywords are ignored, as Kubernetes ignores descriptions and examples.
     pub(crate) fn read(json: &Value) -> Self {
         Self::read_at(json, 0)
     }
@@ -63,12 +64,12 @@ impl Schema {
         if is_true(map, "x-kubernetes-embedded-resource") {
             schema.embed();
         }
-        // A bare `type: object` without properties is a struct with none, unless it says otherwise.
+        // A bare `type: object` without properties is a struct without fields, unless the schema says otherwise.
         schema
     }
 }
 
-/// The name that `$ref` refers to, alone or (beside a description) as the one member of `allOf`.
+/// Returns the name in `$ref`, which is alone or (beside a description) the only member of `allOf`.
 fn reference(map: &Map<String, Value>) -> Option<&str> {
     let path = match (map.get("$ref"), map.get("allOf").and_then(Value::as_array).map(Vec::as_slice)) {
         (Some(path), _) => path,
@@ -129,6 +130,7 @@ fn rules_of(map: &Map<String, Value>, depth: usize) -> Option<Box<Rules>> {
         "oneOf",
         "not",
     ];
+    // Most schemas have none of these, and then need no memory for them.
     if !WORDS.iter().any(|word| map.contains_key(*word)) {
         return None;
     }

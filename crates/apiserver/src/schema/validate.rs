@@ -1,6 +1,6 @@
-//! Values of custom resources against their schema, with apiextensions' messages, all problems at once.
+//! Validates custom resources against their schema, with apiextensions' messages, all problems at once.
 //!
-//! CEL rules (`x-kubernetes-validations`) are stored with the CRD and not evaluated.
+//! CEL rules (`x-kubernetes-validations`) are stored with the CRD but not evaluated.
 
 use std::collections::BTreeSet;
 
@@ -10,13 +10,13 @@ use super::{ListType, Rules, Schema, Type};
 use crate::path::{Path, shortened};
 use crate::status::{FieldError, PROBLEMS_MAX};
 
-/// Values, rules, names and alternatives looked at for one object: some tenths of a second. A schema and an object of
-/// three megabytes each could ask for the product of their sizes.
+/// Maximum number of values, rules, names and alternatives checked for one object: some tenths of a second. A
+/// schema and an object of three megabytes each could require the product of their sizes.
 const STEPS_MAX: usize = 5_000_000;
 
-/// Everything that is wrong with `value`.
+/// Returns all problems of `value`.
 pub(crate) fn validate(schema: &Schema, value: &Value) -> Vec<FieldError> {
-    let mut check = Check { errors: Vec::new(), problems_max: PROBLEMS_MAX, steps: STEPS_MAX };
+    let mut check = Validator { errors: Vec::new(), problems_max: PROBLEMS_MAX, steps: STEPS_MAX };
     check.visit(schema, value, Path::Root);
     if check.steps == 0 {
         let why =
@@ -26,21 +26,21 @@ pub(crate) fn validate(schema: &Schema, value: &Value) -> Vec<FieldError> {
     check.errors
 }
 
-struct Check {
+struct Validator {
     errors: Vec<FieldError>,
     problems_max: usize,
-    /// What is left of them.
+    /// Remaining steps of [`STEPS_MAX`].
     steps: usize,
 }
 
-impl Check {
-    /// Counts steps; false when there are none left.
+impl Validator {
+    /// Takes steps; returns false when none are left.
     fn step(&mut self, count: usize) -> bool {
         self.steps = self.steps.saturating_sub(count);
         self.steps > 0
     }
 
-    /// A problem, said only as long as somebody wants to know.
+    /// Records a problem, unless only the number of problems matters or there are enough already.
     fn fail(&mut self, error: impl FnOnce() -> FieldError) {
         if self.errors.len() < self.problems_max {
             self.errors.push(error());
@@ -174,9 +174,9 @@ impl Check {
         }
     }
 
-    /// Does the value have nothing against the schema?
+    /// Returns whether the value is valid against the schema, without recording problems.
     fn passes(&mut self, schema: &Schema, value: &Value) -> bool {
-        let mut check = Check { errors: Vec::new(), problems_max: 1, steps: self.steps };
+        let mut check = Validator { errors: Vec::new(), problems_max: 1, steps: self.steps };
         check.visit(schema, value, Path::Root);
         self.steps = check.steps;
         check.errors.is_empty()

@@ -1,7 +1,7 @@
-//! A certificate authority of the server's own, and the certificate it serves with.
+//! The server's certificate authority and serving certificate.
 //!
-//! The authority is made once and kept in the state directory (`ca.crt`, `ca.key`, 0600), so that a kubeconfig stays
-//! good over restarts. The serving certificate is issued anew at each start and only lives in memory.
+//! The authority is created once and stored in the state directory (`ca.crt`, `ca.key`, 0600), so that a kubeconfig
+//! stays valid across restarts. The serving certificate is issued anew at each start and lives only in memory.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -18,7 +18,7 @@ use tokio_rustls::TlsAcceptor;
 use super::kubeconfig::write_private;
 use crate::open_error::OpenError;
 
-/// Names and addresses that the certificate is for: this machine, and what pods call the API.
+/// DNS names and addresses in the certificate: this machine, and the names by which pods call the API.
 pub(super) const NAMES: [&str; 8] = [
     "localhost",
     "127.0.0.1",
@@ -34,7 +34,7 @@ fn tls(error: impl std::fmt::Display) -> OpenError {
     OpenError::Tls(error.to_string())
 }
 
-/// The authority.
+/// A CA certificate in PEM and the key that signs with it.
 pub(super) struct Authority {
     pub(super) pem: String,
     issuer: Issuer<'static, KeyPair>,
@@ -46,8 +46,8 @@ impl Authority {
         Self::load(pem, &key)
     }
 
-    /// Reads the authority of a state directory, or makes it.
-    pub(super) fn kept(directory: &Path) -> Result<Self, OpenError> {
+    /// Loads the authority from a state directory, or creates it there.
+    pub(super) fn load_or_create(directory: &Path) -> Result<Self, OpenError> {
         let (certificate, key) = (directory.join("ca.crt"), directory.join("ca.key"));
         if let (Ok(pem), Ok(key)) = (std::fs::read_to_string(&certificate), std::fs::read_to_string(&key)) {
             return Self::load(pem, &key);
@@ -66,8 +66,8 @@ impl Authority {
         Ok(Self { pem, issuer })
     }
 
-    /// A certificate to serve with.
-    pub(super) fn issue(&self) -> Result<Server, OpenError> {
+    /// Issues a serving certificate.
+    pub(super) fn issue(&self) -> Result<ServerCertificate, OpenError> {
         let mut parameters = CertificateParams::new(NAMES.map(str::to_owned).to_vec()).map_err(tls)?;
         parameters.distinguished_name.push(DnType::CommonName, "flyball-apiserver");
         parameters.use_authority_key_identifier_extension = true;
@@ -75,7 +75,7 @@ impl Authority {
         parameters.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
         let key = KeyPair::generate().map_err(tls)?;
         let certificate = parameters.signed_by(&key, &self.issuer).map_err(tls)?;
-        Ok(Server { certificate: certificate.der().clone(), key: key.serialize_der() })
+        Ok(ServerCertificate { certificate: certificate.der().clone(), key: key.serialize_der() })
     }
 }
 
@@ -94,13 +94,13 @@ fn new_authority() -> Result<(String, String), OpenError> {
     Ok((certificate.pem(), key.serialize_pem()))
 }
 
-/// Certificate and key, in DER.
-pub(super) struct Server {
+/// A serving certificate and its key, both in DER.
+pub(super) struct ServerCertificate {
     certificate: CertificateDer<'static>,
     key: Vec<u8>,
 }
 
-impl Server {
+impl ServerCertificate {
     pub(super) fn acceptor(&self) -> Result<TlsAcceptor, OpenError> {
         let key = PrivateKeyDer::try_from(self.key.clone()).map_err(tls)?;
         let mut config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))

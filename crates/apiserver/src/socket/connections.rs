@@ -1,9 +1,9 @@
-//! Which connections may stay when there are too many.
+//! Decides which connections stay open when there are too many.
 //!
-//! Every client of this machine has its place: controllers, kubectl, thousands of watches. Who takes a place and says
-//! nothing gives it up first: connections that never sent a request with the token, the oldest first; then those that
-//! are open without a request, the longest idle first. A connection that waits for an answer, as a watch does, is
-//! never closed for another one; when all do, a new one is told so.
+//! The limit leaves room for every client of this machine: controllers, kubectl, thousands of watches. At the
+//! limit, connections that never sent a request with the token are closed first, oldest first; then those without
+//! an active request, longest idle first. A connection with an active request, such as a watch, is never closed in
+//! favour of another. If all are active, the new connection is refused with an error.
 
 use std::collections::BTreeMap;
 use std::pin::Pin;
@@ -15,64 +15,64 @@ use bytes::Bytes;
 use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::Notify;
 
-/// Connections at once. Each takes some tens of kilobytes, and a file.
+/// Maximum number of open connections. Each takes tens of kilobytes and a file descriptor.
 const CONNECTIONS_MAX: usize = 6144;
-/// The share of the files that may be open in this process: pods, Services and scrapes need theirs.
+/// Divisor of the process's file descriptor limit; pods, Services and scrapes need the rest.
 const FILES_SHARE: u64 = 3;
-/// Connections that have not yet sent a request with the token.
-const SILENT_MAX: usize = 512;
-/// Connections beyond the limit that get an answer instead of a reset.
+/// Maximum number of connections that have not yet sent a request with the token.
+const UNAUTHENTICATED_MAX: usize = 512;
+/// Maximum number of connections over the limit that get an error response instead of a reset.
 const REFUSED_MAX: usize = 64;
 
-/// All connections of a server.
+/// The open connections of a server.
 pub(super) struct Connections {
-    open: Mutex<Open>,
+    table: Mutex<Table>,
     limit: usize,
 }
 
 #[derive(Default)]
-struct Open {
-    places: BTreeMap<u64, Place>,
-    /// Counts what happens, so that older is less.
+struct Table {
+    by_id: BTreeMap<u64, Connection>,
+    /// Logical clock: increases with every connection opened and request finished.
     clock: u64,
-    silent: usize,
+    unauthenticated: usize,
     refused: usize,
 }
 
-struct Place {
-    /// It has sent a request with the token.
-    known: bool,
-    /// Requests that are being answered.
+struct Connection {
+    /// Whether it has sent a request with the token.
+    authenticated: bool,
+    /// Number of requests in progress.
     active: usize,
-    /// When it was opened, or its last request ended.
+    /// Logical time when it was opened or its last request ended.
     since: u64,
     evicted: Arc<Notify>,
 }
 
-/// What becomes of a new connection.
+/// What happens to a new connection.
 pub(super) enum Admission {
-    Served(Seat),
-    /// It is told that there are too many.
-    Refused(Refusal),
-    /// Even of those there are too many.
+    Served(Slot),
+    /// Gets an error response, because there are too many connections.
+    Refused(RefusedSlot),
+    /// Closed without a response, because too many are already being refused.
     Dropped,
 }
 
-/// The place of a connection; dropped with it.
+/// An admitted connection's slot; dropping the last clone frees it.
 #[derive(Clone)]
-pub(super) struct Seat(Arc<Taken>);
+pub(super) struct Slot(Arc<SlotGuard>);
 
-struct Taken {
+struct SlotGuard {
     connections: Arc<Connections>,
     id: u64,
     evicted: Arc<Notify>,
 }
 
-/// A connection that is only told why it cannot stay.
-pub(super) struct Refusal(Arc<Connections>);
+/// A connection that only receives the error response.
+pub(super) struct RefusedSlot(Arc<Connections>);
 
 impl Connections {
-    /// As many as the files allow.
+    /// Creates the table with a limit derived from the file descriptor limit.
     pub(super) fn new() -> Arc<Self> {
         let files = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
         let share =
@@ -81,49 +81,53 @@ impl Connections {
     }
 
     fn limited(limit: usize) -> Arc<Self> {
-        Arc::new(Self { open: Mutex::default(), limit })
+        Arc::new(Self { table: Mutex::default(), limit })
     }
 
-    fn open(&self) -> MutexGuard<'_, Open> {
-        self.open.lock()
+    fn table(&self) -> MutexGuard<'_, Table> {
+        self.table.lock()
     }
 
-    /// A place for a new connection, which may cost another one its own.
+    /// Admits a new connection, evicting another one if necessary.
     pub(super) fn admit(self: &Arc<Self>) -> Admission {
-        let mut open = self.open();
-        if open.silent >= SILENT_MAX.min(self.limit) {
-            open.evict(|place| !place.known);
+        let mut table = self.table();
+        if table.unauthenticated >= UNAUTHENTICATED_MAX.min(self.limit) {
+            table.evict(|connection| !connection.authenticated);
         }
-        if open.places.len() >= self.limit
-            && !open.evict(|place| !place.known)
-            && !open.evict(|place| place.active == 0)
+        if table.by_id.len() >= self.limit
+            && !table.evict(|connection| !connection.authenticated)
+            && !table.evict(|connection| connection.active == 0)
         {
-            if open.refused >= REFUSED_MAX {
+            if table.refused >= REFUSED_MAX {
                 return Admission::Dropped;
             }
-            open.refused += 1;
-            return Admission::Refused(Refusal(self.clone()));
+            table.refused += 1;
+            return Admission::Refused(RefusedSlot(self.clone()));
         }
-        open.clock += 1;
-        open.silent += 1;
-        let (id, evicted) = (open.clock, Arc::new(Notify::new()));
-        let place = Place { known: false, active: 0, since: id, evicted: evicted.clone() };
-        open.places.insert(id, place);
-        Admission::Served(Seat(Arc::new(Taken { connections: self.clone(), id, evicted })))
+        table.clock += 1;
+        table.unauthenticated += 1;
+        let (id, evicted) = (table.clock, Arc::new(Notify::new()));
+        let connection = Connection { authenticated: false, active: 0, since: id, evicted: evicted.clone() };
+        table.by_id.insert(id, connection);
+        Admission::Served(Slot(Arc::new(SlotGuard { connections: self.clone(), id, evicted })))
     }
 
-    /// Closes the connection that has been idle for the longest, as when there are no more files.
+    /// Evicts the longest-idle connection, for when file descriptors run out.
     pub(super) fn make_room(&self) {
-        let mut open = self.open();
-        let _ = open.evict(|place| !place.known) || open.evict(|place| place.active == 0);
+        let mut table = self.table();
+        let _ = table.evict(|connection| !connection.authenticated)
+            || table.evict(|connection| connection.active == 0);
     }
 }
 
-impl Open {
-    /// Puts out the oldest of those that match.
-    fn evict(&mut self, matches: impl Fn(&Place) -> bool) -> bool {
-        let oldest =
-            self.places.iter().filter(|(_, place)| matches(place)).min_by_key(|(_, place)| place.since);
+impl Table {
+    /// Evicts the oldest connection that matches; returns whether there was one.
+    fn evict(&mut self, matches: impl Fn(&Connection) -> bool) -> bool {
+        let oldest = self
+            .by_id
+            .iter()
+            .filter(|(_, connection)| matches(connection))
+            .min_by_key(|(_, connection)| connection.since);
         let Some((id, _)) = oldest else { return false };
         let id = *id;
         self.remove(id);
@@ -131,76 +135,76 @@ impl Open {
     }
 
     fn remove(&mut self, id: u64) {
-        if let Some(place) = self.places.remove(&id) {
-            self.silent -= usize::from(!place.known);
-            place.evicted.notify_one();
+        if let Some(connection) = self.by_id.remove(&id) {
+            self.unauthenticated -= usize::from(!connection.authenticated);
+            connection.evicted.notify_one();
         }
     }
 }
 
-impl Seat {
-    /// Resolves when the connection has to go.
+impl Slot {
+    /// Resolves when the connection is evicted.
     pub(super) async fn evicted(&self) {
         self.0.evicted.notified().await;
     }
 
-    /// Has it sent a request with the token?
-    pub(super) fn is_known(&self) -> bool {
-        self.0.connections.open().places.get(&self.0.id).is_some_and(|place| place.known)
+    /// Returns whether the connection has sent a request with the token.
+    pub(super) fn is_authenticated(&self) -> bool {
+        self.0.connections.table().by_id.get(&self.0.id).is_some_and(|connection| connection.authenticated)
     }
 
-    /// A request with the token came; it lasts as long as what is returned.
-    pub(super) fn request(&self) -> Active {
-        let mut open = self.0.connections.open();
-        let open = &mut *open;
-        if let Some(place) = open.places.get_mut(&self.0.id) {
-            open.silent -= usize::from(!place.known);
-            place.known = true;
-            place.active += 1;
+    /// Marks the connection authenticated and a request active until the returned guard is dropped.
+    pub(super) fn request(&self) -> ActiveRequest {
+        let mut table = self.0.connections.table();
+        let table = &mut *table;
+        if let Some(connection) = table.by_id.get_mut(&self.0.id) {
+            table.unauthenticated -= usize::from(!connection.authenticated);
+            connection.authenticated = true;
+            connection.active += 1;
         }
-        Active(self.clone())
+        ActiveRequest(self.clone())
     }
 }
 
-impl Drop for Taken {
+impl Drop for SlotGuard {
     fn drop(&mut self) {
-        self.connections.open().remove(self.id);
+        self.connections.table().remove(self.id);
     }
 }
 
-impl Drop for Refusal {
+impl Drop for RefusedSlot {
     fn drop(&mut self) {
-        self.0.open().refused -= 1;
+        self.0.table().refused -= 1;
     }
 }
 
-/// A request that is being answered.
-pub(super) struct Active(Seat);
+/// Guard of a request in progress.
+pub(super) struct ActiveRequest(Slot);
 
-impl Drop for Active {
+impl Drop for ActiveRequest {
     fn drop(&mut self) {
-        let mut open = self.0.0.connections.open();
-        open.clock += 1;
-        let now = open.clock;
-        if let Some(place) = open.places.get_mut(&self.0.0.id) {
-            place.active -= 1;
-            place.since = now;
+        let mut table = self.0.0.connections.table();
+        table.clock += 1;
+        let now = table.clock;
+        if let Some(connection) = table.by_id.get_mut(&self.0.0.id) {
+            connection.active -= 1;
+            connection.since = now;
         }
     }
 }
 
-/// An answer's body that keeps its request active until it was sent.
-struct Lasting {
+/// A response body that keeps its request active until it is sent.
+struct TrackedBody {
     body: Body,
-    _active: Active,
+    _active: ActiveRequest,
 }
 
-/// The body, with the request active until its end.
-pub(super) fn lasting(body: Body, active: Active) -> Body {
-    Body::new(Lasting { body, _active: active })
+/// Wraps a body so that the request stays active until the body is sent.
+pub(super) fn track_until_sent(body: Body, active: ActiveRequest) -> Body {
+    Body::new(TrackedBody { body, _active: active })
 }
 
-impl HttpBody for Lasting {
+impl HttpBody for TrackedBody {
     type Data = Bytes;
     type Error = axum::Error;
 
@@ -224,46 +228,46 @@ impl HttpBody for Lasting {
 mod tests {
     use super::*;
 
-    fn seat(connections: &Arc<Connections>) -> Seat {
+    fn slot(connections: &Arc<Connections>) -> Slot {
         match connections.admit() {
-            Admission::Served(seat) => seat,
+            Admission::Served(slot) => slot,
             _ => panic!("there is no place"),
         }
     }
 
-    fn is_out(seat: &Seat) -> bool {
-        !seat.0.connections.open().places.contains_key(&seat.0.id)
+    fn is_out(slot: &Slot) -> bool {
+        !slot.0.connections.table().by_id.contains_key(&slot.0.id)
     }
 
     #[test]
     fn the_silent_go_first_then_the_idle_and_the_busy_never() {
         let connections = Connections::limited(3);
-        let (busy, idle, silent) = (seat(&connections), seat(&connections), seat(&connections));
+        let (busy, idle, unauthenticated) = (slot(&connections), slot(&connections), slot(&connections));
         let watch = busy.request();
         drop(idle.request());
-        let fourth = seat(&connections);
-        assert_eq!([&busy, &idle, &silent].map(is_out), [false, false, true]);
+        let fourth = slot(&connections);
+        assert_eq!([&busy, &idle, &unauthenticated].map(is_out), [false, false, true]);
         let requests = fourth.request();
-        let fifth = seat(&connections);
+        let fifth = slot(&connections);
         let more = fifth.request();
         assert_eq!([&busy, &idle, &fourth].map(is_out), [false, true, false]);
         assert!(matches!(connections.admit(), Admission::Refused(_)), "all wait for an answer");
         drop((watch, requests, more));
-        drop(seat(&connections));
+        drop(slot(&connections));
         assert!(is_out(&busy), "it has been idle for the longest");
-        drop((busy, idle, silent, fourth, fifth));
-        let open = connections.open();
-        assert_eq!((open.places.len(), open.silent, open.refused), (0, 0, 0));
+        drop((busy, idle, unauthenticated, fourth, fifth));
+        let table = connections.table();
+        assert_eq!((table.by_id.len(), table.unauthenticated, table.refused), (0, 0, 0));
     }
 
     #[test]
     fn the_silent_are_few_and_the_refused_too() {
         let connections = Connections::limited(CONNECTIONS_MAX);
-        let seats: Vec<Seat> = (0..SILENT_MAX + 10).map(|_| seat(&connections)).collect();
-        assert_eq!(seats.iter().filter(|seat| is_out(seat)).count(), 10);
-        assert!(seats[..10].iter().all(is_out), "the oldest go");
+        let slots: Vec<Slot> = (0..UNAUTHENTICATED_MAX + 10).map(|_| slot(&connections)).collect();
+        assert_eq!(slots.iter().filter(|slot| is_out(slot)).count(), 10);
+        assert!(slots[..10].iter().all(is_out), "the oldest go");
         let full = Connections::limited(1);
-        let only = seat(&full);
+        let only = slot(&full);
         let _watch = only.request();
         let refused: Vec<Admission> = (0..REFUSED_MAX + 1).map(|_| full.admit()).collect();
         assert!(matches!(refused.last(), Some(Admission::Dropped)));

@@ -1,7 +1,7 @@
-//! Whose requests are answered: those that were meant for this server.
+//! Host and origin checks: only requests addressed to this server are answered.
 //!
-//! A web page elsewhere can point a name of its own at 127.0.0.1 (DNS rebinding), and a browser then sends requests
-//! here on its behalf. Such a request carries the page's name as `Host` and `Origin`.
+//! A foreign web page can resolve its own host name to 127.0.0.1 (DNS rebinding), and the browser then sends
+//! requests here on its behalf. Such a request carries the page's host in `Host` and `Origin`.
 
 use std::net::IpAddr;
 
@@ -12,7 +12,8 @@ use super::certificates;
 use crate::path::shortened;
 use crate::status::{Failure, Result};
 
-/// Refuses a request for a foreign host, or from a foreign page. One that names no host comes from no browser.
+/// Refuses a request for a foreign host or from a foreign page. A request without either header does not come from
+/// a browser and passes.
 pub(super) fn check(uri: &Uri, headers: &HeaderMap, own: IpAddr) -> Result<()> {
     let text = |name| headers.get(name).map(|value: &http::HeaderValue| value.to_str().unwrap_or("?"));
     let hosts = uri.authority().map(http::uri::Authority::as_str).into_iter().chain(text(HOST));
@@ -38,7 +39,7 @@ fn refusal(what: &str, name: &str) -> Failure {
     Failure::new(403, "Forbidden", message)
 }
 
-/// A name or address of this server, with any port.
+/// Returns whether `host` is a name or address of this server, with any port.
 fn is_own(host: &str, own: IpAddr) -> bool {
     let name = match host.strip_prefix('[') {
         Some(rest) => rest.split(']').next().unwrap_or_default(),

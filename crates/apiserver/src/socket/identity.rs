@@ -1,4 +1,4 @@
-//! The certificates and the token of a server.
+//! The server's identity: certificates and bearer token.
 
 use std::path::Path;
 
@@ -8,23 +8,23 @@ use super::{certificates, kubeconfig};
 use crate::open_error::OpenError;
 use crate::uid;
 
-/// What proves to clients who the server is, and to the server who its owner is.
+/// The CA and certificate that identify the server, and the token that identifies its owner.
 pub(crate) struct Identity {
     pub(crate) ca_pem: String,
     pub(crate) token: String,
-    certificates: certificates::Server,
+    certificates: certificates::ServerCertificate,
 }
 
 impl Identity {
-    /// A new one, kept nowhere.
+    /// Creates an identity that is never written to disk.
     pub(crate) fn ephemeral() -> Result<Self, OpenError> {
         let authority = certificates::Authority::create()?;
         Ok(Self { ca_pem: authority.pem.clone(), token: uid::token(), certificates: authority.issue()? })
     }
 
-    /// The one in the state directory, made on first use; its files are only the owner's.
-    pub(crate) fn kept(directory: &Path) -> Result<Self, OpenError> {
-        let authority = certificates::Authority::kept(directory)?;
+    /// Loads the identity from the state directory, or creates it with files that only the owner can read.
+    pub(crate) fn load_or_create(directory: &Path) -> Result<Self, OpenError> {
+        let authority = certificates::Authority::load_or_create(directory)?;
         let file = directory.join("token");
         let token = match std::fs::read_to_string(&file) {
             Ok(token) if !token.trim().is_empty() => token.trim().to_owned(),

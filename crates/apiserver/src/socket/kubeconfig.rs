@@ -1,4 +1,4 @@
-//! The kubeconfig: address, CA and token in the form that kubectl reads. It is a secret, and its file is 0600.
+//! The kubeconfig: address, CA and token in kubectl's format. It is a secret, and its file is 0600.
 
 use std::fs::{File, OpenOptions, rename};
 use std::io::{self, Write};
@@ -8,10 +8,10 @@ use std::path::Path;
 
 use base64::Engine;
 
-/// The name of cluster, user and context.
+/// Name of the kubeconfig's cluster, user and context.
 const NAME: &str = "flyball";
 
-/// A kubeconfig.
+/// Renders a kubeconfig for `address`.
 pub(crate) fn render(address: SocketAddr, ca_pem: &str, token: &str) -> String {
     let ca = base64::engine::general_purpose::STANDARD.encode(ca_pem);
     format!(
@@ -22,7 +22,7 @@ pub(crate) fn render(address: SocketAddr, ca_pem: &str, token: &str) -> String {
     )
 }
 
-/// Writes a file that only its owner may read (0600), atomically: readers see the old file or the new one, whole.
+/// Writes a file with mode 0600 atomically: readers see either the old content or the new, never a part.
 pub fn write_private(path: &Path, text: &str) -> io::Result<()> {
     let file_name = path.file_name().ok_or_else(|| io::Error::other("the path has no file name"))?;
     let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
@@ -36,7 +36,7 @@ pub fn write_private(path: &Path, text: &str) -> io::Result<()> {
         File::open(directory)?.sync_all()
     })();
     if written.is_err() {
-        // Nothing else to do when the clean-up fails too.
+        // Best effort: the write has already failed.
         let _ = std::fs::remove_file(&temporary);
     }
     written

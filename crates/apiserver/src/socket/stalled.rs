@@ -1,6 +1,6 @@
-//! A stream whose other end must take what is sent to it.
+//! A TCP stream with a write timeout.
 //!
-//! A watch whose client no longer reads would hold its connection, and what is queued for it, without end.
+//! Without it, a watch whose client stops reading would hold its connection and its queued events forever.
 
 use std::io;
 use std::pin::Pin;
@@ -11,32 +11,36 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::Sleep;
 
-/// A client that takes nothing for this long, though there is something for it, is gone or stuck.
+/// A client that accepts no data for this long, while data is pending, is gone or stuck.
 const STALL_MAX: Duration = Duration::from_secs(30);
 
-pub(super) struct Stalled {
+pub(super) struct WriteTimeoutStream {
     stream: TcpStream,
-    patience: Option<Pin<Box<Sleep>>>,
+    stall: Option<Pin<Box<Sleep>>>,
 }
 
-impl Stalled {
+impl WriteTimeoutStream {
     pub(super) fn new(stream: TcpStream) -> Self {
-        Self { stream, patience: None }
+        Self { stream, stall: None }
     }
 
-    /// What a write came to; an error when it has been waiting for too long.
-    fn judge<T>(&mut self, context: &mut Context<'_>, written: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
+    /// Passes the result of a write through, or fails once writes have been pending for [`STALL_MAX`].
+    fn check_stall<T>(
+        &mut self,
+        context: &mut Context<'_>,
+        written: Poll<io::Result<T>>,
+    ) -> Poll<io::Result<T>> {
         if written.is_ready() {
-            self.patience = None;
+            self.stall = None;
             return written;
         }
-        let patience = self.patience.get_or_insert_with(|| Box::pin(tokio::time::sleep(STALL_MAX)));
-        ready!(patience.as_mut().poll(context));
+        let stall = self.stall.get_or_insert_with(|| Box::pin(tokio::time::sleep(STALL_MAX)));
+        ready!(stall.as_mut().poll(context));
         Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, "the client does not read")))
     }
 }
 
-impl AsyncRead for Stalled {
+impl AsyncRead for WriteTimeoutStream {
     fn poll_read(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -46,14 +50,14 @@ impl AsyncRead for Stalled {
     }
 }
 
-impl AsyncWrite for Stalled {
+impl AsyncWrite for WriteTimeoutStream {
     fn poll_write(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
         let written = Pin::new(&mut self.stream).poll_write(context, bytes);
-        self.judge(context, written)
+        self.check_stall(context, written)
     }
 
     fn poll_write_vectored(
@@ -62,7 +66,7 @@ impl AsyncWrite for Stalled {
         parts: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let written = Pin::new(&mut self.stream).poll_write_vectored(context, parts);
-        self.judge(context, written)
+        self.check_stall(context, written)
     }
 
     fn is_write_vectored(&self) -> bool {

@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use crate::status::Failure;
 
-/// Where an object lives: the storage name of its kind (`apps/deployments`), namespace ("" for none) and name.
+/// Key of an object: its kind's storage name (`apps/deployments`), namespace ("" for none) and name.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Key {
     pub(crate) resource: Arc<str>,
@@ -34,9 +34,9 @@ impl Stored {
     }
 }
 
-/// What happened to an object.
+/// The type of a change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Happened {
+pub(crate) enum EventType {
     Added,
     Modified,
     Deleted,
@@ -47,50 +47,50 @@ pub(crate) enum Happened {
 pub(crate) struct Event {
     pub(crate) revision: u64,
     pub(crate) key: Key,
-    pub(crate) happened: Happened,
+    pub(crate) event_type: EventType,
     pub(crate) object: Bytes,
-    /// The object before, for watches with a selector that it has left or entered.
+    /// The previous object, for watches whose selector it may have entered or left.
     pub(crate) previous: Option<Bytes>,
 }
 
-/// What must hold for a change to be made.
+/// The precondition of a change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Expected {
+pub(crate) enum Precondition {
     Absent,
     Revision(u64),
 }
 
-/// A change: the new object, or (for a deletion) the last state that watches are shown.
+/// A requested change: the new object, or for a deletion the last state that watches deliver.
 #[derive(Debug)]
 pub(crate) struct Change {
     pub(crate) key: Key,
-    pub(crate) expected: Expected,
+    pub(crate) precondition: Precondition,
     pub(crate) object: Value,
     pub(crate) delete: bool,
-    /// May reach the disk a little later.
+    /// Whether the change may reach the disk later; see [`crate::store`].
     pub(crate) relaxed: bool,
 }
 
-/// Why a change was not made.
+/// Why a change was not made; nothing was changed.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) enum Refused {
-    /// There is such an object already.
+pub(crate) enum WriteError {
+    /// The object exists already.
     Exists,
-    /// There is no such object (any more).
+    /// The object does not exist (any more).
     Missing,
     /// The object has another revision.
     Modified,
     /// The object is too large or too deep.
     TooLarge(Failure),
-    /// The disk is full; nothing was changed.
+    /// The disk is full.
     Full(String),
-    /// The disk failed; nothing was changed.
+    /// The disk failed.
     Disk(String),
-    /// The server stops; nothing was changed.
+    /// The server is stopping.
     Stopping,
 }
 
-/// The watch asked for a revision that the log no longer has; the oldest it could start from.
+/// The requested revision has been trimmed from the log; `oldest` is the first that a watch can start from.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Gone {
     pub(crate) oldest: u64,

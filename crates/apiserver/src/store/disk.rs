@@ -1,12 +1,12 @@
 //! The store's file: one redb database, `objects.redb`, in the state directory.
 //!
-//! Two tables: every object's bytes under `resource/namespace/name`, and the revision counter. The file is locked
-//! by redb while it is open, so two servers can't share a state directory. All objects are in memory anyway;
-//! therefore redb's own cache is kept small.
+//! It has two tables: objects' bytes by `resource/namespace/name`, and the revision counter. redb locks the open
+//! file, so two servers can't share a state directory. All objects are in memory anyway, so redb's cache is small.
 //!
-//! A file is made under another name and gets its own when it is whole, so one that is empty or cut off was damaged.
-//! Before it is used, every page is checked against its checksum, on an [`Overlay`], so that looking changes nothing.
-//! redb may panic on damaged pages; a panic is caught here, at the one boundary to it, and is an error like others.
+//! A file is created under a temporary name and renamed when complete, so an empty or truncated file is damaged.
+//! Before use, every page is verified against its checksum through an [`Overlay`], so that checking changes
+//! nothing. redb may panic on damaged pages; this module, the only caller of redb, catches panics and returns them
+//! as errors.
 
 use std::cell::Cell;
 use std::fs;
@@ -20,30 +20,30 @@ use bytes::Bytes;
 use redb::backends::FileBackend;
 use redb::{Builder, Database, Durability, ReadableDatabase, ReadableTable, StorageBackend, TableDefinition};
 
-use super::change::{Event, Happened, Stored};
+use super::change::{Event, EventType, Stored};
 use super::overlay::Overlay;
 
-/// Relaxed changes reach the disk after this time at the latest.
+/// Longest time until relaxed changes are durable.
 pub(crate) const FLUSH_AFTER: Duration = Duration::from_secs(2);
-/// Relaxed commits between two durable ones; fewer than the revisions that a start skips.
+/// Maximum number of relaxed commits in a row; together they use fewer revisions than a start skips.
 const RELAXED_MAX: u32 = 200;
-/// Revisions skipped at every start: above `RELAXED_MAX` × the batch size, so that none is ever used twice.
+/// Revisions skipped at every start: more than `RELAXED_MAX` × the batch size, so that none is used twice.
 const REVISION_SKIP: u64 = 100_000;
-/// redb's page cache. Reads happen at the start only; this serves the pages being written.
+/// Size of redb's page cache. All reads happen at start, so it only holds pages being written.
 const CACHE_BYTES: usize = 1 << 20;
 
 const OBJECTS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("objects");
 const COUNTERS: TableDefinition<'_, &str, u64> = TableDefinition::new("counters");
 
-/// The file cannot be opened, read or written.
+/// Why the file cannot be opened, read or written.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum DiskError {
     #[error("it is in use by another process")]
     InUse,
-    /// What is wrong with its content.
+    /// The content is damaged, in the way described.
     #[error("{0}")]
     Damaged(String),
-    /// No room for a write.
+    /// There is no space for a write.
     #[error("{0}")]
     Full(io::Error),
     #[error("{0}")]
@@ -61,34 +61,34 @@ impl<E: Into<redb::Error>> From<E> for DiskError {
     }
 }
 
-/// Is it for want of room (on the disk, of the user, for the file) that a write fails?
+/// Returns whether a write failed for lack of space: on the disk, in the user's quota, or by the file size limit.
 fn is_full(error: &io::Error) -> bool {
     use io::ErrorKind::{FileTooLarge, QuotaExceeded, StorageFull};
     matches!(error.kind(), StorageFull | QuotaExceeded | FileTooLarge)
 }
 
-/// The database; closed after a failure, because redb refuses everything after an I/O error, and opened again by
-/// the next write: a disk that was full for a while needs no restart.
+/// The database. redb refuses all calls after an I/O error, so it is closed after a failure and reopened by the
+/// next write: after a disk has been full, no restart is needed.
 pub(crate) struct Disk {
     file: PathBuf,
     database: Option<Database>,
     relaxed: u32,
-    /// The last commit was not whole, as after a power failure, and is left out.
+    /// Whether the last commit was incomplete, as after a power failure, and was rolled back.
     pub(crate) rolled_back: bool,
 }
 
 impl Disk {
-    /// Opens the file, or makes it. One with a page that is not as it was written is refused.
+    /// Opens the file, or creates it. A file with a page that fails its checksum is refused.
     pub(crate) fn open(file: &Path) -> Result<Self, DiskError> {
         if !file.exists() {
-            caught(|| create(file, |_| Ok(())))?;
+            catch_panics(|| create(file, |_| Ok(())))?;
         }
         Self::open_existing(file)
     }
 
-    /// Opens a file that is there.
+    /// Opens an existing file.
     pub(super) fn open_existing(file: &Path) -> Result<Self, DiskError> {
-        let (database, rolled_back) = caught(|| {
+        let (database, rolled_back) = catch_panics(|| {
             let rolled_back = examine(file)?;
             Ok((open(file)?, rolled_back))
         })?;
@@ -103,9 +103,9 @@ impl Disk {
         Ok(self.database.insert(open))
     }
 
-    /// Hands over every object; the revision to continue from.
+    /// Passes every object to `each` and returns the revision to continue from.
     pub(crate) fn load(&mut self, mut each: impl FnMut(&str, &str, Stored)) -> Result<u64, DiskError> {
-        caught(|| {
+        catch_panics(|| {
             let transaction = self.ready()?.begin_read()?;
             let counters = transaction.open_table(COUNTERS)?;
             let counted = counters.get("revision")?.map_or(0, |value| value.value());
@@ -121,7 +121,7 @@ impl Disk {
                 each(resource, path, Stored { revision, bytes });
                 count += 1;
             }
-            // The namespaces that every cluster has are written first, and stay.
+            // The initial namespaces are written first and are never deleted.
             if count == 0 && counted > 0 {
                 return Err(DiskError::Damaged(format!("it holds no objects after {counted} changes")));
             }
@@ -129,14 +129,14 @@ impl Disk {
         })
     }
 
-    /// Writes the events in one transaction; with `relaxed` the disk may have them later.
+    /// Writes the events in one transaction; with `relaxed`, they may become durable later.
     pub(super) fn commit<'a>(
         &mut self,
         events: impl Iterator<Item = &'a Event>,
         relaxed: bool,
     ) -> Result<(), DiskError> {
         let relaxed = relaxed && self.relaxed < RELAXED_MAX;
-        let written = caught(|| write(self.ready()?, events, relaxed));
+        let written = catch_panics(|| write(self.ready()?, events, relaxed));
         if written.is_err() {
             self.close();
             return written;
@@ -150,7 +150,7 @@ impl Disk {
         if self.relaxed == 0 {
             return Ok(());
         }
-        let flushed = caught(|| Ok(self.ready()?.begin_write()?.commit()?));
+        let flushed = catch_panics(|| Ok(self.ready()?.begin_write()?.commit()?));
         match flushed {
             Ok(()) => self.relaxed = 0,
             Err(_) => self.close(),
@@ -158,11 +158,11 @@ impl Disk {
         flushed
     }
 
-    /// Lets go of the database, which may write to the file once more.
+    /// Closes the database, which may write to the file once more.
     fn close(&mut self) {
         let database = self.database.take();
-        // Nothing more can be done about what fails here.
-        let _ = caught(|| {
+        // Best effort: a failure here cannot be handled.
+        let _ = catch_panics(|| {
             drop(database);
             Ok(())
         });
@@ -175,7 +175,7 @@ impl Drop for Disk {
     }
 }
 
-/// Makes the file, with all its content, under another name first.
+/// Creates the file with its content under a temporary name, then renames it.
 pub(super) fn create(
     file: &Path,
     fill: impl FnOnce(&redb::WriteTransaction) -> Result<(), DiskError>,
@@ -193,12 +193,12 @@ pub(super) fn create(
     Ok(())
 }
 
-/// Makes the name of a file durable.
+/// Syncs the file's directory, so that its name is durable.
 fn sync_directory(file: &Path) -> io::Result<()> {
     file.parent().map_or(Ok(()), |directory| fs::File::open(directory)?.sync_all())
 }
 
-/// The content of a new file, from objects by their keys.
+/// Writes the content of a new file: objects by key, and the revision.
 pub(super) fn fill<'a>(
     transaction: &redb::WriteTransaction,
     objects: impl Iterator<Item = (&'a str, &'a [u8])>,
@@ -216,8 +216,8 @@ fn open(file: &Path) -> Result<Database, DiskError> {
     Ok(Builder::new().set_cache_size(CACHE_BYTES).open(file)?)
 }
 
-/// Checks every page of the file, and leaves it as it is. True when the last commit is not whole: after a power
-/// failure that is right, since nobody was told that it was made. After a clean stop it is damage.
+/// Verifies every page of the file without changing it. Returns true when the last commit is incomplete. After a
+/// power failure that is fine, because it was never acknowledged; after a clean shutdown it is damage.
 pub(super) fn examine(file: &Path) -> Result<bool, DiskError> {
     let io = |error: io::Error| DiskError::from(redb::Error::Io(error));
     let opened = fs::OpenOptions::new().read(true).write(true).open(file).map_err(io)?;
@@ -237,11 +237,11 @@ pub(super) fn examine(file: &Path) -> Result<bool, DiskError> {
     Ok(rolled_back)
 }
 
-/// What the head of a file says (`docs/design.md` of redb).
+/// The fields of a file header that matter here (`docs/design.md` of redb).
 struct Header {
-    /// It was closed in order.
+    /// Whether the file was closed cleanly.
     closed: bool,
-    /// The newest commit that counts.
+    /// Number of the newest valid commit.
     transaction: u64,
 }
 
@@ -283,7 +283,7 @@ fn write<'a>(
         let mut revision = 0;
         for event in events {
             let key = format!("{}/{}", event.key.resource, event.key.path);
-            if event.happened == Happened::Deleted {
+            if event.event_type == EventType::Deleted {
                 objects.remove(key.as_str())?;
             } else {
                 objects.insert(key.as_str(), event.object.as_ref())?;
@@ -297,12 +297,12 @@ fn write<'a>(
 }
 
 thread_local! {
-    /// This thread is inside the library, whose panics are told as errors.
+    /// Whether this thread is in a call of redb, whose panics become errors.
     static INSIDE: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Runs what calls the library; its panic is an error, and nothing is printed.
-pub(super) fn caught<T>(call: impl FnOnce() -> Result<T, DiskError>) -> Result<T, DiskError> {
+/// Runs a call of redb; returns a panic as an error and prints nothing.
+pub(super) fn catch_panics<T>(call: impl FnOnce() -> Result<T, DiskError>) -> Result<T, DiskError> {
     static QUIET: Once = Once::new();
     QUIET.call_once(|| {
         let print = std::panic::take_hook();
@@ -318,7 +318,7 @@ pub(super) fn caught<T>(call: impl FnOnce() -> Result<T, DiskError>) -> Result<T
     result.unwrap_or_else(|_| Err(DiskError::Damaged("its pages contradict each other".into())))
 }
 
-/// `group/plural/namespace/name` → (`group/plural`, `namespace/name`).
+/// Splits `group/plural/namespace/name` into `group/plural` and `namespace/name`.
 pub(super) fn split(key: &str) -> Option<(&str, &str)> {
     let second = key.match_indices('/').nth(1)?.0;
     Some((&key[..second], &key[second + 1..]))

@@ -6,19 +6,19 @@ use std::sync::Arc;
 use parking_lot::{Mutex, MutexGuard, RwLock};
 use tokio::sync::watch;
 
-use super::change::{Event, Happened, Stored};
+use super::change::{Event, EventType, Stored};
 
-/// Changes kept for watches. At the tens of writes a second of a busy machine, a minute or more.
+/// Maximum number of changes in all logs. At tens of writes a second they span a minute or more.
 const LOG_EVENTS_MAX: usize = 4096;
-/// Bytes of changes kept for watches, so that big objects don't make the log big.
+/// Maximum bytes of objects in all logs, so that large objects don't make them large.
 const LOG_BYTES_MAX: usize = 4 << 20;
 
-/// The changes of one resource.
+/// The recent changes of one resource.
 #[derive(Default)]
 pub(super) struct Log {
     pub(super) events: VecDeque<Event>,
-    /// The newest change that the log no longer has.
-    pub(super) forgotten: u64,
+    /// Revision of the newest change that was trimmed from the log.
+    pub(super) last_trimmed: u64,
 }
 
 #[derive(Default)]
@@ -26,17 +26,17 @@ pub(super) struct State {
     pub(super) revision: u64,
     pub(super) objects: BTreeMap<Arc<str>, BTreeMap<String, Stored>>,
     pub(super) logs: BTreeMap<Arc<str>, Log>,
-    /// The resources of all changes in the logs, the oldest first.
+    /// The resource of each change in the logs, oldest first.
     pub(super) logged: VecDeque<Arc<str>>,
     pub(super) log_bytes: usize,
-    /// The revision that the server started with: nobody knows what changed before.
+    /// The revision at start; earlier changes are unknown.
     pub(super) started_at: u64,
 }
 
 pub(super) struct Shared {
     pub(super) state: RwLock<State>,
     pub(super) revision: watch::Sender<u64>,
-    /// Wakes those who wait for one resource.
+    /// Wakes the watches of one resource.
     resources: Mutex<BTreeMap<Arc<str>, watch::Sender<u64>>>,
 }
 
@@ -50,8 +50,8 @@ impl Shared {
         self.resources.lock()
     }
 
-    /// Wakes who waits for one of these resources, or for any.
-    pub(super) fn tell(&self, resources: &BTreeSet<Arc<str>>, revision: u64) {
+    /// Notifies the subscribers of these resources, and those of any change.
+    pub(super) fn notify(&self, resources: &BTreeSet<Arc<str>>, revision: u64) {
         let mut waiting = self.resources();
         for resource in resources {
             if let Some(sender) = waiting.get(resource) {
@@ -67,7 +67,7 @@ impl Shared {
 impl State {
     pub(super) fn apply(&mut self, event: Event) {
         let objects = self.objects.entry(event.key.resource.clone()).or_default();
-        if event.happened == Happened::Deleted {
+        if event.event_type == EventType::Deleted {
             objects.remove(&event.key.path);
         } else {
             let stored = Stored { revision: event.revision, bytes: event.object.clone() };
@@ -82,7 +82,7 @@ impl State {
             let Some(log) = self.logs.get_mut(&resource) else { continue };
             let Some(oldest) = log.events.pop_front() else { continue };
             self.log_bytes -= oldest.object.len();
-            log.forgotten = oldest.revision;
+            log.last_trimmed = oldest.revision;
         }
     }
 }

@@ -1,5 +1,5 @@
-//! A file that can be opened, repaired and written by the database without being changed: what is written stays in
-//! memory. Looking at a file must not lose what is in it.
+//! A copy-on-write view of a file: the database can open, repair and write it, but writes stay in memory. Checking
+//! a file must not change it.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -15,12 +15,12 @@ const BLOCK: u64 = 4096;
 #[derive(Debug)]
 struct State {
     len: u64,
-    /// How much of the file still counts.
+    /// Length of the file's prefix that is still visible.
     file_len: u64,
     written: BTreeMap<u64, Vec<u8>>,
 }
 
-/// The file and what was written over it; clones share both.
+/// The file and the blocks written over it; clones share both.
 #[derive(Debug, Clone)]
 pub(super) struct Overlay {
     file: Arc<FileBackend>,
@@ -50,7 +50,7 @@ impl Overlay {
     }
 }
 
-/// The parts of the blocks that a range covers: block, where in the block, where in the range.
+/// Splits a range into block number, range within the block, and offset within the range.
 fn parts(offset: u64, len: usize) -> impl Iterator<Item = (u64, std::ops::Range<usize>, usize)> {
     let end = offset + len as u64;
     (offset / BLOCK..end.div_ceil(BLOCK)).map(move |index| {
@@ -113,7 +113,7 @@ impl StorageBackend for Overlay {
         self.file.close()
     }
 
-    // The locks are the file's: who has it open keeps others away here too.
+    // Locking is delegated to the file, so that another process's lock is respected.
 
     fn try_lock_range(&self, start: Bound<u64>, end: Bound<u64>) -> Result<bool, BackendError> {
         self.file.try_lock_range(start, end)

@@ -1,9 +1,9 @@
-//! What can still be read from a damaged data file.
+//! Salvages objects from a damaged data file.
 //!
-//! redb refuses a file with one damaged page; this reads all others. It follows the trees of the last commit from
-//! their roots (`docs/design.md` of redb, format 3) and passes over what is not a page. A page whose checksum does not
-//! fit is read as far as it makes sense, and what is on it is doubtful. What the trees no longer lead to is looked for
-//! on all pages, where older states of objects lie until their place is used again.
+//! redb refuses a file with a single damaged page; this module reads all others. It follows the trees of the last
+//! commit from their roots (`docs/design.md` of redb, format 3) and skips invalid pages. A page with a wrong
+//! checksum is read as far as it parses, and its objects are marked doubtful. Objects that the trees no longer
+//! reach are searched on all pages, where older states remain until the space is reused.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
@@ -18,30 +18,30 @@ const PAGE: usize = 4096;
 const SLOTS: [usize; 2] = [64, 192];
 const LEAF: u8 = 1;
 const BRANCH: u8 = 2;
-/// A page number, a checksum, and the number of entries.
+/// Size of a tree root: page number, checksum, and number of entries.
 const ROOT_BYTES: usize = 32;
 
-/// An object's place (`resource/namespace/name`) and its bytes.
+/// Objects' bytes by `resource/namespace/name`.
 pub(super) type Objects = BTreeMap<String, Vec<u8>>;
 
-/// What was found.
+/// The result of a salvage.
 #[derive(Debug, Default)]
 pub(super) struct Salvage {
     pub(super) objects: Objects,
-    /// Those that were on a damaged page: they read well, but may not be as they were written.
+    /// Objects on a damaged page: they parse, but may differ from what was written.
     pub(super) doubtful: BTreeSet<String>,
-    /// Those of which only an older state was found; some may have been deleted since.
+    /// Objects of which only an older state was found; some may have been deleted since.
     pub(super) older: BTreeSet<String>,
-    /// Ranges of places that are on pages which cannot be read.
+    /// Key ranges on unreadable pages; `None` is unbounded.
     pub(super) lost: Vec<(Option<String>, Option<String>)>,
-    /// The last commit cannot be read; this is the one before it.
+    /// Whether the last commit was unreadable and the one before it was used.
     pub(super) rolled_back: bool,
-    /// How many objects there were.
+    /// Number of objects that the file had, if readable.
     pub(super) expected: Option<u64>,
     pub(super) revision: u64,
 }
 
-/// Reads what there is.
+/// Salvages all readable objects of a file.
 pub(super) fn salvage(file: &[u8]) -> Salvage {
     let mut found = Salvage::default();
     let slots = newest_first(file);
@@ -60,7 +60,8 @@ pub(super) fn salvage(file: &[u8]) -> Salvage {
     found
 }
 
-/// The commit slots whose checksum fits, the newest first; then the others, in case only the slot was damaged.
+/// Returns the commit slots with a valid checksum, newest first, then the others, in case only the slot was
+/// damaged.
 fn newest_first(file: &[u8]) -> Vec<&[u8]> {
     let mut slots: Vec<&[u8]> = SLOTS.iter().filter_map(|at| file.get(*at..*at + 128)).collect();
     let sound = |slot: &[u8]| checksum(&slot[..112]) == slot[112..];
@@ -84,7 +85,7 @@ fn word(bytes: &[u8], at: usize) -> Option<usize> {
     usize::try_from(u32::from_le_bytes(bytes.get(at..at + 4)?.try_into().ok()?)).ok()
 }
 
-/// The page of a number: 20 bits of index, 20 of region (files here have one), 5 of order.
+/// Returns a page by number: 20 bits of index, 20 of region (files here have one), 5 of order.
 fn page(file: &[u8], number: u64) -> Option<&[u8]> {
     let order = number >> 59;
     let index = number & (0xf_ffff >> order.min(20));
@@ -93,10 +94,10 @@ fn page(file: &[u8], number: u64) -> Option<&[u8]> {
     file.get(start..start.checked_add(length)?).filter(|_| number >> 20 & 0xf_ffff == 0)
 }
 
-/// Where a key and its value are in a page.
+/// Byte ranges of a key and its value in a page.
 type Entry = (Range<usize>, Range<usize>);
 
-/// Keys and values of a leaf, and where it ends; values of a fixed size have no table of ends.
+/// Returns the entries of a leaf and where it ends. Fixed-size values have no table of ends.
 fn leaf(page: &[u8], value_size: Option<usize>) -> Option<(Vec<Entry>, usize)> {
     let count = half(page, 2).filter(|count| page[0] == LEAF && *count > 0)?;
     let ends = if value_size.is_some() { 1 } else { 2 };
@@ -118,10 +119,10 @@ fn leaf(page: &[u8], value_size: Option<usize>) -> Option<(Vec<Entry>, usize)> {
     Some((entries, start))
 }
 
-/// A child: its number, its checksum, and the key that nothing below it is above.
+/// A child of a branch: page number, checksum, and upper bound of the keys below it.
 type Child<'a> = (u64, &'a [u8], Option<&'a [u8]>);
 
-/// The children of a branch, and where it ends.
+/// Returns the children of a branch and where it ends.
 fn branch(page: &[u8]) -> Option<(Vec<Child<'_>>, usize)> {
     let count = half(page, 2).filter(|count| page[0] == BRANCH && *count > 0)?;
     let (checksums, numbers) = (8, 8 + 16 * (count + 1));
@@ -144,7 +145,7 @@ fn branch(page: &[u8]) -> Option<(Vec<Child<'_>>, usize)> {
     Some((children, start))
 }
 
-/// The object of an entry, if it is one.
+/// Returns the key of an entry if its value is a valid object.
 fn object_of(key: &[u8], value: &[u8]) -> Option<String> {
     let key = std::str::from_utf8(key).ok()?;
     let (_, path) = split(key)?;
@@ -159,12 +160,12 @@ struct Reader<'a> {
     found: &'a mut Salvage,
 }
 
-/// The keys that are below a page.
+/// Exclusive lower and inclusive upper bound of the keys below a page.
 #[derive(Clone, Copy)]
-struct Between<'a>(Option<&'a [u8]>, Option<&'a [u8]>);
+struct KeyRange<'a>(Option<&'a [u8]>, Option<&'a [u8]>);
 
 impl<'a> Reader<'a> {
-    /// Reads the tables of a commit; false when there is no way to the objects.
+    /// Reads the tables of a commit; returns false when the objects' table cannot be found.
     fn commit(&mut self, slot: &'a [u8]) -> bool {
         if slot[1] == 0 {
             return false;
@@ -173,7 +174,7 @@ impl<'a> Reader<'a> {
         self.entries(&slot[8..8 + ROOT_BYTES], 0, &mut tables);
         let table = |name: &[u8]| {
             let definition = tables.iter().find(|(key, _)| *key == name)?.1;
-            // Type, length, whether there is a root, the root.
+            // Layout: type, length, whether there is a root, the root.
             let root = definition.get(10..10 + ROOT_BYTES).filter(|_| definition[9] == 1);
             Some((number(&definition[1..]), root))
         };
@@ -187,12 +188,12 @@ impl<'a> Reader<'a> {
         let Some((count, root)) = table(b"objects") else { return false };
         self.found.expected = Some(count);
         if let Some(root) = root {
-            self.objects(number(root), &root[8..24], Between(None, None), 0);
+            self.objects(number(root), &root[8..24], KeyRange(None, None), 0);
         }
         true
     }
 
-    /// The entries of a small tree of variable keys and values.
+    /// Collects the entries of a small tree with variable-size keys and values.
     fn entries(&self, root: &'a [u8], depth: usize, into: &mut Vec<(&'a [u8], &'a [u8])>) {
         let Some(page) = page(self.file, number(root)).filter(|_| depth < 8) else { return };
         if let Some((entries, _)) = leaf(page, None) {
@@ -205,8 +206,9 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// Everything below a page of the objects' tree. A tree of four levels holds millions, so a deeper one is a loop.
-    fn objects(&mut self, number: u64, sum: &[u8], between: Between<'a>, depth: usize) {
+    /// Reads all objects below a page of the objects' tree. Four levels hold millions of objects, so a deeper tree
+    /// is a cycle.
+    fn objects(&mut self, number: u64, sum: &[u8], between: KeyRange<'a>, depth: usize) {
         let Some(page) = page(self.file, number).filter(|_| depth < 8) else { return self.lose(between) };
         if let Some((entries, end)) = leaf(page, None) {
             let sound = checksum(&page[..end]) == *sum;
@@ -219,7 +221,7 @@ impl<'a> Reader<'a> {
         } else if let Some((children, _)) = branch(page) {
             let mut low = between.0;
             for (child, sum, key) in children {
-                self.objects(child, sum, Between(low, key.or(between.1)), depth + 1);
+                self.objects(child, sum, KeyRange(low, key.or(between.1)), depth + 1);
                 low = key;
             }
         } else {
@@ -235,14 +237,14 @@ impl<'a> Reader<'a> {
         self.found.objects.insert(key, value.to_vec());
     }
 
-    fn lose(&mut self, between: Between<'_>) {
+    fn lose(&mut self, between: KeyRange<'_>) {
         let text = |key: Option<&[u8]>| key.map(|key| String::from_utf8_lossy(key).into_owned());
         self.found.lost.push((text(between.0), text(between.1)));
     }
 }
 
-/// Looks on all pages for the objects that the trees no longer lead to: of each the newest state, and of the newest as
-/// many as are missing.
+/// Searches all pages for objects that the trees no longer reach: the newest state of each, and only the `missing`
+/// newest of them.
 fn older(file: &[u8], missing: usize, found: &mut Salvage) {
     let mut candidates: BTreeMap<String, (u64, &[u8])> = BTreeMap::new();
     for start in (PAGE..file.len()).step_by(PAGE) {

@@ -1,4 +1,4 @@
-//! `flyball up --repair`: a new data file with all that can be read from a damaged one, which is kept aside.
+//! `flyball up --repair`: rebuilds a damaged data file from everything still readable, and keeps the damaged file.
 
 use std::fmt;
 use std::fs;
@@ -8,28 +8,28 @@ use std::path::{Path, PathBuf};
 use super::disk::{self, DiskError};
 use super::pages::{self, Salvage};
 
-/// Names and ranges told of one sort; the damaged file is there for more.
-const TOLD_MAX: usize = 20;
+/// Maximum number of names or ranges listed per category; the damaged file has the rest.
+const LISTED_MAX: usize = 20;
 
-/// What a repair found and did.
+/// The outcome of a repair.
 #[derive(Debug)]
 pub struct Repaired {
-    /// The damaged file, as it was; nothing when there was nothing to repair.
+    /// Where the damaged file was kept, unchanged; `None` when there was nothing to repair.
     pub kept: Option<PathBuf>,
-    /// How many objects are in the new file.
+    /// Number of objects in the new file.
     pub saved: usize,
-    /// How many there were before, where that can be read.
+    /// Number of objects before the damage, if readable.
     pub expected: Option<u64>,
-    /// Objects that were on a damaged page: readable, but perhaps not as they were written.
+    /// Objects from a damaged page: readable, but possibly altered.
     pub doubtful: Vec<String>,
-    /// Objects of which only an older state was left; some may have been deleted since.
+    /// Objects of which only an older state remained; some may have been deleted since.
     pub older: Vec<String>,
-    /// Where something is missing, in words.
+    /// Descriptions of what is missing.
     pub lost: Vec<String>,
 }
 
 impl fmt::Display for Repaired {
-    /// One line for each fact; for people.
+    /// Formats one fact per line, for users.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Some(kept) = &self.kept else { return f.write_str("the data file is whole: nothing to repair") };
         match self.expected {
@@ -41,20 +41,20 @@ impl fmt::Display for Repaired {
             ("saved from a damaged page, so look at it", &self.doubtful),
             ("saved in an older state, and perhaps deleted since", &self.older),
         ] {
-            for name in names.iter().take(TOLD_MAX) {
+            for name in names.iter().take(LISTED_MAX) {
                 write!(f, "\n  {what}: {name}")?;
             }
-            if names.len() > TOLD_MAX {
-                write!(f, "\n  … and {} more", names.len() - TOLD_MAX)?;
+            if names.len() > LISTED_MAX {
+                write!(f, "\n  … and {} more", names.len() - LISTED_MAX)?;
             }
         }
         write!(f, "\nthe damaged file is kept as {}", kept.display())
     }
 }
 
-/// Repairs `file`; one that is whole, or not there, is left alone.
+/// Repairs `file`; does nothing if it is intact or missing.
 pub(crate) fn repair(file: &Path, now: jiff::Timestamp) -> Result<Repaired, DiskError> {
-    let whole = Repaired {
+    let intact = Repaired {
         kept: None,
         saved: 0,
         expected: None,
@@ -63,24 +63,26 @@ pub(crate) fn repair(file: &Path, now: jiff::Timestamp) -> Result<Repaired, Disk
         lost: Vec::new(),
     };
     if !file.exists() {
-        return Ok(whole);
+        return Ok(intact);
     }
-    // It is not touched here: closed at once, after everything was read.
+    // This reads every object, closes the file at once, and changes nothing.
     match disk::Disk::open_existing(file).and_then(|mut disk| disk.load(|_, _, _| {})) {
-        Ok(_) => return Ok(whole),
+        Ok(_) => return Ok(intact),
         Err(DiskError::Damaged(_)) => {}
         Err(other) => return Err(other),
     }
     let io = |error: io::Error| DiskError::from(redb::Error::Io(error));
     let salvage = pages::salvage(&fs::read(file).map_err(io)?);
-    let kept = aside(file, now).map_err(io)?;
+    let kept = copy_aside(file, now).map_err(io)?;
     let objects = salvage.objects.iter().map(|(key, bytes)| (key.as_str(), bytes.as_slice()));
-    disk::caught(|| disk::create(file, |transaction| disk::fill(transaction, objects, salvage.revision)))?;
-    Ok(Repaired { kept: Some(kept), ..told(salvage) })
+    disk::catch_panics(|| {
+        disk::create(file, |transaction| disk::fill(transaction, objects, salvage.revision))
+    })?;
+    Ok(Repaired { kept: Some(kept), ..report(salvage) })
 }
 
-/// Copies the file aside, under a name of its own.
-fn aside(file: &Path, now: jiff::Timestamp) -> io::Result<PathBuf> {
+/// Copies the file to an unused name beside it.
+fn copy_aside(file: &Path, now: jiff::Timestamp) -> io::Result<PathBuf> {
     let name = format!("redb.damaged-{}", now.strftime("%Y%m%dT%H%M%SZ"));
     let copy = (0..)
         .map(|count| file.with_extension(if count == 0 { name.clone() } else { format!("{name}-{count}") }))
@@ -91,7 +93,7 @@ fn aside(file: &Path, now: jiff::Timestamp) -> io::Result<PathBuf> {
     Ok(copy)
 }
 
-fn told(salvage: Salvage) -> Repaired {
+fn report(salvage: Salvage) -> Repaired {
     let lost = salvage.lost.iter().map(|between| match between {
         (None, None) => "objects anywhere: the way to them is damaged".to_owned(),
         (Some(low), None) => format!("objects after {low}"),

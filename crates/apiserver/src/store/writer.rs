@@ -1,7 +1,7 @@
-//! The one thread that changes the store: batches, checks, commits, then shows.
+//! The only thread that changes the store: it batches, checks, commits, then publishes changes.
 //!
-//! See [`crate::store`] for the order and why. A batch is whatever waits when the last commit is done, so a lone
-//! write pays one sync, and a hundred at once share one.
+//! See [`crate::store`] for the order and its reasons. A batch is everything that arrived during the previous
+//! commit, so a lone write pays one sync, and a hundred concurrent ones share it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -12,22 +12,22 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
-use super::change::{Change, Event, Expected, Happened, Key, Refused, Stored};
+use super::change::{Change, Event, EventType, Key, Precondition, Stored, WriteError};
 use super::disk::{Disk, DiskError, FLUSH_AFTER};
 use super::memory::Shared;
 use crate::object;
 
-/// Changes committed together at most, so that the first of them does not wait for long.
+/// Maximum number of changes per batch, so that the first does not wait long.
 const BATCH_MAX: usize = 256;
 
-type Reply = oneshot::Sender<Result<Stored, Refused>>;
+type Reply = oneshot::Sender<Result<Stored, WriteError>>;
 
 enum Message {
     Change(Box<Change>, Reply),
     Stop,
 }
 
-/// The way to the writer thread; dropping it flushes and joins the thread.
+/// A handle of the writer thread; dropping it flushes and joins the thread.
 pub(super) struct Writer {
     sender: Sender<Message>,
     thread: Mutex<Option<JoinHandle<()>>>,
@@ -45,7 +45,7 @@ impl Writer {
     }
 
     pub(super) fn stop(&self) {
-        // The thread is gone already when nobody receives.
+        // Fails only when the thread has already ended.
         let _ = self.sender.send(Message::Stop);
         let thread = self.thread.lock().take();
         if thread.is_some_and(|thread| thread.join().is_err()) {
@@ -107,7 +107,7 @@ impl Worker {
             match self.plan(*change, &planned) {
                 Ok(event) => planned.push((event, reply)),
                 Err(refused) => {
-                    // A caller that went away does not want the answer.
+                    // Fails only when the caller is gone.
                     let _ = reply.send(Err(refused));
                 }
             }
@@ -120,12 +120,12 @@ impl Worker {
             None => Ok(()),
         };
         match saved {
-            Ok(()) => self.show(planned),
+            Ok(()) => self.publish(planned),
             Err(error) => {
                 tracing::error!(%error, "the state directory refused a write");
                 let refused = match &error {
-                    DiskError::Full(_) => Refused::Full(error.to_string()),
-                    _ => Refused::Disk(error.to_string()),
+                    DiskError::Full(_) => WriteError::Full(error.to_string()),
+                    _ => WriteError::Disk(error.to_string()),
                 };
                 for (_, reply) in planned {
                     let _ = reply.send(Err(refused.clone()));
@@ -134,32 +134,35 @@ impl Worker {
         }
     }
 
-    /// Checks the change against the state and what the batch did before it; the event it makes.
-    fn plan(&self, mut change: Change, planned: &[(Event, Reply)]) -> Result<Event, Refused> {
+    /// Checks the change's precondition against the state and the batch's earlier changes; returns the resulting
+    /// event.
+    fn plan(&self, mut change: Change, planned: &[(Event, Reply)]) -> Result<Event, WriteError> {
         let (current, revision) = self.current(&change.key, planned);
-        let previous = match (change.expected, current) {
-            (Expected::Absent, None) => None,
-            (Expected::Absent, Some(_)) => return Err(Refused::Exists),
-            (Expected::Revision(_), None) => return Err(Refused::Missing),
-            (Expected::Revision(expected), Some(stored)) if stored.revision == expected => Some(stored.bytes),
-            (Expected::Revision(_), Some(_)) => return Err(Refused::Modified),
+        let previous = match (change.precondition, current) {
+            (Precondition::Absent, None) => None,
+            (Precondition::Absent, Some(_)) => return Err(WriteError::Exists),
+            (Precondition::Revision(_), None) => return Err(WriteError::Missing),
+            (Precondition::Revision(precondition), Some(stored)) if stored.revision == precondition => {
+                Some(stored.bytes)
+            }
+            (Precondition::Revision(_), Some(_)) => return Err(WriteError::Modified),
         };
         let revision = revision + 1;
         object::set(&mut change.object, "metadata.resourceVersion", revision.to_string().into());
-        let happened = match (change.delete, &previous) {
-            (true, _) => Happened::Deleted,
-            (false, None) => Happened::Added,
-            (false, Some(_)) => Happened::Modified,
+        let event_type = match (change.delete, &previous) {
+            (true, _) => EventType::Deleted,
+            (false, None) => EventType::Added,
+            (false, Some(_)) => EventType::Modified,
         };
         let object = Bytes::from(change.object.to_string());
-        Ok(Event { revision, key: change.key, happened, object, previous })
+        Ok(Event { revision, key: change.key, event_type, object, previous })
     }
 
     fn current(&self, key: &Key, planned: &[(Event, Reply)]) -> (Option<Stored>, u64) {
         let state = self.shared.state.read();
         let revision = planned.last().map_or(state.revision, |(event, _)| event.revision);
         let current = match planned.iter().rev().find(|(event, _)| event.key == *key) {
-            Some((event, _)) if event.happened == Happened::Deleted => None,
+            Some((event, _)) if event.event_type == EventType::Deleted => None,
             Some((event, _)) => Some(Stored { revision: event.revision, bytes: event.object.clone() }),
             None => state
                 .objects
@@ -169,7 +172,7 @@ impl Worker {
         (current, revision)
     }
 
-    fn show(&self, planned: Vec<(Event, Reply)>) {
+    fn publish(&self, planned: Vec<(Event, Reply)>) {
         let mut replies = Vec::with_capacity(planned.len());
         let mut changed = BTreeSet::new();
         let revision = {
@@ -184,6 +187,6 @@ impl Worker {
         for (reply, stored) in replies {
             let _ = reply.send(Ok(stored));
         }
-        self.shared.tell(&changed, revision);
+        self.shared.notify(&changed, revision);
     }
 }

@@ -1,14 +1,14 @@
-//! Admission: the rules that other crates add are asked, first those that change a new object, then those that may refuse.
+//! Runs the admission rules that other crates register: mutating rules on new objects first, then validating rules.
 
 use serde_json::Value;
 
 use super::Call;
-use crate::admission::{AdmissionRequest, Operation, apply_patch, judge};
+use crate::admission::{AdmissionRequest, Operation, apply_patch, validate};
 use crate::kinds::{Kind, Sub};
 use crate::schema::decode;
 use crate::status::{Failure, Result};
 
-/// Lets the mutating rules of the call's kind change a new object, and fills in defaults again after each.
+/// Runs the kind's mutating rules on a new object, and applies defaults again after each.
 pub(crate) fn mutate(call: &Call<'_>, operation: Operation, object: &mut Value) -> Result<()> {
     for rule in call.server.mutation_rules(&call.kind) {
         let before = object.clone();
@@ -23,7 +23,7 @@ pub(crate) fn mutate(call: &Call<'_>, operation: Operation, object: &mut Value) 
     Ok(())
 }
 
-/// Asks the validating rules of the call's kind.
+/// Runs the kind's validating rules.
 pub(crate) fn admit(
     call: &Call<'_>,
     operation: Operation,
@@ -34,7 +34,7 @@ pub(crate) fn admit(
     if rules.is_empty() {
         return Ok(());
     }
-    for warning in judge(&rules, &call.kind, &request(call, operation, object, old))? {
+    for warning in validate(&rules, &call.kind, &request(call, operation, object, old))? {
         call.warn(warning);
     }
     Ok(())
@@ -60,7 +60,7 @@ fn request<'a>(
     }
 }
 
-/// Decodes what a mutating rule wrote as what a client sends: amounts become canonical, wrong types are refused.
+/// Decodes a mutated object as if a client had sent it: canonicalizes quantities, refuses wrong types.
 fn canonical(kind: &Kind, object: &mut Value) -> Result<()> {
     let Some(schema) = kind.schema().filter(|_| kind.row().is_some()) else { return Ok(()) };
     let report = decode::typed(&schema, object);

@@ -1,8 +1,8 @@
-//! DELETE, of one object and of a collection: now, after the pod's grace period, or when the finalizers are done.
+//! DELETE of an object or a collection: at once, after a pod's grace period, or when the finalizers are gone.
 //!
-//! The garbage collector is a controller and lives elsewhere. `propagationPolicy` is kept for it as Kubernetes does:
-//! `Foreground` adds the finalizer `foregroundDeletion`, `Orphan` adds `orphan`, and whoever collects garbage takes
-//! them off; `Background` (the default) adds nothing.
+//! The garbage collector is a controller outside this crate. `propagationPolicy` is recorded for it as in
+//! Kubernetes: `Foreground` adds the finalizer `foregroundDeletion`, `Orphan` adds `orphan`, and the garbage
+//! collector removes them; `Background` (the default) adds nothing.
 
 use serde_json::{Value, json};
 
@@ -12,11 +12,11 @@ use crate::kinds::Sub;
 use crate::kinds::cluster::NAMESPACE;
 use crate::kinds::extension::CUSTOM_RESOURCE_DEFINITION;
 use crate::kinds::pod::POD;
-use crate::object::{self, at, list, second, set, text};
+use crate::object::{self, at, list, rfc3339, set, text};
 use crate::status::{Failure, Result};
-use crate::store::{Expected, Refused, Stored};
+use crate::store::{Precondition, Stored, WriteError};
 
-/// A deletion that lost this many races in a row gives up.
+/// Attempts of a deletion that keeps losing races with other writes.
 const RACES_MAX: usize = 10;
 
 /// `DeleteOptions`, from the body and the query.
@@ -55,13 +55,13 @@ impl Options {
     }
 }
 
-/// Deletes one object; the answer is the object while it lingers, a Status when it is gone.
+/// Deletes one object. Returns the object while it waits for its grace period or finalizers, else a Status.
 pub(crate) async fn delete(call: &Call<'_>, options: &Options) -> Result<Value> {
     for _ in 0..RACES_MAX {
         let stored = call.stored()?;
         match attempt(call, options, &stored).await {
-            Err(Refused::Modified) => {}
-            Err(refused) => return Err(call.refused(refused)),
+            Err(WriteError::Modified) => {}
+            Err(refused) => return Err(call.write_failure(refused)),
             Ok(answer) => return answer,
         }
     }
@@ -72,7 +72,7 @@ async fn attempt(
     call: &Call<'_>,
     options: &Options,
     stored: &Stored,
-) -> std::result::Result<Result<Value>, Refused> {
+) -> std::result::Result<Result<Value>, WriteError> {
     let mut object = stored.value();
     if let Err(failure) = preconditions(call, options, &object, stored.revision) {
         return Ok(Err(failure));
@@ -85,13 +85,14 @@ async fn attempt(
     let lingers = seconds > 0
         || !list(&object, "metadata.finalizers").is_empty()
         || !list(&object, "spec.finalizers").is_empty();
-    if lingers && !mark(call, &mut object, seconds) {
+    if lingers && !mark_for_deletion(call, &mut object, seconds) {
         return Ok(Ok(call.kind.to_version(object)));
     }
     if options.dry_run {
         return Ok(Ok(if lingers { call.kind.to_version(object) } else { success(call, &object) }));
     }
-    let object = super::write::commit(call, object, Expected::Revision(stored.revision), !lingers).await?;
+    let object =
+        super::write::commit(call, object, Precondition::Revision(stored.revision), !lingers).await?;
     follow::after_write(call.server, &call.kind, &object);
     if lingers {
         return Ok(Ok(call.kind.to_version(object)));
@@ -120,7 +121,7 @@ fn preconditions(call: &Call<'_>, options: &Options, object: &Value, revision: u
     Ok(())
 }
 
-/// Only pods go gracefully, and only when a node runs them.
+/// Returns the grace period in seconds. Only pods assigned to a node and still running have one.
 fn grace_period(call: &Call<'_>, options: &Options, object: &Value) -> i64 {
     let ended = ["Succeeded", "Failed"].contains(&text(object, "status.phase"));
     if !call.kind.is(&POD) || text(object, "spec.nodeName").is_empty() || ended {
@@ -128,7 +129,7 @@ fn grace_period(call: &Call<'_>, options: &Options, object: &Value) -> i64 {
     }
     let own = object::integer(object, "spec.terminationGracePeriodSeconds").unwrap_or(30);
     let wanted = options.grace_period_seconds.unwrap_or(own).max(0);
-    // A deletion under way can be shortened, never prolonged.
+    // A grace period that has started can be shortened, never extended.
     object::integer(object, "metadata.deletionGracePeriodSeconds").map_or(wanted, |before| wanted.min(before))
 }
 
@@ -147,14 +148,14 @@ fn add_finalizer(options: &Options, object: &mut Value) {
     }
 }
 
-/// Notes that the object is to go; false when that is known already.
-fn mark(call: &Call<'_>, object: &mut Value, seconds: i64) -> bool {
+/// Sets the deletion timestamp and grace period; returns false when nothing changes.
+fn mark_for_deletion(call: &Call<'_>, object: &mut Value, seconds: i64) -> bool {
     let before = object::integer(object, "metadata.deletionGracePeriodSeconds");
     if at(object, "metadata.deletionTimestamp").is_some() && before.is_none_or(|before| before == seconds) {
         return false;
     }
     let deadline = call.now + jiff::SignedDuration::from_secs(seconds);
-    set(object, "metadata.deletionTimestamp", second(deadline).into());
+    set(object, "metadata.deletionTimestamp", rfc3339(deadline).into());
     set(object, "metadata.deletionGracePeriodSeconds", seconds.into());
     if let Some(generation) = object::integer(object, "metadata.generation") {
         set(object, "metadata.generation", (generation + 1).into());
@@ -163,7 +164,7 @@ fn mark(call: &Call<'_>, object: &mut Value, seconds: i64) -> bool {
         set(object, "status.phase", "Terminating".into());
     }
     if call.kind.is(&CUSTOM_RESOURCE_DEFINITION) {
-        crd::terminate(object, call.now);
+        crd::mark_terminating(object, call.now);
     }
     true
 }
@@ -177,15 +178,15 @@ fn success(call: &Call<'_>, object: &Value) -> Value {
     json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "details": details})
 }
 
-/// Deletes what a list with the same parameters would show.
+/// Deletes every object that a list with the same parameters returns.
 pub(crate) async fn delete_collection(call: &Call<'_>, options: &Options) -> Result<Value> {
     let listed = read::matching(call)?;
     for stored in &listed.items {
         let object = stored.value();
-        let mut one = call.about(call.kind.clone(), object::namespace(&object), object::name(&object));
+        let mut one = call.for_object(call.kind.clone(), object::namespace(&object), object::name(&object));
         one.parameters = call.parameters.clone();
         match delete(&one, options).await {
-            // Someone else was faster; that is what was wanted.
+            // Already deleted concurrently.
             Err(failure) if failure.code == 404 => {}
             other => drop(other?),
         }
@@ -193,7 +194,7 @@ pub(crate) async fn delete_collection(call: &Call<'_>, options: &Options) -> Res
     Ok(json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success"}))
 }
 
-/// Takes what the server itself holds off an object that is being deleted (`finalize` of namespaces, CRDs).
+/// Removes one of the server's own finalizers from an object that is being deleted (namespaces, CRDs).
 pub(crate) async fn release(call: &mut Call<'_>, path: &'static str, finalizer: &'static str) -> Result<()> {
     call.sub = (path == "spec.finalizers").then_some(Sub::Finalize);
     let dropped = |current: &Value| {
@@ -202,5 +203,5 @@ pub(crate) async fn release(call: &mut Call<'_>, path: &'static str, finalizer: 
         set(&mut object, path, kept.into());
         Ok(Some(object))
     };
-    super::write::modify(call, crate::apply::managed::How::Update, dropped).await.map(drop)
+    super::write::modify(call, crate::apply::managed::ManagedOperation::Update, dropped).await.map(drop)
 }

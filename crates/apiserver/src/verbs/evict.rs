@@ -1,9 +1,9 @@
 //! Eviction: a deletion that PodDisruptionBudgets may refuse for now, with 429.
 //!
-//! The budget is judged at the moment of the request, over the pods that are ready then: with `minAvailable` that
-//! many must stay ready, with `maxUnavailable` that many may be missing of all matching pods (percentages of the
-//! matching pods, rounded up). Kubernetes reads a controller's `status.disruptionsAllowed` instead; here nobody has
-//! to keep that up to date. A pod that is not ready may always go, as with `unhealthyPodEvictionPolicy: AlwaysAllow`.
+//! Budgets are evaluated at the time of the request, over the pods that are ready then: `minAvailable` pods must
+//! stay ready, or at most `maxUnavailable` of all matching pods may be missing (percentages are of the matching
+//! pods, rounded up). Kubernetes reads `status.disruptionsAllowed` from a controller instead; evaluating here needs
+//! no controller. A pod that is not ready may always be evicted, as with `unhealthyPodEvictionPolicy: AlwaysAllow`.
 
 use serde_json::{Value, json};
 
@@ -14,7 +14,7 @@ use crate::object::{self, at, text};
 use crate::selector::Labels;
 use crate::status::{Failure, Result};
 
-/// POST of an Eviction.
+/// Handles POST of an Eviction.
 pub(crate) async fn evict(call: &Call<'_>, eviction: &Value) -> Result<Value> {
     let named = text(eviction, "metadata.name");
     if !named.is_empty() && named != call.name {
@@ -24,10 +24,10 @@ pub(crate) async fn evict(call: &Call<'_>, eviction: &Value) -> Result<Value> {
         )));
     }
     let pod = call.stored()?.value();
-    let _judging = call.server.eviction.lock().await;
+    let _evicting = call.server.eviction.lock().await;
     if is_ready(&pod) {
         for budget in budgets(call, &pod) {
-            judge(call, &pod, &budget)?;
+            check_budget(call, &pod, &budget)?;
         }
     }
     let mut options = Options::read(call, eviction.get("deleteOptions").unwrap_or(&Value::Null))?;
@@ -52,7 +52,7 @@ fn budgets(call: &Call<'_>, pod: &Value) -> Vec<Value> {
     found.iter().map(crate::store::Stored::value).filter(covers).collect()
 }
 
-fn judge(call: &Call<'_>, pod: &Value, budget: &Value) -> Result<()> {
+fn check_budget(call: &Call<'_>, pod: &Value, budget: &Value) -> Result<()> {
     let selector = Labels::from_object(&budget["spec"]["selector"]);
     let (pods, _) = call.server.store.list(&call.kind.storage, object::namespace(pod), None);
     let pods: Vec<Value> =
@@ -76,7 +76,7 @@ fn judge(call: &Call<'_>, pod: &Value, budget: &Value) -> Result<()> {
     Err(failure)
 }
 
-/// A number, or a percentage of `total` rounded up.
+/// Resolves a number, or a percentage of `total` rounded up.
 fn scaled(value: &Value, total: usize) -> usize {
     let percent = value.as_str().and_then(|text| text.strip_suffix('%')?.parse::<usize>().ok());
     match (value.as_u64(), percent) {

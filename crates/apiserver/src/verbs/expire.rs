@@ -1,4 +1,4 @@
-//! Events go after an hour, as with Kubernetes' `--event-ttl`, and earlier when there are too many of them.
+//! Expires Events after an hour, as Kubernetes' `--event-ttl` does, and earlier when there are too many.
 
 use std::sync::{Arc, Weak};
 use std::time::Duration;
@@ -6,17 +6,18 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 
 use super::Call;
+use crate::kinds::events::EVENT;
 use crate::object::{self, text};
 use crate::state::ServerState;
-use crate::store::Expected;
+use crate::store::Precondition;
 
-/// How long an event is kept after it was last written.
+/// Lifetime of an event after its last write.
 const AGE_MAX: SignedDuration = SignedDuration::from_hours(1);
-/// Events kept; at about a kilobyte each, a few megabytes.
+/// Maximum number of events; at about a kilobyte each, a few megabytes.
 const EVENTS_MAX: usize = 3000;
 const EVERY: Duration = Duration::from_secs(60);
 
-/// Removes old events until the server is gone.
+/// Removes old events periodically until the server is dropped.
 pub(crate) async fn events(server: Weak<ServerState>) {
     let mut ticks = tokio::time::interval(EVERY);
     loop {
@@ -27,7 +28,7 @@ pub(crate) async fn events(server: Weak<ServerState>) {
 }
 
 async fn sweep(server: &Arc<ServerState>) {
-    let Some(kind) = server.registry().find("", "v1", "events") else { return };
+    let Some(kind) = server.registry().of_row(&EVENT) else { return };
     let (mut found, _) = server.store.list(&kind.storage, "", None);
     found.sort_by_key(|stored| stored.revision);
     let surplus = found.len().saturating_sub(EVENTS_MAX);
@@ -38,8 +39,8 @@ async fn sweep(server: &Arc<ServerState>) {
             continue;
         }
         let call = Call::internal(server, kind.clone(), object::namespace(&event), object::name(&event));
-        // Whoever changed the event meanwhile keeps it for another hour.
-        let _ = super::write::commit(&call, event, Expected::Revision(stored.revision), true).await;
+        // If the event was updated meanwhile, this fails and the event stays for another hour.
+        let _ = super::write::commit(&call, event, Precondition::Revision(stored.revision), true).await;
     }
 }
 

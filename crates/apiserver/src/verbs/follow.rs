@@ -19,7 +19,7 @@ use crate::store::Key;
 use super::Call;
 use super::delete::{Options, delete_collection, release};
 
-/// Follows a write; also at the start, for deletions that an earlier run left under way.
+/// Handles the consequences of a write. Also called at start, for deletions that an earlier run left unfinished.
 pub(crate) fn after_write(server: &Arc<ServerState>, kind: &Arc<Kind>, object: &Value) {
     let is_deleted = at(object, "metadata.deletionTimestamp").is_some();
     if kind.is(&CUSTOM_RESOURCE_DEFINITION) {
@@ -34,7 +34,7 @@ pub(crate) fn after_write(server: &Arc<ServerState>, kind: &Arc<Kind>, object: &
     }
 }
 
-/// Empties a namespace and lets it go.
+/// Empties a namespace, then removes its finalizer.
 fn empty_namespace(server: &Arc<ServerState>, kind: &Arc<Kind>, name: &str) {
     let (server, kind, name) = (server.clone(), kind.clone(), name.to_owned());
     tokio::spawn(async move {
@@ -46,18 +46,18 @@ fn empty_namespace(server: &Arc<ServerState>, kind: &Arc<Kind>, name: &str) {
     });
 }
 
-/// Deletes all objects of a custom kind, then lets its CRD go. The kind goes first: whoever no longer finds the
-/// definition finds no kind either.
+/// Deletes all objects of a custom kind, then removes its CRD's finalizer. The kind is unregistered first: a client
+/// that no longer finds the CRD must not find the kind either.
 fn empty_definition(server: &Arc<ServerState>, crd: &Arc<Kind>, name: &str, custom: Vec<Arc<Kind>>) {
     let (server, crd, name) = (server.clone(), crd.clone(), name.to_owned());
     tokio::spawn(async move {
         if !until_empty(&server, &Key::new(&crd.storage, "", &name), "", || custom.clone()).await {
             return;
         }
-        crd::withdraw(&server, &name);
+        crd::unregister(&server, &name);
         let mut call = Call::internal(&server, crd.clone(), "", &name);
         report(release(&mut call, "metadata.finalizers", crd::CLEANUP).await, &name);
-        // Nothing to do unless the definition could not be let go.
+        // Has an effect only if removing the finalizer failed.
         crd::reload(&server, &name);
     });
 }
@@ -70,17 +70,17 @@ fn report(result: Result<()>, name: &str) {
     }
 }
 
-/// Deletes what is in `contents` until nothing is left, waking up whenever something was written. False when the
-/// server stops before that.
+/// Deletes `contents` until nothing is left, checking again after every write to the store. Returns false if the
+/// server stops first.
 async fn until_empty(
     server: &Arc<ServerState>,
     owner: &Key,
     namespace: &str,
     contents: impl Fn() -> Vec<Arc<Kind>>,
 ) -> bool {
-    let mut moved = server.store.subscribe();
+    let mut revisions = server.store.subscribe();
     loop {
-        moved.mark_unchanged();
+        revisions.mark_unchanged();
         let mut left = 0;
         for kind in contents() {
             let (found, _) = server.store.list(&kind.storage, namespace, None);
@@ -96,7 +96,7 @@ async fn until_empty(
             return true;
         }
         tokio::select! {
-            changed = moved.changed() => if changed.is_err() { return false },
+            changed = revisions.changed() => if changed.is_err() { return false },
             () = server.stopped() => return false,
         }
     }

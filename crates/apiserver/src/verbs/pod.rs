@@ -1,4 +1,5 @@
-//! What goes to a node: `pods/log`, `nodes/proxy`; and `pods/binding`, which assigns a pod to one.
+//! Requests forwarded to a node's kubelet (`pods/log`, `nodes/proxy`), and `pods/binding`, which assigns a pod to a
+//! node.
 
 use std::sync::Arc;
 
@@ -10,17 +11,18 @@ use serde_json::{Value, json};
 
 use super::Call;
 use super::write::modify;
-use crate::apply::managed::How;
+use crate::apply::managed::ManagedOperation;
 use crate::forward::forward;
+use crate::kinds::cluster::NODE;
 use crate::object::{self, list, set, text};
-use crate::request::Target;
+use crate::request::RequestPath;
 use crate::state::ServerState;
 use crate::status::{Failure, Result};
 
-/// What is read of a kubelet's refusal; a sentence (Kubernetes reads no more than this either).
+/// Maximum bytes read of a kubelet's error message (the same limit as in Kubernetes).
 const REFUSAL_BYTES_MAX: usize = 16 << 10;
 
-/// GET of a pod's log, answered by the kubelet of its node.
+/// Handles GET of a pod's log through the kubelet of its node.
 pub(crate) async fn log(call: &Call<'_>, query: &str) -> Result<Response> {
     let pod = call.stored()?.value();
     let pairs = || query.split('&').filter_map(|pair| pair.split_once('='));
@@ -30,7 +32,7 @@ pub(crate) async fn log(call: &Call<'_>, query: &str) -> Result<Response> {
     if node.is_empty() {
         return Err(Failure::bad_request(format!("pod {} does not have a host assigned", call.name)));
     }
-    let kubelet = call.server.kubelet(node).ok_or_else(|| unreachable(node))?;
+    let kubelet = call.server.kubelet(node).ok_or_else(|| node_unreachable(node))?;
     let query: Vec<String> =
         pairs().filter(|(key, _)| *key != "container").map(|(key, value)| format!("{key}={value}")).collect();
     let uri = format!("/containerLogs/{}/{}/{container}?{}", call.namespace, call.name, query.join("&"));
@@ -39,8 +41,7 @@ pub(crate) async fn log(call: &Call<'_>, query: &str) -> Result<Response> {
     if response.status().is_success() { Ok(response) } else { Err(refused(call, response).await) }
 }
 
-/// The kubelet refuses in plain words; a client of the API is given them as a `Status`
-/// (`registry/generic/rest/response_checker.go`).
+/// Converts a kubelet's plain-text error to a `Status` (`registry/generic/rest/response_checker.go`).
 async fn refused(call: &Call<'_>, response: Response) -> Failure {
     let code = response.status();
     let body = axum::body::to_bytes(response.into_body(), REFUSAL_BYTES_MAX).await.unwrap_or_default();
@@ -52,7 +53,7 @@ async fn refused(call: &Call<'_>, response: Response) -> Failure {
     }
 }
 
-fn unreachable(node: &str) -> Failure {
+fn node_unreachable(node: &str) -> Failure {
     Failure::new(503, "ServiceUnavailable", format!("the node \"{node}\" is not connected to the API server"))
 }
 
@@ -82,33 +83,37 @@ fn container<'a>(call: &Call<'_>, pod: &'a Value, wanted: Option<&str>) -> Resul
     }
 }
 
-/// Any request to `nodes/{name}/proxy/{path}`.
-pub(crate) async fn proxy(server: &Arc<ServerState>, target: &Target, request: Request) -> Result<Response> {
-    let node = target.name.as_deref().unwrap_or_default();
-    let kind = server.registry().find("", "v1", "nodes").ok_or_else(Failure::unknown_path)?;
+/// Forwards any request to `nodes/{name}/proxy/{path}`.
+pub(crate) async fn proxy(
+    server: &Arc<ServerState>,
+    request_path: &RequestPath,
+    request: Request,
+) -> Result<Response> {
+    let node = request_path.name.as_deref().unwrap_or_default();
+    let kind = server.registry().of_row(&NODE).ok_or_else(Failure::unknown_path)?;
     let key = crate::store::Key::new(&kind.storage, "", node);
     if server.store.get(&key).is_none() && server.kubelet(node).is_none() {
         return Err(Failure::not_found(&kind, node));
     }
-    let kubelet = server.kubelet(node).ok_or_else(|| unreachable(node))?;
+    let kubelet = server.kubelet(node).ok_or_else(|| node_unreachable(node))?;
     let (mut parts, body) = request.into_parts();
     let query = parts.uri.query().map_or_else(String::new, |query| format!("?{query}"));
     let path = parts.uri.path().split_once("/proxy").map_or("", |(_, rest)| rest);
     let path = if path.is_empty() { "/" } else { path };
     parts.uri = format!("{path}{query}").parse().map_err(Failure::internal)?;
-    // The kubelet sees its own path, not the one that led here.
+    // The kubelet must see its own path, not the original one.
     parts.extensions.clear();
     Ok(forward(kubelet, Request::from_parts(parts, body)).await)
 }
 
-/// POST of a Binding: what a scheduler does.
+/// Handles POST of a Binding, as sent by a scheduler.
 pub(crate) async fn bind(call: &Call<'_>, binding: &Value) -> Result<Value> {
     let node = text(binding, "target.name").to_owned();
     if node.is_empty() {
         let error = crate::status::FieldError::required("target.name", "");
         return Err(Failure::invalid(&call.kind, &call.name, &[error]));
     }
-    modify(call, How::Update, |current| {
+    modify(call, ManagedOperation::Update, |current| {
         let bound = text(current, "spec.nodeName");
         if !bound.is_empty() {
             let why = format!("pod {} is already assigned to node \"{bound}\"", call.name);

@@ -1,8 +1,8 @@
-//! GET and LIST: selectors, pages, and the revision a watch can go on from.
+//! GET and LIST: selectors, pages, and the revision from which a watch can continue.
 //!
-//! Objects of the stored version go out as the bytes they are stored as. A page's `continue` token holds the
-//! revision of the first page and the last key: later pages read the present state, so a list over several pages
-//! together with a watch from its resourceVersion misses nothing.
+//! Objects in the stored version are sent as their stored bytes. A page's `continue` token holds the revision of
+//! the first page and the last key. Later pages read the current state, so a paged list followed by a watch from
+//! its resourceVersion misses nothing.
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -13,19 +13,19 @@ use crate::selector::{Fields, Labels};
 use crate::status::{Failure, Result};
 use crate::store::{Key, Stored};
 
-/// Objects in one answer at most, whatever `limit` says; clients follow `continue`.
+/// Maximum number of objects per response, whatever `limit` says; clients follow `continue`.
 const PAGE_MAX: usize = 10_000;
 
 /// A page of a list.
-pub(crate) struct Listed {
+pub(crate) struct ListPage {
     pub(crate) items: Vec<Stored>,
     pub(crate) revision: u64,
     pub(crate) continue_token: Option<String>,
-    /// Known only without selectors.
+    /// Number of objects after this page; known only without selectors.
     pub(crate) remaining: Option<usize>,
 }
 
-/// What a request selects.
+/// The label and field selectors of a request.
 pub(crate) struct Selection {
     pub(crate) labels: Labels,
     pub(crate) fields: Fields,
@@ -56,23 +56,23 @@ impl Selection {
     }
 }
 
-/// The revision in a `resourceVersion` parameter.
+/// Parses a `resourceVersion` parameter.
 pub(crate) fn revision(text: &str) -> Result<u64> {
     text.parse().map_err(|_| {
         Failure::bad_request(format!("Invalid value: \"{text}\": resourceVersion must be a number"))
     })
 }
 
-/// Everything that the request selects, in one page; for deletecollection.
-pub(crate) fn matching(call: &Call<'_>) -> Result<Listed> {
+/// Returns everything that the request selects, in one page; for deletecollection.
+pub(crate) fn matching(call: &Call<'_>) -> Result<ListPage> {
     let selection = Selection::read(call)?;
     let (mut items, revision) = call.server.store.list(&call.kind.storage, &call.namespace, None);
     items.retain(|stored| selection.matches(&stored.bytes));
-    Ok(Listed { items, revision, continue_token: None, remaining: None })
+    Ok(ListPage { items, revision, continue_token: None, remaining: None })
 }
 
-/// LIST.
-pub(crate) fn list(call: &Call<'_>) -> Result<Listed> {
+/// Handles LIST.
+pub(crate) fn list(call: &Call<'_>) -> Result<ListPage> {
     let selection = Selection::read(call)?;
     check_version(call)?;
     if let Some(name) =
@@ -103,14 +103,14 @@ pub(crate) fn list(call: &Call<'_>) -> Result<Listed> {
         URL_SAFE_NO_PAD.encode(format!("{revision} {}", key.path))
     });
     let remaining = Some(remaining).filter(|count| *count > 0 && selection.is_everything());
-    Ok(Listed { items: found, revision, continue_token, remaining })
+    Ok(ListPage { items: found, revision, continue_token, remaining })
 }
 
-fn only(call: &Call<'_>, selection: &Selection, name: &str) -> Listed {
+fn only(call: &Call<'_>, selection: &Selection, name: &str) -> ListPage {
     let revision = call.server.store.revision();
     let found = call.server.store.get(&Key::new(&call.kind.storage, &call.namespace, name));
     let items = found.into_iter().filter(|stored| selection.matches(&stored.bytes)).collect();
-    Listed { items, revision, continue_token: None, remaining: None }
+    ListPage { items, revision, continue_token: None, remaining: None }
 }
 
 fn parse_token(token: &str) -> Result<(u64, String)> {
@@ -123,7 +123,8 @@ fn parse_token(token: &str) -> Result<(u64, String)> {
         .ok_or_else(|| Failure::bad_request("continue key is not valid: it must be one that a list returned"))
 }
 
-/// The state is always the newest, so any revision that exists is served; `Exact` only when it is the newest.
+/// Checks the requested resourceVersion. The state served is always the newest, which satisfies any existing
+/// revision, but `Exact` only the newest.
 fn check_version(call: &Call<'_>) -> Result<()> {
     let parameters = &call.parameters;
     let Some(text) = &parameters.resource_version else { return Ok(()) };

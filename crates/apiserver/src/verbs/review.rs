@@ -1,11 +1,11 @@
-//! Reviews: who am I, and may I? Whoever holds the token may do everything.
+//! Reviews of identity and access. A client with the token may do everything.
 
 use serde_json::{Value, json};
 
 use super::Call;
 use crate::status::{Failure, Result};
 
-/// The review with its status.
+/// Returns the review with its status.
 pub(crate) fn answer(call: &mut Call<'_>, mut review: Value, user: &str) -> Result<Value> {
     if !review.is_object() {
         return Err(Failure::bad_request(format!("the body must be a {} object", call.kind.kind)));

@@ -1,11 +1,12 @@
-//! The `scale` subresource: autoscaling/v1 Scale, for built-in workloads and for custom kinds that define its paths.
+//! The `scale` subresource: autoscaling/v1 Scale of built-in workloads, and of custom kinds that define its paths.
 
 use serde_json::{Value, json};
 
 use super::Call;
-use super::write::{Written, modify};
-use crate::apply::managed::How;
+use super::write::{WriteResult, modify_stored};
+use crate::apply::managed::ManagedOperation;
 use crate::kinds::Kind;
+use crate::kinds::workloads::REPLICATION_CONTROLLER;
 use crate::object::{self, at, set, text};
 use crate::selector::Labels;
 use crate::status::{Failure, FieldError, Result};
@@ -25,7 +26,7 @@ fn paths(kind: &Kind) -> Paths<'_> {
     }
 }
 
-/// The Scale of a stored object.
+/// Returns the Scale of a stored object.
 pub(crate) fn of(kind: &Kind, object: &Value) -> Result<Value> {
     let paths = paths(kind);
     let replicas = |path: &str| object::integer(object, path).unwrap_or(0);
@@ -40,7 +41,7 @@ pub(crate) fn of(kind: &Kind, object: &Value) -> Result<Value> {
     }
     let selector = match (paths.selector, at(object, "spec.selector")) {
         (Some(path), _) => text(object, path).to_owned(),
-        (None, Some(selector)) if kind.row().is_some() && kind.plural == "replicationcontrollers" => {
+        (None, Some(selector)) if kind.is(&REPLICATION_CONTROLLER) => {
             Labels::from_object(&json!({"matchLabels": selector})).to_string()
         }
         (None, Some(selector)) if kind.row().is_some() => Labels::from_object(selector).to_string(),
@@ -52,16 +53,15 @@ pub(crate) fn of(kind: &Kind, object: &Value) -> Result<Value> {
     Ok(scale)
 }
 
-/// PUT.
-pub(crate) async fn update(call: &Call<'_>, body: crate::body::Body) -> Result<Written> {
+/// Handles PUT.
+pub(crate) async fn update(call: &Call<'_>, body: crate::body::Body) -> Result<WriteResult> {
     patch(call, |_| Ok(body.value.clone())).await
 }
 
-/// Changes the object by a function from its Scale to the wanted one.
-pub(crate) async fn patch(call: &Call<'_>, change: impl Fn(&Value) -> Result<Value>) -> Result<Written> {
-    let written = modify(call, How::Update, |current| {
-        let stored = call.kind.to_stored(current.clone());
-        let scale = change(&of(&call.kind, &stored)?)?;
+/// Updates the object by a function from its current Scale to the desired one.
+pub(crate) async fn patch(call: &Call<'_>, change: impl Fn(&Value) -> Result<Value>) -> Result<WriteResult> {
+    let written = modify_stored(call, ManagedOperation::Update, |current| {
+        let scale = change(&of(&call.kind, current)?)?;
         let replicas = wanted(call, &scale)?;
         let mut object = current.clone();
         set(&mut object, paths(&call.kind).spec, replicas.into());
@@ -71,7 +71,7 @@ pub(crate) async fn patch(call: &Call<'_>, change: impl Fn(&Value) -> Result<Val
     })
     .await?;
     let object = call.kind.to_stored(written.object);
-    Ok(Written { object: of(&call.kind, &object)?, created: false })
+    Ok(WriteResult { object: of(&call.kind, &object)?, created: false })
 }
 
 fn wanted(call: &Call<'_>, scale: &Value) -> Result<i64> {

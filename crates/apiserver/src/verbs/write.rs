@@ -1,8 +1,8 @@
-//! Create, update and patch: the one way into the store.
+//! Create, update and patch: the only path into the store.
 //!
-//! An object goes through: identity (names, uid, resourceVersion), decoding (types, unknown fields), defaults, what
-//! the kind's strategy says (status is kept apart, addresses are allocated), validation, admission, managedFields.
-//! A patch that lost a race is applied again to the newer object, unless it said which version it is for.
+//! Steps: identity (names, uid, resourceVersion), decoding (types, unknown fields), defaults, the kind's strategy
+//! (status handled separately, addresses allocated), validation, admission, managedFields. A patch that loses a
+//! race is applied again to the newer object, unless it names a resourceVersion.
 
 use serde_json::{Value, json};
 
@@ -10,6 +10,7 @@ use super::{Call, admit, follow};
 use crate::admission::Operation;
 use crate::apply::managed;
 use crate::kinds::Sub;
+use crate::kinds::cluster::NAMESPACE;
 use crate::kinds::config::LIMIT_RANGE;
 use crate::kinds::extension::CUSTOM_RESOURCE_DEFINITION;
 use crate::kinds::pod::POD;
@@ -17,21 +18,21 @@ use crate::object::{self, at, copy, remove, set, text};
 use crate::request::FieldValidation;
 use crate::schema::decode as schema_decode;
 use crate::status::{Failure, FieldError, Result};
-use crate::store::{Change, Expected, Key, Refused};
+use crate::store::{Change, Key, Precondition, WriteError};
 use crate::{crd, limits, services, uid, validate};
 
-/// A patch that lost this many races in a row gives up, as the API server's does.
+/// Attempts of a patch that keeps losing races, as in Kubernetes' API server.
 const RACES_MAX: usize = 5;
 
-/// What a write gives back.
-pub(crate) struct Written {
-    /// In the version of the call.
+/// The result of a write.
+pub(crate) struct WriteResult {
+    /// The object in the call's version.
     pub(crate) object: Value,
     pub(crate) created: bool,
 }
 
-/// POST.
-pub(crate) async fn create(call: &mut Call<'_>, body: crate::body::Body) -> Result<Written> {
+/// Handles POST.
+pub(crate) async fn create(call: &mut Call<'_>, body: crate::body::Body) -> Result<WriteResult> {
     let mut object = body.value;
     if !object.is_object() {
         return Err(Failure::bad_request(format!("the body must be a {} object", call.kind.kind)));
@@ -43,11 +44,15 @@ pub(crate) async fn create(call: &mut Call<'_>, body: crate::body::Body) -> Resu
     identify(call, &mut object)?;
     call.name = object::name(&object).to_owned();
     decode_and_default(call, &mut object, body.duplicates)?;
-    insert(call, object, managed::How::Update).await
+    insert(call, object, managed::ManagedOperation::Update).await
 }
 
 /// Stores a decoded new object.
-pub(crate) async fn insert(call: &Call<'_>, object: Value, how: managed::How<'_>) -> Result<Written> {
+pub(crate) async fn insert(
+    call: &Call<'_>,
+    object: Value,
+    operation: managed::ManagedOperation<'_>,
+) -> Result<WriteResult> {
     if call.kind.namespaced {
         namespace_is_open(call)?;
     }
@@ -55,32 +60,33 @@ pub(crate) async fn insert(call: &Call<'_>, object: Value, how: managed::How<'_>
     initialize(call, &mut object);
     call.kind.apply_defaults(&mut object);
     let ranges = limit_ranges(call);
-    limits::fill_in(&ranges, &mut object);
+    limits::apply_defaults(&ranges, &mut object);
     admit::mutate(call, Operation::Create, &mut object)?;
     call.kind.prepare_for_create(&mut object, call.now);
-    let _allocating = services::turn(call.server, &call.kind).await;
+    let _allocating = services::lock_allocation(call.server, &call.kind).await;
     let allocated = services::allocate(call.server, &call.kind, &mut object, None);
     refuse_invalid(call, validate::create(&call.kind, &object).into_iter().chain(allocated).collect())?;
     if call.kind.is(&CUSTOM_RESOURCE_DEFINITION) {
-        crd::accept(call.server, &mut object, call.now);
+        crd::set_status(call.server, &mut object, call.now);
     }
-    within(call, &ranges, &object)?;
+    check_limit_ranges(call, &ranges, &object)?;
     admit::admit(call, Operation::Create, Some(&object), None)?;
-    managed::record(call, how, None, &mut object)?;
+    managed::record(call, operation, None, &mut object)?;
     if call.parameters.dry_run {
         if call.server.store.get(&call.key()).is_some() {
             return Err(Failure::already_exists(&call.kind, &call.name));
         }
-        return Ok(Written { object: call.kind.to_version(object), created: true });
+        return Ok(WriteResult { object: call.kind.to_version(object), created: true });
     }
-    let object =
-        commit(call, object, Expected::Absent, false).await.map_err(|refused| call.refused(refused))?;
+    let object = commit(call, object, Precondition::Absent, false)
+        .await
+        .map_err(|refused| call.write_failure(refused))?;
     follow::after_write(call.server, &call.kind, &object);
-    Ok(Written { object: call.kind.to_version(object), created: true })
+    Ok(WriteResult { object: call.kind.to_version(object), created: true })
 }
 
-/// PUT.
-pub(crate) async fn update(call: &Call<'_>, body: crate::body::Body) -> Result<Written> {
+/// Handles PUT.
+pub(crate) async fn update(call: &Call<'_>, body: crate::body::Body) -> Result<WriteResult> {
     let mut object = body.value;
     if !object.is_object() {
         return Err(Failure::bad_request(format!("the body must be a {} object", call.kind.kind)));
@@ -99,45 +105,58 @@ pub(crate) async fn update(call: &Call<'_>, body: crate::body::Body) -> Result<W
         return Err(Failure::invalid(&call.kind, &call.name, &[error]));
     }
     decode_and_default(call, &mut object, body.duplicates)?;
-    modify(call, managed::How::Update, |_| Ok(Some(object.clone()))).await
+    modify(call, managed::ManagedOperation::Update, |_| Ok(Some(object.clone()))).await
 }
 
-/// Changes the stored object by a function from its present form (in the call's version) to the wanted one;
-/// `None` leaves it.
+/// Updates the stored object by a function from its current form (in the call's version) to the desired one; `None`
+/// leaves it unchanged.
 pub(crate) async fn modify(
     call: &Call<'_>,
-    how: managed::How<'_>,
+    operation: managed::ManagedOperation<'_>,
     change: impl Fn(&Value) -> Result<Option<Value>>,
-) -> Result<Written> {
+) -> Result<WriteResult> {
+    modify_stored(call, operation, |current| {
+        let wanted = change(&call.kind.to_version(current.clone()))?;
+        Ok(wanted.map(|wanted| call.kind.to_stored(wanted)))
+    })
+    .await
+}
+
+/// Updates the stored object as [`modify`] does, by a function over the stored form.
+pub(crate) async fn modify_stored(
+    call: &Call<'_>,
+    operation: managed::ManagedOperation<'_>,
+    change: impl Fn(&Value) -> Result<Option<Value>>,
+) -> Result<WriteResult> {
     for _ in 0..RACES_MAX {
         let stored = call.stored()?;
         let current = stored.value();
-        let Some(wanted) = change(&call.kind.to_version(current.clone()))? else {
-            return Ok(Written { object: call.kind.to_version(current), created: false });
+        let Some(wanted) = change(&current)? else {
+            return Ok(WriteResult { object: call.kind.to_version(current), created: false });
         };
         let pinned = text(&wanted, "metadata.resourceVersion").to_owned();
         if !pinned.is_empty() && pinned != stored.revision.to_string() {
             return Err(Failure::modified(&call.kind, &call.name));
         }
-        let _allocating = services::turn(call.server, &call.kind).await;
-        let object = prepare(call, &current, wanted, how)?;
+        let _allocating = services::lock_allocation(call.server, &call.kind).await;
+        let object = prepare(call, &current, wanted, operation)?;
         if object == current || call.parameters.dry_run {
-            return Ok(Written { object: call.kind.to_version(object), created: false });
+            return Ok(WriteResult { object: call.kind.to_version(object), created: false });
         }
-        let finished = is_finished(&object);
-        match commit(call, object, Expected::Revision(stored.revision), finished).await {
+        let finished = is_ready_for_removal(&object);
+        match commit(call, object, Precondition::Revision(stored.revision), finished).await {
             Ok(object) => {
                 follow::after_write(call.server, &call.kind, &object);
-                return Ok(Written { object: call.kind.to_version(object), created: false });
+                return Ok(WriteResult { object: call.kind.to_version(object), created: false });
             }
-            Err(Refused::Modified) => {}
-            Err(refused) => return Err(call.refused(refused)),
+            Err(WriteError::Modified) => {}
+            Err(refused) => return Err(call.write_failure(refused)),
         }
     }
     Err(Failure::modified(&call.kind, &call.name))
 }
 
-/// The LimitRanges that a pod of this call is under.
+/// Returns the LimitRanges that apply to a pod of this call; none for other kinds.
 fn limit_ranges(call: &Call<'_>) -> Vec<Value> {
     if !call.kind.is(&POD) {
         return Vec::new();
@@ -146,16 +165,16 @@ fn limit_ranges(call: &Call<'_>) -> Vec<Value> {
     ranges.iter().map(crate::store::Stored::value).collect()
 }
 
-/// Refuses what a LimitRange has something against.
-fn within(call: &Call<'_>, ranges: &[Value], pod: &Value) -> Result<()> {
-    match limits::refusal(ranges, pod) {
+/// Refuses a pod that violates a LimitRange.
+fn check_limit_ranges(call: &Call<'_>, ranges: &[Value], pod: &Value) -> Result<()> {
+    match limits::violation(ranges, pod) {
         Some(why) => Err(Failure::forbidden(&call.kind, object::name(pod), &why)),
         None => Ok(()),
     }
 }
 
-/// An object that waits for its deletion and that nobody holds any more.
-fn is_finished(object: &Value) -> bool {
+/// Returns whether the object is being deleted and has neither finalizers nor a grace period left.
+fn is_ready_for_removal(object: &Value) -> bool {
     let held = at(object, "metadata.deletionGracePeriodSeconds").and_then(Value::as_i64).unwrap_or(0) > 0;
     at(object, "metadata.deletionTimestamp").is_some()
         && object::list(object, "metadata.finalizers").is_empty()
@@ -163,10 +182,15 @@ fn is_finished(object: &Value) -> bool {
         && !held
 }
 
-/// The object to store when `wanted` replaces `current`.
-fn prepare(call: &Call<'_>, current: &Value, wanted: Value, how: managed::How<'_>) -> Result<Value> {
+/// Returns the object to store when `wanted` replaces `current`, both in stored form.
+fn prepare(
+    call: &Call<'_>,
+    current: &Value,
+    wanted: Value,
+    operation: managed::ManagedOperation<'_>,
+) -> Result<Value> {
     let kind = &call.kind;
-    let mut object = kind.to_stored(wanted);
+    let mut object = wanted;
     let uid = text(&object, "metadata.uid");
     if !uid.is_empty() && uid != text(current, "metadata.uid") {
         let why = format!(
@@ -175,6 +199,7 @@ fn prepare(call: &Call<'_>, current: &Value, wanted: Value, how: managed::How<'_
         );
         return Err(Failure::conflict(kind, &call.name, &why));
     }
+    // Server-owned metadata stays as stored, whatever the request says.
     for path in [
         "metadata.uid",
         "metadata.creationTimestamp",
@@ -191,24 +216,24 @@ fn prepare(call: &Call<'_>, current: &Value, wanted: Value, how: managed::How<'_
     kind.apply_defaults(&mut object);
     if call.sub != Some(Sub::Status) {
         kind.prepare_for_update(current, &mut object, call.sub);
-        generation(call, current, &mut object);
+        bump_generation(call, current, &mut object);
     }
     let allocated = services::allocate(call.server, kind, &mut object, Some(current));
     let mut errors = validate::update(kind, current, &object, call.sub);
     errors.extend(allocated);
     refuse_invalid(call, errors)?;
     if kind.is(&CUSTOM_RESOURCE_DEFINITION) && call.sub.is_none() {
-        crd::accept(call.server, &mut object, call.now);
+        crd::set_status(call.server, &mut object, call.now);
     }
     if call.sub == Some(Sub::Resize) {
-        within(call, &limit_ranges(call), &object)?;
+        check_limit_ranges(call, &limit_ranges(call), &object)?;
     }
     admit::admit(call, Operation::Update, Some(&object), Some(current))?;
-    managed::record(call, how, Some(current), &mut object)?;
+    managed::record(call, operation, Some(current), &mut object)?;
     Ok(object)
 }
 
-/// The main resource cannot change the status, and `/status` nothing else.
+/// Keeps the status on writes of the main resource, and everything else on writes of `/status`.
 fn separate_status(call: &Call<'_>, current: &Value, object: &mut Value) {
     match call.sub {
         Some(Sub::Status) => {
@@ -233,8 +258,8 @@ fn separate_status(call: &Call<'_>, current: &Value, object: &mut Value) {
     }
 }
 
-/// The generation counts changes of what is wanted: everything but metadata and status.
-fn generation(call: &Call<'_>, current: &Value, object: &mut Value) {
+/// Increments the generation if anything but metadata and status changed.
+fn bump_generation(call: &Call<'_>, current: &Value, object: &mut Value) {
     let wanted = |value: &Value| {
         let mut wanted = value.clone();
         for path in ["metadata", "status", "apiVersion"] {
@@ -242,7 +267,7 @@ fn generation(call: &Call<'_>, current: &Value, object: &mut Value) {
         }
         wanted
     };
-    // where a pod runs is not what is wanted of it
+    // A binding assigns a node, which is not part of the desired state.
     let is_counted = call.kind.has_generation(object) && call.sub != Some(Sub::Binding);
     if is_counted && wanted(current) != wanted(object) {
         let before = object::integer(current, "metadata.generation").unwrap_or(0);
@@ -270,7 +295,7 @@ fn initialize(call: &Call<'_>, object: &mut Value) {
     }
 }
 
-/// Checks apiVersion, kind and namespace, and fills them in where they are missing.
+/// Checks apiVersion, kind and namespace, and fills in missing ones.
 pub(crate) fn identify(call: &Call<'_>, object: &mut Value) -> Result<()> {
     let (api_version, kind) = (call.kind.api_version(), &call.kind.kind);
     let given = |key: &str| object.get(key).and_then(Value::as_str).unwrap_or_default().to_owned();
@@ -302,17 +327,17 @@ pub(crate) fn identify(call: &Call<'_>, object: &mut Value) -> Result<()> {
     Ok(())
 }
 
-/// Decodes, and fills in the defaults of custom resources.
+/// Decodes, and applies the defaults of custom resources.
 pub(crate) fn decode_and_default(call: &Call<'_>, object: &mut Value, duplicates: Vec<String>) -> Result<()> {
     decode(call, object, duplicates)?;
     if let Some(custom) = call.kind.custom() {
         schema_decode::prune_nulls(&custom.schema, object);
     }
-    custom_defaults(call, object)
+    apply_custom_defaults(call, object)
 }
 
-/// The defaults that a CRD's schema gives.
-pub(crate) fn custom_defaults(call: &Call<'_>, object: &mut Value) -> Result<()> {
+/// Applies the defaults of a CRD's schema.
+pub(crate) fn apply_custom_defaults(call: &Call<'_>, object: &mut Value) -> Result<()> {
     match call.kind.custom() {
         Some(custom) if !custom.schema.apply_defaults(object) => {
             let definition = &custom.definition;
@@ -323,7 +348,7 @@ pub(crate) fn custom_defaults(call: &Call<'_>, object: &mut Value) -> Result<()>
     }
 }
 
-/// Types and unknown fields by `fieldValidation`, in the version of the call.
+/// Checks types, and unknown and duplicate fields by `fieldValidation`, in the call's version.
 pub(crate) fn decode(call: &Call<'_>, object: &mut Value, duplicates: Vec<String>) -> Result<()> {
     let Some(schema) = call.kind.schema() else { return Ok(()) };
     let managed_fields = remove(object, "metadata.managedFields");
@@ -359,9 +384,9 @@ pub(crate) fn refuse_invalid(call: &Call<'_>, errors: Vec<FieldError>) -> Result
     if errors.is_empty() { Ok(()) } else { Err(Failure::invalid(&call.kind, &call.name, &errors)) }
 }
 
-/// Nothing new in a namespace that is not there or goes away.
+/// Refuses creation in a namespace that is missing or terminating.
 fn namespace_is_open(call: &Call<'_>) -> Result<()> {
-    let kind = call.server.registry().find("", "v1", "namespaces");
+    let kind = call.server.registry().of_row(&NAMESPACE);
     let Some(kind) = kind else { return Ok(()) };
     let Some(namespace) = call.server.store.get(&Key::new(&kind.storage, "", &call.namespace)) else {
         return Err(Failure::not_found(&kind, &call.namespace));
@@ -379,17 +404,17 @@ fn namespace_is_open(call: &Call<'_>) -> Result<()> {
     Ok(())
 }
 
-/// Stores; the object comes back with its resourceVersion.
+/// Stores the object and returns it with its new resourceVersion.
 pub(crate) async fn commit(
     call: &Call<'_>,
     object: Value,
-    expected: Expected,
+    precondition: Precondition,
     delete: bool,
-) -> std::result::Result<Value, Refused> {
+) -> std::result::Result<Value, WriteError> {
     if !delete {
-        crate::bounds::check(&object).map_err(Refused::TooLarge)?;
+        crate::bounds::check(&object).map_err(WriteError::TooLarge)?;
     }
-    let change = Change { key: call.key(), expected, object, delete, relaxed: call.kind.relaxed() };
+    let change = Change { key: call.key(), precondition, object, delete, relaxed: call.kind.relaxed() };
     let stored = call.server.store.write(change).await?;
     Ok(stored.value())
 }

@@ -1,13 +1,13 @@
-//! The TARGETS of `kubectl get hpa` (hpa.md 4.1, `formatHPAMetrics`): status i belongs to spec i, by index.
+//! The TARGETS column of `kubectl get hpa` (hpa.md 4.1, `formatHPAMetrics`): status i belongs to spec i, by index.
 
 use serde_json::Value;
 
 use crate::object::{at, list, text};
 
-/// Metrics shown; the rest are counted.
+/// Maximum number of metrics shown; the rest are counted.
 const SHOWN_MAX: usize = 2;
 
-/// `cpu: 50%/80%, 94m/500m (avg) + 1 more...`.
+/// Renders TARGETS: `cpu: 50%/80%, 94m/500m (avg) + 1 more...`.
 pub(super) fn targets(hpa: &Value) -> String {
     let specs = list(hpa, "spec.metrics");
     if specs.is_empty() {

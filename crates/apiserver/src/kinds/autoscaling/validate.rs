@@ -1,4 +1,5 @@
-//! HorizontalPodAutoscalers (`pkg/apis/autoscaling/validation`, hpa.md 1.8): in the stored form, autoscaling/v2.
+//! Validation of HorizontalPodAutoscalers in the stored form, autoscaling/v2 (`pkg/apis/autoscaling/validation`,
+//! hpa.md 1.8).
 
 use serde_json::Value;
 
@@ -8,12 +9,12 @@ use crate::problems::{Problems, join};
 use crate::quantity::Quantity;
 use crate::status::FieldError;
 
-/// A stabilization window of more than an hour is refused (`MaxStabilizationWindowSeconds`).
+/// Maximum stabilization window: one hour (`MaxStabilizationWindowSeconds`).
 const WINDOW_SECONDS_MAX: i64 = 3600;
-/// So is a policy period of more than half an hour (`MaxPeriodSeconds`).
+/// Maximum policy period: half an hour (`MaxPeriodSeconds`).
 const PERIOD_SECONDS_MAX: i64 = 1800;
 
-/// The sources of a metric: type, field, and the kinds of target it may have.
+/// Metric sources: type, field, and permitted target types.
 const SOURCES: [(&str, &str, &[&str]); 5] = [
     ("ContainerResource", "containerResource", &["averageUtilization", "averageValue"]),
     ("External", "external", &["value", "averageValue"]),
@@ -22,7 +23,7 @@ const SOURCES: [(&str, &str, &[&str]); 5] = [
     ("Resource", "resource", &["averageUtilization", "averageValue"]),
 ];
 
-/// An autoscaler.
+/// Validates an autoscaler.
 pub(super) fn validate(object: &Value, problems: &mut Problems) {
     let spec = at(object, "spec").unwrap_or(&Value::Null);
     let metrics = list(spec, "metrics");

@@ -1,5 +1,5 @@
-//! Defaults and rules of CustomResourceDefinitions (`apiextensions/v1/defaults.go`, `apiextensions/validation`), and the
-//! bounds that keep one of them from filling the server.
+//! Defaults and validation of CustomResourceDefinitions (`apiextensions/v1/defaults.go`,
+//! `apiextensions/validation`), and limits that keep a single CRD from exhausting the server.
 
 use std::collections::BTreeSet;
 
@@ -12,16 +12,18 @@ use crate::path::{Path, shortened};
 use crate::schema::Pattern;
 use crate::status::{FieldError, PROBLEMS_MAX};
 
-/// Schemas within those of one CRD: each field has one. Large CRDs have some thousands, and each may take kilobytes.
+/// Maximum number of nested schemas in a CRD: each field has one. Large CRDs have thousands, and each may take
+/// kilobytes.
 const SCHEMAS_MAX: usize = 30_000;
-/// Different patterns in one CRD. Each is compiled when the CRD is stored, and may take a megabyte once it is used.
+/// Maximum number of distinct patterns in a CRD. Each is compiled when the CRD is stored and may take a megabyte
+/// once used.
 const PATTERNS_MAX: usize = 200;
-/// Printer columns of one version, printed for each object of a list.
+/// Maximum number of printer columns per version; each is evaluated for every object of a list.
 pub(crate) const COLUMNS_MAX: usize = 64;
-/// Length of the paths in `subresources.scale`.
+/// Maximum bytes of a path in `subresources.scale`.
 const SCALE_PATH_BYTES_MAX: usize = 1024;
 
-/// Fills in the names that follow from others.
+/// Defaults the names that derive from others.
 pub(super) fn defaults(crd: &mut Value) {
     let kind = text(crd, "spec.names.kind").to_owned();
     let names = object::ensure(object::ensure(crd, "spec"), "names");
@@ -30,7 +32,7 @@ pub(super) fn defaults(crd: &mut Value) {
     object::default(&mut crd["spec"], "conversion", json!({"strategy": "None"}));
 }
 
-/// What is wrong with a CRD.
+/// Validates a CRD.
 pub(super) fn validate(crd: &Value) -> Vec<FieldError> {
     let mut errors = Vec::new();
     let (group, plural, name) = (text(crd, "spec.group"), text(crd, "spec.names.plural"), object::name(crd));
@@ -68,6 +70,7 @@ fn versions(crd: &Value, errors: &mut Vec<FieldError>) {
         let detail = "must have exactly one version marked as storage version";
         errors.push(FieldError::invalid("spec.versions", &crd["spec"]["versions"], detail));
     }
+    // The limits on schemas and patterns hold for all versions together: the server keeps them all.
     let mut schemas = Schemas::default();
     for (index, version) in versions.iter().enumerate() {
         let path = format!("spec.versions[{index}]");
@@ -115,7 +118,7 @@ fn versions(crd: &Value, errors: &mut Vec<FieldError>) {
     }
 }
 
-/// What the schemas of a CRD have, as far as there are bounds on it.
+/// Counts of what is limited in a CRD's schemas.
 #[derive(Default)]
 struct Schemas<'a> {
     count: usize,

@@ -1,4 +1,4 @@
-//! The row of a pod: readiness, the STATUS people look for, restarts (`printPod`).
+//! Table cells of a pod: readiness, STATUS, restarts (`printPod`).
 
 use jiff::Timestamp;
 use serde_json::Value;
@@ -6,7 +6,7 @@ use serde_json::Value;
 use crate::cells::{age, since};
 use crate::object::{at, integer, list, name, text};
 
-/// Name, Ready, Status, Restarts, Age | IP, Node, Nominated Node, Readiness Gates.
+/// Renders Name, Ready, Status, Restarts, Age | IP, Node, Nominated Node, Readiness Gates.
 pub(super) fn cells(pod: &Value, now: Timestamp) -> Vec<Value> {
     let statuses = list(pod, "status.containerStatuses");
     let sidecars = sidecar_names(pod);
@@ -36,7 +36,7 @@ fn sidecar_names(pod: &Value) -> Vec<&str> {
     inits.filter(|one| text(one, "restartPolicy") == "Always").map(|one| text(one, "name")).collect()
 }
 
-/// `CrashLoopBackOff`, `ContainerCreating`, `Init:0/1`, `Terminating` …
+/// Renders STATUS: `CrashLoopBackOff`, `ContainerCreating`, `Init:0/1`, `Terminating` …
 fn status(pod: &Value) -> String {
     let mut reason = Some(text(pod, "status.reason"))
         .filter(|reason| !reason.is_empty())
@@ -77,7 +77,7 @@ fn status(pod: &Value) -> String {
     reason
 }
 
-/// Why a container waits or has ended; nothing while it runs.
+/// Returns why a container is waiting or terminated; `None` while it runs.
 fn container_reason(status: &Value) -> Option<String> {
     let waiting = text(status, "state.waiting.reason");
     if !waiting.is_empty() {
@@ -110,7 +110,7 @@ fn initializing(pod: &Value) -> Option<String> {
     None
 }
 
-/// `3 (10s ago)`.
+/// Renders RESTARTS: `3 (10s ago)`.
 fn restarts(pod: &Value, now: Timestamp) -> String {
     let sidecars = sidecar_names(pod);
     let inits =

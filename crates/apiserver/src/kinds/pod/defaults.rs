@@ -1,19 +1,19 @@
-//! Defaults of pods and of pod templates (`pkg/apis/core/v1/defaults.go`), and what a new pod gets besides.
+//! Defaults of pods and pod templates (`pkg/apis/core/v1/defaults.go`), and server-set fields of new pods.
 
 use serde_json::{Value, json};
 
 use crate::object::{self, at, default, ensure, items_mut, list, set, text};
 use crate::quantity::Quantity;
 
-/// Mode of files in volumes: 0644.
+/// Default mode of files in volumes: 0644.
 const FILE_MODE: i64 = 420;
 
-/// A pod of its own.
+/// Applies defaults to a pod, as opposed to a template.
 pub(crate) fn pod(object: &mut Value) {
     let pod_spec = ensure(object, "spec");
     spec(pod_spec);
     default(pod_spec, "enableServiceLinks", true);
-    // What the ServiceAccount, Priority and DefaultTolerationSeconds admission plugins add.
+    // Set by the ServiceAccount, Priority and DefaultTolerationSeconds admission plugins.
     let account = at(pod_spec, "serviceAccount").cloned().unwrap_or_else(|| "default".into());
     default(pod_spec, "serviceAccountName", account);
     let account = pod_spec["serviceAccountName"].clone();
@@ -22,7 +22,7 @@ pub(crate) fn pod(object: &mut Value) {
     default(pod_spec, "preemptionPolicy", "PreemptLowerPriority");
 }
 
-/// The pod spec of a pod or a template.
+/// Applies defaults to the spec of a pod or template.
 pub(crate) fn spec(spec: &mut Value) {
     default(spec, "restartPolicy", "Always");
     default(spec, "dnsPolicy", "ClusterFirst");
@@ -44,7 +44,7 @@ fn container(container: &mut Value) {
     default(container, "terminationMessagePolicy", "File");
     default(container, "resources", json!({}));
     items_mut(container, "ports").for_each(|port| default(port, "protocol", "TCP"));
-    // A limit without a request is a request too.
+    // The request defaults to the limit.
     let limits = at(container, "resources.limits").cloned();
     for (name, limit) in limits.as_ref().and_then(Value::as_object).into_iter().flatten() {
         default(ensure(&mut container["resources"], "requests"), name, limit.clone());
@@ -102,7 +102,8 @@ fn volume(volume: &mut Value) {
     }
 }
 
-/// Guaranteed when every container's limits are set and equal its requests, BestEffort when nothing is set.
+/// Returns the QoS class: Guaranteed when every container's limits are set and equal its requests, BestEffort when
+/// none are set, else Burstable.
 pub(crate) fn qos_class(pod: &Value) -> &'static str {
     let containers = list(pod, "spec.initContainers").iter().chain(list(pod, "spec.containers"));
     let quantity = |container: &Value, kind: &str, resource: &str| {
@@ -125,8 +126,8 @@ pub(crate) fn qos_class(pod: &Value) -> &'static str {
     }
 }
 
-/// `/resize` changes the resources and resize policies of containers, and nothing else; that they are the same
-/// containers in the same order is for validation to see.
+/// Restricts a `/resize` to the resources and resize policies of containers. Validation checks that the containers
+/// and their order are unchanged.
 pub(crate) fn only_resources(current: &Value, object: &mut Value) {
     let mut kept = current.clone();
     for key in ["containers", "initContainers"] {

@@ -1,7 +1,7 @@
-//! What `/resize` may change of a pod that runs (`ValidatePodResize` in `pkg/apis/core/validation/validation.go`).
+//! What `/resize` may change on a running pod (`ValidatePodResize` in `pkg/apis/core/validation/validation.go`).
 //!
-//! CPU and memory of containers, up and down, but not so that a request or limit disappears or that the pod changes
-//! its quality of service. Whether the node has room is not judged here: the kubelet says so in conditions.
+//! CPU and memory of containers may go up and down, but no request or limit may be removed and the pod's QoS class
+//! must stay. Whether the node has room is not checked here; the kubelet reports it in conditions.
 
 use serde_json::Value;
 
@@ -11,7 +11,7 @@ use crate::problems::Problems;
 use crate::quantity::Quantity;
 use crate::status::FieldError;
 
-/// A pod as it is, and as `/resize` would make it.
+/// Validates the change that a `/resize` makes to a pod.
 pub(super) fn transition(current: &Value, object: &Value, problems: &mut Problems) {
     if at(current, "metadata.annotations").is_some_and(|all| all.get("kubernetes.io/config.mirror").is_some())
     {
@@ -45,7 +45,7 @@ pub(super) fn transition(current: &Value, object: &Value, problems: &mut Problem
     }
 }
 
-/// A node that resizes shows the resources of the containers it runs.
+/// Returns whether the node supports resizing: it then reports the resources of running containers.
 fn node_resizes(pod: &Value) -> bool {
     let running = list(pod, "status.containerStatuses").iter().find(|one| at(one, "state.running").is_some());
     running.is_none_or(|status| at(status, "resources").is_some())
@@ -109,7 +109,7 @@ fn without_cpu_and_memory(container: &Value) -> Value {
     fixed
 }
 
-/// Whether requests and limits are the same amounts, however they are written.
+/// Returns whether requests and limits are equal amounts, however they are written.
 fn same_amounts(one: &Value, other: &Value) -> bool {
     ["requests", "limits"].iter().all(|key| {
         ["cpu", "memory"].iter().all(|resource| {

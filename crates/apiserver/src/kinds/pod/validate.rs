@@ -1,4 +1,4 @@
-//! Pod specs, in pods and in templates (`pkg/apis/core/validation/validation.go`).
+//! Validation of pod specs in pods and templates (`pkg/apis/core/validation/validation.go`).
 
 use std::collections::BTreeSet;
 
@@ -12,7 +12,7 @@ use crate::status::FieldError;
 
 const PORTS: std::ops::RangeInclusive<i64> = 1..=65535;
 
-/// A pod spec at `path`.
+/// Validates the pod spec at `path`.
 pub(crate) fn spec(spec: &Value, path: &str, problems: &mut Problems) {
     let volumes = volumes(spec, path, problems);
     if list(spec, "containers").is_empty() {
@@ -122,14 +122,14 @@ fn ports(container: &Value, path: &str, problems: &mut Problems) {
     }
 }
 
-/// A port number.
+/// Validates a port number.
 pub(crate) fn port(number: i64, path: &str, problems: &mut Problems) {
     if !PORTS.contains(&number) {
         problems.invalid(path, &number.into(), "must be between 1 and 65535, inclusive");
     }
 }
 
-/// The number or the name of a port.
+/// Validates a port number or name.
 pub(crate) fn target_port(value: &Value, path: &str, problems: &mut Problems) {
     match value {
         Value::String(name) => {
@@ -197,7 +197,7 @@ fn resources(container: &Value, path: &str, problems: &mut Problems) {
     }
 }
 
-/// What a resize does to a container (`validateResizePolicy`).
+/// Validates a container's resize policies (`validateResizePolicy`).
 fn resize_policies(container: &Value, path: &str, pod_restart_policy: &str, problems: &mut Problems) {
     let at = join(path, "resizePolicy");
     let mut seen = BTreeSet::new();
@@ -249,7 +249,7 @@ fn probe(probe: &Value, path: &str, once: bool, problems: &mut Problems) {
     }
 }
 
-/// Of a pod that exists, little may change.
+/// Validates an update of a pod: few fields may change.
 pub(crate) fn transition(current: &Value, object: &Value, problems: &mut Problems) {
     let fixed = |pod: &Value| {
         let mut spec = pod.get("spec").cloned().unwrap_or_default();

@@ -1,4 +1,4 @@
-//! Services (`ValidateService`); addresses are checked where they are given out ([`crate::services`]).
+//! Validation of Services (`ValidateService`); addresses are checked by their allocation ([`crate::services`]).
 
 use std::collections::BTreeSet;
 
@@ -10,7 +10,7 @@ use crate::object::{at, integer, list, text};
 use crate::problems::Problems;
 use crate::status::FieldError;
 
-/// A Service.
+/// Validates a Service.
 pub(super) fn validate(object: &Value, problems: &mut Problems) {
     let spec = at(object, "spec").unwrap_or(&Value::Null);
     problems.one_of(spec, "spec", "type", &["ClusterIP", "ExternalName", "LoadBalancer", "NodePort"]);
@@ -70,7 +70,7 @@ fn port(port: &Value, path: &str, several: bool, service_type: &str, problems: &
     }
 }
 
-/// A ClusterIP stays.
+/// Validates an update: the ClusterIP is immutable.
 pub(super) fn transition(current: &Value, object: &Value, problems: &mut Problems) {
     let (before, after) = (text(current, "spec.clusterIP"), text(object, "spec.clusterIP"));
     if !before.is_empty() && before != after && text(object, "spec.type") != "ExternalName" {

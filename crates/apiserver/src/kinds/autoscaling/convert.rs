@@ -1,7 +1,7 @@
-//! Conversions between versions of one resource: HorizontalPodAutoscaler v2 ↔ v1, Event v1 ↔ events.k8s.io/v1.
+//! Converts HorizontalPodAutoscalers between the stored autoscaling/v2 and autoscaling/v1.
 //!
-//! What v1 autoscalers cannot say travels in annotations (`autoscaling.alpha.kubernetes.io/…`), as in Kubernetes,
-//! so that reading and writing back in v1 loses nothing.
+//! Fields that v1 lacks travel in annotations (`autoscaling.alpha.kubernetes.io/…`), as in Kubernetes, so that reading
+//! and writing back in v1 loses nothing.
 
 use serde_json::{Value, json};
 
@@ -18,8 +18,8 @@ fn is_cpu_utilization(metric: &Value) -> bool {
         && at(metric, "resource.target.averageUtilization").is_some()
 }
 
-/// v2 → v1.
-pub(crate) fn autoscaler_to_v1(v2: Value) -> Value {
+/// Converts autoscaling/v2 to autoscaling/v1.
+pub(super) fn to_v1(v2: Value) -> Value {
     let mut v1 = json!({"apiVersion": "autoscaling/v1", "kind": "HorizontalPodAutoscaler", "metadata": v2["metadata"]});
     for path in [
         "spec.scaleTargetRef",
@@ -69,8 +69,8 @@ fn annotation(object: &mut Value, key: &str) -> Option<Value> {
     serde_json::from_str(taken.as_str()?).ok()
 }
 
-/// v1 → v2.
-pub(crate) fn autoscaler_from_v1(mut v1: Value) -> Value {
+/// Converts autoscaling/v1 to autoscaling/v2.
+pub(super) fn from_v1(mut v1: Value) -> Value {
     let (metrics, behavior) = (annotation(&mut v1, METRICS), annotation(&mut v1, BEHAVIOR));
     let (current, conditions) = (annotation(&mut v1, CURRENT), annotation(&mut v1, CONDITIONS));
     if object::map(&v1, "metadata.annotations").is_some_and(serde_json::Map::is_empty) {
@@ -97,40 +97,6 @@ pub(crate) fn autoscaler_from_v1(mut v1: Value) -> Value {
     v1
 }
 
-/// Fields of an Event by their names in core/v1 and events.k8s.io/v1.
-const EVENT_FIELDS: [(&str, &str); 6] = [
-    ("involvedObject", "regarding"),
-    ("message", "note"),
-    ("source", "deprecatedSource"),
-    ("firstTimestamp", "deprecatedFirstTimestamp"),
-    ("lastTimestamp", "deprecatedLastTimestamp"),
-    ("count", "deprecatedCount"),
-];
-const EVENT_CONTROLLER: [(&str, &str); 2] =
-    [("reportingComponent", "reportingController"), ("reportingInstance", "reportingInstance")];
-
-/// core/v1 → events.k8s.io/v1.
-pub(crate) fn event_to_v1(mut event: Value) -> Value {
-    event["apiVersion"] = "events.k8s.io/v1".into();
-    rename(&mut event, EVENT_FIELDS.into_iter().chain(EVENT_CONTROLLER));
-    event
-}
-
-/// events.k8s.io/v1 → core/v1.
-pub(crate) fn event_from_v1(mut event: Value) -> Value {
-    event["apiVersion"] = "v1".into();
-    rename(&mut event, EVENT_FIELDS.into_iter().chain(EVENT_CONTROLLER).map(|(core, events)| (events, core)));
-    event
-}
-
-fn rename<'a>(event: &mut Value, names: impl Iterator<Item = (&'a str, &'a str)>) {
-    for (from, to) in names {
-        if let Some(value) = remove(event, from) {
-            event[to] = value;
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -148,16 +114,8 @@ mod tests {
                 ],
             },
         });
-        let v1 = autoscaler_to_v1(v2.clone());
+        let v1 = to_v1(v2.clone());
         assert_eq!(v1["spec"]["targetCPUUtilizationPercentage"], 50);
-        assert_eq!(autoscaler_from_v1(v1), v2);
-    }
-
-    #[test]
-    fn an_event_survives_the_way_through_events_v1() {
-        let core = json!({"apiVersion": "v1", "kind": "Event", "message": "m", "involvedObject": {"name": "p"}, "count": 2});
-        let events = event_to_v1(core.clone());
-        assert_eq!((&events["note"], &events["regarding"]["name"]), (&json!("m"), &json!("p")));
-        assert_eq!(event_from_v1(events), core);
+        assert_eq!(from_v1(v1), v2);
     }
 }

@@ -1,4 +1,4 @@
-//! Bodies as they come in: bounded each, and all together.
+//! Limits on request bodies and heavy requests, each and in total.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,27 +12,27 @@ use tokio::time::{Instant, timeout_at};
 use crate::bounds::BODY_BYTES_MAX;
 use crate::status::{Failure, Result};
 
-/// What is larger than this is worked on apart, a few at a time; see [`Workload`].
+/// Requests with larger data count as heavy: few run at a time, see [`LoadLimits::run_heavy`].
 pub(crate) const HEAVY_BYTES: usize = 64 << 10;
-/// Heavy bodies that are read at the same time: they may be of three megabytes each.
+/// Heavy bodies read concurrently, at up to three megabytes each.
 const BODIES_MAX: usize = 16;
-/// Heavy requests that are worked on at the same time. Each may take some hundred megabytes and a second; they run on
-/// threads that serve nobody else.
+/// Heavy requests processed concurrently. Each may take several hundred megabytes and a second; they run on
+/// blocking threads, away from other requests.
 const HEAVY_MAX: usize = 2;
-/// How long a body may take, its wait included.
+/// Time limit for receiving a body, including the wait for a permit.
 const BODY_TIMEOUT: Duration = Duration::from_secs(30);
-/// What is read, and thrown away, of a body that is too large: a client that still sends does not hear why not.
+/// Bytes of an oversized body read and discarded: a client that is still sending does not read the error.
 const DRAIN_BYTES_MAX: usize = 64 << 20;
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// What heavy requests wait for.
-pub(crate) struct Workload {
+/// Semaphores that heavy requests wait for.
+pub(crate) struct LoadLimits {
     bodies: Arc<Semaphore>,
     heavy: Arc<Semaphore>,
     body_timeout: Duration,
 }
 
-impl Default for Workload {
+impl Default for LoadLimits {
     fn default() -> Self {
         Self {
             bodies: Arc::new(Semaphore::new(BODIES_MAX)),
@@ -42,60 +42,61 @@ impl Default for Workload {
     }
 }
 
-/// A body that was read, and its share of the memory for bodies.
-pub(crate) struct Incoming {
+/// A received body and, if it is heavy, its permit.
+pub(crate) struct ReadBody {
     pub(crate) bytes: Bytes,
-    _place: Option<OwnedSemaphorePermit>,
+    _permit: Option<OwnedSemaphorePermit>,
 }
 
-impl Incoming {
+impl ReadBody {
     pub(crate) fn none() -> Self {
-        Self { bytes: Bytes::new(), _place: None }
+        Self { bytes: Bytes::new(), _permit: None }
     }
 }
 
-impl Workload {
-    /// Reads a body.
-    pub(crate) async fn read(&self, mut body: Body) -> Result<Incoming> {
+impl LoadLimits {
+    /// Receives a body of at most `BODY_BYTES_MAX` bytes. Errors: 408 when it is late, 413 when it is too large,
+    /// 429 when too many heavy bodies are in progress.
+    pub(crate) async fn read(&self, mut body: Body) -> Result<ReadBody> {
         let deadline = Instant::now() + self.body_timeout;
         let late = |_| Failure::new(408, "Timeout", "the body of the request did not come in time");
-        let (mut read, mut place) = (BytesMut::new(), None);
+        let (mut read, mut permit) = (BytesMut::new(), None);
         while let Some(frame) = timeout_at(deadline, body.frame()).await.map_err(late)? {
             let frame =
                 frame.map_err(|error| Failure::bad_request(format!("the body cannot be read: {error}")))?;
             let Ok(data) = frame.into_data() else { continue };
             if read.len() + data.len() > BODY_BYTES_MAX {
-                drop((read, place));
+                drop((read, permit));
                 drain(body).await;
                 return Err(Failure::too_large(BODY_BYTES_MAX));
             }
-            if place.is_none() && read.len() + data.len() > HEAVY_BYTES {
-                let free = timeout_at(deadline, self.bodies.clone().acquire_owned()).await;
+            if permit.is_none() && read.len() + data.len() > HEAVY_BYTES {
+                let acquired = timeout_at(deadline, self.bodies.clone().acquire_owned()).await;
                 let busy = || Failure::too_many_requests("too many large requests, try again later", 1);
-                place = Some(free.ok().and_then(|free| free.ok()).ok_or_else(busy)?);
+                permit = Some(acquired.ok().and_then(|acquired| acquired.ok()).ok_or_else(busy)?);
             }
             read.extend_from_slice(&data);
         }
-        Ok(Incoming { bytes: read.freeze(), _place: place })
+        Ok(ReadBody { bytes: read.freeze(), _permit: permit })
     }
 
-    /// Runs what is heavy where it is in nobody's way; it is finished even when its client goes.
-    pub(crate) async fn apart<T: Send + 'static>(
+    /// Runs heavy work on a blocking thread. It completes even if the client disconnects.
+    pub(crate) async fn run_heavy<T: Send + 'static>(
         &self,
         work: impl Future<Output = Result<T>> + Send + 'static,
     ) -> Result<T> {
-        let place = self.heavy.clone().acquire_owned().await.map_err(Failure::internal)?;
+        let permit = self.heavy.clone().acquire_owned().await.map_err(Failure::internal)?;
         let runtime = tokio::runtime::Handle::current();
         let result = tokio::task::spawn_blocking(move || {
             let result = runtime.block_on(work);
-            drop(place);
+            drop(permit);
             result
         });
         result.await.unwrap_or_else(|error| Err(Failure::internal(error)))
     }
 }
 
-/// Reads on, within bounds, without keeping anything.
+/// Reads and discards the rest of a body, within bounds.
 async fn drain(mut body: Body) {
     let drained = async {
         let mut left = DRAIN_BYTES_MAX;
@@ -119,27 +120,27 @@ mod tests {
 
     #[tokio::test]
     async fn bodies_are_bounded_and_read_to_their_end() {
-        let workload = Workload::default();
-        assert_eq!(workload.read(body(3)).await.map(|read| read.bytes.len()).ok(), Some(BODY_BYTES_MAX));
-        let refused = workload.read(body(40)).await.map(|read| read.bytes.len());
+        let limits = LoadLimits::default();
+        assert_eq!(limits.read(body(3)).await.map(|read| read.bytes.len()).ok(), Some(BODY_BYTES_MAX));
+        let refused = limits.read(body(40)).await.map(|read| read.bytes.len());
         assert_eq!(
             refused.map_err(|failure| (failure.code, failure.message)),
             Err((413, "Request entity too large: limit is 3145728".into()))
         );
-        assert_eq!(workload.bodies.available_permits(), BODIES_MAX);
+        assert_eq!(limits.bodies.available_permits(), BODIES_MAX);
     }
 
     #[tokio::test]
     async fn what_does_not_come_is_not_waited_for() {
-        let workload = Workload { body_timeout: Duration::from_millis(100), ..Workload::default() };
+        let limits = LoadLimits { body_timeout: Duration::from_millis(100), ..LoadLimits::default() };
         let endless = Body::from_stream(stream::pending::<std::result::Result<Bytes, std::io::Error>>());
-        assert_eq!(workload.read(endless).await.map(|_| ()).map_err(|failure| failure.code), Err(408));
+        assert_eq!(limits.read(endless).await.map(|_| ()).map_err(|failure| failure.code), Err(408));
         let mut held = Vec::new();
         for _ in 0..BODIES_MAX {
-            held.push(workload.read(body(1)).await.ok());
+            held.push(limits.read(body(1)).await.ok());
         }
-        assert_eq!(workload.read(body(1)).await.map(|_| ()).map_err(|failure| failure.code), Err(429));
+        assert_eq!(limits.read(body(1)).await.map(|_| ()).map_err(|failure| failure.code), Err(429));
         drop(held);
-        assert!(workload.read(body(1)).await.is_ok());
+        assert!(limits.read(body(1)).await.is_ok());
     }
 }
