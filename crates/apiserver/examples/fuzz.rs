@@ -1,8 +1,8 @@
-//! Sends the server what nobody should: `cargo run --release -p flyball-apiserver --example fuzz -- --seconds 3600`.
+//! Fuzzes the server: `cargo run --release -p flyball-apiserver --example fuzz -- --seconds 3600`.
 //!
-//! Realistic requests over many kinds, and the same mutated in path, query, headers, and body (JSON, YAML, protobuf,
-//! every form of patch), in process. A panic, an answer of 500 and above that says that something is broken, a request
-//! that takes long, or memory that grows is a finding. `--seed N` repeats a run; each finding names its request.
+//! Sends realistic requests for many kinds, and mutates their path, query, headers, and body (JSON, YAML, protobuf,
+//! every patch type), in process. Findings are panics, responses of 500 and above that indicate a bug, slow
+//! requests, and growing memory. `--seed N` repeats a run; each finding names its request.
 #![allow(clippy::disallowed_methods, reason = "a measurement reads the clock and its arguments")]
 
 #[path = "../tests/counting/mod.rs"]
@@ -17,13 +17,13 @@ use http_body_util::BodyExt;
 use serde_json::{Map, Value, json};
 use tower::ServiceExt;
 
-/// A request that takes longer is a finding. Debug builds are many times slower.
+/// Time above which a request is a finding. Debug builds are many times slower.
 const TIME_MAX: Duration = Duration::from_secs(if cfg!(debug_assertions) { 30 } else { 3 });
-/// Memory of one request, and of all that is stored.
+/// Maximum memory of one request, and of everything stored.
 const MEMORY_MAX: usize = 700 << 20;
-/// Requests to one server; then a new one starts, and the memory must be what it was.
+/// Requests per server; then a new one starts, and memory must have returned to its former level.
 const ROUND: u64 = 20_000;
-/// What a server that is gone may leave: schemas of built-in kinds, caches.
+/// Memory that a dropped server may leave behind: schemas of built-in kinds, caches.
 const LEFT_MAX: usize = 64 << 20;
 
 struct Random(u64);
@@ -50,7 +50,7 @@ impl Random {
     }
 }
 
-/// A kind: its path, with the namespace where it has one, and an object.
+/// A kind: its path, with the namespace if it is namespaced, and an object.
 struct Kind {
     path: &'static str,
     object: Value,
@@ -189,7 +189,7 @@ fn kinds() -> Vec<Kind> {
     ]
 }
 
-/// A value that is often wrong where it is put.
+/// Returns a value that is often invalid where it is inserted.
 fn hostile(random: &mut Random) -> Value {
     match random.below(24) {
         0 => Value::Null,
@@ -221,7 +221,7 @@ fn hostile(random: &mut Random) -> Value {
     }
 }
 
-/// Changes something, somewhere.
+/// Mutates a random part of a value.
 fn mutate(random: &mut Random, value: &mut Value) {
     match value {
         Value::Object(map) if !map.is_empty() && !random.one_in(6) => {
@@ -308,7 +308,7 @@ fn operations(random: &mut Random, object: &Value) -> Value {
     (0..count).map(|_| operation()).collect()
 }
 
-/// Media type and bytes of a body for an object.
+/// Encodes an object as a body; returns media type and bytes.
 fn body(random: &mut Random, method: &str, object: &Value) -> (String, Vec<u8>) {
     let mut value = object.clone();
     for _ in 0..random.below(5) {
@@ -344,7 +344,7 @@ fn body(random: &mut Random, method: &str, object: &Value) -> (String, Vec<u8>) 
     (format!("application/{media_type}"), bytes)
 }
 
-/// A message as kubectl sends them: nested fields with numbers that are mostly known.
+/// Encodes a message as kubectl does: nested fields with mostly known numbers.
 fn protobuf(random: &mut Random) -> Vec<u8> {
     fn field(tag: usize, bytes: &[u8]) -> Vec<u8> {
         let mut field = vec![(tag << 3 | 2) as u8];
@@ -491,14 +491,14 @@ fn request(random: &mut Random, kinds: &[Kind]) -> (Request<Body>, String) {
     (request.body(Body::from(bytes)).unwrap_or_else(|_| Request::new(Body::empty())), shown)
 }
 
-/// What became of a request: its code, or why there is none.
+/// Outcome of a request: its code, or why there is none.
 async fn ask(server: &ApiServer, request: Request<Body>) -> Result<u16, String> {
     let server = server.clone();
     let asked = tokio::spawn(async move {
         let Ok(response) = server.router().oneshot(request).await;
         let code = response.status().as_u16();
         let mut body = response.into_body();
-        // Watches go on for ever; their first events are enough.
+        // Watches are endless; their first events are enough.
         while let Ok(Some(Ok(_))) = tokio::time::timeout(Duration::from_millis(20), body.frame()).await {}
         code
     });
@@ -534,7 +534,7 @@ impl Summary {
             Ok(code) => {
                 let count = self.codes.get(&code.to_string()).and_then(Value::as_u64).unwrap_or(0);
                 self.codes.insert(code.to_string(), (count + 1).into());
-                // 504 is the answer to a resourceVersion that is not there yet.
+                // 504 answers a resourceVersion in the future.
                 if code >= 500 && code != 504 {
                     self.note(&format!("code {code}"), shown);
                 }

@@ -1,7 +1,7 @@
 //! Measures the server on this machine, in process: `cargo run --release -p flyball-apiserver --example measure`.
 //!
-//! Prints the time to open an empty store, resident memory, creates, gets and lists a second, and durable writes a
-//! second from one client and from thirty-two at once.
+//! Prints the time to open an empty store, resident memory, creates, gets and lists per second, and durable writes
+//! per second from one client and from thirty-two concurrent ones.
 #![allow(clippy::disallowed_methods, reason = "a measurement reads the clock")]
 
 use std::time::{Duration, Instant};
@@ -26,7 +26,7 @@ fn deployment(name: String) -> Result<Deployment, serde_json::Error> {
     }))
 }
 
-/// Resident memory in MiB, from the kernel.
+/// Returns resident memory in MiB, as reported by the kernel.
 fn resident() -> f64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));

@@ -58,7 +58,7 @@ pub struct AdmissionRequest<'a> {
     pub lookup: &'a dyn Lookup,
 }
 
-/// A rule's response.
+/// A rule's response: allowed or denied, with warnings, and a patch.
 #[derive(Debug, Clone, Default)]
 pub struct AdmissionResponse {
     /// The refusal; `None` allows the request.
@@ -72,7 +72,7 @@ pub struct AdmissionResponse {
 /// A refusal by a rule.
 #[derive(Debug, Clone)]
 pub struct Denial {
-    /// The human-readable message.
+    /// The message shown to the user.
     pub message: String,
     /// The invalid fields, if any; they make the refusal a 422.
     pub causes: Vec<FieldError>,

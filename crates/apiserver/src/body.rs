@@ -16,7 +16,7 @@ use crate::status::{Failure, Result};
 /// Maximum number of duplicate fields recorded.
 const DUPLICATES_MAX: usize = 100;
 
-/// A decoded body.
+/// A decoded body and its duplicate fields.
 #[derive(Debug, Default, PartialEq)]
 pub(crate) struct Body {
     pub(crate) value: Value,

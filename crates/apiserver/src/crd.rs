@@ -177,9 +177,11 @@ pub(crate) fn set_status(server: &ServerState, crd: &mut Value, now: Timestamp) 
     let full = server.store.get(&key).is_none()
         && server.store.count(&CUSTOM_RESOURCE_DEFINITION.storage()) >= DEFINITIONS_MAX;
     let (accepted, reason, message) = match taken {
-        _ if full => {
-            ("False", "TooMany", format!("{DEFINITIONS_MAX} definitions are the limit of this server"))
-        }
+        _ if full => (
+            "False",
+            "TooMany",
+            format!("this server accepts at most {DEFINITIONS_MAX} CustomResourceDefinitions"),
+        ),
         Some(message) => ("False", "NameConflict", message),
         None => ("True", "NoConflicts", "no conflicts found".into()),
     };

@@ -244,7 +244,7 @@ async fn perform(server: &Arc<ServerState>, request: ObjectRequest) -> Result<Re
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Verb {
     Get,
-    /// List or watch.
+    /// A list or a watch, also of a single name.
     Collection,
     Create,
     Update,

@@ -90,7 +90,7 @@ const ROWS: &[&Row] = &[
 /// What defines a kind.
 #[derive(Debug, Clone)]
 pub(crate) enum Definition {
-    /// A built-in row.
+    /// A row of [`ROWS`].
     Builtin(&'static Row),
     /// A version of a CustomResourceDefinition.
     Custom(Arc<CustomKind>),

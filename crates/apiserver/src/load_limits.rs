@@ -59,7 +59,7 @@ impl LoadLimits {
     /// 429 when too many heavy bodies are in progress.
     pub(crate) async fn read(&self, mut body: Body) -> Result<ReadBody> {
         let deadline = Instant::now() + self.body_timeout;
-        let late = |_| Failure::new(408, "Timeout", "the body of the request did not come in time");
+        let late = |_| Failure::new(408, "Timeout", "the request body did not arrive in time");
         let (mut read, mut permit) = (BytesMut::new(), None);
         while let Some(frame) = timeout_at(deadline, body.frame()).await.map_err(late)? {
             let frame =

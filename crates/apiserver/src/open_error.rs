@@ -8,16 +8,14 @@ use crate::store::disk::DiskError;
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
     /// Another process has the state directory open.
-    #[error(
-        "the state directory `{0}` is in use by another process; stop that one, or use another directory"
-    )]
+    #[error("the state directory `{0}` is in use by another process; stop it or use another directory")]
     InUse(PathBuf),
     /// The data file is damaged; [`crate::ApiServer::repair`] saves what is readable.
     #[error("the data file `{path}` is damaged: {reason}; nothing was changed")]
     Damaged {
-        /// The data file.
+        /// Path of the data file.
         path: PathBuf,
-        /// What is damaged.
+        /// What is damaged in it.
         reason: String,
     },
     /// The directory or a file in it cannot be read or written.

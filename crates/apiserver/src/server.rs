@@ -72,7 +72,9 @@ impl ApiServer {
         };
         let mut notices = Vec::new();
         if disk.as_ref().is_some_and(|disk| disk.rolled_back) {
-            notices.push("the last change before the stop was not written whole, and is left out".to_owned());
+            notices.push(
+                "the last change before the shutdown was incomplete and has been rolled back".to_owned(),
+            );
         }
         let directory = options.state_dir.clone().unwrap_or_default();
         let store = Store::open(disk)

@@ -20,7 +20,7 @@ pub struct Failure {
     pub code: u16,
     /// The machine-readable reason (`NotFound`, `Conflict` …).
     pub reason: &'static str,
-    /// The human-readable message.
+    /// The message shown to the user.
     pub message: String,
     /// The `details` of the Status: kind, group, name, causes, retryAfterSeconds.
     pub details: Option<Value>,

@@ -1,6 +1,7 @@
-//! What one request can make the server take in memory: requests that multiply, each with the answer it gets.
+//! Memory that a single request can make the server allocate: requests whose data multiplies, each with its
+//! expected response.
 //!
-//! A program of its own, because its allocator counts. All cases are one test, because they share the counter.
+//! A separate program, because it has a counting allocator. All cases are one test, because they share the counter.
 #![allow(clippy::disallowed_methods, reason = "tests use the clock")]
 
 mod counting;
@@ -16,7 +17,7 @@ use http::Request;
 use serde_json::{Value, json};
 use support::*;
 
-/// Memory of one request, everything it makes included: some copies of the largest object that is accepted.
+/// Maximum memory of one request, including everything it creates: a few copies of the largest accepted object.
 const MEMORY_MAX: usize = 500 << 20;
 
 struct Case {
@@ -26,7 +27,7 @@ struct Case {
     media_type: &'static str,
     body: Vec<u8>,
     codes: &'static [u16],
-    /// What the answer says.
+    /// Text that the response contains.
     says: &'static str,
 }
 
@@ -205,7 +206,7 @@ fn definitions() -> Vec<Case> {
     ]
 }
 
-/// A definition whose defaults multiply, and objects that ask for them.
+/// A CRD whose defaults multiply, and objects that request them.
 async fn defaults(server: &ApiServer) {
     let items =
         json!({"type": "object", "properties": {"big": {"type": "string", "default": "x".repeat(500_000)}}});
@@ -243,7 +244,7 @@ async fn defaults(server: &ApiServer) {
         .await;
 }
 
-/// Many managers of many fields.
+/// Many managers, each with many fields.
 async fn managers(server: &ApiServer) {
     let apply = |manager: usize, value: &str| {
         let data: serde_json::Map<String, Value> =

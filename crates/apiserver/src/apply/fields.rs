@@ -49,7 +49,7 @@ impl FieldSet {
         set
     }
 
-    /// Writes `fieldsV1`.
+    /// Writes the set as `fieldsV1`.
     pub(crate) fn write(&self) -> Value {
         let mut map = Map::new();
         if self.own && !self.children.is_empty() {

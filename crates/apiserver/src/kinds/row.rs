@@ -11,7 +11,7 @@ use crate::cells::{self, Cells, Column};
 use crate::names;
 use crate::problems::Problems;
 
-/// A subresource.
+/// A subresource that a kind may have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Sub {
     Status,
@@ -107,7 +107,7 @@ pub(crate) struct Row {
     pub(crate) field_selectors: &'static [&'static str],
     /// Returns what is wrong with a name, or `None`.
     pub(crate) name_rule: fn(&str) -> Option<String>,
-    /// Applies defaults.
+    /// Applies defaults to an object in stored form.
     pub(crate) defaults: fn(&mut Value),
     /// Sets the status and other server-set fields of a new object.
     pub(crate) on_create: fn(&mut Value, Timestamp),

@@ -45,6 +45,22 @@ fn widget(name: &str, color: &str) -> Value {
     json!({"apiVersion": "test.flyball.dev/v1", "kind": "Widget", "metadata": {"name": name}, "data": {"color": color}})
 }
 
+/// Watches widgets for a second; returns event types and names.
+async fn watched(server: &ApiServer, query: &str) -> Vec<(String, String)> {
+    let request = Request::builder()
+        .uri(format!("{WIDGETS}?watch=true&timeoutSeconds=1&{query}"))
+        .body(Body::empty())
+        .unwrap();
+    let response = server.router().oneshot(request).await.unwrap();
+    let bytes = to_bytes(response.into_body(), 1 << 20).await.unwrap();
+    let events = bytes.split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
+    let event = |line: &[u8]| {
+        let event: Value = serde_json::from_slice(line).unwrap();
+        (text(&event, "type").to_owned(), text(&event, "object.metadata.name").to_owned())
+    };
+    events.map(event).collect()
+}
+
 #[tokio::test]
 async fn a_new_kind_is_one_row() {
     let server = ApiServer::open(Options::default()).await.unwrap();
@@ -68,6 +84,12 @@ async fn a_new_kind_is_one_row() {
     let names: Vec<&str> =
         list["items"].as_array().unwrap().iter().map(|item| text(item, "metadata.name")).collect();
     assert_eq!((list["kind"].as_str(), names), (Some("WidgetList"), vec!["b"]));
+
+    assert_eq!(
+        watched(&server, "resourceVersion=0").await,
+        [("ADDED".into(), "a".into()), ("ADDED".into(), "b".into())]
+    );
+    assert_eq!(watched(&server, "fieldSelector=data.color%3Dblue").await, [("ADDED".into(), "b".into())]);
 
     let as_table = "application/json;as=Table;v=v1;g=meta.k8s.io";
     let (_, table) = call(&server, "GET", &format!("{WIDGETS}/a"), as_table, Value::Null).await;

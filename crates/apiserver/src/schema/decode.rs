@@ -97,7 +97,9 @@ impl Walk<'_> {
                     self.report.items += items.len();
                 }
                 if self.report.items > ITEMS_MAX {
-                    let why = format!("too many items: the lists of an object may have {ITEMS_MAX} together");
+                    let why = format!(
+                        "too many items: the lists of an object may have at most {ITEMS_MAX} in total"
+                    );
                     self.wrong(path, owner, &Mismatch::Text(why));
                     return;
                 }

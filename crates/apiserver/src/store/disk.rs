@@ -254,12 +254,12 @@ impl Header {
         match file.len() {
             Ok(0) => return Err(DiskError::Damaged("it is empty (0 bytes)".into())),
             Ok(len) if len < HEADER_BYTES as u64 => {
-                return Err(DiskError::Damaged(format!("it is cut off after {len} bytes")));
+                return Err(DiskError::Damaged(format!("it is truncated to {len} bytes")));
             }
             _ => file.read(0, &mut bytes).map_err(redb::Error::Io)?,
         }
         if !bytes.starts_with(MAGIC) {
-            return Err(DiskError::Damaged("it does not start as a data file does".into()));
+            return Err(DiskError::Damaged("it does not start with a data file header".into()));
         }
         let flags = bytes[MAGIC.len()];
         let transaction = |slot: usize| {

@@ -31,15 +31,15 @@ pub struct Repaired {
 impl fmt::Display for Repaired {
     /// Formats one fact per line, for users.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Some(kept) = &self.kept else { return f.write_str("the data file is whole: nothing to repair") };
+        let Some(kept) = &self.kept else { return f.write_str("the data file is intact: nothing to repair") };
         match self.expected {
             Some(expected) => write!(f, "{} of {expected} objects were saved", self.saved)?,
-            None => write!(f, "{} objects were saved; how many there were cannot be read", self.saved)?,
+            None => write!(f, "{} objects were saved; the original number is unreadable", self.saved)?,
         }
         for (what, names) in [
             ("lost", &self.lost),
-            ("saved from a damaged page, so look at it", &self.doubtful),
-            ("saved in an older state, and perhaps deleted since", &self.older),
+            ("saved from a damaged page, check it", &self.doubtful),
+            ("saved in an older state, may have been deleted since", &self.older),
         ] {
             for name in names.iter().take(LISTED_MAX) {
                 write!(f, "\n  {what}: {name}")?;
@@ -95,13 +95,15 @@ fn copy_aside(file: &Path, now: jiff::Timestamp) -> io::Result<PathBuf> {
 
 fn report(salvage: Salvage) -> Repaired {
     let lost = salvage.lost.iter().map(|between| match between {
-        (None, None) => "objects anywhere: the way to them is damaged".to_owned(),
+        (None, None) => "any object: the index is damaged".to_owned(),
         (Some(low), None) => format!("objects after {low}"),
         (None, Some(high)) => format!("objects up to {high}"),
         (Some(low), Some(high)) => format!("objects after {low}, up to {high}"),
     });
-    let before =
-        salvage.rolled_back.then(|| "the last changes: all is as it was before them".to_owned()).into_iter();
+    let before = salvage
+        .rolled_back
+        .then(|| "the last changes: the data is as it was before them".to_owned())
+        .into_iter();
     let complete = salvage.expected.is_some_and(|expected| {
         salvage.older.is_empty() && usize::try_from(expected) == Ok(salvage.objects.len())
     });

@@ -71,7 +71,7 @@ pub(crate) fn matching(call: &Call<'_>) -> Result<ListPage> {
     Ok(ListPage { items, revision, continue_token: None, remaining: None })
 }
 
-/// Handles LIST.
+/// Handles LIST: a page of the objects that the request selects.
 pub(crate) fn list(call: &Call<'_>) -> Result<ListPage> {
     let selection = Selection::read(call)?;
     check_version(call)?;

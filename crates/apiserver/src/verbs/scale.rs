@@ -53,7 +53,7 @@ pub(crate) fn of(kind: &Kind, object: &Value) -> Result<Value> {
     Ok(scale)
 }
 
-/// Handles PUT.
+/// Handles PUT of a Scale.
 pub(crate) async fn update(call: &Call<'_>, body: crate::body::Body) -> Result<WriteResult> {
     patch(call, |_| Ok(body.value.clone())).await
 }

@@ -31,7 +31,7 @@ pub(crate) struct WriteResult {
     pub(crate) created: bool,
 }
 
-/// Handles POST.
+/// Handles POST: names, decodes and stores a new object.
 pub(crate) async fn create(call: &mut Call<'_>, body: crate::body::Body) -> Result<WriteResult> {
     let mut object = body.value;
     if !object.is_object() {
@@ -85,7 +85,7 @@ pub(crate) async fn insert(
     Ok(WriteResult { object: call.kind.to_version(object), created: true })
 }
 
-/// Handles PUT.
+/// Handles PUT: replaces the stored object, if the versions match.
 pub(crate) async fn update(call: &Call<'_>, body: crate::body::Body) -> Result<WriteResult> {
     let mut object = body.value;
     if !object.is_object() {

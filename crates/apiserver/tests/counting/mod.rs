@@ -1,4 +1,4 @@
-//! An allocator that counts: how much is allocated now, and how much was at most.
+//! A counting allocator: bytes allocated now, and the peak.
 #![allow(unsafe_code, reason = "a global allocator that counts is unsafe to declare")]
 
 use std::alloc::{GlobalAlloc, Layout, System};
@@ -28,17 +28,17 @@ unsafe impl GlobalAlloc for Counting {
 #[global_allocator]
 static COUNTING: Counting = Counting;
 
-/// Bytes that are allocated now.
+/// Returns the bytes allocated now.
 pub(crate) fn allocated() -> usize {
     ALLOCATED.load(Ordering::Relaxed)
 }
 
-/// Starts to look for the peak anew.
+/// Resets the peak to the bytes allocated now.
 pub(crate) fn forget_peak() {
     PEAK.store(allocated(), Ordering::Relaxed);
 }
 
-/// The most bytes that were allocated since [`forget_peak`].
+/// Returns the peak of allocated bytes since [`forget_peak`].
 pub(crate) fn peak() -> usize {
     PEAK.load(Ordering::Relaxed)
 }

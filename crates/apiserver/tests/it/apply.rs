@@ -37,7 +37,7 @@ async fn fields_are_owned_added_and_removed_by_their_appliers() {
     let (_, changed) = patch(&server, &path("one"), APPLY, &config(Some(2), &["B", "C"])).await;
     assert_eq!(env(&changed), ["B", "C"], "what is not applied any more goes");
 
-    // Someone else changes the replicas, and owns them from then on.
+    // Another manager changes the replicas and owns them from then on.
     let scale = json!({"spec": {"replicas": 5}});
     patch(&server, &format!("{DEPLOYMENTS}/model/scale?fieldManager=scaler"), "merge-patch+json", &scale)
         .await;

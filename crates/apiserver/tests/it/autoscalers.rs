@@ -1,5 +1,5 @@
-//! Every rule of a HorizontalPodAutoscaler's validation, and every edge of its numbers: what is changed in a good object,
-//! and all that is said of it.
+//! Every validation rule of HorizontalPodAutoscalers, and the edge cases of their numbers: a change to a valid
+//! object, and the complete response.
 
 use serde_json::{Value, json};
 
@@ -27,7 +27,7 @@ fn policy(kind: &str, value: i64, period: i64) -> Value {
     behavior("scaleDown", json!({"policies": [{"type": kind, "value": value, "periodSeconds": period}]}))
 }
 
-/// The code, and the causes or else the message.
+/// Returns the code, and the causes or else the message.
 async fn refused(server: &flyball_apiserver::ApiServer, name: &str, spec: &Value) -> (u16, Vec<String>) {
     let mut object = json!({
         "apiVersion": "autoscaling/v2", "kind": "HorizontalPodAutoscaler", "metadata": {"name": name},
@@ -209,7 +209,7 @@ async fn each_rule_has_its_message_and_field() {
     }
 }
 
-/// What is no number, or one that Kubernetes can't hold, does not get as far as the rules.
+/// Values that are not numbers, or that Kubernetes cannot represent, fail before validation.
 #[tokio::test]
 async fn numbers_that_are_none_are_refused() {
     let server = server().await;

@@ -193,7 +193,7 @@ async fn a_wrong_definition_is_refused() {
     );
 }
 
-/// A key with only a comment behind it is null. Kubernetes takes it for absent where the schema allows no null, except
+/// A key followed only by a comment is null. Kubernetes treats it as absent where the schema allows no null, except
 /// in server-side apply.
 #[tokio::test]
 async fn nulls_are_absent_where_none_are_allowed() {

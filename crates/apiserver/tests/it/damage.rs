@@ -1,4 +1,4 @@
-//! Data files that were damaged: said, never served, never taken for empty; and what a repair saves.
+//! Damaged data files are reported, never served and never taken for empty; and what a repair saves.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -10,7 +10,8 @@ use serde_json::{Value, json};
 use crate::support::*;
 
 const MAPS: &str = "/api/v1/namespaces/default/configmaps";
-/// Damaged files that are tried, half of them as a killed server leaves them; `FLYBALL_DAMAGED_FILES` asks for more.
+/// Number of damaged files to try, half of them as a killed server leaves them; `FLYBALL_DAMAGED_FILES` overrides
+/// it.
 const SEEDS: u64 = 100;
 
 fn options(directory: &Path) -> Options {
@@ -27,7 +28,7 @@ async fn maps(server: &ApiServer) -> BTreeMap<String, Value> {
         .collect()
 }
 
-/// A small generator, so that a seed is a case.
+/// A small random generator, so that a seed reproduces a case.
 struct Random(u64);
 
 impl Random {
@@ -39,7 +40,7 @@ impl Random {
     }
 }
 
-/// Damages a file in one of the ways in which files are damaged, mostly where its pages are in use.
+/// Damages a file in one of the usual ways, mostly where its pages are in use.
 fn damage(file: &mut Vec<u8>, seed: u64) -> String {
     let mut random = Random(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1);
     for _ in 0..5 {
@@ -116,7 +117,8 @@ async fn a_damaged_file_is_told_and_repaired_and_never_taken_for_empty() {
             Ok(server) => {
                 opened += 1;
                 let found = maps(&server).await;
-                // A file that a killed server left may end with a commit that is not whole: said, and only the last.
+                // A killed server's file may end with an incomplete commit: this is reported, and only the last
+                // commit is lost.
                 let last = server.notices().iter().any(|notice| notice.contains("left out"));
                 assert!(found == whole || (last && seed % 2 == 1 && found.len() == whole.len()), "{what}");
                 server.close();
@@ -139,7 +141,7 @@ async fn a_damaged_file_is_told_and_repaired_and_never_taken_for_empty() {
     );
 }
 
-/// Repairs a damaged file; how many objects were saved.
+/// Repairs a damaged file; returns how many objects were saved.
 async fn repaired(state: &Path, damaged: &[u8], whole: &BTreeMap<String, Value>, what: &str) -> usize {
     let report = ApiServer::repair(state).expect(what);
     let kept = report.kept.clone().expect(what);
@@ -149,7 +151,7 @@ async fn repaired(state: &Path, damaged: &[u8], whole: &BTreeMap<String, Value>,
     let found = maps(&server).await;
     server.close();
     let told = report.to_string();
-    let before = told.contains("the last changes: all is as it was before them");
+    let before = told.contains("the last changes: the data is as it was before them");
     for (name, object) in whole {
         let said =
             |names: &[String]| names.iter().any(|one| *one == format!("core/configmaps/default/{name}"));
@@ -179,20 +181,20 @@ async fn an_empty_file_is_no_empty_world() {
         let server = ApiServer::open(options(directory.path())).await.expect("the new file is whole");
         server.close();
         let again = ApiServer::repair(directory.path()).expect("it is whole");
-        assert_eq!(again.to_string(), "the data file is whole: nothing to repair");
+        assert_eq!(again.to_string(), "the data file is intact: nothing to repair");
     }
 }
 
-/// Where the writer that runs out of room keeps its state.
+/// Names the state directory of the writer process that runs out of space.
 const CRAMPED: &str = "FLYBALL_TEST_CRAMPED_STATE_DIR";
 
-/// Not a test of its own: run by the next one, in a process whose files may not grow.
+/// Not a separate test: the next test runs it in a process whose files must not grow.
 #[tokio::test]
 async fn cramped() {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
     let Ok(directory) = std::env::var(CRAMPED) else { return };
     let server = ApiServer::open(options(directory.as_ref())).await.expect("the directory is free");
-    // Without a handler, the signal that comes with the error would end the process.
+    // Without a handler, the signal that accompanies the error would kill the process.
     let _handled =
         tokio::signal::unix::signal(tokio::signal::unix::SignalKind::from_raw(25)).expect("it is SIGXFSZ");
     let before = getrlimit(Resource::Fsize);

@@ -1,4 +1,4 @@
-//! What users get wrong, and what they are told: codes, reasons, causes and sentences of Kubernetes.
+//! User errors and their responses: Kubernetes' codes, reasons, causes and messages.
 
 use serde_json::{Value, json};
 

@@ -14,7 +14,7 @@ struct Kubectl {
 }
 
 impl Kubectl {
-    /// Runs a command; its exit code, output and errors in one text.
+    /// Runs a command; returns its exit code, stdout and stderr as one text.
     async fn run(&self, arguments: &str, input: &str) -> (i32, String) {
         let path = |name: &str| self.directory.path().join(name).display().to_string();
         let mut child = Command::new("kubectl")
@@ -28,7 +28,7 @@ impl Kubectl {
             .spawn()
             .expect("kubectl starts");
         let mut stdin = child.stdin.take().expect("stdin is piped");
-        // kubectl may have ended without reading.
+        // kubectl may exit without reading its input.
         let _ = stdin.write_all(input.as_bytes()).await;
         drop(stdin);
         let output = child.wait_with_output().await.expect("kubectl ends");

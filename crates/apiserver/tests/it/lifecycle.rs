@@ -1,4 +1,4 @@
-//! Deletion in its forms, eviction, logs and proxies, and what survives a restart.
+//! All forms of deletion, eviction, logs and proxies, and persistence across restarts.
 
 use flyball_apiserver::{ApiServer, OpenError, Options};
 use http_body_util::BodyExt;
@@ -11,7 +11,7 @@ async fn delete(server: &ApiServer, path: &str, options: Value) -> (u16, Value) 
     request(server, "DELETE", path, "application/json", &options).await
 }
 
-/// Waits, by a watch, until an object is gone.
+/// Waits until an object is gone, using a watch.
 pub(crate) async fn until_gone(server: &ApiServer, path: &str) {
     let (collection, name) = path.rsplit_once('/').expect("the path has a name");
     let uri = format!("{collection}?watch=true&fieldSelector=metadata.name%3D{name}");
@@ -202,10 +202,10 @@ async fn what_was_acknowledged_is_there_after_a_restart() {
     }
 }
 
-/// Where the writer that gets killed keeps its state.
+/// Names the state directory of the writer process that is killed.
 const VICTIM: &str = "FLYBALL_TEST_VICTIM_STATE_DIR";
 
-/// Not a test of its own: run by the next one, in a process that is killed.
+/// Not a separate test: the next test runs it in a process that it kills.
 #[tokio::test]
 async fn victim() {
     let Ok(directory) = std::env::var(VICTIM) else { return };

@@ -1,4 +1,4 @@
-//! The API server as its clients see it: through kube's own client in process, and through kubectl on a socket.
+//! The API server as seen by clients: through kube's own client in process, and through kubectl on a socket.
 #![allow(clippy::disallowed_methods, reason = "tests use files and the environment")]
 
 mod apply;

@@ -1,10 +1,10 @@
-//! What kubectl prints of autoscalers, byte for byte: the real kubectl against a served socket, skipped where kubectl is
-//! not installed.
+//! kubectl's output for autoscalers, byte for byte: the real kubectl against a served socket; skipped where kubectl
+//! is not installed.
 //!
-//! `printing/*.txt` holds situations. `== name` starts one, in a namespace of that name; YAML documents follow, with
-//! their status, and then commands (`$ kubectl …`) with all that they print. An event is about the first object; `-3h`
-//! is a time so long ago. In what is printed, only ages of seconds and dates differ from run to run: they read `0s` and
-//! `Thu, 01 Jan 1970 00:00:00 +0000`, which take the same room.
+//! `printing/*.txt` contains scenarios. `== name` starts one, in a namespace of that name; then follow YAML
+//! documents with their status, and commands (`$ kubectl …`) with their complete output. An event refers to the
+//! first object; `-3h` is a time that long ago. Only ages in seconds and dates differ between runs; they are
+//! normalized to `0s` and `Thu, 01 Jan 1970 00:00:00 +0000`, which have the same width.
 
 use std::path::Path;
 use std::process::Stdio;
@@ -17,7 +17,7 @@ use tokio::process::Command;
 use crate::kubectl::installed;
 use crate::support::*;
 
-/// The paths of the kinds that a situation may have.
+/// API paths of the kinds that a scenario may use.
 const PATHS: [(&str, &str, &str); 5] = [
     ("HorizontalPodAutoscaler", "apis/autoscaling/v2", "horizontalpodautoscalers"),
     ("ScaledObject", "apis/keda.sh/v1alpha1", "scaledobjects"),
@@ -26,7 +26,7 @@ const PATHS: [(&str, &str, &str); 5] = [
     ("Event", "api/v1", "events"),
 ];
 
-/// One situation, and what is printed of it.
+/// Runs one scenario and compares the output.
 struct Situation<'a> {
     name: &'a str,
     documents: Vec<Value>,
@@ -81,7 +81,7 @@ async fn kubectl_prints_autoscalers_as_on_a_cluster() {
     assert!(count >= 25, "{count} situations");
 }
 
-/// What is printed otherwise than it should be.
+/// Returns the commands whose output differs from the expected one.
 async fn check(server: &ApiServer, folder: &Path, situation: &Situation<'_>) -> Vec<String> {
     let namespace = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": situation.name}});
     assert_eq!(post(server, "/api/v1/namespaces", &namespace).await.0, 201, "{}", situation.name);
@@ -145,7 +145,7 @@ async fn serve(server: &ApiServer, folder: &Path) {
     tokio::spawn(async move { served.serve(listener, std::future::pending()).await });
 }
 
-/// Both outputs of kubectl.
+/// Returns kubectl's stdout and stderr.
 async fn run(folder: &Path, namespace: &str, arguments: &str) -> String {
     let output = Command::new("kubectl")
         .args(["--kubeconfig", &folder.join("config").display().to_string()])
@@ -160,7 +160,7 @@ async fn run(folder: &Path, namespace: &str, arguments: &str) -> String {
     String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr)
 }
 
-/// The text with what depends on when it was printed made the same.
+/// Normalizes the parts of the text that depend on the time of the run.
 fn fixed(text: &str) -> String {
     let age = regex::Regex::new(r"\b\d+s\b( *)").expect("a good expression");
     let date = regex::Regex::new(r"(?m)^(CreationTimestamp: +).*$").expect("a good expression");

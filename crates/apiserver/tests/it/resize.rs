@@ -1,4 +1,4 @@
-//! `/resize`, LimitRanges and mutating admission: what pods may ask for, at creation and later.
+//! `/resize`, LimitRanges and mutating admission: which resources pods may request, at creation and later.
 
 use std::sync::Arc;
 

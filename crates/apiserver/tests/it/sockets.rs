@@ -1,4 +1,4 @@
-//! The server on its socket: too many clients, silent ones, slow ones, large bodies, foreign hosts.
+//! The server on its socket: too many clients, silent and slow ones, large bodies, foreign hosts.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -25,7 +25,7 @@ use crate::support::*;
 
 const MAPS: &str = "/api/v1/namespaces/default/configmaps";
 
-/// A server on a socket of its own, and what a client needs to know of it.
+/// A server on its own socket, and what a client needs to reach it.
 struct Served {
     server: ApiServer,
     address: SocketAddr,
@@ -85,7 +85,7 @@ impl Served {
             .expect("the request is well formed")
     }
 
-    /// A request on a connection of its own, with `headers` besides the usual ones.
+    /// Sends a request on a new connection, with additional `headers`.
     async fn once(&self, path: &str, headers: &[(&str, &str)]) -> (u16, Value) {
         let io = TokioIo::new(self.tls("http/1.1").await);
         let (mut sender, connection) = http1::handshake(io).await.expect("it speaks HTTP/1.1");
@@ -144,7 +144,7 @@ async fn a_body_that_is_too_large_is_answered_and_not_cut_off() {
         served.token
     );
     stream.write_all(head.as_bytes()).await.expect("it reads");
-    // All is sent before anything is read, as simple clients do.
+    // Send everything before reading anything, as simple clients do.
     stream.write_all(&vec![b' '; length]).await.expect("it reads to the end");
     let mut answer = vec![0; 4096];
     let count = stream.read(&mut answer).await.expect("it answers");
@@ -164,7 +164,7 @@ async fn silent_clients_lock_nobody_out() {
             tokio::time::timeout(Duration::from_secs(20), served.once("/api/v1/namespaces/default", &[]));
         assert_eq!(asked.await.expect("it answers in time").0, 200);
     }
-    // The first of them were put out for the last of them.
+    // The first ones were evicted to admit the last.
     let mut byte = [0];
     let first = tokio::time::timeout(Duration::from_secs(20), silent[0].read(&mut byte)).await;
     assert!(matches!(first, Ok(Ok(0) | Err(_))), "{first:?}");

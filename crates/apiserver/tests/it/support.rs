@@ -1,4 +1,4 @@
-//! A server in memory, and shorthand for requests and objects.
+//! An in-memory server, and helpers for requests and objects.
 
 use axum::body::Body;
 use flyball_apiserver::{ApiServer, Options};
@@ -15,7 +15,7 @@ pub(crate) async fn client() -> kube::Client {
     kube::Client::new(server().await.router(), "default")
 }
 
-/// A raw request: status code and JSON of the answer.
+/// Sends a raw request; returns status code and JSON body.
 pub(crate) async fn request(
     server: &ApiServer,
     method: &str,

@@ -60,7 +60,7 @@ async fn initial_events_end_with_a_bookmark() {
 async fn a_watch_from_a_forgotten_revision_is_told() {
     let api: Api<ConfigMap> = Api::default_namespaced(client().await);
     api.create(&PostParams::default(), &map("a", "x")).await.expect("it is valid");
-    // More changes than the log keeps.
+    // More changes than the log holds.
     for index in 0..4200 {
         let patch = Patch::Merge(json!({"data": {"n": index.to_string()}}));
         api.patch("a", &PatchParams::default(), &patch).await.expect("it applies");

@@ -23,7 +23,7 @@ const SOURCES: [(&str, &str, &[&str]); 5] = [
     ("Resource", "resource", &["averageUtilization", "averageValue"]),
 ];
 
-/// Validates an autoscaler.
+/// Validates an autoscaler by itself.
 pub(super) fn validate(object: &Value, problems: &mut Problems) {
     let spec = at(object, "spec").unwrap_or(&Value::Null);
     let metrics = list(spec, "metrics");

@@ -32,7 +32,7 @@ pub(super) fn defaults(crd: &mut Value) {
     object::default(&mut crd["spec"], "conversion", json!({"strategy": "None"}));
 }
 
-/// Validates a CRD.
+/// Validates a CRD, including the limits on its schemas.
 pub(super) fn validate(crd: &Value) -> Vec<FieldError> {
     let mut errors = Vec::new();
     let (group, plural, name) = (text(crd, "spec.group"), text(crd, "spec.names.plural"), object::name(crd));
@@ -109,7 +109,7 @@ fn versions(crd: &Value, errors: &mut Vec<FieldError>) {
         }
     }
     if schemas.count > SCHEMAS_MAX {
-        let why = format!("the schemas have more than {SCHEMAS_MAX} fields together");
+        let why = format!("the schemas have more than {SCHEMAS_MAX} fields in total");
         errors.push(FieldError::forbidden("spec.versions", &why));
     }
     if schemas.patterns.len() > PATTERNS_MAX {

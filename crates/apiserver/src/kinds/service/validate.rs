@@ -10,7 +10,7 @@ use crate::object::{at, integer, list, text};
 use crate::problems::Problems;
 use crate::status::FieldError;
 
-/// Validates a Service.
+/// Validates a Service by itself.
 pub(super) fn validate(object: &Value, problems: &mut Problems) {
     let spec = at(object, "spec").unwrap_or(&Value::Null);
     problems.one_of(spec, "spec", "type", &["ClusterIP", "ExternalName", "LoadBalancer", "NodePort"]);
