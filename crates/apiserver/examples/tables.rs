@@ -3,8 +3,9 @@
 //!
 //!     cargo run -p flyball-apiserver --example tables -- 1.37.2
 //!
-//! Needs Go and its module proxy: the sources come as Go modules. Lists are those of the stable API groups; messages are
-//! those that the table has had and what they refer to, so that the tables stay as large as what is served.
+//! Needs Go and its module proxy, because the sources are published as Go modules. Lists are those of the stable
+//! API groups. Messages are those already in the table plus the ones they refer to, so that the tables cover what
+//! is served and no more.
 #![allow(clippy::disallowed_methods, clippy::print_stderr, reason = "a program that writes files")]
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -20,7 +21,7 @@ type Result<T> = std::result::Result<T, Box<dyn Error>>;
 
 const LISTS: &str = "src/schema/lists.txt";
 const MESSAGES: &str = "src/protobuf/messages.txt";
-/// Modules with .proto files, whose versions are 0.x where Kubernetes' is 1.x.
+/// Modules with .proto files; their versions are 0.x where Kubernetes' are 1.x.
 const STAGING: [&str; 3] = ["api", "apimachinery", "apiextensions-apiserver"];
 
 fn main() -> Result<()> {
@@ -42,7 +43,7 @@ fn main() -> Result<()> {
     Ok(())
 }
 
-/// Downloads a Go module, and returns its folder.
+/// Downloads a Go module and returns its directory.
 fn module(name: &str) -> Result<PathBuf> {
     eprintln!("{name}");
     let output = Command::new("go").args(["mod", "download", "-json", name]).output()?;
@@ -51,7 +52,7 @@ fn module(name: &str) -> Result<PathBuf> {
     Ok(folder.into())
 }
 
-/// The lines of the table of lists: definition, field, how it merges, keys.
+/// Returns the lines of `lists.txt`: definition, field, how it merges, keys.
 fn lists(openapi: &Value) -> Result<String> {
     let definitions = openapi["definitions"].as_object().ok_or("the OpenAPI document has no definitions")?;
     let unstable = Regex::new(r"\.v\d+(alpha|beta)\d+\.")?;
@@ -69,7 +70,8 @@ fn lists(openapi: &Value) -> Result<String> {
     Ok(table)
 }
 
-/// How a field merges, unless it is the plain way. Strategic patches know keys that server-side apply does not use.
+/// Returns how a field merges, or `None` if as usual. Strategic patches have merge keys that server-side apply
+/// ignores.
 fn merge(schema: &Value) -> Option<String> {
     let keys = schema["x-kubernetes-list-map-keys"].as_array();
     let keys: Vec<&str> = keys.into_iter().flatten().filter_map(Value::as_str).collect();
@@ -82,7 +84,7 @@ fn merge(schema: &Value) -> Option<String> {
     }
 }
 
-/// The fields of a message: tag, name in JSON, type.
+/// The fields of a message: tag, JSON name, type.
 type Fields = Vec<(u64, String, String)>;
 
 /// Reads every package of a module.
@@ -101,7 +103,8 @@ fn read_module(folder: &Path, messages: &mut BTreeMap<String, Fields>) -> Result
     Ok(())
 }
 
-/// Reads one package: messages from its .proto file, and which of their fields JSON has inline from its Go types.
+/// Reads one package: its messages from the .proto file, and from the Go types which of their fields are inline in
+/// JSON.
 fn read_package(folder: &Path, messages: &mut BTreeMap<String, Fields>) -> Result<()> {
     let proto = fs::read_to_string(folder.join("generated.proto"))?;
     let package = Regex::new(r"(?m)^package ([\w.]+);")?;
@@ -128,7 +131,7 @@ fn read_package(folder: &Path, messages: &mut BTreeMap<String, Fields>) -> Resul
     Ok(())
 }
 
-/// Struct and protobuf name of the fields that Go's JSON has inline.
+/// Returns struct and protobuf name of the fields that are inline in Go's JSON.
 fn inline_fields(folder: &Path) -> Result<BTreeSet<(String, String)>> {
     let structs = Regex::new(r"(?ms)^type (\w+) struct \{$(.*?)^\}")?;
     let inline =
@@ -140,7 +143,7 @@ fn inline_fields(folder: &Path) -> Result<BTreeSet<(String, String)>> {
             let go = fs::read_to_string(&path)?;
             for one in structs.captures_iter(&go) {
                 for field in inline.captures_iter(&one[2]) {
-                    // Without a name the field is named as its type is, with a small letter.
+                    // Without a name, the field has its type's name with a lower-case initial.
                     let of_type = || format!("{}{}", field[1][..1].to_lowercase(), &field[1][1..]);
                     let name = field.get(2).map_or_else(of_type, |name| name.as_str().to_owned());
                     found.insert((one[1].to_owned(), name));
@@ -151,8 +154,8 @@ fn inline_fields(folder: &Path) -> Result<BTreeSet<(String, String)>> {
     Ok(found)
 }
 
-/// `k8s.io.api.core.v1.Pod` as the table has it: `core.v1.Pod`. Scalars stay as they are, and short names are of the
-/// package.
+/// Shortens `k8s.io.api.core.v1.Pod` to the table's `core.v1.Pod`. Scalars are unchanged; a name without dots
+/// belongs to `package`.
 fn type_name(package: &str, name: &str) -> String {
     let scalars = ["string", "bytes", "bool", "int32", "int64", "double"];
     if scalars.contains(&name) {
@@ -174,7 +177,7 @@ fn type_name(package: &str, name: &str) -> String {
     }
 }
 
-/// The wanted messages, and all that they refer to, as lines.
+/// Returns the wanted messages and all messages they refer to, one per line.
 fn closure(mut wanted: BTreeSet<String>, messages: &BTreeMap<String, Fields>) -> String {
     let mut queue: Vec<String> = wanted.iter().cloned().collect();
     while let Some(name) = queue.pop() {
@@ -185,7 +188,7 @@ fn closure(mut wanted: BTreeSet<String>, messages: &BTreeMap<String, Fields>) ->
             }
         }
     }
-    // Their JSON is not an object: the decoder knows them by name.
+    // Their JSON is not an object; the decoder handles them by name.
     let special =
         ["resource.Quantity", "intstr.IntOrString", "meta.v1.Time", "meta.v1.MicroTime", "meta.v1.FieldsV1"];
     let line = |name: &String| {

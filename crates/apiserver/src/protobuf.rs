@@ -1,10 +1,10 @@
-//! Protobuf request bodies (`application/vnd.kubernetes.protobuf`) become JSON.
+//! Decodes protobuf request bodies (`application/vnd.kubernetes.protobuf`) to JSON.
 //!
-//! `kubectl autoscale` and `kubectl create` send them: four bytes `k8s\0`, then a `runtime.Unknown` with apiVersion,
-//! kind and the raw message. The decoder is generic and driven by `messages.txt`: a line for each message, with tag,
-//! JSON name and type of each field; `*` marks a message whose fields are the parent's in JSON, `[]` a list, `{}` a
-//! map with string keys. `examples/tables.rs` derives it from Kubernetes' .proto files; the tests encode with k8s-pb's types
-//! and decode with it.
+//! `kubectl autoscale` and `kubectl create` send them: four bytes `k8s\0`, then a `runtime.Unknown` with
+//! apiVersion, kind and the raw message. The decoder is generic and driven by `messages.txt`, which has a line for
+//! each message with tag, JSON name and type of each field; `*` marks a message whose fields are inline in the
+//! parent's JSON, `[]` a list, `{}` a map with string keys. `examples/tables.rs` generates it from Kubernetes'
+//! .proto files; the tests encode with k8s-pb's types and decode with it.
 
 use std::collections::BTreeMap;
 use std::sync::OnceLock;
