@@ -46,7 +46,7 @@ pub(crate) fn name_and_age(object: &Value, now: Timestamp) -> Vec<Value> {
 }
 
 /// Renders a value as text; strings without quotes.
-pub(crate) fn plain(value: &Value) -> String {
+pub(crate) fn unquoted(value: &Value) -> String {
     value.as_str().map_or_else(|| value.to_string(), str::to_owned)
 }
 

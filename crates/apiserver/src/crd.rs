@@ -78,7 +78,7 @@ pub(crate) fn kinds(crd: &Value) -> Vec<Kind> {
         .find(|version| version["storage"] == true)
         .map_or("", |version| text(version, "name"));
     let mut served: Vec<&Value> = versions.iter().filter(|version| version["served"] == true).collect();
-    served.sort_by_key(|version| std::cmp::Reverse(priority(text(version, "name"))));
+    served.sort_by_key(|version| std::cmp::Reverse(version_priority(text(version, "name"))));
     let row = |version: &&Value| Kind {
         group: group.to_owned(),
         version: text(version, "name").to_owned(),
@@ -97,7 +97,7 @@ pub(crate) fn kinds(crd: &Value) -> Vec<Kind> {
 }
 
 /// Sort key for Kubernetes' version order: GA before beta before alpha, newer before older.
-fn priority(version: &str) -> (u8, u64, u64) {
+fn version_priority(version: &str) -> (u8, u64, u64) {
     let Some(rest) = version.strip_prefix('v') else { return (0, 0, 0) };
     let digits = rest.find(|c: char| !c.is_ascii_digit()).unwrap_or(rest.len());
     let major = rest[..digits].parse().unwrap_or(0);
@@ -172,7 +172,7 @@ pub(crate) fn set_status(server: &ServerState, crd: &mut Value, now: Timestamp) 
     if at(crd, "metadata.deletionTimestamp").is_some() {
         return;
     }
-    let taken = taken_by(server, crd);
+    let taken = name_conflict(server, crd);
     let key = crate::store::Key::new(&CUSTOM_RESOURCE_DEFINITION.storage().into(), "", object::name(crd));
     let full = server.store.get(&key).is_none()
         && server.store.count(&CUSTOM_RESOURCE_DEFINITION.storage()) >= DEFINITIONS_MAX;
@@ -212,7 +212,7 @@ pub(crate) fn set_status(server: &ServerState, crd: &mut Value, now: Timestamp) 
     }
 }
 
-fn taken_by(server: &ServerState, crd: &Value) -> Option<String> {
+fn name_conflict(server: &ServerState, crd: &Value) -> Option<String> {
     let registry = server.registry();
     let (group, kind) = (text(crd, "spec.group"), text(crd, "spec.names.kind"));
     let other = |row: &&Arc<Kind>| {

@@ -44,7 +44,7 @@ pub(crate) fn serve(server: &ServerState, path: &str, accept: &str) -> Option<Do
         ["version"] => Some(Document::plain(version())),
         ["api"] | ["apis"] => {
             let core = parts[0] == "api";
-            let aggregated_form = accepted(accept);
+            let aggregated_form = preferred_form(accept);
             if let Some(form) = aggregated_form {
                 let body = aggregated_list(&registry, &aggregated, core, form);
                 let content_type =
@@ -77,7 +77,7 @@ fn version() -> Value {
 }
 
 /// Returns the client's preferred version of aggregated discovery, if it accepts any.
-fn accepted(accept: &str) -> Option<&'static str> {
+fn preferred_form(accept: &str) -> Option<&'static str> {
     for media_type in accept.split(',') {
         let aggregated = media_type.contains("as=APIGroupDiscoveryList");
         match () {
@@ -193,7 +193,7 @@ fn aggregated_list(registry: &Registry, aggregated: &[Aggregated], core: bool, f
                         registry.kinds.iter().filter(|kind| kind.group == group && kind.version == *version);
                     let mut resources: Vec<Value> = own.map(|kind| discovered(kind)).collect();
                     let apis = aggregated.iter().filter(|api| api.group == group && api.version == *version);
-                    resources.extend(apis.flat_map(foreign));
+                    resources.extend(apis.flat_map(aggregated_resources));
                     json!({"version": version, "freshness": "Current", "resources": resources})
                 })
                 .collect();
@@ -234,7 +234,7 @@ fn discovered(kind: &Kind) -> Value {
     resource
 }
 
-fn foreign(api: &Aggregated) -> Vec<Value> {
+fn aggregated_resources(api: &Aggregated) -> Vec<Value> {
     let one = |resource: &crate::state::ApiResource| {
         json!({
             "resource": resource.plural, "scope": scope(resource.namespaced), "singularResource": "",

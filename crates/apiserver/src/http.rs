@@ -205,7 +205,7 @@ async fn perform(server: &Arc<ServerState>, request: ObjectRequest) -> Result<Re
     let content_type = header(headers, CONTENT_TYPE);
     let user = request.parts.extensions.get::<User>().map_or("flyball:internal", |user| user.0.as_str());
     let (verb, bytes) = (request.verb, &request.body.bytes);
-    let form = Form::accepted(&header(headers, ACCEPT));
+    let form = Form::negotiate(&header(headers, ACCEPT));
     let presenter = Presenter::new(request.kind, form, request.parameters.include_object.as_deref());
     let mut response = match verb {
         Verb::Get => get(&call, &presenter)?,

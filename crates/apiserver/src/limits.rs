@@ -149,7 +149,7 @@ fn quantity(value: &Value) -> Option<Quantity> {
 
 /// Applies the defaults of a LimitRange itself (`SetDefaults_LimitRangeItem`): default limits default to the
 /// maximum, default requests to the default limit, or else to the minimum.
-pub(crate) fn complete(range: &mut Value) {
+pub(crate) fn apply_range_defaults(range: &mut Value) {
     for limits in items_mut(ensure(range, "spec"), "limits") {
         if text(limits, "type") != "Container" {
             continue;
@@ -163,7 +163,7 @@ pub(crate) fn complete(range: &mut Value) {
 }
 
 /// Returns what is wrong with a LimitRange as (field, value, message) (`ValidateLimitRange`).
-pub(crate) fn contradictions(range: &Value) -> Vec<(String, Value, String)> {
+pub(crate) fn validate_range(range: &Value) -> Vec<(String, Value, String)> {
     let mut problems = Vec::new();
     for (index, limits) in list(range, "spec.limits").iter().enumerate() {
         let amount = |key: &str, resource: &str| at(limits, key)?.get(resource).and_then(quantity);
@@ -203,7 +203,7 @@ mod tests {
 
     fn range(limits: Value) -> Value {
         let mut range = json!({"spec": {"limits": [limits]}});
-        complete(&mut range);
+        apply_range_defaults(&mut range);
         range
     }
 
@@ -277,7 +277,7 @@ mod tests {
     #[test]
     fn a_range_that_contradicts_itself_is_told_so() {
         let found =
-            contradictions(&range(json!({"type": "Container", "min": {"cpu": "2"}, "max": {"cpu": "1"},
+            validate_range(&range(json!({"type": "Container", "min": {"cpu": "2"}, "max": {"cpu": "1"},
             "maxLimitRequestRatio": {"memory": "500m"}})));
         let sentences: Vec<_> = found.iter().map(|(path, _, why)| format!("{path}: {why}")).collect();
         assert!(

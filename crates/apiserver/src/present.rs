@@ -25,7 +25,7 @@ pub(crate) enum Form {
 
 impl Form {
     /// Parses an Accept header: returns the first media type that can be served.
-    pub(crate) fn accepted(accept: &str) -> Self {
+    pub(crate) fn negotiate(accept: &str) -> Self {
         for media_type in accept.split(',') {
             let mut parts = media_type.split(';').map(str::trim);
             let essence = parts.next().unwrap_or_default();

@@ -93,12 +93,12 @@ impl Parameters {
         let mut parameters = Self::default();
         for pair in query.split('&').filter(|pair| !pair.is_empty()) {
             let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
-            parameters.take(&percent_decoded(key), percent_decoded(&value.replace('+', " ")).into_owned())?;
+            parameters.set(&percent_decoded(key), percent_decoded(&value.replace('+', " ")).into_owned())?;
         }
         Ok(parameters)
     }
 
-    fn take(&mut self, key: &str, value: String) -> Result<()> {
+    fn set(&mut self, key: &str, value: String) -> Result<()> {
         match key {
             "watch" => self.watch = is_true(key, &value)?,
             "labelSelector" => self.label_selector = value,

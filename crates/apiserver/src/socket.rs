@@ -175,7 +175,8 @@ async fn respond(
     let public = ["/healthz", "/livez", "/readyz", "/version"].contains(&request.uri().path());
     let given = request.headers().get(AUTHORIZATION).and_then(|value| value.to_str().ok());
     let given = given.and_then(|value| value.strip_prefix("Bearer "));
-    let authenticated = given.is_some_and(|given| same(given.as_bytes(), access.token.as_bytes()));
+    let authenticated =
+        given.is_some_and(|given| constant_time_eq(given.as_bytes(), access.token.as_bytes()));
     if !public && !authenticated {
         return refusal(&Failure::unauthorized());
     }
@@ -196,7 +197,7 @@ async fn respond(
 }
 
 /// Compares in constant time, so that timing does not reveal the first difference.
-fn same(given: &[u8], token: &[u8]) -> bool {
+fn constant_time_eq(given: &[u8], token: &[u8]) -> bool {
     given.len() == token.len()
         && given.iter().zip(token).fold(0, |different, (a, b)| different | (a ^ b)) == 0
 }

@@ -223,13 +223,13 @@ impl FieldError {
 
     /// The value is not acceptable.
     pub fn invalid(field: impl Into<String>, value: &Value, detail: impl std::fmt::Display) -> Self {
-        let body = format!("Invalid value: {}: {detail}", shown(value));
+        let body = format!("Invalid value: {}: {detail}", truncated_json(value));
         Self { field: field.into(), problem: "FieldValueInvalid", body }
     }
 
     /// The value has the wrong JSON type.
     pub fn wrong_type(field: impl Into<String>, value: &Value, detail: impl std::fmt::Display) -> Self {
-        let body = format!("Invalid value: {}: {detail}", shown(value));
+        let body = format!("Invalid value: {}: {detail}", truncated_json(value));
         Self { field: field.into(), problem: "FieldValueTypeInvalid", body }
     }
 
@@ -242,13 +242,14 @@ impl FieldError {
                 break;
             }
         }
-        let body = format!("Unsupported value: {}: supported values: {}", shown(value), list.finish());
+        let body =
+            format!("Unsupported value: {}: supported values: {}", truncated_json(value), list.finish());
         Self { field: field.into(), problem: "FieldValueNotSupported", body }
     }
 
     /// The value occurs twice.
     pub fn duplicate(field: impl Into<String>, value: &Value) -> Self {
-        let body = format!("Duplicate value: {}", shown(value));
+        let body = format!("Duplicate value: {}", truncated_json(value));
         Self { field: field.into(), problem: "FieldValueDuplicate", body }
     }
 
@@ -257,7 +258,7 @@ impl FieldError {
         Self {
             field: field.into(),
             problem: "FieldValueNotFound",
-            body: format!("Not found: {}", shown(value)),
+            body: format!("Not found: {}", truncated_json(value)),
         }
     }
 
@@ -296,7 +297,7 @@ const SHOWN_MAX: usize = 1024;
 const SUPPORTED_SHOWN_MAX: usize = 8 * 1024;
 
 /// Renders the value as JSON, truncated to [`SHOWN_MAX`].
-fn shown(value: &Value) -> String {
+fn truncated_json(value: &Value) -> String {
     let mut text = BoundedText::new(SHOWN_MAX);
     // Fails when the buffer is full; the truncated text is what we want.
     let _ = serde_json::to_writer(&mut text, value);

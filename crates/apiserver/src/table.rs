@@ -6,7 +6,7 @@
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use crate::cells::{Cells, Column, plain};
+use crate::cells::{Cells, Column, unquoted};
 use crate::duration;
 use crate::kinds::custom::PrinterColumn;
 use crate::kinds::{Definition, Kind};
@@ -80,10 +80,10 @@ fn custom_cell(column: &PrinterColumn, object: &Value, now: Timestamp) -> Value 
         }
         ("number" | "boolean", value @ (Value::Number(_) | Value::Bool(_))) => value.clone(),
         ("string", _) if found.len() > 1 => {
-            let texts: Vec<String> = found.iter().map(|value| plain(value)).collect();
+            let texts: Vec<String> = found.iter().map(|value| unquoted(value)).collect();
             shortened(&texts.join(",")).into()
         }
-        ("string", value) => shortened(&plain(value)).into(),
+        ("string", value) => shortened(&unquoted(value)).into(),
         _ => Value::Null,
     }
 }

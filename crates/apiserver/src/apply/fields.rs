@@ -116,12 +116,12 @@ impl FieldSet {
             path.pop();
         }
         if self.own && paths.len() < limit {
-            paths.push(path.iter().map(|element| shown(element)).collect());
+            paths.push(path.iter().map(|element| display_element(element)).collect());
         }
     }
 }
 
-fn shown(element: &str) -> String {
+fn display_element(element: &str) -> String {
     let shown = match element.split_at_checked(2) {
         Some(("f:", name)) => format!(".{name}"),
         Some(("k:", keys)) => {

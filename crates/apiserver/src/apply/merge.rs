@@ -47,14 +47,14 @@ pub(crate) fn remove(schema: &Schema, object: &mut Value, gone: &FieldSet, kept:
             map.retain(|key, value| {
                 let name = format!("f:{key}");
                 let Some(gone) = gone.children.get(&name) else { return true };
-                keep(schema.field_or_any(key), value, gone, kept_inside(&name))
+                remove_within(schema.field_or_any(key), value, gone, kept_inside(&name))
             });
         }
         Value::Array(items) if schema.list != ListType::Atomic => {
             items.retain_mut(|item| {
                 let Some(name) = element(schema, item) else { return true };
                 let Some(gone) = gone.children.get(&name) else { return true };
-                keep(schema.item(), item, gone, kept_inside(&name))
+                remove_within(schema.item(), item, gone, kept_inside(&name))
             });
         }
         _ => {}
@@ -62,7 +62,7 @@ pub(crate) fn remove(schema: &Schema, object: &mut Value, gone: &FieldSet, kept:
 }
 
 /// Removes fields inside the value; returns whether the value itself stays.
-fn keep(schema: &Schema, value: &mut Value, gone: &FieldSet, kept: &FieldSet) -> bool {
+fn remove_within(schema: &Schema, value: &mut Value, gone: &FieldSet, kept: &FieldSet) -> bool {
     if gone.own && kept.is_empty() {
         return false;
     }

@@ -23,7 +23,7 @@ pub(crate) const CONFIG_MAP: Row = Row {
     },
     validate: |object, problems| data(object, &["data", "binaryData"], problems),
     validate_update: |current, object, _, problems| {
-        frozen(current, object, &["data", "binaryData"], problems)
+        check_immutable(current, object, &["data", "binaryData"], problems)
     },
     ..namespaced::<v1::ConfigMap>(CORE, "ConfigMap", "configmaps")
 };
@@ -39,7 +39,7 @@ pub(crate) const SECRET: Row = Row {
     validate: |object, problems| data(object, &["data"], problems),
     validate_update: |current, object, _, problems| {
         problems.immutable(current, object, "type");
-        frozen(current, object, &["data"], problems);
+        check_immutable(current, object, &["data"], problems);
     },
     ..namespaced::<v1::Secret>(CORE, "Secret", "secrets")
 };
@@ -53,9 +53,9 @@ pub(crate) const SERVICE_ACCOUNT: Row = Row {
 
 pub(crate) const LIMIT_RANGE: Row = Row {
     short_names: &["limits"],
-    defaults: limits::complete,
+    defaults: limits::apply_range_defaults,
     validate: |object, problems| {
-        for (path, value, why) in limits::contradictions(object) {
+        for (path, value, why) in limits::validate_range(object) {
             problems.invalid(path, &value, why);
         }
     },
@@ -102,7 +102,7 @@ fn data(object: &Value, fields: &[&str], problems: &mut Problems) {
 }
 
 /// Enforces `immutable: true` of ConfigMaps and Secrets.
-fn frozen(current: &Value, object: &Value, fields: &[&str], problems: &mut Problems) {
+fn check_immutable(current: &Value, object: &Value, fields: &[&str], problems: &mut Problems) {
     if current["immutable"] != true {
         return;
     }

@@ -4,7 +4,7 @@ use k8s_openapi::api::policy::v1;
 use serde_json::Value;
 
 use super::row::{Row, Sub, namespaced};
-use crate::cells::{AGE, NAME, age, column, number, plain};
+use crate::cells::{AGE, NAME, age, column, number, unquoted};
 use crate::object::{at, integer, name};
 use crate::problems::{Problems, number_or_percent};
 
@@ -15,7 +15,7 @@ pub(crate) const POD_DISRUPTION_BUDGET: Row = Row {
         &[NAME, column("Min Available"), column("Max Unavailable"), number("Allowed Disruptions"), AGE]
     },
     cells: |object, now| {
-        let shown = |path: &str| at(object, path).map_or_else(|| "N/A".to_owned(), plain).into();
+        let shown = |path: &str| at(object, path).map_or_else(|| "N/A".to_owned(), unquoted).into();
         let allowed = integer(object, "status.disruptionsAllowed").unwrap_or(0).into();
         vec![
             name(object).into(),

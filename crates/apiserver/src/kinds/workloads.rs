@@ -43,7 +43,11 @@ pub(crate) const DAEMON_SET: Row = Row {
     defaults: |object| {
         let spec = ensure(object, "spec");
         default(spec, "revisionHistoryLimit", 10);
-        rolling(spec, "updateStrategy", &[("maxUnavailable", json!(1)), ("maxSurge", json!(0))]);
+        default_rolling_update(
+            spec,
+            "updateStrategy",
+            &[("maxUnavailable", json!(1)), ("maxSurge", json!(0))],
+        );
         template_defaults(spec);
     },
     validate: |object, problems| selected_template(&object["spec"], "daemonset", problems),
@@ -73,7 +77,11 @@ pub(crate) const DEPLOYMENT: Row = Row {
         default(spec, "replicas", 1);
         default(spec, "revisionHistoryLimit", 10);
         default(spec, "progressDeadlineSeconds", 600);
-        rolling(spec, "strategy", &[("maxUnavailable", json!("25%")), ("maxSurge", json!("25%"))]);
+        default_rolling_update(
+            spec,
+            "strategy",
+            &[("maxUnavailable", json!("25%")), ("maxSurge", json!("25%"))],
+        );
         template_defaults(spec);
     },
     on_create: |object, _| object["status"] = json!({}),
@@ -148,7 +156,7 @@ fn replicated(object: &mut Value) {
 }
 
 /// Defaults the strategy under `key` to `RollingUpdate` with `parameters`, unless another is set.
-fn rolling(spec: &mut Value, key: &str, parameters: &[(&str, Value)]) {
+fn default_rolling_update(spec: &mut Value, key: &str, parameters: &[(&str, Value)]) {
     let strategy = ensure(spec, key);
     default(strategy, "type", "RollingUpdate");
     if text(strategy, "type") == "RollingUpdate" {
@@ -161,7 +169,7 @@ fn stateful_set_defaults(spec: &mut Value) {
     default(spec, "replicas", 1);
     default(spec, "podManagementPolicy", "OrderedReady");
     default(spec, "revisionHistoryLimit", 10);
-    rolling(spec, "updateStrategy", &[("partition", json!(0))]);
+    default_rolling_update(spec, "updateStrategy", &[("partition", json!(0))]);
     let retention = ensure(spec, "persistentVolumeClaimRetentionPolicy");
     default(retention, "whenDeleted", "Retain");
     default(retention, "whenScaled", "Retain");
@@ -245,19 +253,19 @@ pub(super) fn template(spec: &Value, path: &str, restart_policies: &[&str], prob
 
 fn validate_deployment(spec: &Value, problems: &mut Problems) {
     problems.one_of(spec, "spec", "strategy.type", &["Recreate", "RollingUpdate"]);
-    let rolling = at(spec, "strategy.rollingUpdate");
-    if text(spec, "strategy.type") == "Recreate" && rolling.is_some() {
+    let rolling_update = at(spec, "strategy.rollingUpdate");
+    if text(spec, "strategy.type") == "Recreate" && rolling_update.is_some() {
         let why = "may not be specified when strategy `type` is 'Recreate'";
         problems.push(FieldError::forbidden("spec.strategy.rollingUpdate", why));
-    } else if let Some(rolling) = rolling {
+    } else if let Some(rolling_update) = rolling_update {
         let path = "spec.strategy.rollingUpdate";
         for key in ["maxUnavailable", "maxSurge"] {
-            number_or_percent(rolling, path, key, problems);
+            number_or_percent(rolling_update, path, key, problems);
         }
-        let zero = |key| at(rolling, key).is_some_and(|value| *value == 0 || *value == "0%");
+        let zero = |key| at(rolling_update, key).is_some_and(|value| *value == 0 || *value == "0%");
         if zero("maxUnavailable") && zero("maxSurge") {
             let why = "may not be 0 when `maxSurge` is 0";
-            problems.invalid(format!("{path}.maxUnavailable"), &rolling["maxUnavailable"], why);
+            problems.invalid(format!("{path}.maxUnavailable"), &rolling_update["maxUnavailable"], why);
         }
     }
     problems.not_negative(spec, "spec", "progressDeadlineSeconds");

@@ -95,7 +95,7 @@ impl Disk {
         Ok(Self { file: file.to_owned(), database: Some(database), relaxed: 0, rolled_back })
     }
 
-    fn ready(&mut self) -> Result<&Database, DiskError> {
+    fn ensure_open(&mut self) -> Result<&Database, DiskError> {
         let open = match self.database.take() {
             Some(open) => open,
             None => open(&self.file)?,
@@ -106,7 +106,7 @@ impl Disk {
     /// Passes every object to `each` and returns the revision to continue from.
     pub(crate) fn load(&mut self, mut each: impl FnMut(&str, &str, Stored)) -> Result<u64, DiskError> {
         catch_panics(|| {
-            let transaction = self.ready()?.begin_read()?;
+            let transaction = self.ensure_open()?.begin_read()?;
             let counters = transaction.open_table(COUNTERS)?;
             let counted = counters.get("revision")?.map_or(0, |value| value.value());
             let mut newest = counted;
@@ -136,7 +136,7 @@ impl Disk {
         relaxed: bool,
     ) -> Result<(), DiskError> {
         let relaxed = relaxed && self.relaxed < RELAXED_MAX;
-        let written = catch_panics(|| write(self.ready()?, events, relaxed));
+        let written = catch_panics(|| write(self.ensure_open()?, events, relaxed));
         if written.is_err() {
             self.close();
             return written;
@@ -150,7 +150,7 @@ impl Disk {
         if self.relaxed == 0 {
             return Ok(());
         }
-        let flushed = catch_panics(|| Ok(self.ready()?.begin_write()?.commit()?));
+        let flushed = catch_panics(|| Ok(self.ensure_open()?.begin_write()?.commit()?));
         match flushed {
             Ok(()) => self.relaxed = 0,
             Err(_) => self.close(),

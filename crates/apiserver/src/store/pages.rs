@@ -77,11 +77,11 @@ fn number(bytes: &[u8]) -> u64 {
     bytes.iter().take(8).rev().fold(0, |number, byte| number << 8 | u64::from(*byte))
 }
 
-fn half(bytes: &[u8], at: usize) -> Option<usize> {
+fn u16_at(bytes: &[u8], at: usize) -> Option<usize> {
     Some(usize::from(u16::from_le_bytes(bytes.get(at..at + 2)?.try_into().ok()?)))
 }
 
-fn word(bytes: &[u8], at: usize) -> Option<usize> {
+fn u32_at(bytes: &[u8], at: usize) -> Option<usize> {
     usize::try_from(u32::from_le_bytes(bytes.get(at..at + 4)?.try_into().ok()?)).ok()
 }
 
@@ -99,19 +99,19 @@ type Entry = (Range<usize>, Range<usize>);
 
 /// Returns the entries of a leaf and where it ends. Fixed-size values have no table of ends.
 fn leaf(page: &[u8], value_size: Option<usize>) -> Option<(Vec<Entry>, usize)> {
-    let count = half(page, 2).filter(|count| page[0] == LEAF && *count > 0)?;
+    let count = u16_at(page, 2).filter(|count| page[0] == LEAF && *count > 0)?;
     let ends = if value_size.is_some() { 1 } else { 2 };
     let mut start = 4 + 4 * count * ends;
     let mut entries = Vec::with_capacity(count.min(PAGE));
     for index in 0..count {
-        let end = word(page, 4 + 4 * index).filter(|end| (start..=page.len()).contains(end))?;
+        let end = u32_at(page, 4 + 4 * index).filter(|end| (start..=page.len()).contains(end))?;
         entries.push((start..end, 0..0));
         start = end;
     }
     for (index, (_, value)) in entries.iter_mut().enumerate() {
         let end = match value_size {
             Some(size) => start + size,
-            None => word(page, 4 + 4 * (count + index))?,
+            None => u32_at(page, 4 + 4 * (count + index))?,
         };
         *value = Some(start..end).filter(|range| range.start <= range.end && range.end <= page.len())?;
         start = end;
@@ -124,7 +124,7 @@ type Child<'a> = (u64, &'a [u8], Option<&'a [u8]>);
 
 /// Returns the children of a branch and where it ends.
 fn branch(page: &[u8]) -> Option<(Vec<Child<'_>>, usize)> {
-    let count = half(page, 2).filter(|count| page[0] == BRANCH && *count > 0)?;
+    let count = u16_at(page, 2).filter(|count| page[0] == BRANCH && *count > 0)?;
     let (checksums, numbers) = (8, 8 + 16 * (count + 1));
     let ends = numbers + 8 * (count + 1);
     let mut start = ends + 4 * count;
@@ -133,7 +133,7 @@ fn branch(page: &[u8]) -> Option<(Vec<Child<'_>>, usize)> {
         let sum = page.get(checksums + 16 * index..checksums + 16 * index + 16)?;
         let child = number(page.get(numbers + 8 * index..numbers + 8 * index + 8)?);
         let key = if index < count {
-            let end = word(page, ends + 4 * index)?;
+            let end = u32_at(page, ends + 4 * index)?;
             let key = page.get(start..end)?;
             start = end;
             Some(key)
@@ -209,11 +209,13 @@ impl<'a> Reader<'a> {
     /// Reads all objects below a page of the objects' tree. Four levels hold millions of objects, so a deeper tree
     /// is a cycle.
     fn objects(&mut self, number: u64, sum: &[u8], between: KeyRange<'a>, depth: usize) {
-        let Some(page) = page(self.file, number).filter(|_| depth < 8) else { return self.lose(between) };
+        let Some(page) = page(self.file, number).filter(|_| depth < 8) else {
+            return self.record_lost(between);
+        };
         if let Some((entries, end)) = leaf(page, None) {
             let sound = checksum(&page[..end]) == *sum;
             if !sound {
-                self.lose(between);
+                self.record_lost(between);
             }
             for (key, value) in entries {
                 self.take(&page[key], &page[value], sound);
@@ -225,7 +227,7 @@ impl<'a> Reader<'a> {
                 low = key;
             }
         } else {
-            self.lose(between);
+            self.record_lost(between);
         }
     }
 
@@ -237,7 +239,7 @@ impl<'a> Reader<'a> {
         self.found.objects.insert(key, value.to_vec());
     }
 
-    fn lose(&mut self, between: KeyRange<'_>) {
+    fn record_lost(&mut self, between: KeyRange<'_>) {
         let text = |key: Option<&[u8]>| key.map(|key| String::from_utf8_lossy(key).into_owned());
         self.found.lost.push((text(between.0), text(between.1)));
     }

@@ -78,7 +78,7 @@ pub(crate) fn list(call: &Call<'_>) -> Result<ListPage> {
     if let Some(name) =
         selection.fields.only_name().filter(|_| !call.namespace.is_empty() || !call.kind.namespaced)
     {
-        return Ok(only(call, &selection, name));
+        return Ok(single_object(call, &selection, name));
     }
     let (revision_of_first, after) = match call.parameters.continue_token.as_str() {
         "" => (None, None),
@@ -106,7 +106,7 @@ pub(crate) fn list(call: &Call<'_>) -> Result<ListPage> {
     Ok(ListPage { items: found, revision, continue_token, remaining })
 }
 
-fn only(call: &Call<'_>, selection: &Selection, name: &str) -> ListPage {
+fn single_object(call: &Call<'_>, selection: &Selection, name: &str) -> ListPage {
     let revision = call.server.store.revision();
     let found = call.server.store.get(&Key::new(&call.kind.storage, &call.namespace, name));
     let items = found.into_iter().filter(|stored| selection.matches(&stored.bytes)).collect();

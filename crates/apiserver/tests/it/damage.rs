@@ -119,7 +119,7 @@ async fn a_damaged_file_is_told_and_repaired_and_never_taken_for_empty() {
                 let found = maps(&server).await;
                 // A killed server's file may end with an incomplete commit: this is reported, and only the last
                 // commit is lost.
-                let last = server.notices().iter().any(|notice| notice.contains("left out"));
+                let last = server.notices().iter().any(|notice| notice.contains("rolled back"));
                 assert!(found == whole || (last && seed % 2 == 1 && found.len() == whole.len()), "{what}");
                 server.close();
             }

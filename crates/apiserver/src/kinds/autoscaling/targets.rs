@@ -33,8 +33,8 @@ fn target(spec: &Value, status: &Value) -> String {
         "ContainerResource" => "containerResource",
         _ => return "<unknown type>".into(),
     };
-    let current = |key: &str| shown(status, &format!("{field}.current.{key}"), "<unknown>");
-    let wanted = |key: &str| shown(spec, &format!("{field}.target.{key}"), "<nil>");
+    let current = |key: &str| metric_value(status, &format!("{field}.current.{key}"), "<unknown>");
+    let wanted = |key: &str| metric_value(spec, &format!("{field}.target.{key}"), "<nil>");
     let averaged = at(spec, &format!("{field}.target.averageValue")).is_some();
     match (kind, averaged) {
         ("Pods", _) => format!("{}/{}", current("averageValue"), wanted("averageValue")),
@@ -54,7 +54,7 @@ fn target(spec: &Value, status: &Value) -> String {
     }
 }
 
-fn shown(object: &Value, path: &str, none: &str) -> String {
+fn metric_value(object: &Value, path: &str, none: &str) -> String {
     match at(object, path) {
         Some(Value::String(text)) => text.clone(),
         Some(other) => other.to_string(),
