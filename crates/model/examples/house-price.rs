@@ -21,10 +21,10 @@ enum Command {
 /// Train on sales and write the model file
 #[derive(clap::Args)]
 struct Train {
-    /// CSV of sales, plain or in gzip
+    /// CSV of sales, plain or gzipped
     #[arg(long, default_value = concat!(env!("CARGO_MANIFEST_DIR"), "/data/king_county_houses.csv.gz"))]
     data: PathBuf,
-    /// Where the model goes
+    /// The model file to write
     #[arg(long)]
     out: PathBuf,
 }
@@ -44,7 +44,7 @@ struct Serve {
     /// Predictions that run at the same time
     #[arg(long, default_value_t = 1)]
     worker_threads: usize,
-    /// CPU time to burn on top of each prediction, to stand for a slower model
+    /// Extra CPU time to spend on each prediction, to simulate a slower model
     #[arg(long, default_value_t = 0)]
     work_milliseconds: u64,
     /// A model file written by train, instead of the embedded model

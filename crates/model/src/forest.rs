@@ -1,53 +1,54 @@
 //! Gradient-boosted trees laid out for serving: every tree is a full binary tree of depth four.
 //!
 //! Fifteen splits and sixteen leaves in arrays, children of `i` at `2i + 1` and `2i + 2`: no pointers, no branches to
-//! mispredict, 183 bytes a tree on disk. A branch that ended early in training goes on to the left with the same value
-//! to the bottom, which changes no prediction.
+//! mispredict, 199 bytes a tree on disk. A branch that ended early in training is padded to the bottom with its own
+//! value, which changes no prediction.
 //!
-//! Each split also keeps the mean of the leaves below it, weighted by the training rows that reached them. The step from
-//! a node's mean to its child's is what that split's feature contributed (Saabas' path attribution, XGBoost's
-//! `approx_contribs`): the steps add up to the prediction exactly, at the cost of one prediction where exact Shapley
-//! values cost 75.
+//! Each split also stores the mean of the leaves below it, weighted by the training rows that reached them. The step
+//! from a node's mean to its child's is what that split's feature contributed (Saabas' path attribution, XGBoost's
+//! `approx_contribs`). The steps add up to the prediction exactly, at the cost of one prediction; exact Shapley values
+//! cost 75.
 
 use crate::house::FEATURES;
 
-/// Levels of splits in each tree. Four is what the training asks for; it is also what makes a tree two cache lines.
+/// Levels of splits in each tree, as the training asks for.
 pub(crate) const DEPTH: usize = 4;
 const SPLITS: usize = (1 << DEPTH) - 1;
 const LEAVES: usize = 1 << DEPTH;
-/// Bytes of one encoded tree: a feature, a threshold and a mean for each split, a value for each leaf.
+/// Size of one encoded tree: a feature, a threshold and a mean for each split, a value for each leaf.
 pub(crate) const TREE_BYTES: usize = SPLITS * (1 + 4 + 4) + LEAVES * 4;
 
 /// One full tree. `features[i] < FEATURES.len()` and everything but a threshold is finite: [`Tree::decode`] checks.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Tree {
     features: [u8; SPLITS],
-    /// A value below it goes left. Infinite where the training stopped early: everything goes left.
+    /// A value below the threshold goes left. Infinite where the training stopped early: everything goes left.
     thresholds: [f32; SPLITS],
     means: [f32; SPLITS],
     leaves: [f32; LEAVES],
 }
 
-/// A part of a tree as training left it, of any shape up to [`DEPTH`] levels.
+/// A subtree as training produced it, of any shape up to [`DEPTH`] levels.
 pub(crate) enum Branch {
     Leaf { value: f32, cover: f32 },
     Split { feature: usize, threshold: f32, left: Box<Branch>, right: Box<Branch> },
 }
 
 impl Branch {
-    /// The sum of the values below, each times its cover, and the sum of the covers.
-    fn weighed(&self) -> (f64, f64) {
+    /// Returns the cover-weighted sum of the leaves below, and the sum of their covers.
+    fn weighted_sum(&self) -> (f64, f64) {
         match self {
             Self::Leaf { value, cover } => (f64::from(*value) * f64::from(*cover), f64::from(*cover)),
             Self::Split { left, right, .. } => {
-                let ((left_sum, left_cover), (right_sum, right_cover)) = (left.weighed(), right.weighed());
+                let ((left_sum, left_cover), (right_sum, right_cover)) =
+                    (left.weighted_sum(), right.weighted_sum());
                 (left_sum + right_sum, left_cover + right_cover)
             }
         }
     }
 
     fn mean(&self) -> f32 {
-        let (sum, cover) = self.weighed();
+        let (sum, cover) = self.weighted_sum();
         (sum / cover) as f32
     }
 }
@@ -61,10 +62,11 @@ impl Tree {
             means: [0.0; SPLITS],
             leaves: [0.0; LEAVES],
         };
-        tree.place(0, root).then_some(tree)
+        tree.fill(0, root).then_some(tree)
     }
 
-    fn place(&mut self, node: usize, branch: &Branch) -> bool {
+    /// Writes `branch` at `node` and below; false if it does not fit.
+    fn fill(&mut self, node: usize, branch: &Branch) -> bool {
         match branch {
             Branch::Leaf { value, .. } if node >= SPLITS => {
                 self.leaves[node - SPLITS] = *value;
@@ -72,14 +74,14 @@ impl Tree {
             }
             Branch::Leaf { value, .. } => {
                 self.means[node] = *value;
-                self.place(2 * node + 1, branch) && self.place(2 * node + 2, branch)
+                self.fill(2 * node + 1, branch) && self.fill(2 * node + 2, branch)
             }
             Branch::Split { .. } if node >= SPLITS => false,
             Branch::Split { feature, threshold, left, right } => {
                 self.features[node] = *feature as u8;
                 self.thresholds[node] = *threshold;
                 self.means[node] = branch.mean();
-                self.place(2 * node + 1, left) && self.place(2 * node + 2, right)
+                self.fill(2 * node + 1, left) && self.fill(2 * node + 2, right)
             }
         }
     }
@@ -139,7 +141,7 @@ impl Tree {
     }
 }
 
-/// The trees of a model and the value they start from, all in the logarithm of dollars.
+/// The trees of a model and the value that they start from, all as logarithms of dollars.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Forest {
     pub(crate) base: f64,
@@ -147,12 +149,12 @@ pub(crate) struct Forest {
 }
 
 impl Forest {
-    /// The logarithm of the price of a row in the order of [`FEATURES`].
+    /// Returns the logarithm of the price for a row in the order of [`FEATURES`].
     pub(crate) fn predict(&self, row: &[f32; FEATURES.len()]) -> f64 {
         self.base + self.trees.iter().map(|tree| f64::from(tree.predict(row))).sum::<f64>()
     }
 
-    /// What each feature adds to [`Forest::mean`]; together they make [`Forest::predict`].
+    /// Returns what each feature adds to [`Forest::mean`]; together they make [`Forest::predict`].
     pub(crate) fn contributions(&self, row: &[f32; FEATURES.len()]) -> [f64; FEATURES.len()] {
         let mut contributions = [0.0; FEATURES.len()];
         for tree in &self.trees {
@@ -161,7 +163,7 @@ impl Forest {
         contributions
     }
 
-    /// The prediction for a house about which nothing is known.
+    /// Returns the prediction for a house about which nothing is known.
     pub(crate) fn mean(&self) -> f64 {
         self.base + self.trees.iter().map(|tree| f64::from(tree.means[0])).sum::<f64>()
     }
@@ -172,7 +174,7 @@ impl Forest {
         }
     }
 
-    /// Reads trees that fill `bytes` exactly; the error says which tree is wrong and why.
+    /// Decodes the trees that fill `bytes` exactly; the error says which tree is wrong and why.
     pub(crate) fn decode_trees(bytes: &[u8]) -> Result<Vec<Tree>, String> {
         let (trees, rest) = bytes.as_chunks::<TREE_BYTES>();
         if !rest.is_empty() {
@@ -198,7 +200,7 @@ mod tests {
         Box::new(Branch::Split { feature, threshold, left, right })
     }
 
-    /// sqft below 1000: 1 (of 3 rows); else built before 1990: 2 (of 2 rows), or 5 (of 1 row).
+    /// Below 1000 sqft: 1 (3 rows); else built before 1990: 2 (2 rows), otherwise 5 (1 row).
     fn small_tree() -> Tree {
         let root = split(0, 1000.0, leaf(1.0, 3.0), split(3, 1990.0, leaf(2.0, 2.0), leaf(5.0, 1.0)));
         Tree::lay_out(&root).expect("two levels fit")
@@ -233,7 +235,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_encoded_is_decoded_and_what_is_wrong_is_named() {
+    fn trees_survive_encoding_and_damage_is_named() {
         let forest = Forest { base: 0.0, trees: vec![small_tree(), small_tree()] };
         let mut bytes = Vec::new();
         forest.encode_trees(&mut bytes);

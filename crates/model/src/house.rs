@@ -1,22 +1,22 @@
 //! A house as the model sees it: six numbers in a fixed order.
 //!
-//! A `House` that exists is one the model can price: [`crate::input`] checks the ranges, and a [`Place`] only comes from
+//! Every `House` is one that the model can price: [`crate::input`] checks the ranges, and a [`Location`] only comes from
 //! a model that knows it.
 
 use std::ops::RangeInclusive;
 
-/// The names of the features, in the order the trees read them.
+/// The names of the features, in the order in which the trees read them.
 pub const FEATURES: [&str; 6] = ["sqft", "bedrooms", "bathrooms", "year_built", "condition", "location"];
 
-/// The years of construction that are accepted; wider than the sales (1900–2015), because the trees extrapolate flat.
+/// The accepted years of construction; wider than in the sales (1900–2015), because trees extrapolate flat.
 pub(crate) const BUILD_YEARS: RangeInclusive<i64> = 1800..=2030;
 
-/// What a model knows about a location, from [`Model::place`](crate::Model::place).
+/// What a model knows about a location, from [`Model::location`](crate::Model::location).
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Place {
-    /// The mean of the logarithm of the prices paid there, drawn towards the overall mean where sales are few.
+pub struct Location {
+    /// The mean logarithm of the prices paid there, drawn towards the overall mean where sales are few.
     pub log_price_mean: f32,
-    /// True for a zip code, false for the coarse urban, suburban and rural: a coarse place makes a wider interval.
+    /// True for a zip code, false for the coarse urban, suburban and rural, which widen the interval.
     pub is_zip_code: bool,
 }
 
@@ -33,13 +33,13 @@ pub struct House {
     pub year_built: i64,
     /// The assessor's grade: 1 poor, 2 fair, 3 average, 4 good, 5 very good.
     pub condition: u8,
-    /// Where it stands.
-    pub place: Place,
+    /// The location, as the model encodes it.
+    pub location: Location,
 }
 
 impl House {
-    /// The row the trees read. `f32` holds every value of the training data exactly, so no split can fall differently
-    /// than it did in training.
+    /// Returns the row that the trees read. `f32` holds every value of the training data exactly, so each split falls as
+    /// it did in training.
     pub(crate) fn features(&self) -> [f32; FEATURES.len()] {
         [
             self.sqft as f32,
@@ -47,12 +47,12 @@ impl House {
             self.bathrooms as f32,
             self.year_built as f32,
             f32::from(self.condition),
-            self.place.log_price_mean,
+            self.location.log_price_mean,
         ]
     }
 
-    /// The grade for one of the assessor's words, in any case; `excellent`, which the assessor does not use, means the
-    /// best.
+    /// Returns the grade for one of the assessor's words, in any case; `excellent`, which the assessor does not use, is
+    /// the best grade.
     pub(crate) fn condition_of_word(word: &str) -> Option<u8> {
         let word = word.trim();
         let grade = CONDITION_WORDS.iter().position(|known| known.eq_ignore_ascii_case(word))?;
@@ -60,7 +60,7 @@ impl House {
     }
 }
 
-/// The words for a condition, from 1 upwards; the last two mean the same grade.
+/// The words for the conditions from 1 upwards; the last two mean the same grade.
 pub(crate) const CONDITION_WORDS: [&str; 6] = ["poor", "fair", "average", "good", "very good", "excellent"];
 
 #[cfg(test)]

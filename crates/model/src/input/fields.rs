@@ -1,14 +1,14 @@
-//! The rule of each field, in pydantic's words.
+//! The rules of the fields, in pydantic's words.
 
 use std::ops::RangeInclusive;
 
 use serde_json::{Map, Value, json};
 
 use super::{Loc, PROBLEMS_MAX, Problem};
-use crate::house::{CONDITION_WORDS, House, Place};
+use crate::house::{CONDITION_WORDS, House, Location};
 use crate::model::Model;
 
-/// Why a value is not what its field wants: one part, or one for each alternative of a union.
+/// Why a value does not fit its field: one part, or one for each alternative of a union.
 pub(super) struct FieldError {
     pub(super) parts: Vec<Part>,
 }
@@ -17,7 +17,7 @@ pub(super) struct Part {
     pub(super) kind: &'static str,
     pub(super) message: String,
     pub(super) ctx: Option<Value>,
-    /// The alternative this is about, where the field has several.
+    /// The alternative concerned, where the field has several.
     pub(super) branch: Option<&'static str>,
 }
 
@@ -30,7 +30,7 @@ impl FieldError {
         Self { parts: vec![Part { kind, message: message.into(), ctx: Some(ctx), branch: None }] }
     }
 
-    /// As one alternative of a union.
+    /// Marks the error as one alternative of a union.
     fn on(mut self, branch: &'static str) -> Self {
         self.parts.iter_mut().for_each(|part| part.branch = Some(branch));
         self
@@ -42,17 +42,17 @@ impl FieldError {
     }
 }
 
-/// The fields of one object, and where their problems go.
+/// The fields of one object, and the list that collects their problems.
 pub(super) struct Fields<'a> {
     pub(super) object: &'a Map<String, Value>,
-    /// The same object as a value: what a missing field shows as its input.
+    /// The same object as a value, which is the `input` of a missing field.
     pub(super) whole: &'a Value,
     pub(super) loc: &'a mut Vec<Loc>,
     pub(super) problems: &'a mut Vec<Problem>,
 }
 
 impl Fields<'_> {
-    /// Reads one field; a problem is noted and reading goes on.
+    /// Reads one field; `None` after adding a problem.
     pub(super) fn read<T>(
         &mut self,
         name: &'static str,
@@ -137,7 +137,7 @@ fn integer_of_float(float: f64) -> Result<i64, FieldError> {
     if float.abs() < i64::MAX as f64 { Ok(float as i64) } else { Err(too_large()) }
 }
 
-/// `4` and `4.0` are integers; `4.5`, `4.` and `4e0` are not.
+/// Parses an integer: `4` and `4.0` are integers; `4.5`, `4.` and `4e0` are not.
 fn integer_of_text(text: &str) -> Result<i64, FieldError> {
     let whole = match text.split_once('.') {
         Some((whole, zeros)) if !zeros.is_empty() && zeros.bytes().all(|digit| digit == b'0') => whole,
@@ -158,11 +158,11 @@ fn too_large() -> FieldError {
     FieldError::new("int_parsing_size", message)
 }
 
-pub(super) fn place(value: &Value, model: &Model) -> Result<Place, FieldError> {
+pub(super) fn location(value: &Value, model: &Model) -> Result<Location, FieldError> {
     let Value::String(location) = value else {
         return Err(FieldError::new("string_type", "Input should be a valid string"));
     };
-    model.place(location).ok_or_else(|| {
+    model.location(location).ok_or_else(|| {
         let expected = "a King County zip code, 'urban', 'suburban' or 'rural'";
         FieldError::with(
             "literal_error",
@@ -172,7 +172,7 @@ pub(super) fn place(value: &Value, model: &Model) -> Result<Place, FieldError> {
     })
 }
 
-/// A grade of 1–5, or one of the assessor's words.
+/// Parses a grade of 1–5, or one of the assessor's words.
 pub(super) fn condition(value: &Value) -> Result<u8, FieldError> {
     if let Value::String(word) = value {
         return House::condition_of_word(word).ok_or_else(unknown_condition);

@@ -1,31 +1,31 @@
-//! One thing that is wrong with a request, as pydantic writes it.
+//! A problem of a request, as pydantic writes it.
 
 use serde::Serialize;
 use serde_json::Value;
 
-/// One step of the way to a value.
+/// One step of the path to a value.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(untagged)]
 pub(crate) enum Loc {
     /// `body`, `query`, or a field.
     Name(&'static str),
-    /// A place in a list, or in the text for a syntax error.
+    /// An index in a list, or the position of a syntax error in characters.
     Index(usize),
 }
 
-/// An entry of `detail`.
+/// An entry of `detail` in a response with status 422.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub(crate) struct Problem {
-    /// Stable name of what is wrong: `missing`, `greater_than`, …
+    /// The stable name of the broken rule: `missing`, `greater_than`, …
     #[serde(rename = "type")]
     pub(crate) kind: &'static str,
-    /// Where.
+    /// The path to the value.
     pub(crate) loc: Vec<Loc>,
-    /// What is wrong, for people.
+    /// The sentence for people.
     pub(crate) msg: String,
-    /// What was found there.
+    /// The value found there; for a missing field, the object around it.
     pub(crate) input: Value,
-    /// The limits that were not kept, by name.
+    /// The limits that the value breaks, by name.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) ctx: Option<Value>,
 }

@@ -1,17 +1,17 @@
-//! What is wrong with text that is not JSON, in the words and positions of Python's `json`, which FastAPI shows.
+//! Explains why text is not JSON, in the words and positions of Python's `json`, which FastAPI shows.
 //!
-//! `serde_json` decides *whether* text is JSON; this only finds the place again and names it. Positions count
-//! characters from the start, as Python does. Where Python would have taken the text (a lone surrogate, a number beyond
-//! `f64`, nesting deeper than [`DEPTH_MAX`]), the parser's own words are used.
+//! `serde_json` decides *whether* text is JSON; this only locates the fault again and words it. Positions count
+//! characters from the start, as Python does. Where Python would accept the text (a lone surrogate, a number beyond
+//! `f64`, nesting deeper than [`DEPTH_MAX`]), `serde_json`'s own words are used.
 
 use serde_json::{Value, json};
 
 use super::{Loc, Problem};
 
-/// `serde_json`'s own limit: what is nested deeper is refused there.
+/// `serde_json`'s own limit on nesting.
 const DEPTH_MAX: usize = 128;
 
-/// The problem with `text`, which `serde_json` refused with `error`.
+/// Returns the problem with `text`, which `serde_json` refused with `error`.
 pub(super) fn problem(text: &str, error: &serde_json::Error) -> Problem {
     let fault = Scanner { bytes: text.as_bytes(), at: 0 }.document().err().flatten();
     let (at, words) = fault.map_or_else(
@@ -24,7 +24,7 @@ pub(super) fn problem(text: &str, error: &serde_json::Error) -> Problem {
     Problem { ctx: Some(json!({ "error": words })), ..problem }
 }
 
-/// `serde_json` ends its sentences with the position, which is given apart.
+/// Returns `serde_json`'s message without the position at its end, which `loc` holds.
 fn own_words(error: &serde_json::Error) -> String {
     let words = error.to_string();
     words.split(" at line ").next().unwrap_or_default().to_owned()
@@ -40,7 +40,7 @@ struct Fault {
     words: &'static str,
 }
 
-/// `Err(None)`: refused for a reason that Python does not have.
+/// `Err(None)`: refused for a reason that does not exist in Python.
 type Scan = Result<(), Option<Fault>>;
 
 struct Scanner<'a> {
@@ -64,6 +64,7 @@ impl Scanner<'_> {
         self.bytes.get(self.at).copied()
     }
 
+    /// Consumes the next byte if it is `byte`.
     fn takes(&mut self, byte: u8) -> bool {
         let found = self.peek() == Some(byte);
         self.at += usize::from(found);
@@ -168,7 +169,7 @@ impl Scanner<'_> {
         Ok(())
     }
 
-    /// Python takes the longest number there is and leaves the rest for `Extra data` or `Expecting ',' delimiter`.
+    /// Takes the longest number, as Python does; the rest then fails with `Extra data` or `Expecting ',' delimiter`.
     fn number(&mut self) -> Scan {
         let start = self.at;
         self.takes(b'-');

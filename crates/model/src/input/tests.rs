@@ -1,5 +1,5 @@
-//! Bodies and what FastAPI says to them (`fastapi.json`, recorded from a FastAPI 0.165 service with pydantic 2.14 that
-//! declares the same fields), then the places where this reader is stricter, then bodies of every kind.
+//! Bodies with FastAPI's responses (`fastapi.json`, recorded from a FastAPI 0.165 service with pydantic 2.14 that
+//! declares the same fields), then the cases where this parser is stricter, then arbitrary bodies.
 
 use proptest::prelude::*;
 use serde_json::json;
@@ -111,7 +111,7 @@ fn query_flags() {
 }
 
 proptest! {
-    /// Whatever comes, it is a house or it is explained: never a panic, and never an empty explanation.
+    /// Any text is a house or a list of problems: never a panic, never an empty list.
     #[test]
     fn any_text_is_read_or_explained(body in r#"([{}\[\]:,"\\0-9eE.+-]|true|null|"[a-z]*"|\\u[0-9a-f]{0,4}| |é){0,40}"#) {
         if let Err(Rejection::Problems(problems)) = house(body.as_bytes(), true, &model()) {
@@ -125,7 +125,7 @@ proptest! {
         prop_assert!(houses(&body, true, &model()).is_err() || serde_json::from_slice::<Vec<Value>>(&body).is_ok());
     }
 
-    /// A model file is untrusted too: damage is refused or harmless.
+    /// A model file is untrusted too: damage is refused, or changes no more than numbers.
     #[test]
     fn a_damaged_model_never_panics(
         at in prop_oneof![0usize..2_000, 0usize..61_000],
@@ -136,9 +136,8 @@ proptest! {
         bytes[at] = byte;
         bytes.truncate(bytes.len().saturating_sub(cut));
         if let Ok(model) = Model::decode(&bytes) {
-            let damaged_place = model.place("urban").or(model.place("rural"));
-            if let Some(place) = damaged_place {
-                let house = crate::House { sqft: 1.0, bedrooms: 1, bathrooms: 1.0, year_built: 2000, condition: 3, place };
+            if let Some(location) = model.location("urban").or(model.location("rural")) {
+                let house = crate::House { sqft: 1.0, bedrooms: 1, bathrooms: 1.0, year_built: 2000, condition: 3, location };
                 model.predict(&house);
                 model.contributions(&house);
             }

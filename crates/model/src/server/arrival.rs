@@ -1,13 +1,13 @@
 //! A TCP stream that knows when its bytes reached the machine.
 //!
 //! A busy server reads late: the request waits in the socket's buffer, or the whole connection in the accept queue, and
-//! nothing in the process can know for how long. The kernel does: it stamps every packet it receives, and hands the
-//! stamp over with the bytes when asked to (`SO_TIMESTAMPNS`, socket(7)). The option is set on the listener, from which
-//! accepted sockets inherit it, so even what arrived before `accept` is stamped.
+//! the process cannot know for how long. The kernel can: it stamps every packet it receives, and passes the stamp with
+//! the bytes on request (`SO_TIMESTAMPNS`, socket(7)). The option is set on the listener and inherited by accepted
+//! sockets, so bytes that arrived before `accept` are stamped too.
 //!
 //! Where the kernel gives no stamp (the first packets after the first such socket of a machine; systems other than
-//! Linux), the time of reading stands in. The stamps are of the wall clock: if that is set while a request waits, that
-//! one request's duration is wrong.
+//! Linux), the time of reading is used. Stamps are wall-clock times: if the clock is set while a request waits, the
+//! duration of that request is wrong.
 
 use std::io::{self, IoSliceMut};
 use std::os::fd::AsRawFd;
@@ -23,7 +23,7 @@ use nix::sys::time::TimeSpec;
 use tokio::io::{AsyncWrite, Interest};
 use tokio::net::{TcpListener, TcpStream};
 
-/// Bytes asked for in one read: a request and its head many times over, little to clear on the stack.
+/// Bytes per read: many times a request with its head, and little to clear on the stack.
 const READ_BYTES: usize = 8 << 10;
 
 /// A moment on the wall clock, in nanoseconds since 1970.
@@ -36,13 +36,13 @@ impl Moment {
         Self(since_1970.as_nanos() as u64)
     }
 
-    /// Zero if the clock was set back meanwhile.
+    /// Returns the time from `self` to `later`; zero if the clock was set back meanwhile.
     pub(super) fn until(self, later: Self) -> Duration {
         Duration::from_nanos(later.0.saturating_sub(self.0))
     }
 }
 
-/// When the bytes last read from a stream had arrived; shared by the stream and whoever answers.
+/// The arrival time of the bytes last read from a stream; shared by the stream and the request handler.
 #[derive(Clone, Default)]
 pub(super) struct Arrival(Arc<AtomicU64>);
 
@@ -73,10 +73,9 @@ impl ArrivalStream {
         self.arrival.clone()
     }
 
-    /// Reads what is there. `Ok(None)` means that nothing is, and that the runtime will say when something is.
+    /// Reads the available bytes. `Ok(None)` means that there are none, and that the runtime wakes us when some arrive.
     ///
-    /// A short read means that the socket is empty; saying so within `try_io` spares the next read, which would only
-    /// find that out again.
+    /// A short read means that the socket is empty; reporting that within `try_io` saves the next read.
     fn try_read(&mut self, buffer: &mut [u8]) -> io::Result<Option<usize>> {
         let Self { stream, arrival, control } = self;
         let mut count = None;
@@ -160,7 +159,7 @@ mod tests {
 
     use super::*;
 
-    /// The stamp is of the arrival, not of the reading: it is earlier than a moment between the two.
+    /// The stamp is the time of arrival, not of reading: it is earlier than a moment between the two.
     #[tokio::test]
     async fn bytes_are_stamped_when_they_arrive() {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");

@@ -14,34 +14,34 @@ use hyper_util::rt::TokioTimer;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 
-use super::answers::Answer;
 use super::arrival::{ArrivalStream, Moment};
 use super::lifecycle::Phase;
 use super::options::{HEAD_BYTES_MAX, HEAD_TIME_LIMIT};
+use super::responses::HttpResponse;
 use super::state::State;
 
-/// How long accepting pauses when the process is out of files, which only time and closing connections cure.
+/// How long accepting pauses when the process is out of file descriptors, until connections close.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 /// The open connections of one port.
 #[derive(Clone)]
 pub(super) struct Connections {
-    places: Arc<Semaphore>,
+    permits: Arc<Semaphore>,
     max: u32,
 }
 
 impl Connections {
     pub(super) fn new(max: usize) -> Self {
-        Self { places: Arc::new(Semaphore::new(max)), max: max as u32 }
+        Self { permits: Arc::new(Semaphore::new(max)), max: max as u32 }
     }
 
     /// Resolves once no connection is open; [`accept`] must have ended.
     pub(super) async fn closed(&self) {
-        let _all = self.places.acquire_many(self.max).await.expect("the semaphore is never closed");
+        let _all = self.permits.acquire_many(self.max).await.expect("the semaphore is never closed");
     }
 }
 
-/// Accepts on `listener` until the server closes, and answers every request by `answer`.
+/// Accepts on `listener` until the server closes, and answers every request with `answer`.
 pub(super) async fn accept<A, F>(
     listener: TcpListener,
     state: Arc<State>,
@@ -49,17 +49,19 @@ pub(super) async fn accept<A, F>(
     answer: A,
 ) where
     A: Fn(Arc<State>, Request<Incoming>, Moment) -> F + Copy + Send + Sync + 'static,
-    F: Future<Output = Answer> + Send,
+    F: Future<Output = HttpResponse> + Send,
 {
     let mut phase = state.phase.subscribe();
     let mut closing = pin!(phase.wait_for(|phase| *phase == Phase::Closing));
     loop {
         let next = async {
-            let place =
-                Arc::clone(&connections.places).acquire_owned().await.expect("the semaphore is never closed");
-            (listener.accept().await, place)
+            let permit = Arc::clone(&connections.permits)
+                .acquire_owned()
+                .await
+                .expect("the semaphore is never closed");
+            (listener.accept().await, permit)
         };
-        let (accepted, place) = tokio::select! {
+        let (accepted, permit) = tokio::select! {
             biased;
             _ = &mut closing => return,
             next = next => next,
@@ -69,7 +71,7 @@ pub(super) async fn accept<A, F>(
                 let state = Arc::clone(&state);
                 tokio::spawn(async move {
                     serve(stream, state, answer).await;
-                    drop(place);
+                    drop(permit);
                 });
             }
             Err(error) => {
@@ -83,9 +85,9 @@ pub(super) async fn accept<A, F>(
 async fn serve<A, F>(stream: TcpStream, state: Arc<State>, answer: A)
 where
     A: Fn(Arc<State>, Request<Incoming>, Moment) -> F + Copy,
-    F: Future<Output = Answer>,
+    F: Future<Output = HttpResponse>,
 {
-    // A refusal only costs latency.
+    // Without TCP_NODELAY only latency is worse.
     let _ = stream.set_nodelay(true);
     let stream = ArrivalStream::new(stream);
     let arrival = stream.arrival();
@@ -101,7 +103,7 @@ where
             .serve_connection(stream, service)
     );
     let mut phase = state.phase.subscribe();
-    // Errors are clients that hang up or do not speak HTTP: theirs to see.
+    // Errors come from clients that hang up or do not speak HTTP; there is nothing to do here.
     tokio::select! {
         _ = connection.as_mut() => return,
         _ = phase.wait_for(|phase| *phase == Phase::Closing) => {}

@@ -1,12 +1,11 @@
-//! Writes metrics as text: Prometheus' format 0.0.4 and OpenMetrics 1.0, which differ in the name of a counter's family and in
-//! the last line.
+//! Writes metrics as text: Prometheus' format 0.0.4 and OpenMetrics 1.0, which differ in the name of a counter's family
+//! and in the last line.
 //!
-//! A library would do it, but the one at hand (`prometheus-client`) writes OpenMetrics only, and the set of series here
-//! is fixed and small.
+//! `prometheus-client` writes OpenMetrics only, and the set of series here is fixed and small.
 
 use std::fmt::Write;
 
-/// Which text to write.
+/// The text format of a page.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Format {
     Prometheus,
@@ -14,7 +13,7 @@ pub(super) enum Format {
 }
 
 impl Format {
-    /// OpenMetrics for whoever names it, as Prometheus does; everyone else can read the older format.
+    /// Picks OpenMetrics if the Accept header names it, as Prometheus' does; else the older format.
     pub(super) fn accepted(accept: &str) -> Self {
         if accept.contains("application/openmetrics-text") { Self::OpenMetrics } else { Self::Prometheus }
     }
@@ -27,10 +26,10 @@ impl Format {
     }
 }
 
-/// Name and value, in the order they are written. Values here never need escaping: they are our own words.
+/// Name and value, in the order in which they are written. The values are our own constants and need no escaping.
 pub(super) type Labels<'a> = &'a [(&'static str, &'a str)];
 
-/// A page of metrics in the making. Families are opened by `counter`, `gauge` and `histogram`; samples follow.
+/// A page of metrics being written. `counter`, `gauge`, `histogram` and `summary` open a family; its samples follow.
 pub(super) struct Page {
     text: String,
     format: Format,
@@ -65,13 +64,13 @@ impl Page {
         self.push(format_args!("# HELP {name}{suffix} {help}\n# TYPE {name}{suffix} {kind}\n"));
     }
 
-    /// A sample of the open family; `suffix` is `_total`, `_sum`, `_count` or nothing.
+    /// Writes a sample of the open family; `suffix` is `_total`, `_sum`, `_count` or empty.
     pub(super) fn sample(&mut self, suffix: &str, labels: Labels<'_>, value: f64) {
         self.name(suffix, labels, None);
         self.push(format_args!(" {value}\n"));
     }
 
-    /// The samples of one histogram: `counts` has one entry more than `bounds`, for what is above them all.
+    /// Writes the samples of one histogram; the last entry of `counts` is for values above all `bounds`.
     pub(super) fn buckets(&mut self, labels: Labels<'_>, bounds: &[f64], counts: &[u64], sum: f64) {
         let mut cumulative = 0;
         for (index, count) in counts.iter().enumerate() {
@@ -83,7 +82,8 @@ impl Page {
         self.sample("_count", labels, cumulative as f64);
     }
 
-    /// `Some(None)` is the bucket without an upper bound. Bounds always have a decimal point, as OpenMetrics wants it.
+    /// Writes name and labels; `Some(None)` is the bucket without an upper bound. Bounds always have a decimal point, as
+    /// OpenMetrics requires.
     fn name(&mut self, suffix: &str, labels: Labels<'_>, bound: Option<Option<f64>>) {
         self.text.push_str(self.family);
         self.text.push_str(suffix);

@@ -1,14 +1,14 @@
-//! From listening to a clean end.
+//! The lifecycle of the server, from listening to a graceful shutdown.
 //!
 //! # Drain
 //!
-//! SIGTERM does not mean that no more requests come: a balancer learns of the end later than the server does. So on SIGTERM
-//! `/ready` turns 503 at once, requests are still accepted and answered, each answer says `Connection: close` so that clients
-//! move on, and only when nothing is in progress and no request but probes has come for [`Options::drain_quiet`] does the server stop
-//! accepting, finish what is open, and end with success. Connections that are merely idle do not hold it up.
+//! Requests still arrive after SIGTERM, because load balancers learn of the shutdown later than the server. So on SIGTERM
+//! `/ready` turns 503 at once, while requests are still accepted and answered, each with `Connection: close` so that
+//! clients move on. Once nothing is in progress and no request but probes has arrived for [`Options::drain_quiet`], the
+//! server stops accepting, finishes open requests, and exits with success. Idle connections do not delay it.
 //!
-//! SIGINT, or a second signal, skips the quiet time but still finishes what is in progress; one more ends at once.
-//! [`DRAIN_TIME_LIMIT`] bounds the first part, five seconds the second.
+//! SIGINT, or a second signal, skips the quiet time but still finishes requests in progress; one more ends at once.
+//! [`DRAIN_TIME_LIMIT`] bounds the drain, [`CLOSE_TIME_LIMIT`] the rest.
 
 use std::io::Read;
 use std::net::SocketAddr;
@@ -29,7 +29,7 @@ use super::routes;
 use super::state::State;
 use crate::model::{MODEL_BYTES_MAX, Model, ModelError};
 
-/// Where the server is in its life. It never goes back.
+/// The phases of the server, in order; it never goes back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Phase {
     Serving,
@@ -40,19 +40,19 @@ pub(super) enum Phase {
 /// How to stop.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stop {
-    /// Wait until no requests come any more, as SIGTERM asks.
+    /// Wait until no more requests arrive, then end: SIGTERM.
     Drain,
-    /// Finish what is in progress and end, as SIGINT asks.
+    /// Finish the requests in progress and end: SIGINT.
     Now,
 }
 
 /// Why the server did not start.
 #[derive(Debug, thiserror::Error)]
 pub enum ServeError {
-    /// A port could not be had.
+    /// A port is taken, or may not be used.
     #[error("cannot listen on {address} for {purpose}{hint}")]
     Listen {
-        /// What was asked for.
+        /// Address and port of the options.
         address: SocketAddr,
         /// What the port is for: `requests` or `metrics`.
         purpose: &'static str,
@@ -69,12 +69,12 @@ pub enum ServeError {
         /// What the system said.
         source: io::Error,
     },
-    /// The model file is not a model.
+    /// The file is not a usable model.
     #[error("cannot use the model {path}")]
     Model {
         /// The file, or `embedded`.
         path: String,
-        /// What is wrong with it.
+        /// The reason.
         source: ModelError,
     },
     /// The runtime or a signal handler could not be set up.
@@ -82,7 +82,7 @@ pub enum ServeError {
     Start(#[from] io::Error),
 }
 
-/// A server that listens on both ports with its model loaded. [`Server::run`] answers.
+/// A server that listens on both ports with its model loaded. [`Server::run`] answers requests.
 pub struct Server {
     requests: TcpListener,
     metrics: TcpListener,
@@ -90,7 +90,7 @@ pub struct Server {
     drain_quiet: Duration,
 }
 
-/// Serves on a runtime of its own until a signal ends it: on this thread, or on [`Options::worker_threads`] threads.
+/// Serves on a new runtime until a signal ends it: on this thread, or on [`Options::worker_threads`] threads.
 ///
 /// # Errors
 /// The ports or the model could not be had.
@@ -110,7 +110,7 @@ pub fn run(options: &Options) -> Result<(), ServeError> {
 /// # Errors
 /// The ports or the model could not be had.
 pub async fn serve(options: &Options) -> Result<(), ServeError> {
-    // Before anything that takes time: a signal during the start must not kill.
+    // Before anything slow: a signal during the start must not kill the process.
     let stops = stops_of_signals()?;
     raise_open_files();
     let server = Server::bind(options).await?;
@@ -122,10 +122,10 @@ pub async fn serve(options: &Options) -> Result<(), ServeError> {
     Ok(())
 }
 
-/// Shells and service managers often allow 1024 open files while the system allows far more; each connection is one.
+/// Raises the soft limit of open files: shells often set 1024 where the system allows far more, and each connection is one.
 fn raise_open_files() {
     let limit = getrlimit(Resource::Nofile);
-    // and the listeners, the runtime, a scrape of /proc
+    // Plus the listeners, the runtime and a scrape of /proc.
     let wanted = (CONNECTIONS_MAX + METRICS_CONNECTIONS_MAX) as u64 + 64;
     let current = limit.maximum.map_or(wanted, |maximum| maximum.min(wanted));
     if limit.current.is_some_and(|now| now < current)
@@ -135,7 +135,7 @@ fn raise_open_files() {
     }
 }
 
-/// SIGTERM and SIGINT, as often as they come.
+/// Turns each SIGTERM and SIGINT into a [`Stop`].
 fn stops_of_signals() -> io::Result<mpsc::Receiver<Stop>> {
     let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     let (sender, receiver) = mpsc::channel(4);
@@ -175,23 +175,23 @@ impl Server {
         })
     }
 
-    /// Where requests are answered.
+    /// Returns the address that answers requests.
     ///
     /// # Errors
-    /// The system does not tell.
+    /// The system cannot name the socket's address.
     pub fn address(&self) -> io::Result<SocketAddr> {
         self.requests.local_addr()
     }
 
-    /// Where metrics are answered.
+    /// Returns the address that answers scrapes.
     ///
     /// # Errors
-    /// The system does not tell.
+    /// The system cannot name the socket's address.
     pub fn metrics_address(&self) -> io::Result<SocketAddr> {
         self.metrics.local_addr()
     }
 
-    /// Answers until a [`Stop`] comes, or until nobody can send one any more, and then ends as the module describes.
+    /// Answers until a [`Stop`] arrives or all senders are dropped, then shuts down as the module describes.
     pub async fn run(self, mut stops: mpsc::Receiver<Stop>) {
         let Self { requests, metrics, state, drain_quiet } = self;
         let connections = Connections::new(CONNECTIONS_MAX);
@@ -206,16 +206,16 @@ impl Server {
 
         if stops.recv().await == Some(Stop::Drain) {
             state.phase.send_replace(Phase::Draining);
-            tracing::info!("draining: not ready any more, still answering");
+            tracing::info!("draining: no longer ready, still answering");
             tokio::select! {
                 () = quiet(&state, drain_quiet) => {}
-                () = sleep(DRAIN_TIME_LIMIT) => tracing::warn!("requests still come; closing all the same"),
+                () = sleep(DRAIN_TIME_LIMIT) => tracing::warn!("requests still arrive; closing anyway"),
                 _ = stops.recv() => {}
             }
         }
         state.phase.send_replace(Phase::Closing);
         let finished = async {
-            // An accept loop ends at the change of phase; if it panicked there is nothing more to accept either.
+            // An accept loop ends when the phase changes; if it panicked, nothing more is accepted either.
             let _ = accepting.await;
             connections.closed().await;
         };
@@ -262,7 +262,7 @@ fn load(path: Option<&Path>) -> Result<Model, ServeError> {
     };
     let name = path.display().to_string();
     let mut bytes = Vec::new();
-    // One byte more than a model may have, so that what is too large is seen without being read.
+    // One byte more than the limit, so that a larger file is noticed without reading all of it.
     fs::File::open(path)
         .and_then(|file| file.take(MODEL_BYTES_MAX as u64 + 1).read_to_end(&mut bytes))
         .map_err(|source| ServeError::ReadModel { path: name.clone(), source })?;
@@ -299,7 +299,7 @@ mod tests {
         tokio::select! {
             () = quiet(&state, period) => {}
             () = traffic(Route::Ready) => {}
-            () = sleep(20 * period) => panic!("probes are no requests"),
+            () = sleep(20 * period) => panic!("probes do not count as requests"),
         }
     }
 }

@@ -1,10 +1,10 @@
-//! What the server counts, and the page a scrape gets.
+//! The server's metrics, and the page that a scrape gets.
 //!
 //! The names and labels are those of `prometheus-fastapi-instrumentator`, so that queries written for a FastAPI server
 //! work here: `http_requests_total{handler,method,status}` with the status grouped (`2xx`), the route's path as the
 //! handler and `none` for paths that are no route, `http_request_duration_seconds{handler,method}`,
-//! `http_request_duration_highr_seconds`, `http_requests_inprogress`, the two size summaries. Buckets are finer than there.
-//! The `model_*` metrics tell what those hide: waiting, the model's own time, refusals.
+//! `http_request_duration_highr_seconds`, `http_requests_inprogress`, the two size summaries. Buckets are finer.
+//! The `model_*` metrics add waiting, the time in the model, and refusals.
 //!
 //! Every series of a route exists from the first scrape with 0: a counter that appears with its first increment loses
 //! that increment to `rate()`. Series are a fixed table: no request can add one.
@@ -19,19 +19,19 @@ use super::process::Process;
 use super::queue::{Queue, Refusal};
 use super::routes::Route;
 
-/// Seconds. From a tenth of a millisecond, a prediction on an idle machine, to the half minute after which requests are
-/// refused; thresholds people write (0.08, 0.1, 0.5) are bounds, so that a quantile near them is not interpolated.
+/// Seconds, from a tenth of a millisecond (a prediction on an idle machine) to the half minute after which requests are
+/// refused. Common thresholds (0.08, 0.1, 0.5) are bounds, so that quantiles near them are not interpolated.
 const DURATION_BOUNDS: [f64; 27] = [
     0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.0075, 0.01, 0.015, 0.02, 0.03, 0.05, 0.08, 0.1, 0.15,
     0.2, 0.3, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 5.0, 7.5, 10.0, 30.0,
 ];
-/// Seconds of the model alone: microseconds, or what `--work-milliseconds` asks for.
+/// Seconds in the model alone: microseconds, or what `--work-milliseconds` sets.
 const PREDICT_BOUNDS: [f64; 14] =
     [0.000002, 0.000005, 0.00001, 0.00002, 0.00005, 0.0001, 0.0005, 0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0];
 /// Houses in one request.
 const BATCH_BOUNDS: [f64; 9] = [1.0, 2.0, 5.0, 10.0, 50.0, 100.0, 500.0, 1000.0, 5000.0];
 
-/// The methods that get a series of their own; the rest share the last, since a client can invent any number.
+/// The methods that have series; all others count as the last one, since clients can invent any number.
 const METHODS: [&str; 8] = ["GET", "POST", "HEAD", "PUT", "DELETE", "PATCH", "OPTIONS", "OTHER"];
 const STATUSES: [&str; 4] = ["2xx", "3xx", "4xx", "5xx"];
 
@@ -62,7 +62,7 @@ impl Histogram {
         Self { bounds, counts, sum: Sum::default() }
     }
 
-    /// A value equal to a bound is below it (`le`).
+    /// Counts a value; one equal to a bound falls below it (`le`).
     fn observe(&self, value: f64) {
         let bucket = self.bounds.partition_point(|bound| *bound < value);
         self.counts[bucket].fetch_add(1, Ordering::Relaxed);
@@ -75,7 +75,7 @@ impl Histogram {
     }
 }
 
-/// One route asked by one method.
+/// The counters of one route and method.
 struct Endpoint {
     route: Route,
     method: &'static str,
@@ -103,7 +103,7 @@ impl Endpoint {
         self.statuses.iter().map(|count| count.load(Ordering::Relaxed)).sum()
     }
 
-    /// The combinations clients are meant to use are always shown; the others once they occurred.
+    /// Returns whether the page has this row: always for a route's own method, else once it occurred.
     fn is_shown(&self) -> bool {
         self.route.method().is_some_and(|method| method == self.method) || self.requests() > 0
     }
@@ -113,7 +113,7 @@ impl Endpoint {
     }
 }
 
-/// All that is counted.
+/// All counters of the server.
 pub(super) struct Metrics {
     endpoints: Vec<Endpoint>,
     duration: Histogram,
@@ -138,7 +138,7 @@ impl Metrics {
         }
     }
 
-    /// A request has begun; what is returned counts it as in progress until dropped.
+    /// Counts the start of a request; the guard counts it as in progress until dropped.
     pub(super) fn begin(&self, route: Route, method: &Method) -> InProgress<'_> {
         let method = METHODS.iter().position(|known| *known == method.as_str()).unwrap_or(METHODS.len() - 1);
         let endpoint = &self.endpoints[route as usize * METHODS.len() + method];
@@ -146,18 +146,18 @@ impl Metrics {
         InProgress { endpoint, duration: &self.duration }
     }
 
-    /// Requests begun since the start, probes apart: those come as long as the process lives.
+    /// Returns the requests begun since the start, without probes, which never end.
     pub(super) fn begun(&self) -> u64 {
         let asked = self.endpoints.iter().filter(|endpoint| !endpoint.route.is_probe());
         asked.map(|endpoint| endpoint.requests() + endpoint.in_progress.load(Ordering::Relaxed)).sum()
     }
 
-    /// Requests in progress on all routes.
+    /// Returns the requests in progress on all routes.
     pub(super) fn in_progress(&self) -> u64 {
         self.endpoints.iter().map(|endpoint| endpoint.in_progress.load(Ordering::Relaxed)).sum()
     }
 
-    /// `houses` were predicted in `took`, `waited` after the request had arrived.
+    /// Counts a prediction of `houses` that began `waited` after the request's arrival and took `took`.
     pub(super) fn predicted(&self, houses: usize, waited: Duration, took: Duration) {
         self.predictions.fetch_add(houses as u64, Ordering::Relaxed);
         self.batch_size.observe(houses as f64);
@@ -169,7 +169,7 @@ impl Metrics {
         self.rejected[refusal as usize].fetch_add(1, Ordering::Relaxed);
     }
 
-    /// The whole page.
+    /// Renders the page of a scrape.
     pub(super) fn page(&self, format: Format, queue: &Queue, process: &Process) -> String {
         let mut page = Page::new(format);
         self.write_requests(&mut page);
@@ -188,7 +188,7 @@ impl Metrics {
         for endpoint in self.shown() {
             let [handler, method] = endpoint.labels();
             for (status, count) in STATUSES.iter().zip(&endpoint.statuses) {
-                // no route redirects
+                // No route redirects.
                 let count = count.load(Ordering::Relaxed);
                 if count > 0 || *status != "3xx" {
                     page.sample("_total", &[handler, method, ("status", status)], count as f64);
@@ -204,7 +204,7 @@ impl Metrics {
     fn write_durations(&self, page: &mut Page) {
         page.histogram(
             "http_request_duration_seconds",
-            "Time from the arrival of a request on this machine to its answer.",
+            "Time from the arrival of a request on this machine to its response.",
         );
         for endpoint in self.shown() {
             endpoint.duration.write(page, &endpoint.labels());
@@ -241,9 +241,9 @@ impl Metrics {
             let count = self.rejected[refusal as usize].load(Ordering::Relaxed);
             page.sample("_total", &[("reason", refusal.reason())], count as f64);
         }
-        page.gauge("model_queue_depth", "Requests that wait for a free worker.");
+        page.gauge("model_queue_depth", "Requests waiting for a free worker.");
         page.sample("", &[], queue.depth() as f64);
-        page.gauge("model_inflight", "Predictions that run.");
+        page.gauge("model_inflight", "Predictions running.");
         page.sample("", &[], queue.in_flight() as f64);
         page.gauge("model_concurrency_limit", "Predictions that can run at once.");
         page.sample("", &[], queue.slot_count() as f64);
@@ -272,15 +272,15 @@ fn write_process(page: &mut Page, process: &Process) {
     }
 }
 
-/// A request that is being answered. If it is dropped before [`InProgress::finish`], the client hung up: it is no longer
-/// in progress, and counts nowhere else.
+/// A request in progress. If it is dropped before [`InProgress::finish`], the client hung up: the request is no longer in
+/// progress, and counts nowhere else.
 pub(super) struct InProgress<'a> {
     endpoint: &'a Endpoint,
     duration: &'a Histogram,
 }
 
 impl InProgress<'_> {
-    /// The answer is ready.
+    /// Counts the finished request.
     pub(super) fn finish(self, status: StatusCode, took: Duration, request_bytes: u64, response_bytes: u64) {
         let group = usize::from(status.as_u16() / 100).clamp(2, 5) - 2;
         self.endpoint.statuses[group].fetch_add(1, Ordering::Relaxed);

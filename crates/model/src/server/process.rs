@@ -1,11 +1,11 @@
-//! The `process_*` metrics every Prometheus client library exposes, from `/proc/self`.
+//! The `process_*` metrics that every Prometheus client library exposes, from `/proc/self`.
 
 use std::fs;
 
 use rustix::process::{Resource, getrlimit};
 use rustix::time::{ClockId, clock_gettime};
 
-/// What the kernel says about this process; a value it does not tell is missing, not zero.
+/// The kernel's figures for this process; a value that cannot be read is `None`, not zero.
 #[derive(Debug, Default)]
 pub(super) struct Process {
     pub(super) cpu_seconds: f64,
@@ -29,7 +29,7 @@ impl Process {
             virtual_bytes: pages.next().flatten(),
             resident_bytes: pages.next().flatten(),
             start_time_seconds: start_time_seconds(),
-            // one of them is the listing itself
+            // One of them is the listing itself.
             open_files: fs::read_dir("/proc/self/fd")
                 .ok()
                 .map(|files| files.count().saturating_sub(1) as u64),
@@ -38,8 +38,8 @@ impl Process {
     }
 }
 
-/// Field 22 of proc_pid_stat(5), in clock ticks since boot. The second field, the name, may hold spaces and
-/// parentheses; fields are counted from the last one that closes.
+/// Reads field 22 of proc_pid_stat(5), in clock ticks since boot, as seconds since 1970. The second field, the name, may
+/// hold spaces and parentheses, so fields are counted from the last closing parenthesis.
 fn start_time_seconds() -> Option<f64> {
     let stat = fs::read_to_string("/proc/self/stat").ok()?;
     let ticks: f64 = stat.rsplit_once(") ")?.1.split(' ').nth(22 - 3)?.parse().ok()?;

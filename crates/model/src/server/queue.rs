@@ -1,8 +1,8 @@
-//! Who predicts now, who waits, who is refused.
+//! Decides which requests run, wait or are refused.
 //!
-//! A fixed number of slots, one for each worker, given out in order of arrival. A request waits for a slot at most until
-//! its deadline, and only [`QUEUE_MAX`] do so at once; the others are told at once to come back, which costs next to
-//! nothing and keeps the wait of those that are in bounded.
+//! A fixed number of slots, one for each worker, is given out in order of arrival. A request waits for a slot until its
+//! deadline, and at most [`QUEUE_MAX`] wait at once. The rest are refused immediately, which costs next to nothing and
+//! bounds the wait of the others.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -23,7 +23,7 @@ pub(super) enum Refusal {
 impl Refusal {
     pub(super) const ALL: [Self; 2] = [Self::QueueFull, Self::TimeLimit];
 
-    /// The label in metrics.
+    /// Returns the value of the label `reason` in metrics.
     pub(super) fn reason(self) -> &'static str {
         match self {
             Self::QueueFull => "queue_full",
@@ -44,7 +44,7 @@ impl Queue {
         Self { slots: Arc::new(Semaphore::new(slot_count)), slot_count, waiting: AtomicUsize::new(0) }
     }
 
-    /// Waits for a slot; it is free again when the permit is dropped.
+    /// Waits for a slot; dropping the permit frees it.
     pub(super) async fn enter(&self, arrived: Moment) -> Result<OwnedSemaphorePermit, Refusal> {
         let waited = arrived.until(Moment::now());
         let left = REQUEST_TIME_LIMIT.checked_sub(waited).ok_or(Refusal::TimeLimit)?;
@@ -55,31 +55,31 @@ impl Queue {
     }
 
     async fn wait(&self, left: Duration) -> Result<OwnedSemaphorePermit, Refusal> {
-        let _place = Place::take(&self.waiting)?;
+        let _entry = QueueEntry::take(&self.waiting)?;
         let slot = tokio::time::timeout(left, Arc::clone(&self.slots).acquire_owned()).await;
         Ok(slot.map_err(|_| Refusal::TimeLimit)?.expect("the semaphore is never closed"))
     }
 
-    /// Requests that wait for a slot.
+    /// Returns the number of requests that wait for a slot.
     pub(super) fn depth(&self) -> usize {
         self.waiting.load(Ordering::Relaxed)
     }
 
-    /// Predictions that run.
+    /// Returns the number of predictions that run.
     pub(super) fn in_flight(&self) -> usize {
         self.slot_count - self.slots.available_permits().min(self.slot_count)
     }
 
-    /// Predictions that can run at once.
+    /// Returns the number of predictions that can run at once.
     pub(super) fn slot_count(&self) -> usize {
         self.slot_count
     }
 }
 
-/// A place in the queue, left when dropped: also when the client hangs up while it waits.
-struct Place<'a>(&'a AtomicUsize);
+/// An entry in the queue; dropping it leaves the queue, also when the client hangs up while waiting.
+struct QueueEntry<'a>(&'a AtomicUsize);
 
-impl<'a> Place<'a> {
+impl<'a> QueueEntry<'a> {
     fn take(waiting: &'a AtomicUsize) -> Result<Self, Refusal> {
         let more = |depth| (depth < QUEUE_MAX).then_some(depth + 1);
         waiting
@@ -89,7 +89,7 @@ impl<'a> Place<'a> {
     }
 }
 
-impl Drop for Place<'_> {
+impl Drop for QueueEntry<'_> {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Ordering::Relaxed);
     }
@@ -122,7 +122,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn who_waited_too_long_is_refused() {
+    async fn a_request_that_waited_too_long_is_refused() {
         let queue = Queue::new(1);
         let too_old = Moment(Moment::now().0 - REQUEST_TIME_LIMIT.as_nanos() as u64 - 1);
         assert_eq!(queue.enter(too_old).await.map(drop), Err(Refusal::TimeLimit), "even with a free slot");

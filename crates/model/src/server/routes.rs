@@ -1,4 +1,4 @@
-//! Which path does what. Every request passes [`answer`], so everything is counted once, in one place.
+//! The routes of both ports. Every request passes [`answer`], so each is counted once, in one place.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,19 +13,19 @@ use rustix::time::{ClockId, clock_gettime};
 use serde_json::json;
 use tokio::sync::SemaphorePermit;
 
-use super::answers::{self, Answer};
 use super::arrival::Moment;
 use super::exposition::Format;
 use super::lifecycle::Phase;
 use super::options::{BODY_BYTES_MAX, REQUEST_TIME_LIMIT, SMALL_BODY_BYTES_MAX};
 use super::process::Process;
 use super::queue::Refusal;
+use super::responses::{self, HttpResponse};
 use super::state::State;
 use crate::input::{self, Rejection};
 
 static OPENAPI: &str = include_str!("openapi.json");
 
-/// The paths of the model's port. The order is that of [`Route::ALL`], by which metrics find their row.
+/// The routes of the model's port, in the order of [`Route::ALL`], by which metrics find their row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Route {
     Predict,
@@ -46,7 +46,7 @@ impl Route {
         Self::ALL.into_iter().find(|route| route.path() == path).unwrap_or(Self::None)
     }
 
-    /// The path, which is also the `handler` in metrics. `none` is no path: they start with a slash.
+    /// Returns the path, which is also the `handler` in metrics; `none` cannot be a path, since paths start with a slash.
     pub(super) fn path(self) -> &'static str {
         match self {
             Self::Predict => "/predict",
@@ -59,12 +59,12 @@ impl Route {
         }
     }
 
-    /// Asked by whoever watches the server, not by its clients.
+    /// Returns whether probes and dashboards call this route rather than clients.
     pub(super) fn is_probe(self) -> bool {
         matches!(self, Self::Health | Self::Ready)
     }
 
-    /// The one method the route has.
+    /// Returns the method of the route; `None` for unknown paths.
     pub(super) fn method(self) -> Option<Method> {
         match self {
             Self::Predict | Self::BatchPredict => Some(Method::POST),
@@ -75,14 +75,14 @@ impl Route {
 }
 
 /// Answers a request on the model's port.
-pub(super) async fn answer(state: Arc<State>, request: Request<Incoming>, arrived: Moment) -> Answer {
+pub(super) async fn answer(state: Arc<State>, request: Request<Incoming>, arrived: Moment) -> HttpResponse {
     let route = Route::of(request.uri().path());
     let in_progress = state.metrics.begin(route, request.method());
     let request_bytes = request.body().size_hint().exact().unwrap_or(0);
     let mut answer = match route.method() {
-        None => answers::not_found(),
+        None => responses::not_found(),
         Some(method) if method != request.method() => {
-            answers::method_not_allowed(if method == Method::GET { "GET" } else { "POST" })
+            responses::method_not_allowed(if method == Method::GET { "GET" } else { "POST" })
         }
         Some(_) => dispatch(&state, route, request, arrived).await,
     };
@@ -94,17 +94,22 @@ pub(super) async fn answer(state: Arc<State>, request: Request<Incoming>, arrive
     answer
 }
 
-async fn dispatch(state: &Arc<State>, route: Route, request: Request<Incoming>, arrived: Moment) -> Answer {
+async fn dispatch(
+    state: &Arc<State>,
+    route: Route,
+    request: Request<Incoming>,
+    arrived: Moment,
+) -> HttpResponse {
     match route {
         Route::Predict | Route::BatchPredict => {
             predict(state, route, request, arrived).await.unwrap_or_else(|refused| refused)
         }
-        Route::Health => answers::json_bytes(state.health.clone()),
-        Route::Ready if state.phase() == Phase::Serving => answers::json_bytes(r#"{"status":"ready"}"#),
-        Route::Ready => answers::detail(StatusCode::SERVICE_UNAVAILABLE, "draining"),
-        Route::OpenApi => answers::json_bytes(OPENAPI),
-        Route::Root => answers::json_bytes(root()),
-        Route::None => answers::not_found(),
+        Route::Health => responses::json_bytes(state.health.clone()),
+        Route::Ready if state.phase() == Phase::Serving => responses::json_bytes(r#"{"status":"ready"}"#),
+        Route::Ready => responses::detail(StatusCode::SERVICE_UNAVAILABLE, "draining"),
+        Route::OpenApi => responses::json_bytes(OPENAPI),
+        Route::Root => responses::json_bytes(root()),
+        Route::None => responses::not_found(),
     }
 }
 
@@ -114,37 +119,37 @@ fn root() -> String {
     json!({ "name": "house-price", "version": env!("CARGO_PKG_VERSION"), "endpoints": endpoints }).to_string()
 }
 
-/// `/predict` and `/batch-predict`; the error is an answer too.
+/// Answers `/predict` and `/batch-predict`; the error is a response too.
 async fn predict(
     state: &Arc<State>,
     route: Route,
     request: Request<Incoming>,
     arrived: Moment,
-) -> Result<Answer, Answer> {
+) -> Result<HttpResponse, HttpResponse> {
     let (head, body) = request.into_parts();
     let is_json =
         head.headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).is_some_and(input::is_json);
     let explain = input::query_flag(head.uri.query(), "explain");
     let (body, _room) = read(state, body).await?;
     if route == Route::BatchPredict {
-        let houses = input::houses(&body, is_json, &state.model).map_err(answers::rejection)?;
+        let houses = input::houses(&body, is_json, &state.model).map_err(responses::rejection)?;
         let count = houses.len();
         return in_a_slot(state, arrived, count, move |state| {
             let predictions: Vec<_> = houses.iter().map(|house| state.model.predict(house)).collect();
-            answers::prices(&predictions)
+            responses::prices(&predictions)
         })
         .await;
     }
     let (house, explain) =
-        both(input::house(&body, is_json, &state.model), explain).map_err(answers::rejection)?;
+        both(input::house(&body, is_json, &state.model), explain).map_err(responses::rejection)?;
     in_a_slot(state, arrived, 1, move |state| {
         let contributions = explain.then(|| state.model.contributions(&house));
-        answers::prediction(state.model.predict(&house), contributions, Timestamp::now())
+        responses::prediction(state.model.predict(&house), contributions, Timestamp::now())
     })
     .await
 }
 
-/// Problems of the query and of the body are told together, the query's first, as FastAPI does.
+/// Joins the problems of the query and of the body, the query's first, as FastAPI does.
 fn both<A>(body: Result<A, Rejection>, query: Result<bool, Rejection>) -> Result<(A, bool), Rejection> {
     match (body, query) {
         (Ok(body), Ok(query)) => Ok((body, query)),
@@ -155,8 +160,8 @@ fn both<A>(body: Result<A, Rejection>, query: Result<bool, Rejection>) -> Result
     }
 }
 
-/// Waits until a large body fits in memory; it is there until what is returned is dropped.
-async fn room<'a>(state: &'a State, body: &Incoming) -> Result<Option<SemaphorePermit<'a>>, Answer> {
+/// Waits until there is memory for a large body; the permit holds it.
+async fn room<'a>(state: &'a State, body: &Incoming) -> Result<Option<SemaphorePermit<'a>>, HttpResponse> {
     if body.size_hint().upper().is_some_and(|bytes| bytes <= SMALL_BODY_BYTES_MAX) {
         return Ok(None);
     }
@@ -166,15 +171,15 @@ async fn room<'a>(state: &'a State, body: &Incoming) -> Result<Option<SemaphoreP
     }
 }
 
-fn refuse(state: &State, refusal: Refusal) -> Answer {
+fn refuse(state: &State, refusal: Refusal) -> HttpResponse {
     state.metrics.refused(refusal);
-    answers::refusal(refusal)
+    responses::refusal(refusal)
 }
 
-/// The whole body, within its limits of size and time, and its room in memory.
-async fn read(state: &State, body: Incoming) -> Result<(Bytes, Option<SemaphorePermit<'_>>), Answer> {
-    let too_large = || answers::detail(StatusCode::PAYLOAD_TOO_LARGE, "Request Entity Too Large");
-    // Known beforehand: answered without reading any of it.
+/// Reads the whole body within its limits of size and time; returns it with its memory permit.
+async fn read(state: &State, body: Incoming) -> Result<(Bytes, Option<SemaphorePermit<'_>>), HttpResponse> {
+    let too_large = || responses::detail(StatusCode::PAYLOAD_TOO_LARGE, "Request Entity Too Large");
+    // Content-Length is too large: refuse without reading the body.
     if body.size_hint().lower() > BODY_BYTES_MAX as u64 {
         return Err(too_large());
     }
@@ -182,19 +187,19 @@ async fn read(state: &State, body: Incoming) -> Result<(Bytes, Option<SemaphoreP
     match tokio::time::timeout(REQUEST_TIME_LIMIT, Limited::new(body, BODY_BYTES_MAX).collect()).await {
         Ok(Ok(collected)) => Ok((collected.to_bytes(), room)),
         Ok(Err(error)) if error.is::<LengthLimitError>() => Err(too_large()),
-        Ok(Err(_)) => Err(answers::detail(StatusCode::BAD_REQUEST, "There was an error parsing the body")),
-        Err(_) => Err(answers::detail(StatusCode::REQUEST_TIMEOUT, "Request Timeout")),
+        Ok(Err(_)) => Err(responses::detail(StatusCode::BAD_REQUEST, "There was an error parsing the body")),
+        Err(_) => Err(responses::detail(StatusCode::REQUEST_TIMEOUT, "Request Timeout")),
     }
 }
 
-/// Waits for a slot, then predicts: here when it takes microseconds, on a thread of its own when work is simulated, so
+/// Waits for a slot, then predicts: inline when it takes microseconds, on a blocking thread when work is simulated, so
 /// that probes are still answered.
 async fn in_a_slot(
     state: &Arc<State>,
     arrived: Moment,
     houses: usize,
-    predict: impl FnOnce(&State) -> Answer + Send + 'static,
-) -> Result<Answer, Answer> {
+    predict: impl FnOnce(&State) -> HttpResponse + Send + 'static,
+) -> Result<HttpResponse, HttpResponse> {
     let slot = state.queue.enter(arrived).await.map_err(|refusal| refuse(state, refusal))?;
     let waited = arrived.until(Moment::now());
     let timed = move |state: &State| {
@@ -211,10 +216,10 @@ async fn in_a_slot(
     let state = Arc::clone(state);
     tokio::task::spawn_blocking(move || timed(&state))
         .await
-        .map_err(|_| answers::detail(StatusCode::INTERNAL_SERVER_ERROR, "Internal Server Error"))
+        .map_err(|_| responses::detail(StatusCode::INTERNAL_SERVER_ERROR, "Internal Server Error"))
 }
 
-/// Spends CPU time of this thread, not wall time: where the CPU is limited it takes longer, as real work would.
+/// Spends CPU time of this thread, not wall time: under a CPU limit it takes longer, as real work does.
 fn burn(work: Duration) {
     if work.is_zero() {
         return;
@@ -230,14 +235,14 @@ fn burn(work: Duration) {
 }
 
 /// Answers a request on the metrics port; scrapes do not count as requests.
-pub(super) async fn answer_scrape(state: Arc<State>, request: Request<Incoming>) -> Answer {
+pub(super) async fn answer_scrape(state: Arc<State>, request: Request<Incoming>) -> HttpResponse {
     if !matches!(request.uri().path(), "/metrics" | "/") {
-        return answers::not_found();
+        return responses::not_found();
     }
     if request.method() != Method::GET {
-        return answers::method_not_allowed("GET");
+        return responses::method_not_allowed("GET");
     }
     let accept = request.headers().get(ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or_default();
     let format = Format::accepted(accept);
-    answers::text(format.content_type(), state.metrics.page(format, &state.queue, &Process::read()))
+    responses::text(format.content_type(), state.metrics.page(format, &state.queue, &Process::read()))
 }

@@ -1,4 +1,4 @@
-//! What every request shares.
+//! The state that all requests share.
 
 use bytes::Bytes;
 use serde_json::json;
@@ -15,12 +15,12 @@ pub(super) struct State {
     pub(super) model: Model,
     pub(super) metrics: Metrics,
     pub(super) queue: Queue,
-    /// Room for bodies that are not small.
+    /// Permits for the memory of large bodies.
     pub(super) large_bodies: Semaphore,
-    /// CPU time burnt on top of each prediction.
+    /// Extra CPU time to spend on each prediction.
     pub(super) work: std::time::Duration,
     pub(super) phase: watch::Sender<Phase>,
-    /// The answer of `/health`, which never changes.
+    /// The body of `/health`, which never changes.
     pub(super) health: Bytes,
 }
 

@@ -42,7 +42,7 @@ fn get(target: &str) -> String {
     request("GET", target, "", "")
 }
 
-/// One answer from an open connection: status, head in lower case, body.
+/// Reads one response from an open connection: status, head in lower case, body.
 async fn read_answer(stream: &mut TcpStream, has_body: bool) -> (u16, String, String) {
     let mut head = Vec::new();
     while !head.ends_with(b"\r\n\r\n") {
@@ -103,7 +103,7 @@ async fn every_route_answers_as_fastapi_does() {
     }
 }
 
-/// If the model changes these change, and whoever changed it sees by how much.
+/// A changed model changes these numbers; the failure shows by how much.
 #[tokio::test]
 async fn predictions_stay_as_they_are() {
     let server = start(Options::default()).await;
@@ -127,7 +127,7 @@ async fn predictions_stay_as_they_are() {
     assert_eq!(prices, houses.map(|(_, price, _)| price), "the batch says what single requests say");
 }
 
-/// Samples by name and labels, after checking that each belongs to a declared family and each histogram adds up.
+/// Returns samples by name and labels, after checking that each belongs to a declared family and each histogram adds up.
 fn samples(page: &str) -> std::collections::BTreeMap<String, f64> {
     let families: Vec<&str> =
         page.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next()).collect();
@@ -212,7 +212,7 @@ async fn series_start_at_zero_and_count_what_happened() {
 }
 
 #[tokio::test]
-async fn a_drain_answers_everyone_before_it_ends() {
+async fn a_drain_answers_every_request_before_it_ends() {
     let server = start(Options { drain_quiet: Duration::from_secs(3600), ..Options::default() }).await;
     let mut idle = TcpStream::connect(server.requests).await.expect("listening");
     let mut busy = TcpStream::connect(server.requests).await.expect("listening");
@@ -221,7 +221,7 @@ async fn a_drain_answers_everyone_before_it_ends() {
     assert_eq!((status, head.contains("connection: close")), (200, false));
 
     server.stops.send(Stop::Drain).await.expect("running");
-    // The phase changes when the server takes the message; from then on /ready says 503.
+    // The phase changes when the server receives the message; from then on /ready answers 503.
     let (status, head, body) = loop {
         let answer = ask(server.requests, &get("/ready")).await;
         if answer.0 != 200 {
@@ -230,7 +230,7 @@ async fn a_drain_answers_everyone_before_it_ends() {
     };
     assert_eq!((status, body.as_str()), (503, r#"{"detail":"draining"}"#));
     assert!(head.contains("connection: close"), "{head}");
-    // Both the connection that was kept alive and one that is new are still answered, and told to go.
+    // Both the kept-alive connection and a new one are still answered, with `Connection: close`.
     for request in [get("/health"), post("/predict", HOUSE)] {
         assert_eq!(ask(server.requests, &request).await.0, 200);
     }
@@ -250,7 +250,7 @@ async fn a_drain_answers_everyone_before_it_ends() {
 }
 
 #[tokio::test]
-async fn what_is_in_progress_is_finished_even_in_a_hurry() {
+async fn a_quick_stop_still_finishes_requests_in_progress() {
     let server = start(Options { work: Duration::from_millis(30), ..Options::default() }).await;
     let mut streams = Vec::new();
     for _ in 0..3 {
@@ -258,7 +258,7 @@ async fn what_is_in_progress_is_finished_even_in_a_hurry() {
         stream.write_all(post("/predict", HOUSE).as_bytes()).await.expect("open");
         streams.push(stream);
     }
-    // All three are in the server, one predicting and two waiting, before it is told to stop.
+    // All three requests are in the server, one predicting and two waiting, before it is told to stop.
     let queued = || async {
         let samples = samples(&ask(server.metrics, &get("/")).await.2);
         samples["model_queue_depth"] + samples["model_inflight"] + samples["model_predictions_total"]

@@ -1,4 +1,4 @@
-//! The one place that knows `forust-ml`: houses in, our own forest out.
+//! The only file that uses `forust-ml`: houses in, a [`Forest`] out.
 
 use forust_ml::GradientBooster;
 use forust_ml::data::Matrix;
@@ -10,7 +10,7 @@ use forust_ml::tree::Tree as TrainedTree;
 use crate::forest::{Branch, DEPTH, Forest, Tree};
 use crate::house::{FEATURES, House};
 
-/// Small steps and four fifths of the rows for each tree: the usual guard against learning the noise.
+/// Small steps and four fifths of the rows for each tree, against overfitting.
 const LEARNING_RATE: f32 = 0.08;
 const SUBSAMPLE: f32 = 0.8;
 const SEED: u64 = 7;
@@ -26,7 +26,7 @@ pub(super) fn fit(houses: &[House], targets: &[f64], trees: usize) -> Result<For
         .set_sample_method(SampleMethod::Random)
         .set_subsample(SUBSAMPLE)
         .set_seed(SEED)
-        // one thread: sums in one order, so the same bytes everywhere
+        // One thread sums in one order, so the model has the same bytes every time.
         .set_parallel(false);
     booster.grow_policy = GrowPolicy::DepthWise;
     booster
@@ -35,7 +35,7 @@ pub(super) fn fit(houses: &[House], targets: &[f64], trees: usize) -> Result<For
     lay_out(&booster)
 }
 
-/// The features column by column, as the library reads them.
+/// Returns the features column by column, as the library reads them.
 fn columns(houses: &[House]) -> Vec<f64> {
     let rows: Vec<_> = houses.iter().map(House::features).collect();
     (0..FEATURES.len()).flat_map(|feature| rows.iter().map(move |row| f64::from(row[feature]))).collect()
@@ -66,9 +66,9 @@ fn branch(tree: &TrainedTree, index: usize) -> Branch {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::house::Place;
+    use crate::house::Location;
 
-    /// The flat layout must say what the library says, for every training row.
+    /// The flat layout predicts what the library predicts, for every training row.
     #[test]
     fn the_forest_predicts_what_the_library_does() {
         let houses: Vec<House> = (0..200)
@@ -78,11 +78,11 @@ mod tests {
                 bathrooms: f64::from(i % 9 + 1) / 4.0,
                 year_built: i64::from(1900 + i * 7 % 115),
                 condition: (i % 5 + 1) as u8,
-                place: Place { log_price_mean: 12.0 + (i % 13) as f32 / 10.0, is_zip_code: true },
+                location: Location { log_price_mean: 12.0 + (i % 13) as f32 / 10.0, is_zip_code: true },
             })
             .collect();
         let targets: Vec<f64> =
-            houses.iter().map(|house| house.sqft.ln() + f64::from(house.place.log_price_mean)).collect();
+            houses.iter().map(|house| house.sqft.ln() + f64::from(house.location.log_price_mean)).collect();
         let columns = columns(&houses);
         let mut booster = GradientBooster::default()
             .set_objective_type(ObjectiveType::SquaredLoss)

@@ -1,32 +1,32 @@
-//! What a model is worth: errors and coverage on sales it never saw.
+//! Measures a model: errors and coverage on sales that it never saw.
 
 use serde::{Deserialize, Serialize};
 
 use super::Sale;
 use crate::model::{Model, Prediction};
 
-/// The measured quality of a model. Kept in its file and shown at `/health`.
+/// The measured quality of a model, stored in its file and shown at `/health`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Report {
     /// Sales in the data.
     pub sales: usize,
-    /// Of them, the trees learnt from this many,
+    /// Sales that fitted the encoding and the trees.
     pub fitted: usize,
-    /// the intervals from this many,
+    /// Sales that calibrated the intervals.
     pub calibrated: usize,
-    /// and the rest of this report is about these.
+    /// Sales that the rest of this report is measured on.
     pub tested: usize,
-    /// Share of the variance of the price that is explained, 0–1.
+    /// Share of the variance of the price that the model explains, 0–1.
     pub r2: f64,
-    /// Dollars.
+    /// Mean absolute error in dollars.
     pub mean_absolute_error: f64,
-    /// Half of the predictions are closer than this share of the price.
+    /// Median absolute error as a share of the price.
     pub median_relative_error: f64,
     /// Share of prices within the interval where the zip code was given, 0–1.
     pub coverage_zip_code: f64,
     /// The same where only urban, suburban or rural was given.
     pub coverage_area: f64,
-    /// Share of prices within ten percent of the prediction: what a made-up ±10 % interval would hold.
+    /// Share of prices within ten percent of the prediction: the coverage of a fixed ±10 % interval.
     pub coverage_ten_percent: f64,
     /// Half-width of the interval in the logarithm of the price, by zip code.
     pub half_width_zip_code: f64,
@@ -34,9 +34,9 @@ pub struct Report {
     pub half_width_area: f64,
 }
 
-/// Measures `model` on `sales`, which it must not have learnt from. The counts of other parts are left at zero.
+/// Measures `model` on `sales`, which must not have trained it. The counts of the other parts are left at zero.
 ///
-/// Sales at places the model does not know are left out.
+/// Sales at locations that the model does not know are left out.
 pub(super) fn evaluate(model: &Model, sales: &[&Sale]) -> Report {
     let by_zip_code = predictions(model, sales, |sale| &sale.zip_code);
     let by_area = predictions(model, sales, |sale| &sale.area);
@@ -44,7 +44,7 @@ pub(super) fn evaluate(model: &Model, sales: &[&Sale]) -> Report {
     let squares = |error: &dyn Fn(&(f64, Prediction)) -> f64| {
         by_zip_code.iter().map(|pair| error(pair).powi(2)).sum::<f64>()
     };
-    let place = |is_zip_code| crate::Place { log_price_mean: 0.0, is_zip_code };
+    let location = |is_zip_code| crate::Location { log_price_mean: 0.0, is_zip_code };
     Report {
         tested: by_zip_code.len(),
         r2: round(
@@ -62,8 +62,8 @@ pub(super) fn evaluate(model: &Model, sales: &[&Sale]) -> Report {
             share(&by_zip_code, |price, said| (price - said.price).abs() <= 0.1 * said.price),
             4,
         ),
-        half_width_zip_code: round(model.half_width(place(true)), 4),
-        half_width_area: round(model.half_width(place(false)), 4),
+        half_width_zip_code: round(model.half_width(location(true)), 4),
+        half_width_area: round(model.half_width(location(false)), 4),
         ..Report::default()
     }
 }
@@ -72,8 +72,8 @@ type Pairs = [(f64, Prediction)];
 
 fn predictions(model: &Model, sales: &[&Sale], location: fn(&Sale) -> &String) -> Vec<(f64, Prediction)> {
     let predict = |sale: &&Sale| {
-        let place = model.place(location(sale))?;
-        Some((sale.price, model.predict(&sale.house(place))))
+        let location = model.location(location(sale))?;
+        Some((sale.price, model.predict(&sale.house(location))))
     };
     sales.iter().filter_map(predict).collect()
 }
@@ -96,7 +96,7 @@ fn median(pairs: &Pairs, of: impl Fn(f64, &Prediction) -> f64) -> f64 {
     values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
 }
 
-/// Four digits are what 4,000 sales can tell.
+/// Rounds to `digits` decimals; more than four mean nothing on 4,000 sales.
 fn round(value: f64, digits: i32) -> f64 {
     let scale = 10_f64.powi(digits);
     (value * scale).round() / scale

@@ -1,4 +1,4 @@
-//! Reads sales from CSV, plain or in gzip, and names every row that is not one.
+//! Reads sales from CSV, plain or gzipped, and names every invalid row.
 //!
 //! Columns are found by their names (`price`, `sqft`, `bedrooms`, `bathrooms`, `year_built`, `condition`, `zipcode`,
 //! `location`), so order and further columns do not matter.
@@ -10,24 +10,24 @@ use std::path::{Path, PathBuf};
 use flate2::read::MultiGzDecoder;
 use serde::Deserialize;
 
-use crate::house::{BUILD_YEARS, House, Place};
+use crate::house::{BUILD_YEARS, House, Location};
 
-/// The most CSV that is read, unpacked: 200 times the King County sales, and a small gzip cannot fill the memory.
+/// The most CSV that is read, decompressed: 200 times the King County sales. Keeps a small gzip from filling the memory.
 const DATA_BYTES_MAX: u64 = 256 << 20;
-/// The columns of a sale.
+/// The required columns.
 const COLUMNS: [&str; 8] =
     ["price", "sqft", "bedrooms", "bathrooms", "year_built", "condition", "zipcode", "location"];
-/// How many characters of a header without the columns an error shows: it may be any file.
+/// How many characters of a wrong header an error shows: the file may be anything.
 const HEADER_SHOWN_MAX: usize = 200;
-/// How many bad rows an error names before it only counts.
+/// How many invalid rows an error lists; the rest are only counted.
 const PROBLEMS_MAX: usize = 20;
 
 /// One sale.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 pub struct Sale {
-    /// Dollars, above 0.
+    /// Price in dollars, above 0.
     pub price: f64,
-    /// Square feet, above 0.
+    /// Living area in square feet, above 0.
     pub sqft: f64,
     /// At least 1.
     pub bedrooms: i64,
@@ -37,10 +37,10 @@ pub struct Sale {
     pub year_built: i64,
     /// 1–5.
     pub condition: u8,
-    /// Any name of a small place.
+    /// The zip code; any name of a small area will do.
     #[serde(rename = "zipcode")]
     pub zip_code: String,
-    /// Any name of a kind of place: urban, suburban or rural.
+    /// The kind of area: urban, suburban or rural; any name will do.
     #[serde(rename = "location")]
     pub area: String,
 }
@@ -51,36 +51,36 @@ pub enum SalesError {
     /// The file cannot be opened.
     #[error("cannot read {}", path.display())]
     Open {
-        /// The file asked for.
+        /// The path of the options.
         path: PathBuf,
-        /// What the system said.
+        /// The system's error.
         source: std::io::Error,
     },
-    /// The file is not CSV at all.
+    /// The file is not CSV.
     #[error("not a CSV file")]
     Csv(#[from] csv::Error),
-    /// Columns are not there.
-    #[error("columns are missing: {}; there are: {there}", missing.join(", "))]
+    /// Columns are missing.
+    #[error("columns are missing: {}; the header has: {header}", missing.join(", "))]
     Columns {
-        /// The names that were looked for.
+        /// The names of the missing columns.
         missing: Vec<&'static str>,
-        /// The header as it is.
-        there: String,
+        /// The header of the file, shortened.
+        header: String,
     },
-    /// There are rows that are not sales.
-    #[error("{count} rows are not sales:\n{}", listed.join("\n"))]
+    /// Some rows are invalid.
+    #[error("{count} invalid rows:\n{}", listed.join("\n"))]
     Rows {
-        /// How many.
+        /// The number of invalid rows.
         count: usize,
-        /// The first of them, each with its line and what is wrong.
+        /// The first of them, each with its line and the reason.
         listed: Vec<String>,
     },
-    /// The input goes on and on.
-    #[error("more than {DATA_BYTES_MAX} bytes of sales; train on a part of them")]
+    /// The data is larger than the limit.
+    #[error("the sales are larger than {} MiB; train on a part of them", DATA_BYTES_MAX >> 20)]
     TooLarge,
 }
 
-/// Reads the sales of a file; gzip is recognised by its first two bytes, not by the name.
+/// Reads the sales of a file; gzip is recognised by its first two bytes, not by the file's name.
 pub(super) fn read_file(path: &Path) -> Result<Vec<Sale>, SalesError> {
     let open_error = |source| SalesError::Open { path: path.to_owned(), source };
     let mut start = Vec::new();
@@ -92,7 +92,7 @@ pub(super) fn read_file(path: &Path) -> Result<Vec<Sale>, SalesError> {
 /// Reads sales from CSV.
 ///
 /// # Errors
-/// All rows that are not sales, the first twenty with line and reason.
+/// Returns the number of invalid rows, and the first twenty with line and reason.
 pub fn read_sales(input: impl Read) -> Result<Vec<Sale>, SalesError> {
     let mut limited = input.take(DATA_BYTES_MAX + 1);
     let mut reader = csv::ReaderBuilder::new().trim(csv::Trim::All).from_reader(&mut limited);
@@ -124,7 +124,7 @@ pub fn read_sales(input: impl Read) -> Result<Vec<Sale>, SalesError> {
     if count > 0 { Err(SalesError::Rows { count, listed }) } else { Ok(sales) }
 }
 
-/// The header, if it names every column.
+/// Returns the header if it names every column.
 fn columns(reader: &mut csv::Reader<impl Read>) -> Result<csv::StringRecord, SalesError> {
     let headers = reader.headers()?.clone();
     let missing: Vec<_> =
@@ -132,23 +132,23 @@ fn columns(reader: &mut csv::Reader<impl Read>) -> Result<csv::StringRecord, Sal
     if missing.is_empty() {
         return Ok(headers);
     }
-    let there: Vec<&str> = headers.iter().collect();
-    Err(SalesError::Columns { missing, there: there.join(", ").chars().take(HEADER_SHOWN_MAX).collect() })
+    let names: Vec<&str> = headers.iter().collect();
+    Err(SalesError::Columns { missing, header: names.join(", ").chars().take(HEADER_SHOWN_MAX).collect() })
 }
 
-/// The reason without the position, which is given once, in our own words.
+/// Returns the reason without the position, which the caller adds.
 fn reason(error: &csv::Error) -> String {
     match error.kind() {
         csv::ErrorKind::Deserialize { err, .. } => err.to_string(),
         csv::ErrorKind::UnequalLengths { expected_len, len, .. } => {
-            format!("{len} fields where the header has {expected_len}")
+            format!("{len} fields, but the header has {expected_len}")
         }
         _ => error.to_string(),
     }
 }
 
 impl Sale {
-    /// All that is wrong with the numbers, in one sentence.
+    /// Checks the values; the error names everything wrong in one sentence.
     fn checked(self) -> Result<Self, String> {
         let positive = |value: f64| value.is_finite() && value > 0.0;
         let wrong: Vec<&str> = [
@@ -167,15 +167,15 @@ impl Sale {
         if wrong.is_empty() { Ok(self) } else { Err(wrong.join("; ")) }
     }
 
-    /// The house that was sold, at `place`.
-    pub(super) fn house(&self, place: Place) -> House {
+    /// Returns the house that was sold, at `location`.
+    pub(super) fn house(&self, location: Location) -> House {
         House {
             sqft: self.sqft,
             bedrooms: self.bedrooms,
             bathrooms: self.bathrooms,
             year_built: self.year_built,
             condition: self.condition,
-            place,
+            location,
         }
     }
 }

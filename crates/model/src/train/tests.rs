@@ -2,7 +2,7 @@
 
 use super::*;
 
-/// Where the sales that come with the crate are.
+/// Reads the sales that come with the crate.
 fn shipped_sales() -> Vec<Sale> {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("data/king_county_houses.csv.gz");
     sales::read_file(&path).expect("the sales come with the crate")
@@ -23,9 +23,9 @@ fn the_shipped_model_covers_nine_sales_in_ten_that_it_never_saw() {
         assert!((measured - reported).abs() < 0.001, "{name}: {measured}, the file says {reported}");
     }
     assert!(measured.r2 > 0.75, "{}", measured.r2);
-    assert!(measured.coverage_ten_percent < 0.5, "a fixed ten percent would be a lie");
+    assert!(measured.coverage_ten_percent < 0.5, "a fixed ten percent covers too much");
     for sale in sales.iter().step_by(1000) {
-        let house = sale.house(model.place(&sale.zip_code).expect("every zip code is encoded"));
+        let house = sale.house(model.location(&sale.zip_code).expect("every zip code is encoded"));
         let explained = model.base() + model.contributions(&house).iter().sum::<f64>();
         assert!((explained - model.predict(&house).price.ln()).abs() < 1e-4, "{house:?}");
     }
@@ -37,7 +37,7 @@ fn the_shipped_model_is_what_training_makes_of_the_shipped_sales() {
     let (shipped, sales) = (Model::embedded().expect("the embedded model is sound"), shipped_sales());
     let trained = train(&sales, Settings::default()).expect("sound sales");
     let price = |model: &Model, sale: &Sale| {
-        model.predict(&sale.house(model.place(&sale.zip_code).expect("every zip code is encoded"))).price
+        model.predict(&sale.house(model.location(&sale.zip_code).expect("every zip code is encoded"))).price
     };
     let sample: Vec<&Sale> = sales.iter().step_by(50).collect();
     let differences = sample.iter().map(|sale| (price(&trained, sale) / price(&shipped, sale)).ln().abs());
@@ -90,7 +90,7 @@ fn too_few_sales_are_refused() {
 }
 
 #[test]
-fn every_row_that_is_not_a_sale_is_named() {
+fn every_invalid_row_is_named() {
     const HEADER: &str = "location,zipcode,price,sqft,bedrooms,bathrooms,year_built,condition,extra\n";
     for (rows, expected) in [
         ("urban,98103,500000,1800,3,2.25,1990,4,x\n", Ok(1)),
@@ -103,7 +103,7 @@ fn every_row_that_is_not_a_sale_is_named() {
         ),
         (
             "urban,98103,500000,1800,3,2,1990,4,\nurban,98103,500000\n",
-            Err("  line 3: 3 fields where the header has 9"),
+            Err("  line 3: 3 fields, but the header has 9"),
         ),
         ("urban,98103,500000,big,3,2,1990,4,\n", Err("  line 2: field 3: invalid float literal")),
         ("urban,,500000,NaN,3,2,1990,4,\n", Err("  line 2: sqft must be above 0; zipcode must not be empty")),
@@ -121,6 +121,6 @@ fn every_row_that_is_not_a_sale_is_named() {
     }
     let error =
         read_sales("price,sqft,bedrooms,bathrooms,a\n1,2,3,4,5\n".as_bytes()).expect_err("no columns");
-    let expected = "columns are missing: year_built, condition, zipcode, location; there are: price, sqft, bedrooms, bathrooms, a";
+    let expected = "columns are missing: year_built, condition, zipcode, location; the header has: price, sqft, bedrooms, bathrooms, a";
     assert_eq!(error.to_string(), expected);
 }

@@ -1,10 +1,10 @@
-//! From the bytes of a request to houses, or every problem at once.
+//! Parses the body of a request into houses, or reports every problem at once.
 //!
-//! The rules and the words are those of FastAPI with pydantic, so that a client cannot tell which server it talks to:
-//! the same `422` with `{"detail": [{"type", "loc", "msg", "input", "ctx"}]}`, the same leniency (`"4"` and `4.0` are
-//! integers, `true` is 1), the same order of fields. Three things are stricter on purpose: numbers must be finite (the
-//! original answers 500), an unknown location or condition is a problem in the list (the original stops at the first with a
-//! bare string), and a list of problems ends at [`PROBLEMS_MAX`].
+//! Rules and wording are those of FastAPI with pydantic, so that clients need no change: the same `422` with
+//! `{"detail": [{"type", "loc", "msg", "input", "ctx"}]}`, the same leniency (`"4"` and `4.0` are integers, `true` is 1),
+//! the same order of fields. Three rules are stricter on purpose: numbers must be finite (the original answers 500), an
+//! unknown location or condition is a problem in the list (the original stops at the first, with a bare string), and a
+//! list of problems ends at [`PROBLEMS_MAX`].
 
 mod fields;
 mod problem;
@@ -18,22 +18,22 @@ use fields::{FieldError, Fields};
 
 pub(crate) use problem::{Loc, Problem};
 
-/// The most problems one answer names. A megabyte of `{},{},…` would otherwise be answered with a quarter of a gigabyte.
+/// The most problems in one response. Without a limit, a megabyte of `{},{},…` gets a quarter of a gigabyte back.
 pub(crate) const PROBLEMS_MAX: usize = 100;
 
 /// Why a body holds no houses.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Rejection {
-    /// Not text at all, answered with 400.
+    /// The body is not text; answered with 400.
     NotText,
-    /// Answered with 422.
+    /// The body breaks rules; answered with 422.
     Problems(Vec<Problem>),
 }
 
-/// Reads one house from a body; `is_json` is whether its content type says that it is JSON.
+/// Parses one house; `is_json` is whether the content type says that the body is JSON.
 ///
 /// # Errors
-/// Everything that is wrong with it.
+/// Returns every problem of the body.
 pub(crate) fn house(body: &[u8], is_json: bool, model: &Model) -> Result<House, Rejection> {
     let value = parse(body, is_json)?;
     let mut problems = Vec::new();
@@ -41,10 +41,10 @@ pub(crate) fn house(body: &[u8], is_json: bool, model: &Model) -> Result<House, 
     house.ok_or(Rejection::Problems(problems))
 }
 
-/// Reads a list of houses from a body.
+/// Parses a list of houses.
 ///
 /// # Errors
-/// Everything that is wrong with any of them, up to [`PROBLEMS_MAX`].
+/// Returns the problems of all houses, up to [`PROBLEMS_MAX`].
 pub(crate) fn houses(body: &[u8], is_json: bool, model: &Model) -> Result<Vec<House>, Rejection> {
     let value = parse(body, is_json)?;
     let Value::Array(items) = value else {
@@ -63,7 +63,7 @@ pub(crate) fn houses(body: &[u8], is_json: bool, model: &Model) -> Result<Vec<Ho
     if problems.is_empty() { Ok(houses) } else { Err(Rejection::Problems(problems)) }
 }
 
-/// A body without a JSON content type is a string to FastAPI, and so not an object.
+/// Parses a body. To FastAPI one without a JSON content type is a string, and so not an object.
 fn parse(body: &[u8], is_json: bool) -> Result<Value, Rejection> {
     let text = std::str::from_utf8(body).map_err(|_| Rejection::NotText)?;
     if text.is_empty() {
@@ -90,7 +90,7 @@ fn read_house(
     read_fields(object, value, loc, model, problems)
 }
 
-/// Reads all fields before giving up on any. The order is the one of the original's class.
+/// Reads all fields before failing on any, in the order of the original's class.
 fn read_fields(
     object: &Map<String, Value>,
     whole: &Value,
@@ -102,7 +102,7 @@ fn read_fields(
     let sqft = fields.read("sqft", |value| fields::number_above(value, 0.0));
     let bedrooms = fields.read("bedrooms", |value| fields::integer_within(value, 1..=i64::MAX));
     let bathrooms = fields.read("bathrooms", |value| fields::number_above(value, 0.0));
-    let place = fields.read("location", |value| fields::place(value, model));
+    let location = fields.read("location", |value| fields::location(value, model));
     let year_built = fields.read("year_built", |value| fields::integer_within(value, BUILD_YEARS));
     let condition = fields.read("condition", fields::condition);
     Some(House {
@@ -111,14 +111,14 @@ fn read_fields(
         bathrooms: bathrooms?,
         year_built: year_built?,
         condition: condition?,
-        place: place?,
+        location: location?,
     })
 }
 
-/// Reads the boolean of a query parameter; the last one wins, absent is false.
+/// Parses a boolean query parameter; the last one wins, absent is false.
 ///
 /// # Errors
-/// One problem, in pydantic's words.
+/// Returns one problem, in pydantic's words.
 pub(crate) fn query_flag(query: Option<&str>, name: &'static str) -> Result<bool, Rejection> {
     let pairs = query.unwrap_or_default().split('&').rev();
     let value = pairs.map(|pair| pair.split_once('=').unwrap_or((pair, ""))).find(|(key, _)| *key == name);
@@ -134,7 +134,7 @@ pub(crate) fn query_flag(query: Option<&str>, name: &'static str) -> Result<bool
     }
 }
 
-/// Whether a content type is JSON to FastAPI: `application/json` or `application/*+json`, with any parameters.
+/// Returns whether FastAPI takes a content type for JSON: `application/json` or `application/*+json`, any parameters.
 pub(crate) fn is_json(content_type: &str) -> bool {
     let essence = content_type.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
     essence.strip_prefix("application/").is_some_and(|kind| kind == "json" || kind.ends_with("+json"))

@@ -15,67 +15,67 @@ use crate::house::FEATURES;
 use crate::input::Rejection;
 use crate::model::Prediction;
 
-/// Whole bodies only: everything this server says fits in memory.
-pub(super) type Answer = Response<Full<Bytes>>;
+/// A response with its whole body; every body of this server fits in memory.
+pub(super) type HttpResponse = Response<Full<Bytes>>;
 
-/// When to come back after a refusal: a replica that is full is rid of its queue in about this time, or scaled out.
+/// When to retry after a refusal: by then a full replica has worked off its queue, or is scaled out.
 const RETRY_AFTER_SECONDS: HeaderValue = HeaderValue::from_static("1");
 
-/// Text of any kind; `content_type` is one of ours, so it is a valid header.
-pub(super) fn text(content_type: &'static str, body: impl Into<Bytes>) -> Answer {
-    let mut answer = Response::new(Full::new(body.into()));
-    answer.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
-    answer
+/// Returns a text response; `content_type` is one of our constants, so it is a valid header.
+pub(super) fn text(content_type: &'static str, body: impl Into<Bytes>) -> HttpResponse {
+    let mut response = Response::new(Full::new(body.into()));
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+    response
 }
 
-pub(super) fn json_bytes(body: impl Into<Bytes>) -> Answer {
+pub(super) fn json_bytes(body: impl Into<Bytes>) -> HttpResponse {
     text("application/json", body)
 }
 
-fn json_value(value: &impl Serialize) -> Answer {
+fn json_value(value: &impl Serialize) -> HttpResponse {
     json_bytes(serde_json::to_vec(value).expect("string keys and finite numbers are JSON"))
 }
 
-/// `{"detail": …}` with a status, as FastAPI's `HTTPException` gives it.
-pub(super) fn detail(status: StatusCode, detail: impl Serialize) -> Answer {
-    let mut answer = json_value(&json!({ "detail": detail }));
-    *answer.status_mut() = status;
-    answer
+/// Returns `{"detail": …}` with a status, as FastAPI's `HTTPException` does.
+pub(super) fn detail(status: StatusCode, detail: impl Serialize) -> HttpResponse {
+    let mut response = json_value(&json!({ "detail": detail }));
+    *response.status_mut() = status;
+    response
 }
 
-pub(super) fn not_found() -> Answer {
+pub(super) fn not_found() -> HttpResponse {
     detail(StatusCode::NOT_FOUND, "Not Found")
 }
 
-pub(super) fn method_not_allowed(allowed: &'static str) -> Answer {
-    let mut answer = detail(StatusCode::METHOD_NOT_ALLOWED, "Method Not Allowed");
-    answer.headers_mut().insert(ALLOW, HeaderValue::from_static(allowed));
-    answer
+pub(super) fn method_not_allowed(allowed: &'static str) -> HttpResponse {
+    let mut response = detail(StatusCode::METHOD_NOT_ALLOWED, "Method Not Allowed");
+    response.headers_mut().insert(ALLOW, HeaderValue::from_static(allowed));
+    response
 }
 
-pub(super) fn rejection(rejection: Rejection) -> Answer {
+pub(super) fn rejection(rejection: Rejection) -> HttpResponse {
     match rejection {
         Rejection::NotText => detail(StatusCode::BAD_REQUEST, "There was an error parsing the body"),
         Rejection::Problems(problems) => detail(StatusCode::UNPROCESSABLE_ENTITY, problems),
     }
 }
 
-pub(super) fn refusal(refusal: Refusal) -> Answer {
+pub(super) fn refusal(refusal: Refusal) -> HttpResponse {
     let why = match refusal {
         Refusal::QueueFull => "too many requests are waiting for a prediction; try again",
         Refusal::TimeLimit => "the request waited too long for a prediction; try again",
     };
-    let mut answer = detail(StatusCode::SERVICE_UNAVAILABLE, why);
-    answer.headers_mut().insert(RETRY_AFTER, RETRY_AFTER_SECONDS);
-    answer
+    let mut response = detail(StatusCode::SERVICE_UNAVAILABLE, why);
+    response.headers_mut().insert(RETRY_AFTER, RETRY_AFTER_SECONDS);
+    response
 }
 
-/// The answer of `/predict`; `contributions` are only there when asked for.
+/// Returns the response of `/predict`; `contributions` are present only with `explain`.
 pub(super) fn prediction(
     prediction: Prediction,
     contributions: Option<[f64; FEATURES.len()]>,
     at: Timestamp,
-) -> Answer {
+) -> HttpResponse {
     json_value(&PredictionBody {
         predicted_price: cents(prediction.price),
         confidence_interval: prediction.interval.map(cents),
@@ -84,12 +84,12 @@ pub(super) fn prediction(
     })
 }
 
-/// The answer of `/batch-predict`.
-pub(super) fn prices(predictions: &[Prediction]) -> Answer {
+/// Returns the response of `/batch-predict`.
+pub(super) fn prices(predictions: &[Prediction]) -> HttpResponse {
     json_value(&predictions.iter().map(|prediction| cents(prediction.price)).collect::<Vec<_>>())
 }
 
-/// The fields in the order of the original.
+/// The body of `/predict`, with its fields in the order of the original.
 #[derive(Serialize)]
 struct PredictionBody {
     predicted_price: f64,
@@ -115,7 +115,7 @@ fn cents(dollars: f64) -> f64 {
     (dollars * 100.0).round() / 100.0
 }
 
-/// As Python's `datetime.now().isoformat()` in a container writes it: UTC, microseconds, no zone.
+/// Formats a time as Python's `datetime.now().isoformat()` does in a container: UTC, microseconds, no zone.
 fn naive_utc(at: Timestamp) -> String {
     const PRINTER: DateTimePrinter = DateTimePrinter::new().precision(Some(6));
     PRINTER.datetime_to_string(&at.to_zoned(TimeZone::UTC).datetime())
@@ -132,9 +132,9 @@ mod tests {
         let said = Prediction { price: 819_093.179, interval: [737_183.864, 901_003.0] };
         let at: Timestamp = "2025-12-30T13:46:19.759867123Z".parse().expect("a time");
         let body = |contributions| async move {
-            let answer = prediction(said, contributions, at);
-            assert_eq!(answer.headers()[CONTENT_TYPE], "application/json");
-            let bytes = answer.into_body().collect().await.expect("whole").to_bytes();
+            let response = prediction(said, contributions, at);
+            assert_eq!(response.headers()[CONTENT_TYPE], "application/json");
+            let bytes = response.into_body().collect().await.expect("whole").to_bytes();
             String::from_utf8(bytes.to_vec()).expect("text")
         };
         assert_eq!(

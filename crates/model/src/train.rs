@@ -4,13 +4,13 @@
 //!
 //! Gradient boosting on the logarithm of the price (300 trees of depth four, `forust-ml`), six features. `location` is
 //! the zip code, encoded as the mean logarithm of the prices paid there, drawn towards the overall mean as if ten more
-//! sales had been average, so that a zip code with two sales does not parrot them.
+//! sales had been average, so that a zip code with two sales is not fitted to those two.
 //!
-//! # Who sees what
+//! # Which sales are used for what
 //!
-//! The sales are shuffled with a fixed seed. A fifth is kept for the test, a fifth for calibration, the rest fits the
-//! encoding and the trees. The half-widths come from the calibration sales only, the report from the test sales only:
-//! its coverage is what a user will see, not what the training hoped for.
+//! The sales are shuffled with a fixed seed. A fifth is the test set, a fifth the calibration set; the rest fits the
+//! encoding and the trees. The half-widths come from the calibration sales only, the report from the test sales only, so
+//! its coverage is that of sales the model has not seen.
 //!
 //! # Guarantees
 //!
@@ -24,7 +24,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use crate::forest::Forest;
-use crate::house::{FEATURES, House, Place};
+use crate::house::{FEATURES, House, Location};
 use crate::model::{Header, Model, ModelError};
 
 pub use report::Report;
@@ -33,34 +33,34 @@ pub use sales::{Sale, SalesError, read_sales};
 
 /// The share of sales an interval must hold.
 pub const COVERAGE: f64 = 0.9;
-/// Fewer sales than this leave too few in each part: a 90 % interval needs at least nine to calibrate on, and a zip
-/// code needs a few to mean anything.
+/// Fewer sales leave too few in each part: a 90 % interval needs at least nine to calibrate on, and a zip code needs
+/// several.
 pub const SALES_MIN: usize = 100;
-/// How many average sales each location is mixed with.
+/// How many average sales are added to each location.
 const PRIOR_SALES: f64 = 10.0;
 const SHUFFLE_SEED: u64 = 7;
 
-/// Why no model came out.
+/// Why training failed.
 #[derive(Debug, thiserror::Error)]
 pub enum TrainError {
     /// The sales cannot be used.
     #[error(transparent)]
     Sales(#[from] SalesError),
-    /// There is not enough to learn from.
+    /// There are fewer than [`SALES_MIN`] sales.
     #[error("{sales} sales are too few: at least {SALES_MIN} are needed")]
     TooFew {
-        /// What there is.
+        /// The number of sales.
         sales: usize,
     },
-    /// The boosting library gave up.
+    /// The boosting library failed.
     #[error("boosting failed: {0}")]
     Boosting(String),
-    /// The result cannot be served.
+    /// The trained model fails the checks of a model file.
     #[error(transparent)]
     Model(#[from] ModelError),
 }
 
-/// How much to train. The default is what the embedded model was trained with.
+/// Parameters of the training. The default is that of the embedded model.
 #[derive(Clone, Copy, Debug)]
 pub struct Settings {
     /// Boosting rounds, one tree each.
@@ -76,7 +76,7 @@ impl Default for Settings {
 /// Reads the sales of `path` (CSV, or CSV in gzip) and trains on them.
 ///
 /// # Errors
-/// An unreadable file, rows that are not sales (all of them named, up to a limit), or too few.
+/// An unreadable file, invalid rows (all of them named, up to a limit), or too few sales.
 pub fn train_file(path: &Path, settings: Settings) -> Result<Model, TrainError> {
     train(&sales::read_file(path)?, settings)
 }
@@ -95,8 +95,10 @@ pub fn train(sales: &[Sale], settings: Settings) -> Result<Model, TrainError> {
     let header = Header {
         features: FEATURES.map(str::to_owned).to_vec(),
         base: forest.base,
-        half_width_zip_code: half_width(&forest, &parts.calibrate, |sale| zip_code_place(sale, &zip_codes)),
-        half_width_area: half_width(&forest, &parts.calibrate, |sale| area_place(sale, &areas)),
+        half_width_zip_code: half_width(&forest, &parts.calibrate, |sale| {
+            zip_code_location(sale, &zip_codes)
+        }),
+        half_width_area: half_width(&forest, &parts.calibrate, |sale| area_location(sale, &areas)),
         zip_codes,
         areas,
         report: Report::default(),
@@ -111,18 +113,18 @@ pub fn train(sales: &[Sale], settings: Settings) -> Result<Model, TrainError> {
     Ok(Model::assemble(Header { report, ..header }, forest)?)
 }
 
-/// The sales by what they are used for.
+/// The sales by their use.
 struct Parts<'a> {
     /// Three fifths: the trees and the location encoding learn from these.
     fit: Vec<&'a Sale>,
     /// A fifth: the half-widths of the intervals come from these.
     calibrate: Vec<&'a Sale>,
-    /// A fifth: nothing is learnt from these.
+    /// A fifth: the report is measured on these.
     test: Vec<&'a Sale>,
 }
 
 impl<'a> Parts<'a> {
-    /// The same split for the same sales, always.
+    /// Splits the sales; the same sales always give the same split.
     fn of(sales: &'a [Sale]) -> Self {
         let mut shuffled: Vec<&Sale> = sales.iter().collect();
         shuffle(&mut shuffled, SHUFFLE_SEED);
@@ -133,8 +135,8 @@ impl<'a> Parts<'a> {
     }
 }
 
-/// Fisher–Yates, driven by SplitMix64: thirty bits of bias in a billion matter less than depending on a random number
-/// crate whose sequence may change with its version.
+/// Shuffles by Fisher–Yates, driven by SplitMix64. A negligible bias matters less than depending on a random number crate
+/// whose sequence may change with its version.
 fn shuffle<T>(items: &mut [T], seed: u64) {
     let mut state = seed;
     let mut random = || {
@@ -151,8 +153,8 @@ fn shuffle<T>(items: &mut [T], seed: u64) {
 
 type Encoding = BTreeMap<String, f32>;
 
-/// The mean logarithm of the price of each zip code and of each area. An area's is the mean over its sales, so it is
-/// what is known about a house of which only the area is told.
+/// Returns the mean logarithm of the price of each zip code and of each area. An area's mean is over its sales: it is
+/// what is known about a house of which only the area is given.
 fn encode_locations(all: &[Sale], fit: &[&Sale]) -> (Encoding, Encoding) {
     let overall = fit.iter().map(|sale| sale.price.ln()).sum::<f64>() / fit.len() as f64;
     let encode = |name: fn(&Sale) -> &String| {
@@ -169,26 +171,26 @@ fn encode_locations(all: &[Sale], fit: &[&Sale]) -> (Encoding, Encoding) {
     (encode(|sale| &sale.zip_code), encode(|sale| &sale.area))
 }
 
-fn zip_code_place(sale: &Sale, zip_codes: &Encoding) -> Place {
-    Place { log_price_mean: zip_codes[&sale.zip_code], is_zip_code: true }
+fn zip_code_location(sale: &Sale, zip_codes: &Encoding) -> Location {
+    Location { log_price_mean: zip_codes[&sale.zip_code], is_zip_code: true }
 }
 
-fn area_place(sale: &Sale, areas: &Encoding) -> Place {
-    Place { log_price_mean: areas[&sale.area], is_zip_code: false }
+fn area_location(sale: &Sale, areas: &Encoding) -> Location {
+    Location { log_price_mean: areas[&sale.area], is_zip_code: false }
 }
 
 fn fit_forest(fit: &[&Sale], zip_codes: &Encoding, settings: Settings) -> Result<Forest, TrainError> {
-    let houses: Vec<House> = fit.iter().map(|sale| sale.house(zip_code_place(sale, zip_codes))).collect();
+    let houses: Vec<House> = fit.iter().map(|sale| sale.house(zip_code_location(sale, zip_codes))).collect();
     let log_prices: Vec<f64> = fit.iter().map(|sale| sale.price.ln()).collect();
     booster::fit(&houses, &log_prices, settings.trees).map_err(TrainError::Boosting)
 }
 
-/// The `ceil((n + 1) * COVERAGE)`-th smallest error on the calibration sales: the finite-sample quantile of split
+/// Returns the `ceil((n + 1) * COVERAGE)`-th smallest error on the calibration sales: the finite-sample quantile of split
 /// conformal prediction (Vovk; Lei et al. 2018).
-fn half_width(forest: &Forest, calibrate: &[&Sale], place: impl Fn(&Sale) -> Place) -> f64 {
+fn half_width(forest: &Forest, calibrate: &[&Sale], location: impl Fn(&Sale) -> Location) -> f64 {
     let mut errors: Vec<f64> = calibrate
         .iter()
-        .map(|sale| (sale.price.ln() - forest.predict(&sale.house(place(sale)).features())).abs())
+        .map(|sale| (sale.price.ln() - forest.predict(&sale.house(location(sale)).features())).abs())
         .collect();
     errors.sort_by(f64::total_cmp);
     let rank = ((errors.len() + 1) as f64 * COVERAGE).ceil() as usize;
