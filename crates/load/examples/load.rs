@@ -1,4 +1,5 @@
-//! The generator alone, for measuring it beside others: `cargo run --release -p flyball-load --example load -- -n 1000 http://127.0.0.1:8000/`.
+//! The load generator alone, to compare it with others:
+//! `cargo run --release -p flyball-load --example load -- -n 1000 http://127.0.0.1:8000/`.
 
 use clap::Parser;
 

@@ -1,4 +1,4 @@
-//! The command line: hey's flags as they are, plus a few of our own.
+//! The arguments: hey's flags unchanged, plus a few of our own.
 
 use std::{path::PathBuf, time::Duration};
 
@@ -6,7 +6,7 @@ use clap::ValueEnum;
 
 use crate::go_duration::{parse_go_duration, parse_timeout};
 
-/// How the report is written.
+/// The format of the report.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Output {
     /// hey's summary.
@@ -17,22 +17,22 @@ pub enum Output {
     Csv,
 }
 
-/// Arguments of `flyball load`. Pass the words through [`normalize_args`] first: clap knows no `-host`.
+/// The arguments of `flyball load`. Pass the words through [`normalize_args`] first: clap cannot parse `-host`.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Args {
-    /// Requests to send in all; not used with -z.
+    /// Total number of requests; ignored with -z.
     #[arg(short = 'n', default_value_t = 200, value_name = "N")]
     pub requests: u64,
-    /// Workers that send at the same time; no more than there are requests.
+    /// Concurrent workers; at most one for each request.
     #[arg(short = 'c', default_value_t = 50, value_name = "N")]
     pub workers: usize,
-    /// Requests per second of each worker; a slow answer delays the next request.
+    /// Requests per second of each worker; a slow response delays the next request.
     #[arg(short = 'q', value_name = "RATE", conflicts_with = "rate")]
     pub worker_rate: Option<f64>,
-    /// Requests per second in all, sent whether or not earlier ones are answered; latency counts from the planned start.
+    /// Total requests per second, sent on schedule even if earlier ones are unanswered; latency counts from the schedule.
     #[arg(long, value_name = "RATE")]
     pub rate: Option<f64>,
-    /// How long to send, as 30s, 3m or 1m30s.
+    /// How long to send, such as 30s, 3m or 1m30s.
     #[arg(short = 'z', value_name = "DURATION", value_parser = parse_go_duration)]
     pub duration: Option<Duration>,
     /// Report format.
@@ -41,10 +41,10 @@ pub struct Args {
     /// HTTP method.
     #[arg(short = 'm', default_value = "GET", value_name = "METHOD")]
     pub method: String,
-    /// Header as "Name: value"; repeatable.
+    /// Request header as "Name: value"; may be repeated.
     #[arg(short = 'H', value_name = "HEADER", allow_hyphen_values = true)]
     pub headers: Vec<String>,
-    /// Time limit of each request, in seconds or as 500ms; 0 means none.
+    /// Timeout of each request, in seconds or such as 500ms; 0 means none.
     #[arg(short = 't', default_value = "20", value_name = "TIME", value_parser = parse_timeout)]
     pub timeout: Duration,
     /// Accept header.
@@ -53,7 +53,7 @@ pub struct Args {
     /// Content-Type header.
     #[arg(short = 'T', default_value = "text/html", value_name = "TYPE")]
     pub content_type: String,
-    /// User-Agent header, put before our own.
+    /// User-Agent header, placed before our own.
     #[arg(short = 'U', value_name = "AGENT")]
     pub user_agent: Option<String>,
     /// Request body.
@@ -68,17 +68,17 @@ pub struct Args {
     /// HTTP proxy as host:port.
     #[arg(short = 'x', value_name = "HOST:PORT")]
     pub proxy: Option<String>,
-    /// Speak HTTP/2 to https:// servers that do; http:// stays HTTP/1.1.
+    /// Use HTTP/2 with https:// servers that support it; http:// stays HTTP/1.1.
     #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", default_value = "false",
         action = clap::ArgAction::Set, hide_default_value = true, hide_possible_values = true, value_name = "BOOL", value_parser = parse_go_bool)]
     pub h2: bool,
-    /// Speak HTTP/2 in the clear too, by prior knowledge.
+    /// Use HTTP/2 with http:// servers too, by prior knowledge.
     #[arg(long)]
     pub h2c: bool,
     /// Host header.
     #[arg(long, value_name = "NAME")]
     pub host: Option<String>,
-    /// Do not ask for compressed answers.
+    /// Do not request compressed responses.
     #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", default_value = "false",
         action = clap::ArgAction::Set, hide_default_value = true, hide_possible_values = true, value_name = "BOOL", value_parser = parse_go_bool)]
     pub disable_compression: bool,
@@ -86,30 +86,30 @@ pub struct Args {
     #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", default_value = "false",
         action = clap::ArgAction::Set, hide_default_value = true, hide_possible_values = true, value_name = "BOOL", value_parser = parse_go_bool)]
     pub disable_keepalive: bool,
-    /// Take a redirect as the answer.
+    /// Do not follow redirects.
     #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", default_value = "false",
         action = clap::ArgAction::Set, hide_default_value = true, hide_possible_values = true, value_name = "BOOL", value_parser = parse_go_bool)]
     pub disable_redirects: bool,
-    /// Threads to use. One sends tens of thousands of requests per second.
+    /// Number of threads. One sends tens of thousands of requests per second.
     #[arg(long, default_value_t = 1, value_name = "N")]
     pub cpus: usize,
-    /// Accept any TLS certificate. hey always does, without saying so; here it must be asked for.
+    /// Accept any TLS certificate, as hey always does.
     #[arg(short = 'k', long)]
     pub insecure: bool,
     /// Show no progress.
     #[arg(long)]
     pub no_progress: bool,
-    /// What to call, as http://host:port/path.
+    /// The URL to send requests to, such as http://host:port/path.
     pub url: String,
 }
 
 /// hey's flags of more than one letter.
 const LONG: [&str; 6] =
     ["host", "h2", "disable-compression", "disable-keepalive", "disable-redirects", "cpus"];
-/// Flags whose next word is a value, and so must stay as it is.
+/// Short flags that take a value; the word after one is left as it is.
 const VALUED: &str = "ncqzomHtATUdDax";
 
-/// Reads the value of a flag as Go does: `-h2` alone is `-h2=true`.
+/// Parses the value of a boolean flag as Go does: `-h2` alone is `-h2=true`.
 fn parse_go_bool(text: &str) -> Result<bool, String> {
     match text {
         "1" | "t" | "T" | "true" | "TRUE" | "True" => Ok(true),
@@ -120,7 +120,7 @@ fn parse_go_bool(text: &str) -> Result<bool, String> {
 
 /// Rewrites the words after `flyball load` from Go's flag style to clap's: `-host x` to `--host x`, `--n 5` to `-n 5`.
 ///
-/// Values are left alone, and so is everything after `--`.
+/// Values and everything after `--` stay unchanged.
 pub fn normalize_args(words: impl IntoIterator<Item = String>) -> Vec<String> {
     let mut words = words.into_iter();
     let mut out = Vec::new();
@@ -173,7 +173,7 @@ mod tests {
     }
     proptest::proptest! {
         #[test]
-        fn words_are_neither_lost_nor_made(words in proptest::collection::vec("-{0,3}[a-z2=-]{0,6}|.*", 0..8)) {
+        fn words_are_neither_lost_nor_added(words in proptest::collection::vec("-{0,3}[a-z2=-]{0,6}|.*", 0..8)) {
             let out = normalize_args(words.clone());
             proptest::prop_assert_eq!(out.len(), words.len());
             for (before, after) in words.iter().zip(&out) {

@@ -1,4 +1,4 @@
-//! One client: at most one connection, one request at a time, each part of it timed.
+//! A client: at most one connection, one request at a time, with the time of each part.
 
 use std::{
     sync::Arc,
@@ -11,22 +11,22 @@ use tokio_rustls::TlsConnector;
 use crate::{
     connect::{Origin, connect, speaks_http2},
     deadline::Deadline,
-    http1::{Answer, Failure, Http1, NO_ANSWER},
+    http1::{Failure, Http1, HttpResponse, NO_RESPONSE},
     http2::Http2,
     plan::Target,
     record::Sample,
     request::Outgoing,
 };
 
-/// Redirects followed for one request: Go's, and so hey's, limit.
+/// Redirects followed for one request: the limit of Go's client, and so of hey.
 const MAX_REDIRECTS: usize = 10;
 
-/// What all clients of a run share.
+/// The data that all clients of a run share.
 pub(crate) struct Shared {
     pub(crate) target: Target,
     pub(crate) tls: TlsConnector,
     pub(crate) first: Outgoing,
-    /// Start of the run: times are counted from it.
+    /// Start of the run; offsets count from it.
     pub(crate) epoch: Instant,
 }
 
@@ -48,7 +48,7 @@ impl Connection {
         }
     }
 
-    async fn exchange(&mut self, request: &Outgoing) -> Result<Answer, Failure> {
+    async fn exchange(&mut self, request: &Outgoing) -> Result<HttpResponse, Failure> {
         match &mut self.wire {
             Wire::Http1(wire) => wire.exchange(request).await,
             Wire::Http2(wire) => wire.exchange(request).await,
@@ -56,7 +56,7 @@ impl Connection {
     }
 }
 
-/// Sends requests one after the other, and keeps its connection between them.
+/// Sends requests one after the other over one connection.
 pub(crate) struct Client {
     shared: Arc<Shared>,
     connection: Option<Connection>,
@@ -69,7 +69,7 @@ impl Client {
         Client { shared, connection: None, deadline }
     }
 
-    /// Sends one request, whose latency counts from `planned` (or from now), and reads the answer to its end.
+    /// Sends one request, whose latency counts from `planned` (or from now), and reads the whole response.
     pub(crate) async fn send(&mut self, planned: Option<Instant>) -> Result<Sample, String> {
         let Client { shared, connection, deadline } = self;
         let sent = Instant::now();
@@ -79,7 +79,7 @@ impl Client {
             Some(result) => result,
             None => {
                 let limit = shared.target.timeout.unwrap_or_default();
-                Err(shared.first.failed(&format!("no answer within {limit:?}")))
+                Err(shared.first.failed(&format!("no response within {limit:?}")))
             }
         };
         let ended = result.inspect_err(|_| *connection = None)?;
@@ -91,7 +91,7 @@ impl Client {
     }
 }
 
-/// Sends a request and those its redirects ask for. Notes each part in `sample`, and returns when the last byte came.
+/// Sends a request and follows its redirects. Adds the times to `sample`, and returns when the last byte arrived.
 async fn attempt(
     shared: &Shared,
     connection: &mut Option<Connection>,
@@ -118,14 +118,14 @@ async fn attempt(
     Err(shared.first.failed(&format!("stopped after {MAX_REDIRECTS} redirects")))
 }
 
-/// One request and its answer, and when it was begun to be written. That a server closes an idle connection is nobody's
-/// failure: the request goes over a new one, unless it may have been acted on. Go's client does the same.
+/// Sends one request; returns the response and when writing began. A closed idle connection is no failure: the request is
+/// retried on a new one, unless the server may have acted on it. Go's client does the same.
 async fn exchange(
     shared: &Shared,
     connection: &mut Option<Connection>,
     request: &Outgoing,
     sample: &mut Sample,
-) -> Result<(Answer, Instant), String> {
+) -> Result<(HttpResponse, Instant), String> {
     loop {
         let usable = match connection {
             Some(open) => open.origin == request.origin && open.is_open().await,
@@ -139,7 +139,7 @@ async fn exchange(
         match wire.exchange(request).await {
             Ok(answer) => return Ok((answer, begun)),
             Err(Failure::Stale) if request.repeatable() => *connection = None,
-            Err(Failure::Stale) => return Err(NO_ANSWER.into()),
+            Err(Failure::Stale) => return Err(NO_RESPONSE.into()),
             Err(Failure::Failed(why)) => return Err(why),
         }
     }

@@ -1,4 +1,4 @@
-//! `flyball load`: reads the body, runs the plan, prints the report, and says by the exit code whether anything was answered.
+//! `flyball load`: reads the body, runs the plan, prints the report. The exit code says whether any request was answered.
 
 use std::io::Read as _;
 use std::process::ExitCode;
@@ -7,7 +7,7 @@ use bytes::Bytes;
 
 use crate::{Args, Handle, Http2, MAX_BODY_BYTES, Output, Plan, PlanError, Report, progress, run};
 
-/// Runs `flyball load` on a runtime of its own: 0 when a request was answered, 1 when none was or the arguments are wrong.
+/// Runs `flyball load` on a new runtime. Exits with 0 if a request was answered, 1 if none was or the arguments are wrong.
 pub fn execute(args: &Args) -> ExitCode {
     let plan = plan(args);
     if let Some(remark) = plan.as_ref().ok().and_then(remark) {
@@ -31,7 +31,7 @@ fn plan(args: &Args) -> Result<Plan, PlanError> {
         (None, Some(file)) => {
             let unreadable = |e| one(format!("-D {}: {e}", file.display()));
             let mut body = Vec::new();
-            // A pipe and a device have no length beforehand.
+            // The length of a pipe or device is unknown before reading.
             let read = std::fs::File::open(file)
                 .and_then(|file| file.take(MAX_BODY_BYTES + 1).read_to_end(&mut body));
             if read.map_err(unreadable)? as u64 > MAX_BODY_BYTES {
@@ -44,10 +44,11 @@ fn plan(args: &Args) -> Result<Plan, PlanError> {
     Plan::from_args(args, body)
 }
 
-/// HTTP/2 that is asked for where hey would not speak it either.
+/// Warns about -h2 where it has no effect, as with hey.
 fn remark(plan: &Plan) -> Option<&'static str> {
     let in_the_clear = plan.target.http2 == Http2::OverTls && plan.target.uri.scheme_str() == Some("http");
-    in_the_clear.then_some("-h2 is for https://; this URL is asked by HTTP/1.1, unless with --h2c")
+    in_the_clear
+        .then_some("-h2 applies to https:// only; this URL uses HTTP/1.1. Add --h2c for HTTP/2 in the clear")
 }
 
 fn block_on(args: &Args, plan: Plan) -> Result<Report, PlanError> {
@@ -55,11 +56,11 @@ fn block_on(args: &Args, plan: Plan) -> Result<Report, PlanError> {
         1 => tokio::runtime::Builder::new_current_thread().enable_all().build(),
         threads => tokio::runtime::Builder::new_multi_thread().worker_threads(threads).enable_all().build(),
     };
-    let runtime = runtime.map_err(|e| PlanError(vec![format!("can't start: {e}")]))?;
+    let runtime = runtime.map_err(|e| PlanError(vec![format!("cannot start the runtime: {e}")]))?;
     runtime.block_on(watched(plan, !args.no_progress))
 }
 
-/// Runs with a progress line; Ctrl-C ends the run, and the report covers what was sent.
+/// Runs with a progress line; Ctrl-C ends the run, and the report covers the requests sent by then.
 async fn watched(plan: Plan, show_progress: bool) -> Result<Report, PlanError> {
     let handle = Handle::new(&plan);
     let shown = plan.clone();
@@ -86,11 +87,14 @@ fn print(output: Output, report: &Report) -> ExitCode {
         }
     );
     if report.unfinished > 0 {
-        eprintln!("{} requests had no answer when the run ended, and are not counted", report.unfinished);
+        eprintln!(
+            "note: {} requests were still unanswered at the end of the run and are not counted",
+            report.unfinished
+        );
     }
     if report.succeeded() {
         return ExitCode::SUCCESS;
     }
-    eprintln!("error: no request was answered");
+    eprintln!("error: no request was answered; see the error distribution");
     ExitCode::FAILURE
 }

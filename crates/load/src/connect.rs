@@ -20,13 +20,13 @@ use tokio_util::either::Either;
 
 use crate::plan::{Http2, Target};
 
-/// Longest answer of a proxy to CONNECT: more is not a proxy.
+/// Largest response of a proxy to CONNECT; a larger one is not from a proxy.
 const MAX_CONNECT_BYTES: usize = 16 << 10;
 
 /// A connection in the clear, or over TLS.
 pub(crate) type Stream = Either<TcpStream, Box<TlsStream<TcpStream>>>;
 
-/// Where connections go: scheme, host and port.
+/// The server of a connection: scheme, host and port.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Origin {
     pub(crate) https: bool,
@@ -35,7 +35,7 @@ pub(crate) struct Origin {
 }
 
 impl Origin {
-    /// The server of a URI; the port by its scheme if it names none.
+    /// Returns the server of a URI; the port defaults to that of the scheme.
     pub(crate) fn of(uri: &Uri) -> Origin {
         let https = uri.scheme_str() == Some("https");
         let port = uri.port_u16().unwrap_or(if https { 443 } else { 80 });
@@ -73,7 +73,7 @@ pub(crate) async fn connect(
     Ok((Either::Right(Box::new(stream)), lookup))
 }
 
-/// Whether both ends speak HTTP/2 on this connection.
+/// Returns whether this connection uses HTTP/2.
 pub(crate) fn speaks_http2(target: &Target, stream: &Stream) -> bool {
     match stream {
         Either::Left(_) => target.http2 == Http2::Always,
@@ -81,7 +81,7 @@ pub(crate) fn speaks_http2(target: &Target, stream: &Stream) -> bool {
     }
 }
 
-/// A TLS error, and what to do when the certificate is the trouble.
+/// Formats a TLS error, with a hint if the certificate is the cause.
 fn certificate_hint(error: &io::Error) -> String {
     let inner = error.get_ref().and_then(|e| e.downcast_ref::<rustls::Error>());
     match inner {
@@ -99,7 +99,7 @@ fn dial_error(address: &str, error: &io::Error) -> String {
     }
 }
 
-/// Asks an HTTP proxy for a tunnel.
+/// Opens a tunnel through an HTTP proxy.
 async fn tunnel(tcp: &mut TcpStream, to: &str) -> Result<(), String> {
     let failed = |why: String| format!("proxy CONNECT {to}: {why}");
     let request = format!("CONNECT {to} HTTP/1.1\r\nHost: {to}\r\n\r\n");
@@ -107,7 +107,7 @@ async fn tunnel(tcp: &mut TcpStream, to: &str) -> Result<(), String> {
     let mut answer = Vec::new();
     while !answer.ends_with(b"\r\n\r\n") {
         if answer.len() == MAX_CONNECT_BYTES {
-            return Err(failed("answer is too long".into()));
+            return Err(failed("the response is too long".into()));
         }
         answer.push(tcp.read_u8().await.map_err(|e| failed(e.to_string()))?);
     }
@@ -115,7 +115,7 @@ async fn tunnel(tcp: &mut TcpStream, to: &str) -> Result<(), String> {
     if line.split(' ').nth(1) == Some("200") { Ok(()) } else { Err(failed(line)) }
 }
 
-/// The TLS client of a target: the system's certificate authorities, or none asked with `insecure`.
+/// Returns the TLS client of a target: it trusts the system's certificate authorities, or anything with `insecure`.
 pub(crate) fn tls(target: &Target) -> Result<TlsConnector, String> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let builder = rustls::ClientConfig::builder_with_provider(provider.clone())
@@ -138,7 +138,7 @@ pub(crate) fn tls(target: &Target) -> Result<TlsConnector, String> {
     Ok(TlsConnector::from(Arc::new(config)))
 }
 
-/// Verifies that the peer holds its key, and nothing about who it is: `--insecure`.
+/// Verifies only that the peer holds the key of its certificate: `--insecure`.
 #[derive(Debug)]
 struct AcceptAny(Arc<rustls::crypto::CryptoProvider>);
 

@@ -1,7 +1,6 @@
-//! Ends what takes too long, with one timer for all requests of a client: setting one for each costs more than sending it.
+//! A timeout with one timer for all requests of a client: setting a timer for each request costs more than sending it.
 //!
-//! The timer is left alone until it fires. It then looks whether the request of the moment is really late, and if not,
-//! is set to when that would be.
+//! The timer is not touched until it fires. If the current request is not late then, the timer is set to its deadline.
 
 use std::{
     future::{Future, poll_fn},
@@ -12,19 +11,19 @@ use std::{
 
 use tokio::time::{Instant, Sleep, sleep_until};
 
-/// A limit that is the same for each future, and the one timer that holds it.
+/// The same limit for each future, enforced by one timer.
 pub(crate) struct Deadline {
     limit: Option<Duration>,
     timer: Option<Pin<Box<Sleep>>>,
 }
 
 impl Deadline {
-    /// `None` for no limit.
+    /// Creates a deadline; `None` means no limit.
     pub(crate) fn new(limit: Option<Duration>) -> Self {
         Deadline { limit, timer: None }
     }
 
-    /// Runs `future`, whose time counts from `began`; `None` when its time is up first.
+    /// Runs `future`, whose time counts from `began`; `None` if the time is up first.
     pub(crate) async fn hold<F: Future>(&mut self, began: Instant, future: F) -> Option<F::Output> {
         let Some(limit) = self.limit else { return Some(future.await) };
         let (mut future, end) = (pin!(future), began + limit);

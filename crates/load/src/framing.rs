@@ -1,55 +1,55 @@
-//! Reads the frame of an HTTP/1.1 answer, and nothing of its content: where the head ends, how long the body is,
-//! and whether the connection may serve the next request (RFC 9112, sections 6 and 9). No I/O.
+//! Parses the framing of an HTTP/1.1 response: where the head ends, how long the body is, and whether the connection may
+//! serve the next request (RFC 9112, sections 6 and 9). No I/O.
 
 use std::mem::MaybeUninit;
 
-/// Most headers of an answer: as many as common clients accept.
+/// Most headers of a response; a common limit of HTTP clients.
 const MAX_ANSWER_HEADERS: usize = 100;
-/// Longest line around a chunk, its size or a trailer: longer is not chunked encoding.
+/// Longest chunk-size or trailer line; a longer one is not chunked encoding.
 const MAX_CHUNK_LINE_BYTES: usize = 4 << 10;
 
-/// What the head of an answer says.
+/// The parsed head of a response.
 #[derive(Debug, PartialEq)]
 pub(crate) struct Head {
-    /// Size of the head in bytes, its empty line included.
+    /// Size of the head in bytes, including its empty line.
     pub(crate) bytes: usize,
     pub(crate) status: u16,
     pub(crate) body: Body,
-    /// Whether the server keeps the connection after this answer.
+    /// Whether the server keeps the connection open after this response.
     pub(crate) keep_alive: bool,
     /// The Location of a redirect.
     pub(crate) location: Option<Vec<u8>>,
 }
 
-/// What is still to come of a body.
+/// The rest of a body.
 #[derive(Debug, PartialEq)]
 pub(crate) enum Body {
-    /// So many bytes.
+    /// A known number of bytes.
     Length(u64),
-    /// Chunks.
+    /// Chunked encoding.
     Chunked(Chunk),
-    /// All until the server closes.
+    /// Everything until the server closes.
     UntilClose,
 }
 
-/// Where in a chunked body we are.
+/// The position in a chunked body.
 #[derive(Debug, PartialEq)]
 pub(crate) enum Chunk {
     Size,
     Data(u64),
-    /// The line's end after a chunk's data.
+    /// The line break after a chunk's data.
     DataEnd,
     Trailer,
     Done,
 }
 
-/// Parses the head at the start of `bytes`; `None` when more must be read. `bodiless` is a HEAD request's answer.
+/// Parses the head at the start of `bytes`; `None` if it is incomplete. `bodiless`: the response to a HEAD request.
 pub(crate) fn parse_head(bytes: &[u8], bodiless: bool) -> Result<Option<Head>, String> {
     let mut space = [const { MaybeUninit::uninit() }; MAX_ANSWER_HEADERS];
     let mut answer = httparse::Response::new(&mut []);
     let status = httparse::ParserConfig::default()
         .parse_response_with_uninit_headers(&mut answer, bytes, &mut space)
-        .map_err(|e| format!("not an HTTP/1.1 answer: {e}"))?;
+        .map_err(|e| format!("not an HTTP/1.1 response: {e}"))?;
     let (httparse::Status::Complete(length), Some(code)) = (status, answer.code) else { return Ok(None) };
     let mut framing = Framing { keep_alive: answer.version == Some(1), ..Framing::default() };
     let redirect = matches!(code, 301 | 302 | 303 | 307 | 308);
@@ -66,7 +66,7 @@ pub(crate) fn parse_head(bytes: &[u8], bodiless: bool) -> Result<Option<Head>, S
     Ok(Some(Head { bytes: length, status: code, body, keep_alive, location }))
 }
 
-/// What the headers say about the body and the connection.
+/// The headers' statements about the body and the connection.
 #[derive(Default)]
 struct Framing {
     keep_alive: bool,
@@ -77,7 +77,7 @@ struct Framing {
 
 impl Framing {
     fn note(&mut self, header: &httparse::Header<'_>) -> Result<(), String> {
-        // Lengths first: most headers are told apart by them.
+        // Compare lengths first: they rule out most headers.
         match header.name.len() {
             14 if header.name.eq_ignore_ascii_case("content-length") => self.note_length(header.value)?,
             17 if header.name.eq_ignore_ascii_case("transfer-encoding") => {
@@ -105,7 +105,7 @@ impl Framing {
             let length = std::str::from_utf8(token).ok().filter(|_| digits).and_then(|t| t.parse().ok());
             let length = length.ok_or("Content-Length is not a number")?;
             if self.length.is_some_and(|before| before != length) {
-                return Err("two different Content-Length".into());
+                return Err("two different Content-Length headers".into());
             }
             self.length = Some(length);
         }
@@ -127,22 +127,22 @@ fn tokens(value: &[u8]) -> impl Iterator<Item = &[u8]> {
     value.split(|b| *b == b',').map(<[u8]>::trim_ascii)
 }
 
-/// What [`Body::skip`] passed over.
+/// The bytes that [`Body::skip`] consumed.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub(crate) struct Skipped {
-    /// Bytes that are dealt with; the rest must be shown again, with what follows.
+    /// Bytes consumed; the rest must be passed again, with those that follow.
     pub(crate) used: usize,
     /// Bytes of content among them.
     pub(crate) content: u64,
 }
 
 impl Body {
-    /// Whether nothing is to come any more.
+    /// Returns whether the body is complete.
     pub(crate) fn done(&self) -> bool {
         matches!(self, Body::Length(0) | Body::Chunked(Chunk::Done))
     }
 
-    /// Passes over as much of the body as `bytes` holds.
+    /// Skips as much of the body as `bytes` holds.
     pub(crate) fn skip(&mut self, bytes: &[u8]) -> Result<Skipped, String> {
         match self {
             Body::Length(left) => {
@@ -176,7 +176,7 @@ impl Chunk {
         Ok(skipped)
     }
 
-    /// How many bytes the next piece takes and what follows it; `None` when it is not whole yet.
+    /// Returns the size of the next piece and the position after it; `None` if the piece is incomplete.
     fn step(&self, rest: &[u8]) -> Result<Option<(usize, Chunk)>, String> {
         Ok(match *self {
             Chunk::Size => match httparse::parse_chunk_size(rest) {
@@ -206,7 +206,7 @@ impl Chunk {
 mod tests {
     use super::*;
 
-    /// Feeds `bytes` in pieces of `step`, as a connection would, and returns status, content bytes, and what is left over.
+    /// Feeds `bytes` in pieces of `step`, as a connection would; returns status, content bytes and bytes left over.
     fn read(bytes: &[u8], step: usize) -> Result<(u16, u64, usize), String> {
         let (mut shown, mut start, mut content) = (0, 0, 0);
         let mut head: Option<Head> = None;
@@ -247,7 +247,7 @@ mod tests {
             ("200 OK\r\nContent-Length: 2\r\n\r\nh", Err("cut short")),
             (
                 "200 OK\r\nContent-Length: 2\r\nContent-Length: 3\r\n\r\nhi",
-                Err("two different Content-Length"),
+                Err("two different Content-Length headers"),
             ),
             ("200 OK\r\nContent-Length: +2\r\n\r\nhi", Err("Content-Length is not a number")),
             (
@@ -259,7 +259,7 @@ mod tests {
                 "200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nhi\r\n",
                 Err("a chunk is longer than its size"),
             ),
-            ("two hundred\r\n\r\n", Err("not an HTTP/1.1 answer")),
+            ("two hundred\r\n\r\n", Err("not an HTTP/1.1 response")),
         ] {
             let answer = format!("HTTP/1.1 {answer}");
             for step in [1, 2, 7, answer.len()] {

@@ -2,19 +2,20 @@
 
 use std::time::Duration;
 
-/// Units of Go's `time.ParseDuration` in nanoseconds; longer spellings stand before their prefixes.
+/// Units of Go's `time.ParseDuration` in nanoseconds; longer spellings precede their prefixes.
 const UNITS: [(&str, f64); 8] =
     [("ns", 1.0), ("us", 1e3), ("µs", 1e3), ("μs", 1e3), ("ms", 1e6), ("s", 1e9), ("m", 60e9), ("h", 3600e9)];
 
-/// Longest duration taken: a year. Longer is a typing mistake, and would overflow the clock's arithmetic.
+/// Longest accepted duration: a year. A longer one is a typing error, and would overflow the clock's arithmetic.
 const MAX_SECONDS: f64 = 365.0 * 86_400.0;
 
 /// Parses a duration as Go's `time.ParseDuration` does, from zero to a year; a sign is refused.
 ///
 /// # Errors
-/// A sentence that says what is wrong and shows the right form.
+/// Returns a sentence with the problem and the right form.
 pub fn parse_go_duration(text: &str) -> Result<Duration, String> {
-    let wrong = |why: &str| format!("{why} in duration {text:?}; write it as 500ms, 30s or 1m30s");
+    let wrong =
+        |why: &str| format!("{why} in duration {text:?}; write a duration such as 500ms, 30s or 1m30s");
     if text == "0" {
         return Ok(Duration::ZERO);
     }

@@ -1,7 +1,7 @@
-//! One HTTP/1.1 connection: a request is written in one call, its answer read into one buffer and passed over.
+//! One HTTP/1.1 connection: a request is written in one call, its response read into one buffer and skipped.
 //!
-//! A generator that costs as much as the server measures itself, so this does nothing a load does not need: the bytes
-//! of the request are made once for the run, and those of an answer are neither kept nor copied.
+//! A generator that costs as much as the server measures itself, so this does no more than a load needs: the bytes of
+//! the request are built once for the run, and those of a response are neither kept nor copied.
 
 use std::{
     future::poll_fn,
@@ -20,43 +20,43 @@ use crate::{
     request::Outgoing,
 };
 
-/// First size of the read buffer: common answers fit, and ten thousand connections stay small.
+/// Initial size of the read buffer: common responses fit, and ten thousand connections stay small.
 const BUFFER_BYTES: usize = 4 << 10;
-/// Largest read buffer, and so the largest head of an answer; it grows for those who send much at a time.
+/// Largest read buffer, and so the largest head of a response; the buffer grows for servers that send much at a time.
 const MAX_BUFFER_BYTES: usize = 64 << 10;
 
-/// What is said of a connection that ends before an answer begins.
-pub(crate) const NO_ANSWER: &str = "the server closed the connection without an answer";
+/// The error of a connection that ends before a response begins.
+pub(crate) const NO_RESPONSE: &str = "the server closed the connection without a response";
 
-/// A connection and what was read ahead on it.
+/// A connection and its read buffer.
 pub(crate) struct Http1 {
     stream: Stream,
     buffer: Vec<u8>,
-    /// The bytes in the buffer that are not dealt with.
+    /// The unread bytes of the buffer.
     unread: Range<usize>,
     /// Whether the last read filled the buffer, so that a larger one would save calls.
     many: bool,
-    /// Whether it has served a request.
+    /// Whether the connection has served a request.
     used: bool,
 }
 
-/// An answer, read to its end.
-pub(crate) struct Answer {
+/// A response, read to its end.
+pub(crate) struct HttpResponse {
     pub(crate) head: Head,
-    /// Bytes of the body.
+    /// Size of the body.
     pub(crate) bytes: u64,
-    /// When the request was written, when the answer's head was there, and when its body was.
+    /// When the request was written, when the response's head was complete, and when its body was.
     pub(crate) written: Instant,
     pub(crate) answered: Instant,
     pub(crate) ended: Instant,
 }
 
-/// Why there is no answer.
+/// Why there is no response.
 #[derive(Debug)]
 pub(crate) enum Failure {
-    /// A connection that had served before was closed without an answer: perhaps before the request was seen.
+    /// A connection that had served a request was closed without a response, perhaps before the server saw the request.
     Stale,
-    /// Anything else.
+    /// Any other failure, as a sentence.
     Failed(String),
 }
 
@@ -71,7 +71,7 @@ impl Http1 {
         Http1 { stream, buffer: vec![0; BUFFER_BYTES], unread: 0..0, many: false, used: false }
     }
 
-    /// Whether the server has neither closed the idle connection nor said a word unasked. Costs no system call
+    /// Returns whether the server has neither closed the idle connection nor sent unsolicited bytes. Costs no system call
     /// unless it did.
     pub(crate) async fn is_open(&mut self) -> bool {
         poll_fn(|cx| {
@@ -81,8 +81,8 @@ impl Http1 {
         .await
     }
 
-    /// Sends `request` and reads its answer. After a failure, or when the head says so, the connection is of no more use.
-    pub(crate) async fn exchange(&mut self, request: &Outgoing) -> Result<Answer, Failure> {
+    /// Sends `request` and reads its response. After a failure, or if the head says so, the connection is unusable.
+    pub(crate) async fn exchange(&mut self, request: &Outgoing) -> Result<HttpResponse, Failure> {
         let reused = std::mem::replace(&mut self.used, true);
         let sent = self.write(request).await;
         let written = Instant::now();
@@ -95,10 +95,10 @@ impl Http1 {
         let answered = Instant::now();
         let (bytes, ended) = self.skip_body(&mut head, answered).await?;
         head.keep_alive &= self.unread.is_empty() && matches!(sent, Ok(true));
-        Ok(Answer { head, bytes, written, answered, ended })
+        Ok(HttpResponse { head, bytes, written, answered, ended })
     }
 
-    /// Writes the request; false when the server answered before it had read all.
+    /// Writes the request; false if the server responded before it had read everything.
     async fn write(&mut self, request: &Outgoing) -> io::Result<bool> {
         for part in request.wire() {
             let mut rest = &part[..];
@@ -113,7 +113,7 @@ impl Http1 {
         Ok(true)
     }
 
-    /// Writes what the socket takes; 0 when something came to be read instead.
+    /// Writes as much as the socket takes; 0 if there is something to read instead.
     async fn write_some(&mut self, bytes: &[u8]) -> io::Result<usize> {
         poll_fn(|cx| match Pin::new(&mut self.stream).poll_write(cx, bytes) {
             Poll::Ready(Ok(0)) => Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
@@ -123,7 +123,7 @@ impl Http1 {
         .await
     }
 
-    /// Reads until a final answer's head is there; interim answers (1xx) are passed over.
+    /// Reads until the head of a final response is complete; interim responses (1xx) are skipped.
     async fn read_head(&mut self, bodiless: bool) -> Result<Head, String> {
         loop {
             if !self.unread.is_empty()
@@ -136,18 +136,20 @@ impl Http1 {
                 continue;
             }
             if self.unread.len() == MAX_BUFFER_BYTES {
-                return Err(format!("the answer's head is larger than {MAX_BUFFER_BYTES} bytes"));
+                return Err(format!("the head of the response is larger than {MAX_BUFFER_BYTES} bytes"));
             }
             match poll_fn(|cx| self.poll_fill(cx)).await {
-                Ok(0) if self.unread.is_empty() => return Err(NO_ANSWER.into()),
-                Ok(0) => return Err("the server closed the connection in the answer's head".into()),
+                Ok(0) if self.unread.is_empty() => return Err(NO_RESPONSE.into()),
+                Ok(0) => {
+                    return Err("the server closed the connection within the head of the response".into());
+                }
                 Ok(_) => {}
                 Err(error) => return Err(format!("read: {error}")),
             }
         }
     }
 
-    /// Reads to the end of the body. Returns its size and when its last byte came.
+    /// Reads to the end of the body. Returns its size and when its last byte arrived.
     async fn skip_body(&mut self, head: &mut Head, answered: Instant) -> Result<(u64, Instant), String> {
         let (mut bytes, mut ended) = (0, answered);
         loop {
@@ -175,7 +177,7 @@ impl Http1 {
         }
     }
 
-    /// Reads once and returns how many bytes came: 0 at the end of the stream.
+    /// Reads once and returns the number of bytes: 0 at the end of the stream.
     fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
         self.make_room();
         let mut space = ReadBuf::new(&mut self.buffer[self.unread.end..]);
@@ -186,7 +188,7 @@ impl Http1 {
         read.map_ok(|()| count)
     }
 
-    /// Moves a part of a line to the front, and doubles a buffer that a read has filled.
+    /// Moves an incomplete line to the front, and doubles the buffer if a read has filled it.
     fn make_room(&mut self) {
         if self.unread.start > 0 {
             self.buffer.copy_within(self.unread.clone(), 0);

@@ -1,4 +1,4 @@
-//! One HTTP/2 connection, by hyper: streams, flow control and header compression are not worth a version of our own.
+//! One HTTP/2 connection, by hyper, which does streams, flow control and header compression.
 
 use std::{
     io,
@@ -21,7 +21,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use crate::{
     connect::Stream,
     framing::{Body, Head},
-    http1::{Answer, Failure},
+    http1::{Failure, HttpResponse},
     request::Outgoing,
 };
 
@@ -39,18 +39,18 @@ impl Http2 {
         let io = TokioIo::new(Timed { stream, epoch, last_write: last_write.clone() });
         let (sender, connection) =
             http2::handshake(TokioExecutor::new(), io).await.map_err(|e| sentence(&e))?;
-        // A connection's own error is told to the request that waits on it, so the task's result says nothing new.
+        // The pending request gets the connection's error, so the task's result adds nothing.
         tokio::spawn(connection);
         Ok(Http2 { sender, epoch, last_write })
     }
 
-    /// Whether the connection takes another request.
+    /// Returns whether the connection takes another request.
     pub(crate) async fn is_open(&mut self) -> bool {
         self.sender.ready().await.is_ok()
     }
 
-    /// Sends `request` and reads its answer to the end.
-    pub(crate) async fn exchange(&mut self, request: &Outgoing) -> Result<Answer, Failure> {
+    /// Sends `request` and reads the whole response.
+    pub(crate) async fn exchange(&mut self, request: &Outgoing) -> Result<HttpResponse, Failure> {
         let begun = Instant::now();
         let response = self.sender.send_request(request.http2()).await.map_err(|e| sentence(&e))?;
         let answered = Instant::now();
@@ -63,13 +63,13 @@ impl Http2 {
             location: response.headers().get(header::LOCATION).map(|to| to.as_bytes().to_vec()),
         };
         let bytes = discard(response.into_body()).await?;
-        // A window's update may have been written since.
+        // A window update may have been written since.
         let written = last_write.clamp(begun, answered);
-        Ok(Answer { head, bytes, written, answered, ended: Instant::now() })
+        Ok(HttpResponse { head, bytes, written, answered, ended: Instant::now() })
     }
 }
 
-/// Reads a body to its end, keeps nothing of it, and returns its size in bytes.
+/// Reads a body to its end, discards it, and returns its size in bytes.
 async fn discard(mut body: Incoming) -> Result<u64, String> {
     let mut bytes = 0;
     while let Some(frame) = body.frame().await {
@@ -78,7 +78,7 @@ async fn discard(mut body: Incoming) -> Result<u64, String> {
     Ok(bytes)
 }
 
-/// An error with its causes, as one sentence.
+/// Formats an error with its causes as one sentence.
 fn sentence(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
@@ -89,7 +89,7 @@ fn sentence(error: &dyn std::error::Error) -> String {
     text
 }
 
-/// A stream that notes when it was last written to: hyper does not tell.
+/// A stream that records when it was last written to, which hyper does not expose.
 struct Timed {
     stream: Stream,
     epoch: Instant,

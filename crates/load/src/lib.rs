@@ -1,6 +1,6 @@
 //! The load generator behind `flyball load`: hey's flags and summary, with its defects fixed.
 //!
-//! Arguments become a [`Plan`] without any I/O, [`run`] sends it, one recorder counts, and the [`Report`] prints.
+//! Arguments become a [`Plan`] without any I/O, [`run`] sends it, one recorder counts, and a [`Report`] is printed.
 //! A program that drives load itself builds a [`Plan`] of [`Phase`]s, keeps a [`Handle`] and polls [`Handle::stats`].
 #![allow(clippy::disallowed_methods, reason = "a load generator reads clocks and sockets: that is its work")]
 

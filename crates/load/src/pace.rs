@@ -1,13 +1,13 @@
-//! When a worker that keeps to a rate (`-q`) sends next: ticks at equal distances, the first after one of them, as with
-//! hey's ticker.
+//! Decides when a rate-limited worker (`-q`) sends next: at equally spaced ticks, the first one period after the start,
+//! as with hey's ticker.
 //!
-//! Ticks that pass while an answer is awaited are dropped, all but the last, so a slow server is never sent a burst.
-//! A phase of length L at rate R has the ticks up to L, that is R × L of them: one that is due just then is sent.
+//! Of the ticks that pass while a response is pending only the last counts, so a slow server never gets a burst.
+//! A phase of length L at rate R has the ticks up to and including L, that is R × L of them.
 
 use std::time::Duration;
 
-/// How late a tick may be and still count, for the runtime's timers go by the millisecond: without this, no worker
-/// could send more than a thousand requests per second.
+/// How late a tick may be and still count. The runtime's timers have a resolution of one millisecond: without slack, no
+/// worker could send more than a thousand requests per second.
 const TIMER_SLACK: Duration = Duration::from_millis(2);
 
 /// Due times of one worker, counted from the phase's start.
@@ -24,7 +24,7 @@ impl Pace {
         Pace { rate, next: 1 }
     }
 
-    /// When the next request is due, which may have been before `now`.
+    /// Returns when the next request is due, which may be before `now`.
     pub(crate) fn next(&mut self, now: Duration) -> Duration {
         let passed = (now.saturating_sub(TIMER_SLACK).as_secs_f64() * self.rate) as u64;
         let tick = self.next.max(passed);
@@ -33,15 +33,15 @@ impl Pace {
     }
 }
 
-/// When request `index` of a rate is due, rounded to the nanosecond so that `7 / 0.7` is ten seconds.
+/// Returns when request `index` of an open rate is due, rounded to the nanosecond so that `7 / 0.7` is ten seconds.
 pub(crate) fn due(index: u64, rate: f64) -> Duration {
     Duration::try_from_secs_f64(index as f64 / rate).unwrap_or(Duration::MAX)
 }
 
-/// How many requests of a rate are due from 0 up to but without `length`.
+/// Returns how many requests of an open rate are due from 0 up to, but not including, `length`.
 pub(crate) fn count_before(length: Duration, rate: f64) -> u64 {
     let count = (length.as_secs_f64() * rate).ceil() as u64;
-    // The product may come out a little above a whole number.
+    // Rounding may put the product slightly above a whole number.
     if count > 0 && due(count - 1, rate) >= length { count - 1 } else { count }
 }
 
@@ -49,7 +49,7 @@ pub(crate) fn count_before(length: Duration, rate: f64) -> u64 {
 mod tests {
     use super::*;
 
-    /// Sends with answers that take `answer`, and returns when, in milliseconds.
+    /// Returns the times of sending in milliseconds, with responses that take `answer`.
     fn sent(rate: f64, length: Duration, answer: Duration) -> Vec<u128> {
         let (mut pace, mut now, mut sent) = (Pace::new(rate), Duration::ZERO, Vec::new());
         loop {
@@ -77,7 +77,7 @@ mod tests {
         }
     }
 
-    /// Requests of an open rate start at 0, ticks of a worker one period later; only the latter have one at the end.
+    /// Requests of an open rate start at 0, a worker's ticks one period later; only the latter include the end.
     #[test]
     fn counts() {
         for (length_seconds, rate, open, ticks) in [

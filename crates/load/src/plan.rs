@@ -1,6 +1,6 @@
-//! Decides what is sent and when, from the arguments alone: no clock, no socket.
+//! Decides from the arguments alone what is sent and when: no clock, no socket.
 //!
-//! A plan is one target and a list of phases. Every problem of the arguments is reported, not only the first.
+//! A plan is one target and a list of phases. All problems of the arguments are reported, not only the first.
 
 use std::{str::FromStr, time::Duration};
 
@@ -11,32 +11,32 @@ use percent_encoding::percent_decode_str;
 
 use crate::{Args, pace::count_before};
 
-/// Largest request body: it is held once in memory, and shared by all requests.
+/// Largest request body, held in memory once for all requests.
 pub const MAX_BODY_BYTES: u64 = 64 << 20;
-/// Most `-H` headers: as many as common servers accept.
+/// Most `-H` headers; a common limit of HTTP servers.
 pub const MAX_HEADERS: usize = 100;
 /// Most workers, and most requests in flight at an open rate: each may hold a socket and some 20 kB.
 pub const MAX_IN_FLIGHT: usize = 10_000;
-/// Highest rate per second: far above what one machine can send.
+/// Highest rate per second, far above what one machine can send.
 const MAX_RATE: f64 = 1e6;
 
-/// What is wrong with the arguments: all of it, a line for each.
+/// All problems of the arguments, a line for each.
 #[derive(Debug, thiserror::Error)]
 #[error("{}", .0.join("\n"))]
 pub struct PlanError(pub Vec<String>);
 
-/// When HTTP/2 is spoken.
+/// When to use HTTP/2.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Http2 {
-    /// HTTP/1.1 only.
+    /// Never: HTTP/1.1 only.
     Never,
-    /// Over TLS, where the server agrees; HTTP/1.1 otherwise, as Go's client does it.
+    /// Over TLS if the server agrees, as Go's client does; HTTP/1.1 otherwise.
     OverTls,
-    /// The same, and in the clear by prior knowledge.
+    /// Over TLS likewise, and in the clear by prior knowledge.
     Always,
 }
 
-/// What each request is, and how it travels.
+/// The request, and how it is sent.
 #[derive(Clone, Debug)]
 pub struct Target {
     /// Absolute http or https URI.
@@ -47,7 +47,7 @@ pub struct Target {
     pub headers: HeaderMap,
     /// Body of each request.
     pub body: Bytes,
-    /// Limit of each request, connecting included; `None` for no limit.
+    /// Time limit of each request, including connecting; `None` for no limit.
     pub timeout: Option<Duration>,
     /// Proxy as host:port.
     pub proxy: Option<String>,
@@ -62,10 +62,10 @@ pub struct Target {
 }
 
 impl Target {
-    /// A GET of `url` with hey's defaults, without the credentials that the URL may hold.
+    /// Creates a GET of `url` with hey's defaults, dropping credentials in the URL.
     ///
     /// # Errors
-    /// When the URL is not an absolute http or https one.
+    /// Fails unless the URL is absolute, with scheme http or https.
     pub fn get(url: &str) -> Result<Self, PlanError> {
         let (uri, _) = parse_url(url).map_err(|problem| PlanError(vec![problem]))?;
         Ok(Target {
@@ -83,17 +83,17 @@ impl Target {
     }
 }
 
-/// Who sets the pace.
+/// How requests are paced.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Load {
-    /// Workers that each send the next request when the last is answered, and at most `rate` per second each.
+    /// Closed loop: each worker sends its next request once the last is answered, at most `rate` per second.
     Closed {
         /// Requests in flight.
         workers: usize,
         /// Requests per second of each worker.
         rate: Option<f64>,
     },
-    /// `rate` requests per second in all, answered or not; latency counts from the planned start.
+    /// Open loop: `rate` requests per second in total, answered or not; latency counts from the planned start.
     Open {
         /// Requests per second.
         rate: f64,
@@ -103,23 +103,23 @@ pub enum Load {
 /// When a phase ends.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Until {
-    /// After so many requests are answered or failed.
+    /// Once this many requests were answered or failed.
     Requests(u64),
-    /// After so long. Requests in flight then are waited for, but no longer than [`DRAIN_MAX`](crate::DRAIN_MAX).
+    /// After this time. Requests then in flight get up to [`DRAIN_MAX`](crate::DRAIN_MAX) to finish.
     Elapsed(Duration),
 }
 
-/// One load, for so long.
+/// One load and its end.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Phase {
-    /// The load.
+    /// How requests are paced.
     pub load: Load,
-    /// When it ends.
+    /// When the phase ends.
     pub until: Until,
 }
 
 impl Phase {
-    /// How many requests the phase sends at most.
+    /// Returns the most requests that the phase sends.
     pub(crate) fn limit(&self) -> u64 {
         match (self.until, self.load) {
             (Until::Requests(count), _) => count,
@@ -132,19 +132,19 @@ impl Phase {
 /// What to send and when.
 #[derive(Clone, Debug)]
 pub struct Plan {
-    /// What each request is.
+    /// The request, and how it is sent.
     pub target: Target,
-    /// Loads, one after the other.
+    /// The loads, one after the other.
     pub phases: Vec<Phase>,
     /// Whether each request is kept for the report (bounded; for CSV).
     pub keep_samples: bool,
 }
 
 impl Plan {
-    /// Makes the plan of a command line; `body` is what `-d` or the file of `-D` holds.
+    /// Creates the plan of a command line; `body` is the content of `-d`, or of the file of `-D`.
     ///
     /// # Errors
-    /// All problems at once.
+    /// Returns all problems at once.
     pub fn from_args(args: &Args, body: Bytes) -> Result<Plan, PlanError> {
         let mut problems = Vec::new();
         check_numbers(args, body.len() as u64, &mut problems);
@@ -212,19 +212,19 @@ fn check_numbers(args: &Args, body_bytes: u64, problems: &mut Vec<String>) {
     require(args.headers.len() <= MAX_HEADERS, format!("-H: more than {MAX_HEADERS} headers"));
 }
 
-/// Takes a URL apart: where it leads, and the `user:password` it holds, which no message may repeat.
+/// Splits a URL into the URI and its `user:password`, which no message may repeat.
 pub(crate) fn parse_url(url: &str) -> Result<(Uri, Option<String>), String> {
     let wrong = |why: &str| format!("URL {url:?}: {why}; write it as http://host:port/path");
     let uri: Uri = url.parse().map_err(|e: http::uri::InvalidUri| wrong(&e.to_string()))?;
     let authority = match (uri.scheme_str(), uri.authority()) {
         (Some("http" | "https"), Some(authority)) if !authority.host().is_empty() => authority,
-        _ => return Err(wrong("no http:// or https:// and host")),
+        _ => return Err(wrong("it must begin with http:// or https:// and name a host")),
     };
     let (userinfo, server) = match authority.as_str().rsplit_once('@') {
         Some((userinfo, server)) => (Some(userinfo), server),
         None => (None, authority.as_str()),
     };
-    // What is no port reads as none, and would mean the scheme's.
+    // An invalid port would read as none, and mean the scheme's default.
     if authority.port().is_none() && server.len() > authority.host().len() + 1 {
         return Err(wrong("the port is not a number up to 65535"));
     }
@@ -237,7 +237,7 @@ pub(crate) fn parse_url(url: &str) -> Result<(Uri, Option<String>), String> {
     Ok((Uri::from_parts(parts).map_err(|e| wrong(&e.to_string()))?, Some(credentials)))
 }
 
-/// host:port of a proxy, which hey wants as a URL though its help says host:port: both are taken.
+/// Parses a proxy as host:port; also as a URL, which hey requires although its help says host:port.
 fn parse_proxy(text: &str) -> Result<String, String> {
     let address = text.strip_prefix("http://").unwrap_or(text).trim_end_matches('/');
     let wrong = || format!("-x {text:?}: write it as host:port of an HTTP proxy");
@@ -271,7 +271,7 @@ fn headers(args: &Args, userinfo: Option<String>, problems: &mut Vec<String>) ->
         let Some(value) = value else { continue };
         match HeaderValue::from_str(value) {
             Ok(value) => drop(map.insert(name, value)),
-            Err(_) => problems.push(format!("{flag}: holds a character that no header may hold")),
+            Err(_) => problems.push(format!("{flag}: contains a character that is not allowed in a header")),
         }
     }
     for (index, text) in args.headers.iter().enumerate() {
@@ -369,7 +369,7 @@ mod tests {
         }
 
         #[test]
-        fn what_is_taken_holds_no_line_break(url in "https?://[a-z]{1,3}[/?#:@ \\r\\n%a-z0-9]{0,20}", header in "[A-Za-z]{1,3}:[ \\r\\n\\ta-z]{0,9}") {
+        fn accepted_values_hold_no_line_break(url in "https?://[a-z]{1,3}[/?#:@ \\r\\n%a-z0-9]{0,20}", header in "[A-Za-z]{1,3}:[ \\r\\n\\ta-z]{0,9}") {
             if let Ok((uri, _)) = parse_url(&url) {
                 prop_assert!(!uri.to_string().contains(['\r', '\n', ' ']));
             }

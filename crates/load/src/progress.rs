@@ -1,4 +1,4 @@
-//! A progress line on the terminal while a run goes on; nothing elsewhere. It has no colours, so `NO_COLOR` changes nothing.
+//! A progress line during a run, on terminals only. It has no colours, so `NO_COLOR` changes nothing.
 
 use std::{
     io::IsTerminal,
@@ -9,7 +9,7 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use crate::{Handle, Phase, Plan, Until};
 
-/// How often the line is drawn: often enough to look alive, seldom enough to cost nothing.
+/// How often the line is drawn.
 const EVERY: Duration = Duration::from_millis(200);
 
 /// Draws until it is dropped.
@@ -17,7 +17,7 @@ pub(crate) async fn show(plan: &Plan, handle: &Handle) {
     if !std::io::stderr().is_terminal() {
         return std::future::pending().await;
     }
-    let (began, whole) = (Instant::now(), Whole::of(&plan.phases));
+    let (began, whole) = (Instant::now(), TotalLength::of(&plan.phases));
     let bar = Cleared(ProgressBar::with_draw_target(whole.length(), ProgressDrawTarget::stderr()));
     if let Ok(style) = ProgressStyle::with_template(whole.template()) {
         bar.0.set_style(style.progress_chars("=> "));
@@ -36,55 +36,57 @@ pub(crate) async fn show(plan: &Plan, handle: &Handle) {
     }
 }
 
-/// What all phases together amount to.
+/// The length of all phases together.
 #[derive(Debug, PartialEq)]
-enum Whole {
+enum TotalLength {
     Time(Duration),
     Requests(u64),
     /// Some phases end by time and some by count, so the end is not known.
     Unknown,
 }
 
-impl Whole {
-    fn of(phases: &[Phase]) -> Whole {
-        let both = |sum: Option<Whole>, phase: &Phase| {
+impl TotalLength {
+    fn of(phases: &[Phase]) -> TotalLength {
+        let both = |sum: Option<TotalLength>, phase: &Phase| {
             Some(match (sum, phase.until) {
-                (None, Until::Elapsed(length)) => Whole::Time(length),
-                (None, Until::Requests(count)) => Whole::Requests(count),
-                (Some(Whole::Time(sum)), Until::Elapsed(length)) => Whole::Time(sum.saturating_add(length)),
-                (Some(Whole::Requests(sum)), Until::Requests(count)) => {
-                    Whole::Requests(sum.saturating_add(count))
+                (None, Until::Elapsed(length)) => TotalLength::Time(length),
+                (None, Until::Requests(count)) => TotalLength::Requests(count),
+                (Some(TotalLength::Time(sum)), Until::Elapsed(length)) => {
+                    TotalLength::Time(sum.saturating_add(length))
                 }
-                _ => Whole::Unknown,
+                (Some(TotalLength::Requests(sum)), Until::Requests(count)) => {
+                    TotalLength::Requests(sum.saturating_add(count))
+                }
+                _ => TotalLength::Unknown,
             })
         };
-        phases.iter().fold(None, both).unwrap_or(Whole::Unknown)
+        phases.iter().fold(None, both).unwrap_or(TotalLength::Unknown)
     }
 
     fn length(&self) -> Option<u64> {
         match self {
-            Whole::Time(length) => Some(length.as_millis() as u64),
-            Whole::Requests(count) => Some(*count),
-            Whole::Unknown => None,
+            TotalLength::Time(length) => Some(length.as_millis() as u64),
+            TotalLength::Requests(count) => Some(*count),
+            TotalLength::Unknown => None,
         }
     }
 
     fn position(&self, elapsed: Duration, done: u64) -> u64 {
         match self {
-            Whole::Time(length) => elapsed.min(*length).as_millis() as u64,
-            Whole::Requests(_) | Whole::Unknown => done,
+            TotalLength::Time(length) => elapsed.min(*length).as_millis() as u64,
+            TotalLength::Requests(_) | TotalLength::Unknown => done,
         }
     }
 
     fn template(&self) -> &'static str {
         match self {
-            Whole::Unknown => "{elapsed:>4} {msg}",
+            TotalLength::Unknown => "{elapsed:>4} {msg}",
             _ => "{elapsed:>4} [{bar:30}] {msg}",
         }
     }
 }
 
-/// Leaves no half-drawn line behind, however the run ends.
+/// Clears the progress line when dropped.
 struct Cleared(ProgressBar);
 
 impl Drop for Cleared {
@@ -102,14 +104,14 @@ mod tests {
     fn phases_add_up_if_they_can() {
         let (time, count) = (Until::Elapsed(Duration::from_secs(2)), Until::Requests(5));
         for (untils, wanted) in [
-            (&[time, time][..], Whole::Time(Duration::from_secs(4))),
-            (&[count, count, count], Whole::Requests(15)),
-            (&[count, time, count], Whole::Unknown),
-            (&[], Whole::Unknown),
+            (&[time, time][..], TotalLength::Time(Duration::from_secs(4))),
+            (&[count, count, count], TotalLength::Requests(15)),
+            (&[count, time, count], TotalLength::Unknown),
+            (&[], TotalLength::Unknown),
         ] {
             let load = Load::Open { rate: 1.0 };
             let phases: Vec<_> = untils.iter().map(|until| Phase { load, until: *until }).collect();
-            assert_eq!(Whole::of(&phases), wanted, "{untils:?}");
+            assert_eq!(TotalLength::of(&phases), wanted, "{untils:?}");
         }
     }
 }

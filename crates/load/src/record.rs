@@ -1,6 +1,6 @@
-//! Counts what happened: one recorder for the whole run, in memory that does not grow with it.
+//! Records results: one recorder for the whole run, whose memory does not grow with it.
 //!
-//! A histogram for each worker would cost 200 kB each; one behind a lock costs tens of nanoseconds a request.
+//! A histogram for each worker would take 200 kB each; one behind a lock costs tens of nanoseconds per request.
 
 use std::{
     collections::BTreeMap,
@@ -9,9 +9,9 @@ use std::{
 
 use hdrhistogram::Histogram;
 
-/// Longest latency told apart, in microseconds: an hour. Longer ones count as this.
+/// Longest recorded latency, in microseconds: an hour. Longer ones count as an hour.
 const MAX_MICROS: u64 = 3_600_000_000;
-/// Distinct error messages kept; the rest count together, for a message may hold a port or a name.
+/// Most distinct error messages; the rest count together, since a message may hold a port or a name.
 const MAX_ERRORS: usize = 100;
 /// Requests kept for CSV: as many as hey keeps.
 const MAX_SAMPLES: usize = 1_000_000;
@@ -19,25 +19,25 @@ const MAX_SAMPLES: usize = 1_000_000;
 /// One answered request.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Sample {
-    /// From the planned start (at a closed load: the real one) to the last byte.
+    /// From the planned start (of a closed load: the actual start) to the last byte.
     pub latency: Duration,
-    /// From the real start to the last byte.
+    /// From the actual start to the last byte.
     pub service: Duration,
     /// From the start of the run to the planned start.
     pub offset: Duration,
-    /// Connecting, name look-up and TLS included.
+    /// Connecting, including name look-up and TLS.
     pub dial: Duration,
     /// Name look-up.
     pub lookup: Duration,
     /// Writing the request.
     pub write: Duration,
-    /// Waiting for the answer's first part.
+    /// Waiting for the head of the response.
     pub wait: Duration,
-    /// Reading the answer.
+    /// Reading the response.
     pub read: Duration,
     /// HTTP status code.
     pub status: u16,
-    /// Size of the answer's body.
+    /// Size of the response's body in bytes.
     pub bytes: u64,
 }
 
@@ -64,14 +64,14 @@ impl Summary {
     }
 }
 
-/// How a run stands: totals, and the last whole second.
+/// The state of a run: totals, and the last full second.
 #[derive(Clone, Copy, Debug, Default, serde::Serialize)]
 pub struct Stats {
     /// Requests answered, whatever the status.
     pub answered: u64,
-    /// Requests without an answer.
+    /// Requests that failed.
     pub errors: u64,
-    /// Answers with status 400 or above.
+    /// Responses with status 400 or above.
     pub failed_statuses: u64,
     /// Requests per second, answered or failed, over the last second.
     pub rate: f64,
@@ -83,7 +83,7 @@ pub struct Stats {
     pub p99: f64,
 }
 
-/// All that is remembered of a run.
+/// The results of a run.
 pub(crate) struct Recorder {
     pub(crate) latency: Histogram<u64>,
     pub(crate) service: Histogram<u64>,
@@ -162,7 +162,7 @@ impl Recorder {
 }
 
 impl Window {
-    /// Closes the window when its second is over.
+    /// Closes the window once its second is over.
     fn turn(&mut self, now: Instant) {
         let age = now.saturating_duration_since(self.started).as_secs_f64();
         if age < 1.0 {
@@ -181,7 +181,7 @@ impl Window {
     }
 }
 
-/// Microseconds to three digits.
+/// Creates a histogram of microseconds with three significant digits.
 pub(crate) fn histogram() -> Histogram<u64> {
     Histogram::new_with_bounds(1, MAX_MICROS, 3).expect("the bounds are constants that hdrhistogram takes")
 }

@@ -1,4 +1,4 @@
-//! What a run came to, as hey's summary, JSON or CSV.
+//! The report of a run, as hey's summary, JSON or CSV.
 
 use std::{collections::BTreeMap, fmt::Write as _, time::Duration};
 
@@ -9,20 +9,20 @@ use crate::record::{Recorder, Sample, Summary};
 
 /// Percentiles of the summary.
 const PERCENTILES: [u32; 7] = [10, 25, 50, 75, 90, 95, 99];
-/// Names of the parts of a request, as hey prints them.
+/// The parts of a request, by hey's names.
 const PARTS: [&str; 5] = ["DNS+dialup", "DNS-lookup", "req write", "resp wait", "resp read"];
-/// Width of the longest bar.
+/// Width of the longest bar of the histogram, in characters.
 const BAR: u64 = 40;
 
-/// The result of a run. Times in seconds. Latency counts from the planned start, service time from the real one;
-/// they differ only at an open rate, when the generator or its connections could not start a request when it was due.
+/// The result of a run. Times are in seconds. Latency counts from the planned start, service time from the actual one;
+/// they differ only at an open rate, when the generator could not start a request on time.
 #[derive(Clone, Serialize)]
 pub struct Report {
-    /// How long the run took.
+    /// Duration of the run.
     pub total: f64,
     /// Requests answered, whatever the status.
     pub answered: u64,
-    /// Requests that had no answer a moment after the end ([`DRAIN_MAX`](crate::DRAIN_MAX)); they count nowhere else.
+    /// Requests still unanswered [`DRAIN_MAX`](crate::DRAIN_MAX) after the end; they count nowhere else.
     pub unfinished: u64,
     /// Requests per second, answered and failed.
     pub requests_per_second: f64,
@@ -32,11 +32,11 @@ pub struct Report {
     pub percentiles: BTreeMap<String, f64>,
     /// Service time at p10 to p99.
     pub service_percentiles: BTreeMap<String, f64>,
-    /// The parts of a request.
+    /// Mean and extremes of each part of a request.
     pub details: BTreeMap<&'static str, Summary>,
     /// Bytes of all bodies.
     pub bytes: u64,
-    /// Answers by status code.
+    /// Responses by status code.
     pub statuses: BTreeMap<u16, u64>,
     /// Failed requests by message.
     pub errors: BTreeMap<String, u64>,
@@ -47,7 +47,7 @@ pub struct Report {
 }
 
 impl Report {
-    /// Takes a recorder's samples and copies the rest.
+    /// Creates a report; takes the recorder's samples and copies the rest.
     pub(crate) fn new(recorder: &mut Recorder, total: Duration) -> Report {
         let answered = recorder.latency.len();
         let requests = answered + recorder.errors.values().sum::<u64>();
@@ -68,12 +68,12 @@ impl Report {
         }
     }
 
-    /// Whether at least one request was answered.
+    /// Returns whether at least one request was answered.
     pub fn succeeded(&self) -> bool {
         self.answered > 0
     }
 
-    /// hey's summary.
+    /// Formats the report as hey's summary.
     pub fn text(&self) -> String {
         let mut out = String::new();
         self.write_text(&mut out).expect("a String takes all that is written");
@@ -107,7 +107,7 @@ impl Report {
         writeln!(out)
     }
 
-    /// hey's three middle parts; their headings stand alone when nothing was answered.
+    /// Writes hey's three middle parts; only their headings if nothing was answered.
     fn write_latencies(&self, out: &mut String) -> std::fmt::Result {
         writeln!(out, "\nResponse time histogram:")?;
         let rows = if self.answered > 0 { &self.rows()[..] } else { &[] };
@@ -132,7 +132,7 @@ impl Report {
         Ok(())
     }
 
-    /// hey's eleven rows: the fastest, then ten equal steps to the slowest. Every answer is in one row.
+    /// Returns hey's eleven rows: the fastest, then ten equal steps to the slowest. Every response is in one row.
     fn rows(&self) -> [(f64, u64); 11] {
         let step = (self.latency.slowest - self.latency.fastest) / 10.0;
         let mut rows: [(f64, u64); 11] = std::array::from_fn(|i| (self.latency.fastest + step * i as f64, 0));
@@ -144,12 +144,12 @@ impl Report {
         rows
     }
 
-    /// The report as one JSON object.
+    /// Formats the report as one JSON object.
     pub fn json(&self) -> String {
         serde_json::to_string_pretty(self).expect("numbers and text make JSON")
     }
 
-    /// hey's CSV: a line for each answer, at most the first million.
+    /// Formats the samples as hey's CSV: a line for each response, at most the first million.
     pub fn csv(&self) -> String {
         let mut out = String::from(
             "response-time,DNS+dialup,DNS,Request-write,Response-delay,Response-read,status-code,offset\n",
@@ -168,7 +168,7 @@ fn percentiles(histogram: &Histogram<u64>, slowest: f64) -> BTreeMap<String, f64
     PERCENTILES.into_iter().map(|p| (format!("p{p}"), quantile(histogram, p, slowest))).collect()
 }
 
-/// In seconds. The histogram gives the upper end of a bucket, which may be above all there was.
+/// Returns a quantile in seconds. The histogram gives the upper end of a bucket, which may exceed the slowest value.
 fn quantile(histogram: &Histogram<u64>, percent: u32, slowest: f64) -> f64 {
     (histogram.value_at_quantile(f64::from(percent) / 100.0) as f64 / 1e6).min(slowest)
 }
@@ -177,7 +177,7 @@ fn quantile(histogram: &Histogram<u64>, percent: u32, slowest: f64) -> f64 {
 mod tests {
     use super::*;
 
-    /// A report of two seconds with ten answers of 2 to 20 ms, or none, and so many errors.
+    /// Returns a report of two seconds with ten responses of 2 to 20 ms, or none, and `errors` errors.
     fn report(answers: u64, bytes: u64, errors: u64) -> Report {
         let now = std::time::Instant::now();
         let mut recorder = Recorder::new(now, true);

@@ -1,4 +1,4 @@
-//! One request as it goes out: made once for a run, and once more for each redirect.
+//! A request as sent: built once for a run, and once more for each redirect.
 
 use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, HeaderName, Method, StatusCode, Uri, header, uri::PathAndQuery};
@@ -8,7 +8,7 @@ use crate::{
     plan::{Target, parse_url},
 };
 
-/// Largest body that is kept a second time behind the head, so that one call writes both.
+/// Largest body that is copied behind the head, so that one call writes both.
 const JOINED_BODY_BYTES: usize = 64 << 10;
 
 /// A request and its bytes on an HTTP/1.1 connection.
@@ -22,16 +22,16 @@ pub(crate) struct Outgoing {
 }
 
 impl Outgoing {
-    /// The first request to `target`.
+    /// Builds the first request to `target`.
     pub(crate) fn first(target: &Target) -> Outgoing {
         let mut headers = target.headers.clone();
-        // These frame the request, and so are ours to say.
+        // These frame the request, so we set them.
         headers.remove(header::CONTENT_LENGTH);
         headers.remove(header::TRANSFER_ENCODING);
         Outgoing::new(target, target.uri.clone(), target.method.clone(), headers, target.body.clone())
     }
 
-    /// The request to where a redirect with `status` leads.
+    /// Builds the request that follows a redirect with `status`.
     pub(crate) fn follow(
         &self,
         target: &Target,
@@ -47,7 +47,7 @@ impl Outgoing {
         };
         let mut headers = self.headers.clone();
         if Origin::of(&uri) != self.origin {
-            // What was meant for one server is not told to another.
+            // Credentials for one server are not sent to another.
             for name in [header::AUTHORIZATION, header::COOKIE, header::HOST] {
                 headers.remove(name);
             }
@@ -94,17 +94,17 @@ impl Outgoing {
         head
     }
 
-    /// Host and port as the URL writes them.
+    /// Returns host and port as written in the URL.
     fn host(&self) -> &str {
         self.uri.authority().map_or("", |a| a.as_str())
     }
 
-    /// The request's bytes, in the parts to write.
+    /// Returns the request's bytes, in the parts to write.
     pub(crate) fn wire(&self) -> &[Bytes; 2] {
         &self.wire
     }
 
-    /// The same request for HTTP/2.
+    /// Returns the same request for HTTP/2.
     pub(crate) fn http2(&self) -> http::Request<http_body_util::Full<Bytes>> {
         let mut request = http::Request::new(http_body_util::Full::new(self.body.clone()));
         *request.method_mut() = self.method.clone();
@@ -113,17 +113,17 @@ impl Outgoing {
         request
     }
 
-    /// Whether the answer has no body, whatever its head says.
+    /// Returns whether the response has no body, whatever its head says.
     pub(crate) fn bodiless(&self) -> bool {
         self.method == Method::HEAD
     }
 
-    /// Whether it may be sent again when an idle connection turns out to be closed: what Go's client repeats.
+    /// Returns whether the request may be repeated when an idle connection turns out to be closed, as Go's client does.
     pub(crate) fn repeatable(&self) -> bool {
         self.method.is_safe()
     }
 
-    /// An error as Go's client names it: `Get "http://host/": why`.
+    /// Formats an error as Go's client does: `Get "http://host/": why`.
     pub(crate) fn failed(&self, why: &str) -> String {
         let (first, rest) = self.method.as_str().split_at(1);
         format!("{first}{} \"{}\": {why}", rest.to_lowercase(), self.uri)
@@ -136,7 +136,7 @@ fn line(head: &mut BytesMut, name: &HeaderName, value: &[u8]) {
     }
 }
 
-/// The absolute form of a Location, which may be relative to `base`.
+/// Resolves a Location, which may be relative, against `base`.
 fn resolve(base: &Uri, location: &[u8]) -> Result<Uri, String> {
     let to = std::str::from_utf8(location).map_err(|_| "Location is not text")?.trim();
     let to = to.split('#').next().unwrap_or_default();
@@ -189,7 +189,7 @@ mod tests {
     }
 
     #[test]
-    fn redirects_lead_where_they_say() {
+    fn locations_resolve_against_the_url() {
         for (location, wanted) in [
             ("/x", Some("http://a:1/x")),
             ("x?y#z", Some("http://a:1/p/x?y")),

@@ -1,7 +1,7 @@
-//! Sends a plan: workers for a closed load, a clock for an open one, and an end that no server can put off.
+//! Runs a plan: workers for a closed load, a clock for an open one, and an end that no server can delay.
 //!
-//! At the end of a phase no request starts any more, and those in flight are waited for as hey does, but not for long:
-//! what is not answered by then is reported apart, for it is neither an answer nor a failure.
+//! At the end of a phase no more requests start. Those in flight are awaited as hey does, but only briefly; requests still
+//! unanswered then are reported separately, since they neither succeeded nor failed.
 
 use std::{
     sync::{
@@ -26,11 +26,11 @@ use crate::{
     request::Outgoing,
 };
 
-/// Longest wait for answers to requests in flight when a phase ends or is stopped: a healthy server answers within it,
-/// and a hung one costs no more.
+/// Longest wait for requests in flight when a phase ends or is stopped: a healthy server responds within it, and a hung
+/// one costs no more.
 pub const DRAIN_MAX: Duration = Duration::from_secs(1);
 
-/// A running load seen from outside: look at it, or stop it. Clones are the same run.
+/// A handle to a running load, to read its statistics or stop it. Clones refer to the same run.
 #[derive(Clone)]
 pub struct Handle {
     recorder: Arc<Mutex<Recorder>>,
@@ -38,7 +38,7 @@ pub struct Handle {
 }
 
 impl Handle {
-    /// A handle for one run of `plan`.
+    /// Creates a handle for one run of `plan`.
     pub fn new(plan: &Plan) -> Self {
         Handle {
             recorder: Arc::new(Mutex::new(Recorder::new(Instant::now(), plan.keep_samples))),
@@ -46,13 +46,13 @@ impl Handle {
         }
     }
 
-    /// Totals, and the last whole second.
+    /// Returns the totals, and the figures of the last full second.
     pub fn stats(&self) -> Stats {
         self.lock().stats(Instant::now())
     }
 
-    /// Ends the run: no request starts any more, those in flight are waited for up to [`DRAIN_MAX`], and the report
-    /// says how many had no answer by then.
+    /// Ends the run: no more requests start, those in flight get up to [`DRAIN_MAX`], and the report counts those still
+    /// unanswered.
     pub fn stop(&self) {
         self.stop.send_replace(true);
     }
@@ -62,20 +62,20 @@ impl Handle {
     }
 }
 
-/// What the tasks of one run share.
+/// The state that the tasks of one run share.
 struct Run {
     client: Arc<Shared>,
     handle: Handle,
-    /// Clients whose connection is free: an open rate takes the last one back, or makes a new one.
+    /// Clients with a free connection: an open rate reuses the last one, or creates one.
     idle: Mutex<Vec<Client>>,
-    /// Requests begun and not ended.
+    /// Requests started and not finished.
     in_flight: AtomicU64,
 }
 
-/// Sends the plan's phases one after the other and reports.
+/// Runs the plan's phases one after the other and returns the report.
 ///
 /// # Errors
-/// When TLS can't be set up. Requests that fail are counted in the report instead.
+/// Fails if TLS cannot be set up. Failed requests are counted in the report instead.
 pub async fn run(plan: Plan, handle: &Handle) -> Result<Report, PlanError> {
     let tls = tls(&plan.target).map_err(|problem| PlanError(vec![problem]))?;
     let epoch = Instant::now();
@@ -86,36 +86,36 @@ pub async fn run(plan: Plan, handle: &Handle) -> Result<Report, PlanError> {
         in_flight: AtomicU64::new(0),
     });
     for phase in plan.phases {
-        if play(phase, &run).await {
+        if run_phase(phase, &run).await {
             break;
         }
     }
     Ok(Report::new(&mut handle.lock(), epoch.elapsed()))
 }
 
-/// A phase under way.
-struct Course {
+/// A running phase.
+struct RunningPhase {
     phase: Phase,
     start: Tick,
-    /// Requests that may still be started; none when the phase is over.
+    /// Requests that may still start; 0 once the phase is over.
     left: AtomicU64,
     run: Arc<Run>,
 }
 
-/// Plays one phase to its end; true when the run was stopped instead.
-async fn play(phase: Phase, run: &Arc<Run>) -> bool {
+/// Runs one phase to its end; true if the run was stopped instead.
+async fn run_phase(phase: Phase, run: &Arc<Run>) -> bool {
     let left = AtomicU64::new(phase.limit());
-    let course = Arc::new(Course { phase, start: Tick::now(), left, run: run.clone() });
+    let running = Arc::new(RunningPhase { phase, start: Tick::now(), left, run: run.clone() });
     let mut stop = run.handle.stop.subscribe();
     let mut tasks = JoinSet::new();
     let stopped = tokio::select! {
         biased;
         _ = stop.wait_for(|stop| *stop) => true,
-        // Before the deadline: what is due by then is started, even if we get to run late.
-        () = course.send_all(&mut tasks) => false,
-        () = course.deadline() => false,
+        // Polled before the deadline: requests due by then start even if this task runs late.
+        () = running.send_all(&mut tasks) => false,
+        () = running.deadline() => false,
     };
-    course.left.store(0, Ordering::Relaxed);
+    running.left.store(0, Ordering::Relaxed);
     let drain = run.client.target.timeout.map_or(DRAIN_MAX, |limit| limit.min(DRAIN_MAX));
     let ended = timeout(drain, async { while tasks.join_next().await.is_some() {} }).await;
     if ended.is_err() {
@@ -125,7 +125,7 @@ async fn play(phase: Phase, run: &Arc<Run>) -> bool {
     stopped
 }
 
-impl Course {
+impl RunningPhase {
     async fn deadline(&self) {
         match self.phase.until {
             Until::Elapsed(length) => sleep_until(self.start + length).await,
@@ -133,7 +133,7 @@ impl Course {
         }
     }
 
-    /// Sends all requests of the phase, and stays for the rest of its time when they are fewer.
+    /// Sends all requests of the phase, and waits for the rest of its time.
     async fn send_all(self: &Arc<Self>, tasks: &mut JoinSet<()>) {
         match self.phase.load {
             Load::Closed { workers, rate } => {
@@ -149,7 +149,7 @@ impl Course {
         }
     }
 
-    /// One worker. All take from one count, so all requests are sent however they divide.
+    /// Runs one worker. All workers take from one count, so every request is sent however they divide.
     async fn work(self: Arc<Self>, rate: Option<f64>) {
         let mut client = Client::new(self.run.client.clone());
         let mut pace = rate.map(Pace::new);
@@ -164,7 +164,7 @@ impl Course {
         }
     }
 
-    /// Waits for a worker's next tick; false when the phase is over before it.
+    /// Waits for a worker's next tick; false if the phase ends first.
     async fn wait_for_turn(&self, pace: &mut Pace) -> bool {
         let due = pace.next(self.start.elapsed());
         if matches!(self.phase.until, Until::Elapsed(length) if due > length) {
@@ -177,9 +177,9 @@ impl Course {
         }
     }
 
-    /// Starts each request when it is due, and catches up at once with those that are late.
+    /// Starts each request when it is due, and late ones immediately.
     ///
-    /// At [`MAX_IN_FLIGHT`] the next one waits; its latency counts from when it was due, so nothing is hidden.
+    /// At [`MAX_IN_FLIGHT`] the next one waits; its latency counts from when it was due, so the report includes the wait.
     async fn send_at_rate(&self, tasks: &mut JoinSet<()>, rate: f64) {
         let room = Arc::new(Semaphore::new(MAX_IN_FLIGHT));
         for index in 0..self.phase.limit() {

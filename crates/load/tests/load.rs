@@ -1,4 +1,4 @@
-//! The generator against a real server on a port of its own: every request is counted on both sides.
+//! The generator against a real server: every request is counted on both sides.
 #![allow(clippy::unwrap_used, reason = "a failed expectation is a test's result")]
 
 use std::{
@@ -31,7 +31,7 @@ fn plan(line: &[&str]) -> Result<Plan, String> {
     Plan::from_args(&cli.args, body.into()).map_err(|e| e.to_string())
 }
 
-/// How often a server was called.
+/// The calls that a server received.
 #[derive(Default)]
 struct Seen {
     connections: AtomicUsize,
@@ -40,7 +40,7 @@ struct Seen {
     last: Mutex<Option<String>>,
 }
 
-/// Answers each request with `answer`, or never when that is empty; closes after an answer that says so.
+/// Answers each request with `answer`, or never if it is empty; closes after a response that says so.
 async fn serve(answer: &'static str) -> (String, Arc<Seen>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}/", listener.local_addr().unwrap());
@@ -119,7 +119,7 @@ async fn failures_are_counted_and_named() {
 
     let (url, _) = serve("").await;
     let report = send(&["-n", "2", "-c", "2", "-t", "50ms"], &url).await;
-    assert!(report.errors.keys().next().unwrap().contains("no answer within 50ms"));
+    assert!(report.errors.keys().next().unwrap().contains("no response within 50ms"));
 }
 
 #[tokio::test]
@@ -141,7 +141,7 @@ async fn a_hung_server_holds_up_neither_deadline_nor_stop() {
     assert_eq!(report.unwrap().unfinished, 5);
 }
 
-/// What one request comes to: its status and size, or a part of its error; and how many connections two of them take.
+/// The result of one request: status and size, or a part of the error; and how many connections two requests take.
 #[tokio::test]
 async fn answers_of_all_kinds() {
     for (answer, wanted, connections) in [
@@ -161,8 +161,12 @@ async fn answers_of_all_kinds() {
             Err("closed the connection after 1 bytes of the body"),
             2,
         ),
-        ("HTTP/1.1 200 OK\r\nconnection: close", Err("closed the connection in the answer's head"), 2),
-        ("SSH-2.0 connection: close\r\n\r\n", Err("not an HTTP/1.1 answer"), 2),
+        (
+            "HTTP/1.1 200 OK\r\nconnection: close",
+            Err("closed the connection within the head of the response"),
+            2,
+        ),
+        ("SSH-2.0 connection: close\r\n\r\n", Err("not an HTTP/1.1 response"), 2),
     ] {
         let (url, seen) = serve(answer).await;
         let report = send(&["-n", "2", "-c", "1"], &url).await;
@@ -179,8 +183,8 @@ async fn answers_of_all_kinds() {
     }
 }
 
-/// A server may close an idle connection at any time. What is seen before the next request costs nothing but a new
-/// connection; what comes too late costs a GET the same, and a POST its answer, for it may have been acted on.
+/// A server may close an idle connection at any time. If that is seen before the next request, a new connection is opened.
+/// If not, a GET is repeated and a POST fails, since the server may have acted on it.
 #[tokio::test]
 async fn connections_closed_while_idle() {
     for (requests_read, method, pace, answered) in
@@ -200,7 +204,7 @@ async fn connections_closed_while_idle() {
         });
         let report = send(&["-n", "4", "-c", "1", "-q", pace, "-m", method], &url).await;
         assert_eq!(report.answered, answered, "{method} {requests_read} {:?}", report.errors);
-        let named = |error: &String| error.contains("closed the connection without an answer");
+        let named = |error: &String| error.contains("closed the connection without a response");
         assert!(report.errors.keys().all(named), "{:?}", report.errors);
     }
 }
@@ -229,7 +233,7 @@ async fn a_healthy_server_loses_no_request_at_the_end() {
 
 #[tokio::test]
 async fn a_rate_sends_what_is_due_and_no_more() {
-    // A worker drops the ticks that it is too late for, but the last; an open rate makes up for all.
+    // A worker drops all missed ticks but the last; an open rate catches up with all.
     for (line, wanted) in [
         (&["-z", "200ms", "-q", "20", "-c", "3"][..], 3..=12),
         (&["-z", "100ms", "-q", "5", "-c", "3"], 0..=0),
@@ -255,7 +259,7 @@ async fn proxies_get_the_whole_url() {
     );
 }
 
-/// A server with a certificate that only it has signed.
+/// Starts a server with a self-signed certificate.
 async fn serve_tls() -> (String, Arc<Seen>) {
     let signed = rcgen::generate_simple_self_signed(vec!["localhost".into()]).unwrap();
     let key = PrivateKeyDer::try_from(signed.signing_key.serialize_der()).unwrap();
@@ -338,7 +342,7 @@ async fn http2_in_the_clear() {
     assert_eq!((report.statuses.get(&200), report.bytes), (Some(&6), 12), "{:?}", report.errors);
 }
 
-/// As hey's: in the clear, and to a server that knows only HTTP/1.1, it is HTTP/1.1.
+/// As with hey, HTTP/1.1 is used in the clear and with servers that know nothing else.
 #[tokio::test]
 async fn http2_falls_back() {
     let (clear, _) = serve("HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok").await;
