@@ -135,12 +135,12 @@ proptest! {
         let mut bytes = model().encode();
         bytes[at] = byte;
         bytes.truncate(bytes.len().saturating_sub(cut));
-        if let Ok(model) = Model::decode(&bytes) {
-            if let Some(location) = model.location("urban").or(model.location("rural")) {
-                let house = crate::House { sqft: 1.0, bedrooms: 1, bathrooms: 1.0, year_built: 2000, condition: 3, location };
-                model.predict(&house);
-                model.contributions(&house);
-            }
+        if let Ok(model) = Model::decode(&bytes)
+            && let Some(location) = model.location("urban").or(model.location("rural"))
+        {
+            let house = crate::House { sqft: 1.0, bedrooms: 1, bathrooms: 1.0, year_built: 2000, condition: 3, location };
+            model.predict(&house);
+            model.contributions(&house);
         }
     }
 }

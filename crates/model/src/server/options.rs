@@ -39,6 +39,7 @@ pub struct Options {
     pub port: u16,
     /// The port of the metrics. Default: 9100; 0 takes any free one.
     pub metrics_port: u16,
+    /// The number of concurrent predictions, at least 1. Default: 1, because replicas are what scales here.
     pub worker_threads: usize,
     /// Extra CPU time to spend on each prediction, to simulate a slower model. Default: none.
     pub work: Duration,
