@@ -16,6 +16,7 @@ use kube::core::Selector;
 
 use crate::trigger::Trigger;
 
+pub(crate) use hpa::engine_name;
 pub use hpa::{metric_keys, plan_hpa, scaled_object_owner};
 pub use scaled_object::plan_scaled_object;
 

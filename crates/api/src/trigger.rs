@@ -17,6 +17,7 @@ mod parameters;
 pub mod prometheus;
 pub mod resource;
 pub mod schedule;
+pub mod slo;
 mod target;
 
 pub use description::{Description, TriggerMetric};
@@ -85,6 +86,8 @@ sources! {
     kubernetes_workload::KubernetesWorkload,
     /// An HTTP endpoint.
     metrics_api::MetricsApi,
+    /// A promise to the target's users.
+    slo::ServiceObjective,
 }
 
 /// A type of trigger: what is said of it, and how it is read.

@@ -1,6 +1,7 @@
 //! What decisions rest on: the watched objects, the scraped pages, the pods' usage, and the readings of triggers.
 
 pub(crate) mod cluster;
+pub(crate) mod demand;
 pub(crate) mod facts;
 pub(crate) mod names;
 pub(crate) mod pods;

@@ -108,6 +108,7 @@ impl Decision {
                     | Reason::WithinTolerance { .. }
                     | Reason::UnmeasuredPodsDecide(_)
                     | Reason::FallbackExists { .. }
+                    | Reason::Objective(_)
             )
         })
     }

@@ -7,7 +7,8 @@
 use std::collections::BTreeMap;
 
 use flyball_engine::{
-    Bounds, Metric, MetricSource, MetricTarget, Metrics, Milli, Name, Policy, PolicyError, Rules, TargetId,
+    Bounds, Metric, MetricSource, MetricTarget, Metrics, Milli, Name, Policy, PolicyError, Rules,
+    SLO_METRIC_NAME, TargetId,
 };
 use k8s_openapi::api::autoscaling::v2::{
     HorizontalPodAutoscaler, HorizontalPodAutoscalerSpec, MetricIdentifier, MetricSpec,
@@ -19,6 +20,7 @@ use kube::core::Selector;
 use super::{Ask, Names, Plan, Query, behavior};
 use crate::problem::{Checked, Problem};
 use crate::quantity::Quantity;
+use crate::trigger::slo::is_objective;
 
 /// Utilization of CPU that is wanted where no metric is written.
 const CPU_UTILIZATION_DEFAULT: i32 = 80;
@@ -83,7 +85,12 @@ fn metric_key(metric: &MetricSpec) -> String {
             object.described_object.kind, object.described_object.name, object.metric.name
         );
     }
-    metric.external.as_ref().map(|external| external.metric.name.clone()).unwrap_or_default()
+    metric.external.as_ref().map(|external| engine_name(&external.metric.name).to_owned()).unwrap_or_default()
+}
+
+/// The name that an external metric has in the engine, which calls an objective by its own.
+pub(crate) fn engine_name(external: &str) -> &str {
+    if is_objective(external) { SLO_METRIC_NAME } else { external }
 }
 
 pub(super) fn resource_key(resource: &str, container: Option<&str>) -> String {

@@ -2,7 +2,7 @@
 
 use flyball_engine::{
     Activation, Bounds, Composite, Fallback, FallbackBehavior, Formula, Metric, MetricSource, MetricTarget,
-    Metrics, Milli, Name, Pause, Policy, PolicyError, Rules, TargetId, Time,
+    Metrics, Milli, Name, Pause, Policy, PolicyError, Rules, Slo, TargetId, Time,
 };
 use kube::ResourceExt;
 
@@ -11,7 +11,7 @@ use crate::kinds::scaled_object::{self as kind, ScaledObject, ScalingModifiers};
 use crate::problem::{Checked, Problem};
 use crate::quantity::Quantity;
 use crate::scaled_object::{self as meaning, NAME_LABEL, PAUSED_REPLICAS};
-use crate::trigger::{Trigger, TriggerMetric, TriggerTarget};
+use crate::trigger::{Trigger, TriggerMetric, TriggerSource, TriggerTarget};
 
 /// What a ScaledObject with these triggers asks of the autoscaler.
 ///
@@ -33,13 +33,22 @@ pub fn plan_scaled_object(object: &ScaledObject, triggers: &[Trigger], rules: Ru
         return Err(problems);
     };
     let target = &object.spec.scale_target_ref;
+    let decided_by = match (metrics, objective(triggers)) {
+        (None, Some(slo)) => Policy::for_objective(bounds, slo),
+        (Some(metrics), slo) => Policy { slo, ..Policy::new(bounds, metrics) },
+        // An object without triggers is refused before.
+        (None, None) => {
+            return Err(vec![Problem::required("spec.triggers", "no triggers defined in the ScaledObject")]);
+        }
+    };
     let policy = Policy {
-        behavior,
+        // An objective orders all that it needs at once, unless the manifest says how fast.
+        behavior: behavior.or_else(|| decided_by.behavior.clone()),
         activation: Some(activation(object)),
         pause,
         fallback: object.spec.fallback.as_ref().map(fallback),
         rules,
-        ..Policy::new(bounds, metrics)
+        ..decided_by
     };
     Ok(Plan {
         target: TargetId::new(
@@ -120,13 +129,14 @@ fn fallback(fallback: &kind::Fallback) -> Fallback {
     }
 }
 
-/// The metrics, and what must be read for each.
-fn metrics(object: &ScaledObject, triggers: &[Trigger]) -> Checked<(Metrics, Vec<Query>)> {
+/// The metrics, and what must be read for each. There are none where an objective stands alone.
+fn metrics(object: &ScaledObject, triggers: &[Trigger]) -> Checked<(Option<Metrics>, Vec<Query>)> {
     let mut names = Names::default();
     let mut problems = Vec::new();
     let mut list = Vec::new();
     let mut queries = Vec::new();
-    for trigger in triggers {
+    problems.extend(several_objectives(triggers));
+    for trigger in triggers.iter().filter(|trigger| objective_of(trigger).is_none()) {
         let (metric, ask) = planned(object, trigger, &mut names);
         match metric {
             Ok(metric) => {
@@ -150,6 +160,9 @@ fn metrics(object: &ScaledObject, triggers: &[Trigger]) -> Checked<(Metrics, Vec
     if !problems.is_empty() {
         return Err(problems);
     }
+    if list.is_empty() && composite.is_none() && objective(triggers).is_some() {
+        return Ok((None, queries));
+    }
     let metrics = Metrics::new(list, composite).map_err(|error| {
         let field = match error {
             PolicyError::FormulaName { .. }
@@ -159,7 +172,28 @@ fn metrics(object: &ScaledObject, triggers: &[Trigger]) -> Checked<(Metrics, Vec
         };
         vec![Problem::invalid(field, triggers.len(), error.to_string())]
     })?;
-    Ok((metrics, queries))
+    Ok((Some(metrics), queries))
+}
+
+fn objective_of(trigger: &Trigger) -> Option<&Slo> {
+    match &trigger.source {
+        TriggerSource::ServiceObjective(objective) => Some(&objective.slo),
+        _ => None,
+    }
+}
+
+fn objective(triggers: &[Trigger]) -> Option<Slo> {
+    triggers.iter().find_map(objective_of).cloned()
+}
+
+fn several_objectives(triggers: &[Trigger]) -> Option<Problem> {
+    let second = triggers.iter().filter(|trigger| objective_of(trigger).is_some()).nth(1)?;
+    let field = format!("spec.triggers[{}].type", second.index);
+    let message = "a target has at most one objective";
+    Some(
+        Problem::invalid(field, "slo", message)
+            .help("join the promises in one trigger: \"p95 < 100ms and errors < 1%\""),
+    )
 }
 
 /// The metric of one trigger, and what must be read for it.

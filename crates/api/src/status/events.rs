@@ -64,6 +64,10 @@ fn is_activation(spec: &HorizontalPodAutoscalerSpec, decision: &Decision) -> boo
 }
 
 fn rescale_reason(spec: &HorizontalPodAutoscalerSpec, decision: &Decision) -> String {
+    // There is no target that a metric could be above.
+    if let Some(reason @ Reason::Objective(_)) = recommendation(decision) {
+        return reason.to_string();
+    }
     if decision.follows_metrics() {
         return match decision.desired > decision.current {
             true => format!("{} above target", followed_metric(spec, decision)),

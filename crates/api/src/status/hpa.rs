@@ -3,7 +3,9 @@
 //! Which conditions there are is for the decision to say; here they get their sentences and their transition
 //! times. A condition that a decision says nothing about stays as it was.
 
-use flyball_engine::{Cause, CurrentMetric, Decision, Memory, Milli, Reason, Stage, Unavailable, Written};
+use flyball_engine::{
+    Cause, CurrentMetric, Decision, Memory, Milli, Proposal, Reason, Stage, Unavailable, Written,
+};
 use k8s_openapi::api::autoscaling::v2::{
     ContainerResourceMetricStatus, ExternalMetricStatus, HorizontalPodAutoscaler,
     HorizontalPodAutoscalerCondition, HorizontalPodAutoscalerSpec, HorizontalPodAutoscalerStatus, MetricSpec,
@@ -235,11 +237,22 @@ fn current_metrics(spec: &HorizontalPodAutoscalerSpec, decision: &Decision) -> V
         .map(|(metric, key)| {
             let proposal = decision.proposals.iter().find(|proposal| proposal.metric.as_str() == key);
             proposal
-                .and_then(|proposal| proposal.current)
+                .and_then(|proposal| current(proposal, decision))
                 .map(|current| metric_status(metric, current))
                 .unwrap_or_default()
         })
         .collect()
+}
+
+/// What a metric reads. An objective's counts replicas: those that it needs, over those that there are.
+fn current(proposal: &Proposal, decision: &Decision) -> Option<CurrentMetric> {
+    match (&proposal.reason, proposal.replicas) {
+        (Reason::Objective(_), Some(needed)) => {
+            let replicas = decision.current.max(1);
+            Some(CurrentMetric::AverageValue(Milli::from_f64(f64::from(needed) / f64::from(replicas))))
+        }
+        _ => proposal.current,
+    }
 }
 
 fn metric_status(metric: &MetricSpec, current: CurrentMetric) -> MetricStatus {

@@ -13,6 +13,7 @@ use crate::kinds::condition::PlainCondition;
 use crate::kinds::scaled_object::{
     GroupVersionKindResource, HealthStatus, ScaledObject, ScaledObjectStatus, TriggerActivity,
 };
+use crate::plan::engine_name;
 use crate::scaled_object::Pause;
 use crate::trigger::{Trigger, TriggerMetric};
 
@@ -151,7 +152,10 @@ fn has_failing_trigger(names: &[String], decision: &Decision) -> bool {
 }
 
 fn external<'a>(names: &'a [String], decision: &'a Decision) -> impl Iterator<Item = &'a Proposal> {
-    decision.proposals.iter().filter(|proposal| names.iter().any(|name| name == proposal.metric.as_str()))
+    decision
+        .proposals
+        .iter()
+        .filter(|proposal| names.iter().any(|name| engine_name(name) == proposal.metric.as_str()))
 }
 
 fn set_ready(conditions: &mut Vec<PlainCondition>, failing: bool, active: bool, waits: bool) {

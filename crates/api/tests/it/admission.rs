@@ -528,7 +528,8 @@ fn settings_without_effect_are_warned_about() {
             trigger(json!({"type": "kafka", "metadata": {}})),
             vec![
                 "spec.triggers[0].type: Unsupported value: \"kafka\": trigger type \"kafka\" is one of KEDA's, but cannot \
-                 be read here; use one of prometheus, cpu, memory, cron, kubernetes-workload and metrics-api",
+                 be read here; use one of prometheus, cpu, memory, cron, kubernetes-workload, metrics-api \
+                 and slo",
             ],
         ),
     ] {

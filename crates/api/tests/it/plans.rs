@@ -280,3 +280,28 @@ fn a_horizontal_pod_autoscaler_that_makes_no_sense_is_told_everything() {
         "{problems:#?}"
     );
 }
+
+/// An objective stands alone or beside other triggers, once, and says itself how fast.
+#[test]
+fn an_objective_is_a_policy_of_its_own() {
+    let slo = |objective: &str| json!({"type": "slo", "metadata": {"objective": objective}});
+    let cpu = json!({"type": "cpu", "metricType": "Utilization", "metadata": {"value": "50"}});
+    let planned = |triggers: Value| {
+        plan(json!({
+            "metadata": {"name": "model", "namespace": "shop"},
+            "spec": {"scaleTargetRef": {"name": "model"}, "triggers": triggers},
+        }))
+    };
+    let alone = planned(json!([slo("p95 < 100ms")])).unwrap();
+    assert_eq!(alone.policy.slo.map(|slo| slo.objectives.to_string()).as_deref(), Some("p95 < 100ms"));
+    assert!(
+        alone.policy.metrics.list().is_empty() && alone.queries.is_empty() && alone.policy.behavior.is_some()
+    );
+    let beside = planned(json!([slo("p95 < 100ms"), cpu])).unwrap();
+    assert!(beside.policy.slo.is_some());
+    assert_eq!(beside.policy.metrics.list().len(), 1);
+    let twice = planned(json!([slo("p95 < 100ms"), slo("errors < 1%")])).unwrap_err();
+    let message = "spec.triggers[1].type: Invalid value: \"slo\": a target has at most one objective; join the promises in one \
+                   trigger: \"p95 < 100ms and errors < 1%\"";
+    assert_eq!(twice, [message]);
+}

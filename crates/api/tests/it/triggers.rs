@@ -70,6 +70,10 @@ fn names_and_targets_are_kedas() {
             }}),
             "s1-metric-api-queue-length AverageValue 10",
         ),
+        (
+            json!({"type": "slo", "metadata": {"objective": "p95 < 100ms and errors < 1%", "risk": "1%", "startUp": "35s"}}),
+            "s1-slo AverageValue 1",
+        ),
     ] {
         assert_eq!(described(trigger.clone()), expected, "{trigger}");
     }
@@ -78,6 +82,18 @@ fn names_and_targets_are_kedas() {
 #[test]
 fn what_is_wrong_is_said_with_its_field() {
     for (trigger, expected) in [
+        (
+            json!({"type": "slo", "metadata": {"objective": "p95 > 1s", "risk": "2", "startUp": "soon"}}),
+            vec![
+                "spec.triggers[1].metadata.objective: Invalid value: \"p95 > 1s\": error parsing slo metadata: objective \
+                 `p95 > 1s`: it promises that something is slow; write `<`; write a promise, such as \"p95 < 100ms\"",
+                "spec.triggers[1].metadata.risk: Invalid value: \"2\": error parsing slo metadata: \"2\" is no share between \
+                 0% and 100%; write a percentage, such as \"2%\"",
+                "spec.triggers[1].metadata.startUp: Invalid value: \"soon\": error parsing slo metadata: unable to set param \
+                 \"startUp\" value \"soon\": not a duration; write milliseconds or a duration, such as \"3000\" \
+                 or \"3s\"",
+            ],
+        ),
         (
             json!({"type": "cron", "metadata": {
                 "timezone": "Mars/Olympus", "start": "61 * * * *", "end": "0 8 * *", "desiredReplicas": "0",

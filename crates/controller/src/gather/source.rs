@@ -139,6 +139,9 @@ impl Sources {
             TriggerSource::KubernetesWorkload(workload) => {
                 kubernetes_workload::read(&self.cluster, workload, namespace, now)
             }
+            TriggerSource::ServiceObjective(_) => Reading::Failed {
+                error: "an objective is for a workload that Services select, not for Jobs".to_owned(),
+            },
             TriggerSource::Resource(_) => {
                 Reading::Failed { error: "cpu and memory are read from the pods of a workload".to_owned() }
             }

@@ -17,6 +17,7 @@ use crate::decide::claims::Claims;
 use crate::decide::scalers::Scaler;
 use crate::decide::vertical::joint;
 use crate::decide::vertical::room::Room;
+use crate::gather::demand::{self, DemandMeter};
 use crate::gather::facts;
 use crate::gather::pods::Pods;
 use crate::gather::scrape::node;
@@ -30,6 +31,8 @@ pub(super) struct Standing {
     pods: Pods,
     /// The count of changes of pods that the index has.
     pods_revision: Option<u64>,
+    /// The Services' counters as they were read last.
+    demand: DemandMeter,
     /// Whether some target has no replicas, so that somebody may be waiting for one.
     pub(super) any_at_zero: bool,
 }
@@ -52,6 +55,7 @@ type Waited<'a> = HashMap<(&'a str, &'a str, &'a str), Vec<(&'a BTreeMap<String,
 
 impl Standing {
     pub(super) fn forget(&mut self, target: &TargetId) {
+        self.demand.forget(target);
         self.targets.remove(target);
     }
 
@@ -76,6 +80,7 @@ impl Rounds {
         self.observe_workloads();
         self.observe_waiting();
         self.observe_sizing();
+        self.observe_demand();
         self.read_triggers();
     }
 
@@ -166,6 +171,21 @@ impl Rounds {
             let requests = requests_for(target, told, &by_label);
             if std::mem::replace(&mut told.waiting, requests) != requests {
                 self.engine.observe(now(), Observation::Waiting { target: target.clone(), requests });
+            }
+        }
+    }
+
+    /// Tells what was measured of the requests of each target that has an objective.
+    fn observe_demand(&mut self) {
+        let Standing { targets, demand, .. } = &mut self.standing;
+        let with_objective =
+            self.scalers.by_target.iter().filter(|(_, scaler)| scaler.plan.policy.slo.is_some());
+        for (target, _) in with_objective {
+            let labels = targets.get(target).and_then(|told| told.workload.as_ref()?.template_labels());
+            let services = demand::services(&self.cluster, target.namespace.as_str(), labels);
+            let measured = demand.measure(&self.shared.store.lock(), target, &services);
+            if let Some(demand) = measured {
+                self.engine.observe(now(), Observation::Demand { target: target.clone(), demand });
             }
         }
     }

@@ -196,7 +196,7 @@ fn record_usage(node: &str, store: &Store, usage: &mut UsageLog) {
 }
 
 /// The living series of a metric that nodes report, or one of them does, with their newest samples.
-fn newest<'a>(
+pub(crate) fn newest<'a>(
     store: &'a Store,
     metric: &str,
     node: Option<&str>,
