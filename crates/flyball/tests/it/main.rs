@@ -54,7 +54,7 @@ fn tests() -> Vec<Trial> {
             no_request_is_lost_while_pods_come_and_go;
         sessions:
             command_line, page, vpa, out_of_memory, workloads, rollouts, reading, why, query, promtool,
-            wrong_manifests, jobs, metrics_api, check_files, check_live, failing_pods;
+            wrong_manifests, jobs, metrics_api, objective, check_files, check_live, failing_pods;
         sources:
             a_source_that_breaks_never_scales_in;
         streams:

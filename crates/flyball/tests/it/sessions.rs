@@ -60,6 +60,10 @@ pub(crate) fn jobs() {
     in_a_world("jobs");
 }
 
+pub(crate) fn objective() {
+    in_a_world("objective");
+}
+
 pub(crate) fn metrics_api() {
     in_a_world("metrics-api");
 }
