@@ -142,7 +142,10 @@ mod tests {
 
     use super::*;
 
-    fn append(store: &mut Store, second: i64, page: &[(&str, &[(&str, &str)], f64)]) {
+    /// The name of a metric, further labels, and its value.
+    type Line<'a> = (&'a str, &'a [(&'a str, &'a str)], f64);
+
+    fn append(store: &mut Store, second: i64, page: &[Line<'_>]) {
         for (name, labels, value) in page {
             let common =
                 [("__name__", *name), ("job", "kubelet"), ("namespace", "default"), ("service", "model")];
