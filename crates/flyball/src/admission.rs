@@ -1,8 +1,8 @@
-//! What is refused and what is filled in when an object is created or changed: KEDA's and VPA's webhooks, joined to the
-//! embedded API server.
+//! Registers KEDA's and VPA's admission rules with the embedded API server: what is refused and what is filled in when an
+//! object is created or changed.
 //!
-//! The API server knows nothing of autoscaling and the rules know nothing of a server; this is where they meet. On a
-//! cluster the same rules would sit behind a ValidatingWebhookConfiguration.
+//! The API server has no knowledge of autoscaling, and the rules have none of a server; this file connects them. On a
+//! cluster the same rules run behind admission webhooks.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -21,7 +21,7 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 use tokio::runtime::{Handle, RuntimeFlavor};
 
-/// The kinds that have rules, as group and plural.
+/// The kinds with validation rules, as group and plural.
 const KINDS: [(&str, &str); 8] = [
     ("keda.sh", "scaledobjects"),
     ("keda.sh", "scaledjobs"),
@@ -33,7 +33,7 @@ const KINDS: [(&str, &str); 8] = [
     ("monitoring.coreos.com", "scrapeconfigs"),
 ];
 
-/// Registers the rules for every kind that has some.
+/// Registers the rules of all kinds that have some.
 pub(crate) fn register(server: &ApiServer, metrics: &VpaMetrics, features: Features) {
     let (of_pods, of_vpas) = (metrics.clone(), metrics.clone());
     let size_pod = move |request: &AdmissionRequest<'_>| counted(&of_pods, Admitted::Pod, request, size_pod);
@@ -42,21 +42,22 @@ pub(crate) fn register(server: &ApiServer, metrics: &VpaMetrics, features: Featu
         move |request: &AdmissionRequest<'_>| counted(&of_vpas, Admitted::Vpa, request, complete_vpa);
     server.register_mutation("autoscaling.k8s.io", "verticalpodautoscalers", Arc::new(complete_vpa));
     for (group, resource) in KINDS {
-        let judge = move |request: &AdmissionRequest<'_>| beside_others(|| judge(request, features));
-        server.register_admission(group, resource, Arc::new(judge));
+        let check =
+            move |request: &AdmissionRequest<'_>| without_blocking_others(|| validate(request, features));
+        server.register_admission(group, resource, Arc::new(check));
     }
 }
 
-/// Does what may take a while, such as compiling the patterns of queries: the other requests of this worker go to another one.
-fn beside_others<T>(work: impl FnOnce() -> T) -> T {
+/// Runs slow work, such as compiling the regular expressions of queries, without blocking the worker's other requests.
+fn without_blocking_others<T>(work: impl FnOnce() -> T) -> T {
     let flavor = Handle::try_current().map(|handle| handle.runtime_flavor());
     if matches!(flavor, Ok(RuntimeFlavor::MultiThread)) { tokio::task::block_in_place(work) } else { work() }
 }
 
-/// Judges what is to be stored. Deletions and statuses are never refused, as with KEDA's webhook.
-fn judge(request: &AdmissionRequest<'_>, features: Features) -> AdmissionResponse {
-    let is_judged = request.operation != Operation::Delete && request.subresource.is_empty();
-    let Some(object) = request.object.filter(|_| is_judged) else { return AdmissionResponse::allowed() };
+/// Validates an object. Deletions and subresources are never refused, as with KEDA's webhook.
+fn validate(request: &AdmissionRequest<'_>, features: Features) -> AdmissionResponse {
+    let is_checked = request.operation != Operation::Delete && request.subresource.is_empty();
+    let Some(object) = request.object.filter(|_| is_checked) else { return AdmissionResponse::allowed() };
     let pod = pod_of_workload(object, request);
     let names = names_of(object);
     let names: Vec<&str> = names.iter().map(String::as_str).collect();
@@ -72,15 +73,15 @@ fn judge(request: &AdmissionRequest<'_>, features: Features) -> AdmissionRespons
     };
     let check_query = |query: &str| features.parse(query).map(drop).map_err(|error| error.to_string());
     let checks = Checks { query: &check_query, relabeling: &flyball_controller::check_relabeling };
-    let judged = admission::admit(object, request.old_object, neighbours, checks);
-    let Admission { problems, warnings } = judged.unwrap_or_default();
+    let admission = admission::admit(object, request.old_object, neighbours, checks);
+    let Admission { problems, warnings } = admission.unwrap_or_default();
     let causes = problems
         .iter()
         .map(|problem| FieldError::worded(&problem.field, problem.cause.code(), problem.body()));
     AdmissionResponse { warnings, ..AdmissionResponse::invalid(causes.collect()) }
 }
 
-/// Counts what a mutation does, under VPA's names.
+/// Runs a mutation and counts it in VPA's metrics.
 fn counted(
     metrics: &VpaMetrics,
     kind: Admitted,
@@ -93,7 +94,7 @@ fn counted(
     response
 }
 
-/// Gives a new pod what the VerticalPodAutoscaler of its topmost controller recommends: VPA's mutating webhook.
+/// Sizes a new pod as the VerticalPodAutoscaler of its topmost controller recommends, as VPA's mutating webhook does.
 fn size_pod(request: &AdmissionRequest<'_>) -> AdmissionResponse {
     let patch = request.object.and_then(|pod| patch_of_pod(pod, request));
     AdmissionResponse { patch, ..AdmissionResponse::allowed() }
@@ -135,7 +136,7 @@ fn patch_of_pod(pod: &Value, request: &AdmissionRequest<'_>) -> Option<Value> {
     vertical::admission::pod_patch(&pod, &matching, &ranges, &VerticalRules::default())
 }
 
-/// The plural of a workload's kind.
+/// Returns the plural of a controller's kind: that of its definition, or else the lower-case kind with an `s`.
 fn plural(one: &Controller, definitions: &[CustomResourceDefinition]) -> String {
     let defined = definition(one, definitions).map(|definition| definition.spec.names.plural.clone());
     defined.unwrap_or_else(|| format!("{}s", one.kind.to_lowercase()))
@@ -159,8 +160,8 @@ fn complete_vpa(request: &AdmissionRequest<'_>) -> AdmissionResponse {
     AdmissionResponse { patch, ..AdmissionResponse::allowed() }
 }
 
-/// The names by which a ScaledObject can be in another one's way: its workload's, and its autoscaler's as the other one may
-/// have it written or made from its own name.
+/// Returns the names by which ScaledObjects conflict: that of the workload, and that of the autoscaler, as written or as
+/// derived from a ScaledObject's name.
 fn names_of(object: &Value) -> Vec<String> {
     let Ok(object) = serde_json::from_value::<ScaledObject>(object.clone()) else { return Vec::new() };
     let autoscaler = object.hpa_name();
@@ -171,7 +172,7 @@ fn names_of(object: &Value) -> Vec<String> {
         .collect()
 }
 
-/// The pods of the workload that a ScaledObject names, if it is there.
+/// Returns the pod template's spec of the workload that a ScaledObject names, if it exists.
 fn pod_of_workload(object: &Value, request: &AdmissionRequest<'_>) -> Option<PodSpec> {
     let reference = object.pointer("/spec/scaleTargetRef")?;
     let resource = match reference.get("kind").and_then(Value::as_str).unwrap_or_default() {
@@ -184,7 +185,7 @@ fn pod_of_workload(object: &Value, request: &AdmissionRequest<'_>) -> Option<Pod
     serde_json::from_value(workload.pointer("/spec/template/spec")?.clone()).ok()
 }
 
-/// The stored objects of a kind. What does not parse was stored by somebody else's rules, and is no neighbour.
+/// Returns the stored objects of a kind; skips objects that do not parse, which cannot conflict.
 fn list<K: DeserializeOwned>(lookup: &dyn Lookup, group: &str, resource: &str, namespace: &str) -> Vec<K> {
     read_all(lookup.list(group, resource, namespace))
 }

@@ -1,17 +1,16 @@
-//! How the C library's allocator keeps memory: in one arena, given back when it is free.
+//! Settings of the C library's allocator: one arena, whose free memory returns to the system.
 //!
-//! By default it makes an arena for each thread and keeps what was freed in it. A world lives for days and has its peak
-//! in its first second, when the schemas are made; with these settings it is several MiB smaller after that. They are
-//! read from the environment when a program starts and there is no safe call for them, so the program starts itself
-//! again, in place.
+//! By default the allocator has an arena for each thread and keeps freed memory. A world lives for days and has its peak
+//! in its first second, when the schemas are built; these settings save several MiB after that. They are read from the
+//! environment when a program starts, and no safe call sets them, so the program re-executes itself.
 
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 
 const SETTINGS: [(&str, &str); 2] = [("MALLOC_ARENA_MAX", "1"), ("MALLOC_TRIM_THRESHOLD_", "131072")];
 
-/// Starts the program again with the settings, unless they are there. Goes on without them where that fails.
-pub(crate) fn settle() {
+/// Re-executes the program with the settings, unless one is set. Continues without them if that fails.
+pub(crate) fn reexec_with_settings() {
     if SETTINGS.iter().any(|(name, _)| std::env::var_os(name).is_some()) {
         return;
     }

@@ -1,4 +1,4 @@
-//! The command line: what can be typed, and its help. Nothing here does anything.
+//! The command line: commands, flags and their help, without behaviour.
 
 use std::path::PathBuf;
 
@@ -6,23 +6,23 @@ use clap::builder::styling::{AnsiColor, Styles};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use flyball_controller::{AnsweredHost, Features};
 
-/// As cargo and kubectl-like tools colour their help; clap drops the colours where they are not wanted.
+/// Cargo's colours for help; clap drops them where colour is off.
 const STYLES: Styles = Styles::styled()
     .header(AnsiColor::Green.on_default().bold())
     .usage(AnsiColor::Green.on_default().bold())
     .literal(AnsiColor::Cyan.on_default().bold())
     .placeholder(AnsiColor::Cyan.on_default());
 
-/// Gives a model server the right number of replicas, at once, and says why.
+/// Scale model servers to the load within seconds, and explain every decision.
 #[derive(Debug, Parser)]
 #[command(name = "flyball", version, long_version = crate::cmd::version::LONG, styles = STYLES, after_help = "\
 Examples:
-  flyball demo                      see a model scale on this machine, in two minutes
-  flyball up                        start a Kubernetes API on this machine, and an autoscaler
+  flyball demo                      watch a model scale on this machine, in two minutes
+  flyball up                        start a Kubernetes API and an autoscaler on this machine
   export KUBECONFIG=$(flyball kubeconfig)
-  kubectl apply -f model.yaml       the same manifests as on a cluster
-  flyball why deploy/model          the last decisions, and their reasons
-  flyball check model.yaml          what will go wrong, before it does")]
+  kubectl apply -f model.yaml       apply the same manifests as on a cluster
+  flyball why deploy/model          show the last decisions and their reasons
+  flyball check model.yaml          find mistakes before they are applied")]
 pub(crate) struct Cli {
     #[command(subcommand)]
     pub(crate) command: Command,
@@ -43,27 +43,27 @@ Examples:
     /// Serve the house-price model, load it, and watch it scale.
     #[command(after_help = "Examples:\n  flyball demo\n  flyball demo --full\n  flyball demo --output json")]
     Demo(Demo),
-    /// Say why a target has the replicas it has: its last decisions, each as a chain of reasons.
+    /// Explain the replicas of a target: its last decisions, each with its chain of reasons.
     #[command(after_help = "\
 Examples:
   flyball why deploy/model
   flyball why deploy/model --since 10m
   flyball why scaledobject/model-latency -n default --output yaml")]
     Why(Why),
-    /// Find what will go wrong, in manifests or in a running world, before production does.
+    /// Find mistakes in manifests or in a running world.
     #[command(after_help = "\
 Examples:
-  flyball check model.yaml                   the manifests alone
+  flyball check model.yaml                   check the manifests alone
   flyball check -R manifests/ --fail-on warning
   helm template . | flyball check -
   flyball check model.yaml --output sarif    for code scanning
-  flyball check model.yaml --live            also what the running world's metrics and pods show
-  flyball check deploy/model                 what runs, with everything that belongs to it
+  flyball check model.yaml --live            also use the running world's metrics and pods
+  flyball check deploy/model                 check a running workload and everything related to it
 
-Exit codes: 0 nothing as bad as --fail-on, 1 findings, 2 something could not be read.
-Each finding is explained in docs/check.md.")]
+Exit codes: 0 no finding at or above --fail-on, 1 findings, 2 an input could not be read.
+docs/check.md explains each finding.")]
     Check(Check),
-    /// The size of replicas: what VerticalPodAutoscalers do, tried on recorded use.
+    /// Simulate VerticalPodAutoscalers on recorded usage.
     Vpa(Vpa),
     /// Try an objective and other policies on a load in virtual time, before it meets users.
     #[command(after_help = "\
@@ -79,7 +79,7 @@ burst:20/s..200/s:every=10m:for=30s, or a trace: CSV of rates or of times, plain
 Policies: slo, hpa:70% (of CPU), keda:70% (of what a replica can do) or keda:20/s, kpa:70%, static:5, clairvoyant.
 The same seed gives the same report. docs/simulate.md explains each column.")]
     Simulate(Box<Simulate>),
-    /// Ask the metrics a question in PromQL, and learn why the answer is what it is.
+    /// Query the metrics in PromQL, and explain the result.
     #[command(after_help = "\
 Examples:
   flyball query up
@@ -88,32 +88,43 @@ Examples:
   flyball query 'sum(rate(http_request_total[1m]))' --explain
   flyball query up --server http://prometheus.example:9090 --output json")]
     Query(Query),
-    /// Send load to a URL, with hey's flags.
+    /// Send HTTP load to a URL, with hey's flags.
+    #[command(after_help = "\
+Examples:
+  flyball load -z 1m -c 50 http://localhost:30100/health
+  flyball load -z 3m --rate 200 -m POST -T application/json -D house.json http://localhost:30100/predict
+  flyball load -n 1000 -o json http://localhost:8000/
+
+Exit codes: 0 a request was answered, 1 none was, or an argument is wrong, 2 a flag is wrong.")]
     Load(Box<flyball_load::Args>),
-    /// Run a built-in model server alone.
+    /// Run a built-in model server on its own.
     #[command(after_help = "Examples:\n  flyball serve house-price\n  PORT=8080 flyball serve house-price")]
     Serve(Serve),
-    /// Train a built-in model anew from its data.
+    /// Train a built-in model and write the model file.
+    #[command(after_help = "\
+Examples:
+  flyball train house-price --out house-price.model
+  flyball train house-price --data sales.csv --out house-price.model")]
     Train(Train),
-    /// Print the version, and the versions of Kubernetes, KEDA and the others whose rules it follows.
+    /// Print the version, and the versions of Kubernetes, KEDA, VPA and Prometheus that it follows.
     #[command(after_help = "Examples:\n  flyball version\n  flyball version --output json")]
     Version(Version),
-    /// Print the completion script of a shell.
+    /// Print a shell completion script.
     #[command(after_help = "Examples:\n  flyball completion bash > /etc/bash_completion.d/flyball")]
     Completion {
-        /// The shell to complete for.
+        /// The shell.
         shell: clap_complete::Shell,
     },
-    /// Print a log file as it grows; the pod `flyball` runs this.
+    /// Print a log file as it grows; run by the pod `flyball`.
     #[command(hide = true)]
     FollowLog {
         /// The file.
         file: PathBuf,
     },
-    /// Start a container's process inside its limits; the node runs this.
+    /// Start a container's process inside its limits; run by the node.
     #[command(hide = true, disable_help_flag = true)]
     ContainerInit {
-        /// What the node passes.
+        /// The node's arguments.
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<String>,
     },
@@ -121,13 +132,13 @@ Examples:
 
 #[derive(Debug, Args)]
 pub(crate) struct Up {
-    /// Keep everything in this folder, and bring back what it holds [default: ~/.local/state/flyball].
+    /// The folder that keeps the state between starts [default: ~/.local/state/flyball].
     #[arg(long, value_name = "DIR", conflicts_with = "ephemeral", env = "FLYBALL_STATE_DIR")]
     pub(crate) state_dir: Option<PathBuf>,
-    /// Keep nothing: start empty, and leave nothing behind.
+    /// Start empty and leave nothing behind.
     #[arg(long)]
     pub(crate) ephemeral: bool,
-    /// Save what can be read from a damaged data file, keep a copy of it, and start.
+    /// Recover the readable part of a damaged data file, keep a copy of the file, and start.
     #[arg(long, conflicts_with = "ephemeral")]
     pub(crate) repair: bool,
     /// Write the kubeconfig to this file [default: in the state folder].
@@ -137,26 +148,26 @@ pub(crate) struct Up {
     pub(crate) world: WorldOptions,
 }
 
-/// What `up` and `demo` both offer.
+/// The options that `up` and `demo` share.
 #[derive(Debug, Args, Clone)]
 pub(crate) struct WorldOptions {
-    /// The port of the Kubernetes API on 127.0.0.1; any free one if the default is taken [default: 6443].
+    /// Port of the Kubernetes API on 127.0.0.1; a free one if the default is taken [default: 6443].
     #[arg(long, value_name = "PORT")]
     pub(crate) port: Option<u16>,
-    /// The port of the Prometheus API on 127.0.0.1; any free one if the default is taken [default: 30300].
+    /// Port of the Prometheus API on 127.0.0.1; a free one if the default is taken [default: 30300].
     #[arg(long, value_name = "PORT")]
     pub(crate) prometheus_port: Option<u16>,
-    /// Run COMMAND for containers of image NAME; may be given several times.
+    /// Run COMMAND for containers with image NAME; may be repeated.
     #[arg(long = "image", value_name = "NAME=COMMAND")]
     pub(crate) images: Vec<String>,
-    /// Answer triggers that name this server from the built-in store; may be given several times. Services of the
-    /// cluster domain that do not exist are answered for without it.
+    /// Answer triggers with this server address from the built-in store; may be repeated. Services of the cluster domain
+    /// that do not exist need no flag.
     #[arg(long = "answer-for", value_name = "HOST[:PORT]")]
     pub(crate) answered_hosts: Vec<AnsweredHost>,
-    /// Scrape targets that feed a trigger at their monitor's interval, not every second.
+    /// Scrape targets at their monitor's interval even if they feed a trigger, instead of every second.
     #[arg(long)]
     pub(crate) keep_scrape_intervals: bool,
-    /// Turn on features of Prometheus that are off by default, under its names; joined by commas.
+    /// Turn on Prometheus features that are off by default, by Prometheus' names, separated by commas.
     #[arg(long = "enable-feature", value_name = "FEATURE", value_delimiter = ',', value_parser = feature())]
     pub(crate) features: Vec<String>,
 }
@@ -167,17 +178,17 @@ fn feature() -> clap::builder::PossibleValuesParser {
 
 #[derive(Debug, Args)]
 pub(crate) struct WorldFiles {
-    /// The state folder of the world [default: that of the running one].
+    /// The state folder of the world [default: the running world's].
     #[arg(long, value_name = "DIR", env = "FLYBALL_STATE_DIR")]
     pub(crate) state_dir: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]
 pub(crate) struct Demo {
-    /// Also wait until the replicas are gone again; takes about six minutes more.
+    /// Also wait for the scale-in to one replica, about six minutes more.
     #[arg(long)]
     pub(crate) full: bool,
-    /// How the report is printed; `json` prints nothing else.
+    /// Output format; `json` prints nothing but the report.
     #[arg(long, short, value_enum, default_value_t = DemoOutput::Text)]
     pub(crate) output: DemoOutput,
     #[command(flatten)]
@@ -192,22 +203,22 @@ pub(crate) enum DemoOutput {
 
 #[derive(Debug, Args)]
 pub(crate) struct Why {
-    /// What was scaled, as KIND/NAME: deploy/model, statefulset/model, scaledobject/NAME, hpa/NAME.
+    /// The workload or its autoscaler, as KIND/NAME: deploy/model, statefulset/model, scaledobject/NAME, hpa/NAME.
     #[arg(value_name = "TARGET")]
     pub(crate) target: String,
     /// The namespace [default: the kubeconfig's].
     #[arg(long, short)]
     pub(crate) namespace: Option<String>,
-    /// Only decisions of this last stretch of time, such as 10m.
+    /// Show only decisions of the last DURATION, such as 10m.
     #[arg(long, value_name = "DURATION")]
     pub(crate) since: Option<String>,
-    /// The decision in force at this time, as RFC 3339.
+    /// Show the decision in force at this time (RFC 3339).
     #[arg(long, value_name = "TIME")]
     pub(crate) at: Option<String>,
-    /// The most decisions to show, newest last.
+    /// The number of decisions to show at most, newest last.
     #[arg(long, value_name = "N", default_value_t = 5)]
     pub(crate) last: usize,
-    /// How the decisions are printed.
+    /// Output format.
     #[arg(long, short, value_enum, default_value_t = WhyOutput::Text)]
     pub(crate) output: WhyOutput,
     /// The kubeconfig of the world [default: that of the running one].
@@ -224,32 +235,32 @@ pub(crate) enum WhyOutput {
 
 #[derive(Debug, Args)]
 pub(crate) struct Version {
-    /// As text, or as data.
+    /// Output format.
     #[arg(long, short, value_enum, default_value_t = WhyOutput::Text)]
     pub(crate) output: WhyOutput,
 }
 
 #[derive(Debug, Args)]
 pub(crate) struct Check {
-    /// Files, folders, - for standard input, or one target such as deploy/model.
+    /// Files, folders, - for standard input, or one running target such as deploy/model.
     #[arg(value_name = "FILE|TARGET", required = true)]
     pub(crate) inputs: Vec<String>,
-    /// Also look into the folders of folders.
+    /// Read folders recursively.
     #[arg(long, short = 'R')]
     pub(crate) recursive: bool,
-    /// Also look at the running world: series, targets, thresholds against history, pods and decisions.
+    /// Also check against the running world: series, scrape targets, history of values, pods and decisions.
     #[arg(long)]
     pub(crate) live: bool,
     /// The namespace of a target [default: the kubeconfig's].
     #[arg(long, short)]
     pub(crate) namespace: Option<String>,
-    /// How the findings are printed.
+    /// Output format.
     #[arg(long, short, value_enum, default_value_t = CheckOutput::Text)]
     pub(crate) output: CheckOutput,
-    /// Show each remark; without it they are one line in text and table.
+    /// Show each remark; otherwise text and table only count them.
     #[arg(long)]
     pub(crate) remarks: bool,
-    /// The least severity that makes the exit code 1.
+    /// The lowest severity that sets exit code 1.
     #[arg(long, value_enum, value_name = "SEVERITY", default_value_t = FailOn::Error)]
     pub(crate) fail_on: FailOn,
     /// The kubeconfig of the world [default: that of the running one].
@@ -259,7 +270,7 @@ pub(crate) struct Check {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum CheckOutput {
-    /// Each finding with its reason and what to write instead.
+    /// Each finding with its reason and the fix.
     Text,
     /// A line for each finding.
     Table,
@@ -285,68 +296,69 @@ pub(crate) struct Vpa {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum VpaCommand {
-    /// Replay a recorded use through the recommenders, or a load through both axes of a target, in virtual time.
+    /// Replay recorded usage through the recommenders, or a load through both axes of a target, in virtual time.
     #[command(after_help = "\
 Examples:
-  flyball vpa simulate usage.csv --plot                     columns timestamp, cpu (cores), memory (bytes)
-  flyball vpa simulate cpu.json --memory memory.json        Prometheus' answers to range queries
+  flyball vpa simulate usage.csv --plot
+  flyball vpa simulate cpu.json --memory memory.json
   flyball vpa simulate requests.csv.gz --mean-cpu 500m --memory-idle 150Mi
   flyball vpa simulate -f model.yaml --load 100m:72h --load 20m:24h --plot
 
-The first day of a recorded use is left out of the table. docs/vertical.md explains the columns.")]
+A CSV file has the columns timestamp, cpu (cores) and memory (bytes); a JSON file is Prometheus' response to a range query.
+The table leaves out the first day of recorded usage (--warm-up). docs/vertical.md explains its columns.")]
     Simulate(Box<VpaSimulate>),
 }
 
 #[derive(Debug, Args)]
 pub(crate) struct VpaSimulate {
-    /// Recorded use: CSV or Prometheus' answer to a range query for CPU in cores, plain or gzipped.
+    /// Recorded usage: CSV, or Prometheus' response to a range query for CPU in cores; plain or gzipped.
     #[arg(value_name = "FILE")]
     pub(crate) files: Vec<PathBuf>,
-    /// Prometheus' answer to a range query for memory in bytes.
+    /// Prometheus' response to a range query for memory in bytes.
     #[arg(long, value_name = "FILE")]
     pub(crate) memory: Option<PathBuf>,
-    /// Which recommenders.
+    /// The recommenders to run.
     #[arg(long, value_enum, default_value_t = VpaRecommender::Both)]
     pub(crate) recommender: VpaRecommender,
-    /// The mean CPU of a file that has no column `cpu`: its numbers are a load in a unit of its own.
+    /// Mean CPU for a file without a column `cpu`, whose numbers are a load of any unit.
     #[arg(long, value_name = "QUANTITY", default_value = "200m")]
     pub(crate) mean_cpu: String,
-    /// Memory of an idle server, where none was recorded.
+    /// Memory of an idle server, if none was recorded.
     #[arg(long, value_name = "QUANTITY")]
     pub(crate) memory_idle: Option<String>,
-    /// Memory on top of that for each core in use.
+    /// Additional memory for each core in use.
     #[arg(long, value_name = "QUANTITY", default_value = "500Mi", requires = "memory_idle")]
     pub(crate) memory_per_core: String,
-    /// How many times its request a limit is.
+    /// Limits as a multiple of requests.
     #[arg(long, value_name = "RATIO", default_value_t = 1.0)]
     pub(crate) limit_ratio: f64,
-    /// So much of the beginning is left out of the table.
+    /// The time at the beginning that the table leaves out.
     #[arg(long, value_name = "DURATION", default_value = "24h")]
     pub(crate) warm_up: String,
     /// Manifests with a Deployment, a ScaledObject with a cpu trigger, and a VerticalPodAutoscaler.
     #[arg(long = "filename", short = 'f', value_name = "FILE", requires = "loads")]
     pub(crate) manifests: Vec<PathBuf>,
-    /// A load in CPU, and for how long; may be given several times.
+    /// A load in CPU and its duration; may be repeated.
     #[arg(long = "load", value_name = "CPU:DURATION", requires = "manifests", conflicts_with = "files")]
     pub(crate) loads: Vec<String>,
-    /// How long a new pod takes until it is ready.
+    /// The time that a new pod takes to become ready.
     #[arg(long, value_name = "DURATION", default_value = "60s")]
     pub(crate) startup: String,
-    /// Also draw the courses.
+    /// Also draw usage and requests over time.
     #[arg(long)]
     pub(crate) plot: bool,
-    /// How the result is printed.
+    /// Output format.
     #[arg(long, short, value_enum, default_value_t = VpaOutput::Table)]
     pub(crate) output: VpaOutput,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum VpaRecommender {
-    /// One after the other.
+    /// Both of them.
     Both,
     /// VPA's.
     Default,
-    /// The one that reacts within minutes.
+    /// Flyball's, which reacts within minutes.
     Flyball,
 }
 
@@ -418,22 +430,22 @@ pub(crate) struct Query {
     /// The query, in PromQL.
     #[arg(value_name = "EXPR", allow_hyphen_values = true)]
     pub(crate) query: String,
-    /// When to evaluate, as RFC 3339 or seconds since 1970; with --range, its end [default: now].
+    /// The evaluation time, as RFC 3339 or Unix seconds; with --range, the end of the range [default: now].
     #[arg(long, value_name = "TIME")]
     pub(crate) time: Option<String>,
-    /// Evaluate over this last stretch of time, such as 10m, and draw it.
+    /// Evaluate over the last DURATION, such as 10m, and plot the result.
     #[arg(long, value_name = "DURATION")]
     pub(crate) range: Option<String>,
-    /// The distance of the evaluations of a range [default: so that there are at most 120].
+    /// The time between evaluations of a range, such as 5s [default: a 120th of the range, at least 1s].
     #[arg(long, value_name = "DURATION", requires = "range")]
     pub(crate) step: Option<String>,
-    /// Also say which series each selector found, what each step resulted in, and why the result is empty.
+    /// Also show the series that each selector matches, the result of each step, and why the result is empty.
     #[arg(long, conflicts_with = "range")]
     pub(crate) explain: bool,
-    /// How the result is printed [default: table, or plot for a range].
+    /// Output format [default: table, or plot with --range].
     #[arg(long, short, value_enum)]
     pub(crate) output: Option<QueryOutput>,
-    /// The URL of a Prometheus to ask [default: the world of the kubeconfig].
+    /// The URL of a Prometheus server [default: the world of the kubeconfig].
     #[arg(long, value_name = "URL", env = "FLYBALL_SERVER", conflicts_with = "kubeconfig")]
     pub(crate) server: Option<String>,
     /// The kubeconfig of the world [default: that of the running one].
@@ -454,22 +466,22 @@ pub(crate) struct Serve {
     /// The model to serve.
     #[arg(value_enum)]
     pub(crate) model: Model,
-    /// The address of both ports.
+    /// Address of both ports.
     #[arg(long, env = "HOST", default_value = "127.0.0.1")]
     pub(crate) host: std::net::IpAddr,
-    /// The port of the model; 0 takes any free one.
+    /// Port of the model; 0 picks a free one.
     #[arg(long, env = "PORT", default_value_t = 8000)]
     pub(crate) port: u16,
-    /// The port of the metrics; 0 takes any free one.
+    /// Port of the metrics; 0 picks a free one.
     #[arg(long, env = "METRICS_PORT", default_value_t = 9100)]
     pub(crate) metrics_port: u16,
-    /// Predictions that run at the same time.
+    /// Number of concurrent predictions.
     #[arg(long, value_name = "N", default_value_t = 1)]
     pub(crate) worker_threads: usize,
-    /// CPU time to burn on top of each prediction, to stand for a slower model.
+    /// Extra CPU time to spend on each prediction, to simulate a slower model.
     #[arg(long, value_name = "MILLISECONDS", default_value_t = 0)]
     pub(crate) work_milliseconds: u64,
-    /// A model file written by `flyball train`, instead of the embedded model.
+    /// A model file written by `flyball train` [default: the embedded model].
     #[arg(long = "model", value_name = "FILE")]
     pub(crate) model_file: Option<PathBuf>,
 }
@@ -484,10 +496,10 @@ pub(crate) struct Train {
     /// The model to train.
     #[arg(value_enum)]
     pub(crate) model: Model,
-    /// The sales to learn from, as CSV [default: those in the repository].
+    /// The sales to train on, as CSV, plain or gzipped [default: the file in the repository].
     #[arg(long, value_name = "FILE")]
     pub(crate) data: Option<PathBuf>,
-    /// Where the trained model goes.
+    /// The model file to write.
     #[arg(long, value_name = "FILE")]
     pub(crate) out: PathBuf,
 }

@@ -1,7 +1,7 @@
-//! The autoscaler's log: one line for each event, in the world's folder.
+//! The log of `flyball up`: one line for each event, in the world's folder.
 //!
-//! `kubectl logs -n flyball-system deploy/flyball` reads the same file. `FLYBALL_LOG` sets what is logged, as
-//! `RUST_LOG` does elsewhere.
+//! `kubectl logs -n flyball-system deploy/flyball` reads the same file. `FLYBALL_LOG` filters it, in the syntax of
+//! `RUST_LOG`.
 
 use std::fs::{File, OpenOptions};
 use std::io::Write;
@@ -11,11 +11,11 @@ use std::sync::Mutex;
 use anyhow::{Context, Result};
 use tracing_subscriber::EnvFilter;
 
-/// When the file has grown to this, it becomes `….1` and a new one begins; so the log holds at most twice as much.
+/// At this size the file is renamed to `….1` and a new one begins, so the log takes at most twice as much.
 const LOG_BYTES_MAX: u64 = 10 << 20;
 const FILTER_DEFAULT: &str = "info,kube=warn,hyper=warn,tower=warn";
 
-/// Sends all log lines of this process to `path`.
+/// Writes all log lines of this process to `path`.
 pub(crate) fn to_file(path: &Path) -> Result<()> {
     let file = Rotating::open(path).with_context(|| format!("cannot write the log `{}`", path.display()))?;
     let filter = EnvFilter::try_from_env("FLYBALL_LOG").unwrap_or_else(|_| EnvFilter::new(FILTER_DEFAULT));
@@ -24,7 +24,7 @@ pub(crate) fn to_file(path: &Path) -> Result<()> {
         .with_ansi(false)
         .with_writer(Mutex::new(file))
         .finish();
-    tracing::subscriber::set_global_default(subscriber).context("the log is set up once")
+    tracing::subscriber::set_global_default(subscriber).context("the log is already set up")
 }
 
 struct Rotating {

@@ -1,4 +1,4 @@
-//! An autoscaler for model servers: the command line.
+//! The command `flyball`: parses the arguments and runs one command.
 #![allow(clippy::disallowed_methods, reason = "the binary is where clocks, files and the environment enter")]
 
 mod admission;
@@ -18,7 +18,7 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::cli::{Cli, Command, VpaCommand};
 
-/// Threads of the asynchronous runtime: the work is mostly waiting, and the pods want the processors.
+/// Threads of the asynchronous runtime: its work is mostly waiting, and the pods need the processors.
 const WORKER_THREADS: usize = 2;
 
 fn main() -> ExitCode {
@@ -33,14 +33,14 @@ fn main() -> ExitCode {
     }
 }
 
-/// Shells and service managers often allow 1024 open files where the system allows far more, and every connection takes
-/// one at least. If it can't be raised, fewer connections are carried at once.
+/// Raises the soft limit of open files: shells often set 1024 where the system allows far more, and each connection takes
+/// at least one. If that fails, fewer connections are served at once.
 fn raise_open_files() {
     let limit = getrlimit(Resource::Nofile);
     let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit });
 }
 
-/// The command line, with hey's single-dash flags of `flyball load` in the form that clap reads.
+/// Returns the command line, with hey's single-dash flags of `flyball load` in the form that clap parses.
 fn arguments() -> Vec<String> {
     let mut given = std::env::args_os().map(|word| word.to_string_lossy().into_owned());
     let mut words: Vec<String> = given.by_ref().take(2).collect();
@@ -85,9 +85,9 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
     }
 }
 
-/// The runtime of a whole world, which stays for long.
+/// Creates the runtime of a world, which lives for days.
 fn world_runtime() -> std::io::Result<tokio::runtime::Runtime> {
-    allocator::settle();
+    allocator::reexec_with_settings();
     runtime()
 }
 

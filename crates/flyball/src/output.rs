@@ -1,15 +1,15 @@
-//! The only file that prints: standard output for answers, standard error for notes, colour only where it is wanted.
+//! The only file that prints: results to standard output, notes and errors to standard error, colour only on terminals.
 
 use std::io::{IsTerminal, Write};
 
-/// A line of the answer. A closed pipe (`flyball … | head`) ends the program quietly, as other tools do.
+/// Prints a line of the result. A closed pipe (`flyball … | head`) ends the program quietly, as in other tools.
 pub(crate) fn line(text: &str) {
     if writeln!(std::io::stdout(), "{text}").is_err() {
         std::process::exit(0);
     }
 }
 
-/// A remark beside the answer.
+/// Prints a note to standard error.
 pub(crate) fn note(text: &str) {
     let _ = writeln!(
         std::io::stderr(),
@@ -18,7 +18,7 @@ pub(crate) fn note(text: &str) {
     );
 }
 
-/// An error with what caused it, and what to do where the error says so.
+/// Prints an error with its causes to standard error.
 pub(crate) fn error(error: &anyhow::Error) {
     let colour = colour_on(&std::io::stderr());
     let mut text = format!("{} {error}", paint(Style::Red, "error:", colour));
@@ -28,7 +28,7 @@ pub(crate) fn error(error: &anyhow::Error) {
     let _ = writeln!(std::io::stderr(), "{text}");
 }
 
-/// The few colours in use.
+/// The colours in use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Style {
     Bold,
@@ -39,7 +39,7 @@ pub(crate) enum Style {
     Cyan,
 }
 
-/// `text` in `style`, or as it is.
+/// Returns `text` in `style`, or unchanged without colour.
 pub(crate) fn paint(style: Style, text: &str, colour: bool) -> String {
     let code = match style {
         Style::Bold => "1",
@@ -52,12 +52,12 @@ pub(crate) fn paint(style: Style, text: &str, colour: bool) -> String {
     if colour { format!("\x1b[{code}m{text}\x1b[0m") } else { text.to_owned() }
 }
 
-/// Whether colour is wanted on a stream: a terminal, and no `NO_COLOR` (no-color.org).
+/// Returns whether a stream gets colour: on a terminal, unless `NO_COLOR` is set (no-color.org).
 pub(crate) fn colour_on(stream: &impl IsTerminal) -> bool {
     stream.is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
 }
 
-/// Columns of the terminal; 80 where there is none.
+/// Returns the columns of the terminal; 80 without one.
 pub(crate) fn width() -> usize {
     rustix::termios::tcgetwinsize(std::io::stdout())
         .map(|size| usize::from(size.ws_col))

@@ -1,8 +1,8 @@
 //! The embedded world: API server, node and autoscaler in one process.
 //!
-//! The parts meet only through the Kubernetes API: the node and the autoscaler get a client whose requests go to the
-//! API server's router without a socket, and the API server reaches back for logs and metrics as it would on a
-//! cluster, through the kubelet's and the aggregated APIs' routers.
+//! The parts communicate only through the Kubernetes API: the node and the autoscaler have a client whose requests go to
+//! the API server's router without a socket, and the API server gets logs and metrics as on a cluster, through the
+//! kubelet's and the aggregated APIs' routers.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
@@ -24,55 +24,55 @@ use tokio_util::sync::CancellationToken;
 
 use crate::admission;
 use crate::cli::WorldOptions;
-use crate::place::Place;
-use crate::runtimes::Own;
+use crate::place::WorldFolder;
+use crate::runtimes::PartRuntime;
 
-/// kubectl users expect the API here.
+/// The default port of the Kubernetes API, as on a cluster.
 const API_PORT: u16 = 6443;
-/// Where the page's Prometheus answers.
+/// The default port of the Prometheus API: the node port of Prometheus in the example.
 const PROMETHEUS_PORT: u16 = 30300;
-/// Names, beside those of this machine, by which pods reach the page's Prometheus.
+/// Names, beside those of this machine, by which pods reach the Prometheus API.
 const PROMETHEUS_NAMES: [&str; 2] = ["*.svc", "*.svc.cluster.local"];
-/// How often VerticalPodAutoscalers are looked at: as long as the window over which use is measured here.
+/// The interval of the vertical recommender and updater: the window over which usage is measured here.
 const VERTICAL_INTERVAL: Duration = Duration::from_secs(5);
-/// The one node's name.
+/// The name of the only node.
 const NODE: &str = "flyball";
-/// The autoscaler's stop writes what it remembers, and no more.
+/// Time limit for stopping the autoscaler, which only writes its state.
 const AUTOSCALER_STOP_MAX: Duration = Duration::from_secs(10);
-/// Who installs definitions, in `managedFields`.
+/// The field manager of objects that this program installs.
 const FIELD_MANAGER: &str = "flyball-up";
-/// The image of the pod that stands for this program; it shows the autoscaler's log.
+/// The image of the pod that represents this program; it prints the log.
 const OWN_IMAGE: &str = "flyball";
 const OWN_NAMESPACE: &str = "flyball-system";
 
-/// The running parts, and where they are reached.
+/// The running parts, and their addresses.
 pub(crate) struct World {
     pub(crate) client: Client,
     pub(crate) api: SocketAddr,
     pub(crate) prometheus: SocketAddr,
     pub(crate) notices: Vec<String>,
-    /// From the start of the program to an API that answers.
+    /// The time from the start of the world until the API answers.
     pub(crate) api_ready_after: Duration,
     server: ApiServer,
     serving: JoinHandle<std::io::Result<()>>,
     node: flyball_local::World,
     autoscaler: Autoscaler,
     stop: CancellationToken,
-    /// Where the node, the loop and the page's Prometheus run; they end with the world.
-    _runtimes: [Own; 3],
+    /// The runtimes of node, autoscaler and Prometheus API; they end with the world.
+    _runtimes: [PartRuntime; 3],
 }
 
-/// What a world needs from outside before it touches any file: free ports, and images that are understood.
-pub(crate) struct Doors {
+/// The open ports and parsed images of a world, checked before any file is touched.
+pub(crate) struct Listeners {
     api: TcpListener,
     prometheus: TcpListener,
     images: ImageMap,
     notices: Vec<String>,
 }
 
-impl Doors {
-    /// Takes the ports, and reads the images.
-    pub(crate) async fn open(options: &WorldOptions) -> Result<Doors> {
+impl Listeners {
+    /// Binds the ports and parses the images.
+    pub(crate) async fn open(options: &WorldOptions) -> Result<Listeners> {
         let mut images = ImageMap::default();
         for text in &options.images {
             images.insert_text(text).context("--image")?;
@@ -81,16 +81,16 @@ impl Doors {
         let (prometheus, prometheus_notice) =
             listen(options.prometheus_port, PROMETHEUS_PORT, "--prometheus-port").await?;
         let notices = [api_notice, prometheus_notice].into_iter().flatten().collect();
-        Ok(Doors { api, prometheus, images, notices })
+        Ok(Listeners { api, prometheus, images, notices })
     }
 }
 
 impl World {
-    /// Starts everything in `place`; `persistent` keeps the objects there for the next start.
+    /// Starts all parts in `place`; `persistent` keeps the objects there for the next start.
     pub(crate) async fn start(
-        place: &Place,
+        place: &WorldFolder,
         persistent: bool,
-        doors: Doors,
+        listeners: Listeners,
         options: &WorldOptions,
     ) -> Result<World> {
         let started = Instant::now();
@@ -99,7 +99,7 @@ impl World {
             .await
             .map_err(|error| cannot_open(place, error))?;
         let client = Client::new(server.router(), "default");
-        let (api, prometheus) = (doors.api.local_addr()?, doors.prometheus.local_addr()?);
+        let (api, prometheus) = (listeners.api.local_addr()?, listeners.prometheus.local_addr()?);
         let stop = CancellationToken::new();
 
         let vpa_metrics = VpaMetrics::default();
@@ -110,14 +110,18 @@ impl World {
         install_kinds(&client).await?;
         install_own_pod(&client, place).await?;
         let (served, stopped) = (server.clone(), stop.clone().cancelled_owned());
-        let serving = tokio::spawn(async move { served.serve(doors.api, stopped).await });
+        let serving = tokio::spawn(async move { served.serve(listeners.api, stopped).await });
         flyball_apiserver::write_private(place.kubeconfig(), &server.kubeconfig(api))
             .with_context(|| format!("cannot write `{}`", place.kubeconfig().display()))?;
         let api_ready_after = started.elapsed();
 
-        let runtimes = [Own::new("node", 2)?, Own::new("autoscaler", 2)?, Own::new("prometheus", 1)?];
+        let runtimes = [
+            PartRuntime::new("node", 2)?,
+            PartRuntime::new("autoscaler", 2)?,
+            PartRuntime::new("prometheus", 1)?,
+        ];
         let [for_node, for_autoscaler, for_prometheus] = &runtimes;
-        let (router, node_options) = (server.router(), node_options(place, doors.images)?);
+        let (router, node_options) = (server.router(), node_options(place, listeners.images)?);
         let node = for_node.run(async move {
             flyball_local::World::start(Client::new(router, "default"), node_options).await
         });
@@ -138,14 +142,14 @@ impl World {
         }
         let prometheus_router =
             AllowedHosts::new(prometheus.ip(), PROMETHEUS_NAMES).guard(autoscaler.prometheus());
-        let (listener, stopped) = (doors.prometheus.into_std()?, stop.clone().cancelled_owned());
+        let (listener, stopped) = (listeners.prometheus.into_std()?, stop.clone().cancelled_owned());
         for_prometheus.spawn(async move {
             let listener = TcpListener::from_std(listener)?;
             axum::serve(listener, prometheus_router).with_graceful_shutdown(stopped).await
         });
 
-        let told = [doors.notices.as_slice(), server.notices(), node.notices()];
-        let notices = told.concat();
+        let all_notices = [listeners.notices.as_slice(), server.notices(), node.notices()];
+        let notices = all_notices.concat();
         let _runtimes = runtimes;
         Ok(World {
             client,
@@ -162,13 +166,13 @@ impl World {
         })
     }
 
-    /// Stops everything it started, the deciding part first. The objects stay in the API for the next start. Nothing is
-    /// waited for without a bound: the answer names what did not stop in time.
+    /// Stops all parts, the autoscaler first; each wait is bounded. Objects stay in the store for the next start. Returns
+    /// the parts that did not stop in time.
     pub(crate) async fn stop(self) -> Vec<&'static str> {
         let autoscaler = tokio::time::timeout(AUTOSCALER_STOP_MAX, self.autoscaler.stop()).await.is_ok();
         let pods = self.node.stop().await;
         self.stop.cancel();
-        // Requests under way are answered before the store closes.
+        // Requests in progress are answered before the store closes.
         let _ = self.serving.await;
         self.server.close();
         let parts = [(autoscaler, "the autoscaler"), (pods, "a pod")];
@@ -176,24 +180,22 @@ impl World {
     }
 }
 
-fn cannot_open(place: &Place, error: OpenError) -> anyhow::Error {
+fn cannot_open(place: &WorldFolder, error: OpenError) -> anyhow::Error {
     let hint = match &error {
-        OpenError::Damaged { .. } => {
-            "; `flyball up --repair` starts with all that can be read, and keeps a copy"
-        }
+        OpenError::Damaged { .. } => "; `flyball up --repair` recovers what can be read, and keeps a copy",
         _ => "",
     };
     anyhow::Error::new(error)
         .context(format!("cannot open the state in `{}`{hint}", place.folder().display()))
 }
 
-/// Saves what can be read from a damaged data file in `place`; what was found, line by line.
-pub(crate) fn repair(place: &Place) -> Result<String> {
+/// Recovers the readable part of a damaged data file in `place`; returns the report, line by line.
+pub(crate) fn repair(place: &WorldFolder) -> Result<String> {
     let report = ApiServer::repair(&state_dir(place)).map_err(|error| cannot_open(place, error))?;
     Ok(report.to_string())
 }
 
-fn state_dir(place: &Place) -> PathBuf {
+fn state_dir(place: &WorldFolder) -> PathBuf {
     place.folder().join("api")
 }
 
@@ -203,7 +205,7 @@ fn api_resource((plural, kind, namespaced, verbs): (&str, &str, bool, &[&str])) 
 }
 
 fn autoscaler_options(
-    place: &Place,
+    place: &WorldFolder,
     persistent: bool,
     options: &WorldOptions,
 ) -> flyball_controller::Options {
@@ -219,9 +221,9 @@ fn autoscaler_options(
     }
 }
 
-/// The node runs the built-in images, unless one of `images` has the same name.
-fn node_options(place: &Place, images: ImageMap) -> Result<flyball_local::Options> {
-    let program = std::env::current_exe().context("cannot find this program's own file")?;
+/// Returns the node's options: the given images, and the built-in ones whose names are not among them.
+fn node_options(place: &WorldFolder, images: ImageMap) -> Result<flyball_local::Options> {
+    let program = std::env::current_exe().context("cannot find the path of this program")?;
     let program = program.to_string_lossy().into_owned();
     let log = place.own_log().to_string_lossy().into_owned();
     let built_in: [(&str, &[&str]); 2] = [
@@ -243,7 +245,7 @@ fn node_options(place: &Place, images: ImageMap) -> Result<flyball_local::Option
     })
 }
 
-/// Binds the wanted port, or the default one, or, where only the default is taken, any free one with a notice.
+/// Binds the wanted port, or the default one; if the default is taken, a free one with a notice.
 async fn listen(wanted: Option<u16>, default: u16, flag: &str) -> Result<(TcpListener, Option<String>)> {
     let on = |port| SocketAddr::from((Ipv4Addr::LOCALHOST, port));
     match (wanted, TcpListener::bind(on(wanted.unwrap_or(default))).await) {
@@ -254,15 +256,16 @@ async fn listen(wanted: Option<u16>, default: u16, flag: &str) -> Result<(TcpLis
         (None, Err(error)) => {
             let listener = TcpListener::bind(on(0)).await?;
             let port = listener.local_addr()?.port();
-            let notice =
-                format!("127.0.0.1:{default} is not free ({error}), using {port}; choose one with {flag}");
+            let notice = format!(
+                "127.0.0.1:{default} is not available ({error}); using port {port}. Choose one with {flag}"
+            );
             Ok((listener, Some(notice)))
         }
     }
 }
 
-/// Installs the definitions of KEDA's, VPA's and prometheus-operator's kinds, or brings them up to date; one after the
-/// other, since their schemas are large and the memory of one serves the next.
+/// Installs or updates the CustomResourceDefinitions of KEDA, VPA and prometheus-operator; one after the other, since
+/// their schemas are large and the memory of one serves the next.
 pub(crate) async fn install_kinds(client: &Client) -> Result<()> {
     let definitions: Api<CustomResourceDefinition> = Api::all(client.clone());
     let parameters = PatchParams::apply(FIELD_MANAGER).force();
@@ -276,9 +279,9 @@ pub(crate) async fn install_kinds(client: &Client) -> Result<()> {
     Ok(())
 }
 
-/// Installs the Deployment that stands for this program, in a namespace of its own. Of this program's files it sees the
-/// log only.
-async fn install_own_pod(client: &Client, place: &Place) -> Result<()> {
+/// Installs the Deployment that represents this program, in its own namespace. Of this program's files it sees only the
+/// log.
+async fn install_own_pod(client: &Client, place: &WorldFolder) -> Result<()> {
     let log = place.own_log_folder();
     let parameters = PatchParams::apply(FIELD_MANAGER).force();
     let namespace = json!({ "apiVersion": "v1", "kind": "Namespace", "metadata": { "name": OWN_NAMESPACE } });
@@ -310,7 +313,7 @@ async fn install_own_pod(client: &Client, place: &Place) -> Result<()> {
     Ok(())
 }
 
-/// The folder of a world that keeps nothing; removed when dropped.
+/// The folder of an ephemeral world; removed when dropped.
 pub(crate) struct Temporary(PathBuf);
 
 impl Temporary {
@@ -320,7 +323,7 @@ impl Temporary {
         std::fs::DirBuilder::new()
             .mode(0o700)
             .create(&folder)
-            .with_context(|| format!("cannot create {folder:?}"))?;
+            .with_context(|| format!("cannot create `{}`", folder.display()))?;
         Ok(Temporary(folder))
     }
 

@@ -1,8 +1,8 @@
-//! `flyball check`: finds what will go wrong, in manifests or in a running world, before production does.
+//! `flyball check`: finds mistakes in manifests or in a running world.
 //!
-//! Manifests are judged three times: as text (is it YAML), by an API server that keeps nothing (would it be accepted),
-//! and by the rules of `flyball_api::lint` (does it do what was meant). With `--live` the running world is asked what
-//! its series, targets, pods and decisions show. All findings of all inputs are told at once.
+//! Manifests are checked three times: as text (is it YAML), by an API server without storage (is it accepted), and by the
+//! rules of `flyball_api::lint` (does it do what was meant). `--live` adds the running world's series, scrape targets, pods
+//! and decisions. All findings of all inputs are reported at once.
 
 pub(crate) mod documents;
 mod expansion;
@@ -28,7 +28,7 @@ use documents::Document;
 use inputs::Inputs;
 use report::Report;
 
-/// Something could not be read.
+/// The exit code if an input could not be read.
 const UNREADABLE: u8 = 2;
 
 pub(crate) async fn run(options: Check) -> ExitCode {
@@ -50,7 +50,7 @@ pub(crate) async fn run(options: Check) -> ExitCode {
 }
 
 fn print(report: &Report, options: &Check) {
-    // What makes the exit code is always shown.
+    // Findings that set the exit code are always shown.
     let remarks = options.remarks || options.fail_on == FailOn::Info;
     match options.output {
         CheckOutput::Text => output::line(&report.text(output::colour_on(&std::io::stdout()), remarks)),
@@ -80,7 +80,7 @@ async fn check(options: &Check) -> Result<Report> {
     }
 }
 
-/// Everything that the documents alone show.
+/// Returns the findings that the documents alone show.
 async fn in_manifests(documents: &[Document]) -> Result<Vec<Finding>> {
     let (manifests, unread) = sort(documents);
     let mut findings = lint::check(&manifests, &facts::facts);
@@ -88,7 +88,7 @@ async fn in_manifests(documents: &[Document]) -> Result<Vec<Finding>> {
     let refused =
         refusals::refusals(documents).await?.into_iter().filter_map(|refusal| refused(documents, refusal));
     let mut refused: Vec<Finding> = refused.chain(unread).collect();
-    // What cannot be read at all is told without a field by the server, and with one by whoever knows the kind.
+    // For an unreadable object the server names no field, but the rules of its kind do: keep the finding with the field.
     let placed: Vec<(usize, String)> =
         refused.iter().map(|found| (found.origin.document, found.field.clone())).collect();
     refused.retain(|found| {
@@ -98,19 +98,19 @@ async fn in_manifests(documents: &[Document]) -> Result<Vec<Finding>> {
         !found.field.is_empty() || !placed.iter().any(of_field)
     });
     for finding in refused {
-        let told = findings.iter().any(|other| {
+        let reported = findings.iter().any(|other| {
             other.severity == Severity::Error
                 && other.origin.document == finding.origin.document
                 && other.field == finding.field
         });
-        if !told || finding.severity != Severity::Error {
+        if !reported || finding.severity != Severity::Error {
             findings.push(finding);
         }
     }
     Ok(findings)
 }
 
-/// The documents by kind, and a finding for each field that has the wrong type.
+/// Sorts the documents by kind; returns a finding for each field of the wrong type.
 fn sort(documents: &[Document]) -> (Manifests, Vec<Finding>) {
     let mut manifests = Manifests::default();
     let mut unread = Vec::new();
@@ -133,19 +133,19 @@ fn refused(documents: &[Document], refusal: refusals::Refusal) -> Option<Finding
     let origin = |document: usize| Origin::of(document, &documents[document].object);
     match refusal {
         refusals::Refusal::Field { document, field, message } => {
-            // What the cause says after the last semicolon is what to do.
+            // The text after the last semicolon of a cause is the fix.
             let (message, help) = message.rsplit_once("; ").unwrap_or((&message, ""));
             Some(Finding::new(lint::rule("refused")?, origin(document), &field, message.to_owned(), help))
         }
         refusals::Refusal::UnknownKind { document, kind } => {
-            let message = format!("{kind} is not known here, so its fields are not checked");
+            let message = format!("{kind} is an unknown kind, so its fields are not checked");
             let help = "check it together with its CustomResourceDefinition";
             Some(Finding::new(lint::rule("unknown-kind")?, origin(document), "kind", message, help))
         }
     }
 }
 
-/// Objects of one kind and name in several places.
+/// Returns a finding for each object that repeats an earlier kind, namespace and name.
 fn defined_twice(documents: &[Document]) -> Vec<Finding> {
     let mut first: BTreeMap<(String, String), usize> = BTreeMap::new();
     let mut found = Vec::new();
@@ -163,14 +163,14 @@ fn defined_twice(documents: &[Document]) -> Vec<Finding> {
         let place = format!("{}:{}", before.file.as_deref().unwrap_or_default(), before.position("").line);
         let message = format!("{} is also defined at {place}", origin.object);
         let rule = lint::rule("defined-twice");
-        let help = "keep one of them, or check the files of one step at a time";
+        let help = "keep one of them, or check files that are applied at different times separately";
         found.extend(rule.map(|rule| Finding::new(rule, origin, "metadata.name", message, help)));
     }
     found
 }
 
 impl Report {
-    /// Whether something is as bad as is not allowed.
+    /// Returns whether a finding is at least as severe as `on`.
     fn fails(&self, on: FailOn) -> bool {
         let worst = match on {
             FailOn::Never => return false,

@@ -1,5 +1,5 @@
-//! `flyball follow-log`: prints a file as it grows. It is what the pod `flyball` in `flyball-system` runs, so that
-//! `kubectl logs -n flyball-system deploy/flyball` shows the autoscaler's own log, as it would on a cluster.
+//! `flyball follow-log`: prints a file as it grows. The pod `flyball` in `flyball-system` runs it, so that
+//! `kubectl logs -n flyball-system deploy/flyball` shows the autoscaler's log, as on a cluster.
 
 use std::fs::File;
 use std::io::{Read, Write};
@@ -10,11 +10,11 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use tokio::signal::unix::{SignalKind, signal};
 
-/// How often the file is looked at.
-const LOOK: Duration = Duration::from_millis(500);
+/// How often the file is read.
+const INTERVAL: Duration = Duration::from_millis(500);
 
-/// Prints until it is asked to stop. As the first process of its PID namespace it must ask for the signal itself: the
-/// kernel gives such a process no signal that it does not handle.
+/// Prints until SIGTERM, which must be handled: the kernel drops unhandled signals to the first process of a PID
+/// namespace.
 pub(crate) async fn run(path: &Path) -> Result<()> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut file = File::open(path).with_context(|| format!("cannot read `{}`", path.display()))?;
@@ -29,12 +29,12 @@ pub(crate) async fn run(path: &Path) -> Result<()> {
         }
         tokio::select! {
             _ = terminate.recv() => return Ok(()),
-            () = tokio::time::sleep(LOOK) => {}
+            () = tokio::time::sleep(INTERVAL) => {}
         }
     }
 }
 
-/// The file that has taken the place of this one, after a rotation.
+/// Opens the file that has replaced this one after a rotation.
 fn successor(path: &Path, file: &File) -> std::io::Result<Option<File>> {
     match std::fs::metadata(path) {
         Ok(found) if found.ino() != file.metadata()?.ino() => File::open(path).map(Some),

@@ -1,4 +1,4 @@
-//! `flyball kubeconfig`: prints where the running world's kubeconfig is.
+//! `flyball kubeconfig`: prints the path of the running world's kubeconfig.
 
 use anyhow::Result;
 

@@ -1,8 +1,8 @@
-//! `flyball query`: asks the metrics of a world, or of any Prometheus, and explains the answer.
+//! `flyball query`: queries the metrics of a world, or of any Prometheus, and explains the result.
 
-mod answer;
 mod explanation;
 mod plot;
+mod query_result;
 mod server;
 mod table;
 
@@ -11,34 +11,34 @@ use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 
 use crate::cli::{Query, QueryOutput};
-use crate::cmd::query::answer::Answer;
 use crate::cmd::query::explanation::Explanation;
+use crate::cmd::query::query_result::QueryResult;
 use crate::cmd::query::server::{Reply, Server};
 use crate::output::{self, Style, paint};
 
-/// Evaluations of a range for which no step is named: about as many as a terminal has columns.
+/// Evaluations of a range without `--step`: about as many as a terminal has columns.
 const STEPS_DEFAULT: i64 = 120;
-/// Prometheus' shortest sensible step.
+/// The shortest default step, in milliseconds.
 const STEP_MS_MIN: i64 = 1_000;
 
 pub(crate) async fn run(options: Query) -> Result<()> {
     let when = When::of(&options)?;
     let server = Server::find(options.server.as_deref(), options.kubeconfig.clone()).await?;
     let reply = match &when {
-        When::At(at) => server.ask("query", &[("query", &options.query), ("time", at)]).await,
+        When::At(at) => server.post("query", &[("query", &options.query), ("time", at)]).await,
         When::Over { start, end, step } => {
             let form = [("query", options.query.as_str()), ("start", start), ("end", end), ("step", step)];
-            server.ask("query_range", &form).await
+            server.post("query_range", &form).await
         }
     };
     let reply = reply.map_err(|error| server::point_at(&options.query, error))?;
     let explanation = explain(&server, &options, &when, &reply).await?;
     print(&options, &reply, explanation.as_ref())?;
-    tell(&reply, explanation.as_ref().filter(|_| !options.explain));
+    print_notes(&reply, explanation.as_ref().filter(|_| !options.explain));
     Ok(())
 }
 
-/// When the query is evaluated, in the words of the API.
+/// The evaluation time, as parameters of the API.
 enum When {
     At(String),
     Over { start: String, end: String, step: String },
@@ -49,7 +49,7 @@ impl When {
         let end_ms = match &options.time {
             Some(text) => flyball_metrics::parse_time_ms(text).map_err(|_| {
                 anyhow::anyhow!(
-                    "--time {text}: write RFC 3339, such as 2026-01-02T03:04:05Z, or seconds since 1970"
+                    "--time {text}: write RFC 3339, such as 2026-01-02T03:04:05Z, or Unix seconds"
                 )
             })?,
             None => Timestamp::now().as_millisecond(),
@@ -66,7 +66,7 @@ impl When {
     }
 }
 
-/// A duration as Prometheus (`1h30m`) or people (`1h 30m`, `1.5h`) write it.
+/// Parses a duration in Prometheus' form (`1h30m`) or the friendly one (`1h 30m`, `1.5h`).
 fn duration_ms(flag: &str, text: &str) -> Result<i64> {
     let read = flyball_metrics::parse_duration_ms(text).ok();
     let read = read.or_else(|| i64::try_from(text.parse::<SignedDuration>().ok()?.as_millis()).ok());
@@ -76,7 +76,7 @@ fn duration_ms(flag: &str, text: &str) -> Result<i64> {
     }
 }
 
-/// The explanation, where it is asked for or the result is empty and the server can tell why.
+/// Fetches the explanation, if requested, or if the result is empty and the server can explain.
 async fn explain(
     server: &Server,
     options: &Query,
@@ -84,17 +84,17 @@ async fn explain(
     reply: &Reply,
 ) -> Result<Option<Explanation>> {
     let When::At(at) = when else { return Ok(None) };
-    let is_empty = Answer::of(&reply.data)?.is_empty();
+    let is_empty = QueryResult::of(&reply.data)?.is_empty();
     if !options.explain && !is_empty {
         return Ok(None);
     }
-    let explained = server.ask("explain", &[("query", &options.query), ("time", at)]).await;
+    let explained = server.post("explain", &[("query", &options.query), ("time", at)]).await;
     match explained {
         Ok(explained) => Ok(Some(Explanation::of(explained.data)?)),
         Err(_) if !options.explain => Ok(None),
         Err(error) => {
             Err(error
-                .context("only Flyball's own Prometheus API can explain: leave --explain out for another"))
+                .context("only Flyball's own Prometheus API can explain: omit --explain for other servers"))
         }
     }
 }
@@ -109,10 +109,10 @@ fn print(options: &Query, reply: &Reply, explanation: Option<&Explanation>) -> R
     match options.output.unwrap_or(default) {
         QueryOutput::Json => output::line(&serde_json::to_string_pretty(&structured())?),
         QueryOutput::Yaml => output::line(serde_saphyr::to_string(&structured())?.trim_end()),
-        QueryOutput::Table => print_text(&table::render(&Answer::of(&reply.data)?), explanation),
+        QueryOutput::Table => print_text(&table::render(&QueryResult::of(&reply.data)?), explanation),
         QueryOutput::Plot => {
             let colour = output::colour_on(&std::io::stdout());
-            let picture = plot::render(&Answer::of(&reply.data)?, output::width(), colour)?;
+            let picture = plot::render(&QueryResult::of(&reply.data)?, output::width(), colour)?;
             print_text(&picture, explanation);
         }
     }
@@ -129,10 +129,10 @@ fn print_text(text: &str, explanation: Option<&Explanation>) {
     }
 }
 
-/// What stands beside the answer: warnings, and why there is none.
-fn tell(reply: &Reply, explanation: Option<&Explanation>) {
+/// Prints the server's annotations, and why the result is empty.
+fn print_notes(reply: &Reply, explanation: Option<&Explanation>) {
     reply.annotations.iter().for_each(|text| output::note(text));
-    let is_empty = Answer::of(&reply.data).is_ok_and(|answer| answer.is_empty());
+    let is_empty = QueryResult::of(&reply.data).is_ok_and(|answer| answer.is_empty());
     if !is_empty {
         return;
     }
@@ -142,12 +142,12 @@ fn tell(reply: &Reply, explanation: Option<&Explanation>) {
     }
 }
 
-/// A head line, as kubectl prints them.
+/// Formats a heading.
 fn heading(text: &str, colour: bool) -> String {
     paint(Style::Bold, text, colour)
 }
 
-/// A text out of JSON.
+/// Returns a string field of a JSON object; empty if absent.
 fn text_of<'a>(value: &'a Value, field: &str) -> &'a str {
     value[field].as_str().unwrap_or_default()
 }

@@ -1,4 +1,4 @@
-//! `flyball serve`: runs a built-in model server alone. It is also what the built-in image runs in a pod.
+//! `flyball serve`: runs a built-in model server on its own. The built-in image runs the same command in a pod.
 
 use std::time::Duration;
 

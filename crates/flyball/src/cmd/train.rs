@@ -1,4 +1,4 @@
-//! `flyball train`: trains a built-in model anew, and reports how good it is.
+//! `flyball train`: trains a built-in model, writes the model file and prints the measured quality.
 
 use std::path::PathBuf;
 
@@ -8,7 +8,7 @@ use flyball_model::train;
 use crate::cli::{Model, Train};
 use crate::output;
 
-/// The sales that the embedded model learnt from.
+/// The sales that the embedded model was trained on.
 const SALES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../model/data/king_county_houses.csv.gz");
 
 pub(crate) fn run(options: Train) -> Result<()> {

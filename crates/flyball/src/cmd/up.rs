@@ -1,22 +1,22 @@
-//! `flyball up`: starts the embedded world, says where everything is, and stops it on Ctrl-C.
+//! `flyball up`: starts the embedded world, prints its addresses, and stops it on Ctrl-C.
 
 use anyhow::Result;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::cli::Up;
 use crate::output;
-use crate::place::{self, Place};
-use crate::world::{self, Doors, Temporary, World};
+use crate::place::{self, WorldFolder};
+use crate::world::{self, Listeners, Temporary, World};
 
 pub(crate) async fn run(options: Up) -> Result<()> {
-    let doors = Doors::open(&options.world).await?;
+    let listeners = Listeners::open(&options.world).await?;
     let temporary = options.ephemeral.then(Temporary::create).transpose()?;
     let folder = match (&temporary, options.state_dir) {
         (Some(temporary), _) => temporary.path(),
         (None, Some(folder)) => folder,
         (None, None) => place::default_folder()?,
     };
-    let place = Place::new(folder, options.kubeconfig)?;
+    let place = WorldFolder::new(folder, options.kubeconfig)?;
     crate::log::to_file(&place.own_log())?;
     if options.repair {
         world::repair(&place)?.lines().for_each(output::note);
@@ -24,24 +24,24 @@ pub(crate) async fn run(options: Up) -> Result<()> {
     let mut stop = Stop::listen()?;
 
     let world = tokio::select! {
-        world = World::start(&place, temporary.is_none(), doors, &options.world) => world?,
-        () = stop.asked() => return Ok(()),
+        world = World::start(&place, temporary.is_none(), listeners, &options.world) => world?,
+        () = stop.requested() => return Ok(()),
     };
     let announced = place.announce()?;
     greet(&world, &place, temporary.is_some());
-    stop.asked().await;
+    stop.requested().await;
     output::note("stopping");
     drop(announced);
     tokio::select! {
         late = world.stop() => {
             late.into_iter().for_each(|part| output::note(&format!("{part} did not stop in time and was killed")));
         }
-        () = stop.asked() => output::note("stopped at once; the pods were killed"),
+        () = stop.requested() => output::note("stopped immediately; the pods were killed"),
     }
     Ok(())
 }
 
-fn greet(world: &World, place: &Place, ephemeral: bool) {
+fn greet(world: &World, place: &WorldFolder, ephemeral: bool) {
     output::line(&format!(
         "Flyball is up; the API was ready after {} ms.",
         world.api_ready_after.as_millis()
@@ -49,7 +49,7 @@ fn greet(world: &World, place: &Place, ephemeral: bool) {
     output::line(&format!("  Kubernetes API  https://{}", world.api));
     output::line(&format!("  Prometheus API  http://{}", world.prometheus));
     output::line(&format!("  kubeconfig      {}", place.kubeconfig().display()));
-    let kept = if ephemeral { "nothing is kept" } else { "kept for the next start" };
+    let kept = if ephemeral { "removed at exit" } else { "kept for the next start" };
     output::line(&format!("  state           {} ({kept})", place.folder().display()));
     for notice in &world.notices {
         output::note(notice);
@@ -58,10 +58,10 @@ fn greet(world: &World, place: &Place, ephemeral: bool) {
     output::line("  export KUBECONFIG=$(flyball kubeconfig)");
     output::line("  kubectl get nodes");
     output::line("");
-    output::line("Ctrl-C stops everything that it started.");
+    output::line("Press Ctrl-C to stop everything.");
 }
 
-/// The wish to stop: Ctrl-C, or a polite kill.
+/// The signals that ask the program to stop: SIGINT, SIGTERM and SIGHUP.
 pub(crate) struct Stop {
     interrupt: tokio::signal::unix::Signal,
     terminate: tokio::signal::unix::Signal,
@@ -77,7 +77,8 @@ impl Stop {
         })
     }
 
-    pub(crate) async fn asked(&mut self) {
+    /// Waits for the next signal.
+    pub(crate) async fn requested(&mut self) {
         tokio::select! {
             _ = self.interrupt.recv() => {}
             _ = self.terminate.recv() => {}

@@ -1,6 +1,6 @@
-//! `flyball version`: which version this is, and whose rules it follows.
+//! `flyball version`: the version, and those of the projects whose rules it follows.
 //!
-//! The version of Kubernetes is also what the embedded API server says at `/version`; a test holds the two together.
+//! The version of Kubernetes equals that of the embedded API server at `/version`; a test compares the two.
 
 use anyhow::Result;
 use serde_json::{Value, json};
@@ -10,7 +10,7 @@ use crate::output;
 
 const OWN: &str = env!("CARGO_PKG_VERSION");
 
-/// What rules, constants and messages are taken from: the name, its key in data, and the version.
+/// The projects whose rules, constants and messages are followed: name, key in JSON and YAML, version.
 const FOLLOWED: [(&str, &str, &str); 4] = [
     ("Kubernetes", "kubernetes", "1.37"),
     ("KEDA", "keda", "2.21.1"),
@@ -18,7 +18,7 @@ const FOLLOWED: [(&str, &str, &str); 4] = [
     ("Prometheus", "prometheus", "3.16"),
 ];
 
-/// For `flyball --version`.
+/// The text of `flyball --version`.
 pub(crate) const LONG: &str = concat!(
     env!("CARGO_PKG_VERSION"),
     "\nfollows Kubernetes 1.37, KEDA 2.21.1, VerticalPodAutoscaler 1.8, Prometheus 3.16"
@@ -33,7 +33,7 @@ pub(crate) fn run(options: &Version) -> Result<()> {
     Ok(())
 }
 
-/// In the shape of `kubectl version`.
+/// Returns the versions in the shape of `kubectl version`.
 fn data() -> Value {
     let mut numbers = OWN.split('.');
     let (major, minor) = (numbers.next(), numbers.next());

@@ -1,5 +1,5 @@
-//! `flyball vpa simulate`: what a recommender would have reserved, throttled and killed, on a recorded use; or how both
-//! axes of a target would have answered a load.
+//! `flyball vpa simulate`: what a recommender would have reserved, throttled and killed on recorded usage, or how both
+//! axes of a target would have followed a load.
 
 mod manifests;
 mod plot;
@@ -39,7 +39,7 @@ pub(crate) fn run(options: VpaSimulate) -> Result<()> {
 fn histories(options: &VpaSimulate) -> Result<()> {
     if options.files.is_empty() {
         bail!(
-            "nothing to simulate: give a file of usage, or manifests with -f and a load with --load 100m:72h"
+            "nothing to simulate: pass a file of usage, or manifests with -f and a load with --load 100m:72h"
         );
     }
     let mut rows = Vec::new();
@@ -53,7 +53,7 @@ fn histories(options: &VpaSimulate) -> Result<()> {
             let report = replay(&history, &own);
             if report.samples == 0 {
                 bail!(
-                    "{}: nothing is left after the first {}; see --warm-up",
+                    "{}: no samples after the first {}; pass a shorter --warm-up",
                     file.display(),
                     options.warm_up
                 );
@@ -89,7 +89,7 @@ fn print(options: &VpaSimulate, data: &impl Serialize, table: impl FnOnce()) -> 
     Ok(())
 }
 
-/// A duration of an option, such as `72h`.
+/// Parses the duration of an option, such as `72h`.
 fn duration(option: &str, text: &str) -> Result<std::time::Duration> {
     flyball_api::duration::parse(text)
         .with_context(|| format!("{option} {text:?}: write a duration such as 90s, 72h or 3d"))
@@ -99,7 +99,7 @@ fn percent(share: f64) -> String {
     format!("{:.1}%", share * 100.0)
 }
 
-/// Cells as kubectl aligns them: each column as wide as its widest cell, three spaces between.
+/// Aligns cells as kubectl does: each column as wide as its widest cell, three spaces between.
 fn align(rows: &[Vec<String>]) -> String {
     let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
     let width =

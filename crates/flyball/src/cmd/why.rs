@@ -1,4 +1,4 @@
-//! `flyball why`: prints the last decisions of a target, each as the chain of its reasons.
+//! `flyball why`: prints the last decisions of a target, each with its chain of reasons.
 
 use std::collections::BTreeMap;
 
@@ -14,7 +14,7 @@ use crate::cli::{Why, WhyOutput};
 use crate::output::{self, Style, paint};
 use crate::place;
 
-/// A record as the API serves it: one decision, or several that kept the replicas for the same reasons.
+/// A record as the API serves it: one decision, or several equal ones in a row.
 #[derive(Debug, Serialize, Deserialize)]
 struct Record {
     since: Time,
@@ -28,26 +28,24 @@ struct RecordList {
 }
 
 pub(crate) async fn run(options: Why) -> Result<()> {
-    let wanted = Wanted::of(&options)?;
+    let selection = Selection::of(&options)?;
     let client = client(&options).await?;
     let namespace = options.namespace.clone().unwrap_or_else(|| client.default_namespace().to_owned());
-    let (kind, name) = resolve(&client, &namespace, &options.target).await.map_err(plain)?;
+    let (kind, name) = resolve(&client, &namespace, &options.target).await.map_err(without_status)?;
     let all = fetch(&client, &namespace, &kind, &name).await?;
     if all.is_empty() {
         bail!(
-            "no decision about {kind}/{name} in namespace {namespace}: is there a ScaledObject or HorizontalPodAutoscaler \
-             with that target? See `kubectl get scaledobject,hpa -A`"
+            "no decision about {kind}/{name} in namespace {namespace}: does a ScaledObject or HorizontalPodAutoscaler \
+             target it? See `kubectl get scaledobject,hpa -A`"
         );
     }
     let known_since = all[0].since;
-    let records = wanted.pick(all);
+    let records = selection.apply(all);
     match options.output {
         WhyOutput::Json => output::line(&serde_json::to_string_pretty(&records)?),
         WhyOutput::Yaml => output::line(serde_saphyr::to_string(&records)?.trim_end()),
         WhyOutput::Text if records.is_empty() => {
-            output::note(&format!(
-                "no decision in that time; the first one that is known was made at {known_since}"
-            ));
+            output::note(&format!("no decision in that time; the oldest recorded one is from {known_since}"));
         }
         WhyOutput::Text => {
             let colour = output::colour_on(&std::io::stdout());
@@ -57,29 +55,29 @@ pub(crate) async fn run(options: Why) -> Result<()> {
     Ok(())
 }
 
-/// Which decisions are asked for.
-enum Wanted {
-    /// The newest so many, of those since a time.
+/// The decisions to show.
+enum Selection {
+    /// The newest `last`, of those made after `since`.
     Newest { last: usize, since: Option<Time> },
-    /// The one in force at a time.
+    /// The decision in force at a time.
     At(Time),
 }
 
-impl Wanted {
-    fn of(options: &Why) -> Result<Wanted> {
+impl Selection {
+    fn of(options: &Why) -> Result<Selection> {
         if let Some(at) = &options.at {
             let at = at.parse().map_err(|error| anyhow::anyhow!("--at: {error}"))?;
-            return Ok(Wanted::At(at));
+            return Ok(Selection::At(at));
         }
         let since = options.since.as_deref().map(since_time).transpose()?;
-        Ok(Wanted::Newest { last: options.last, since })
+        Ok(Selection::Newest { last: options.last, since })
     }
 
-    /// These of all records, oldest first.
-    fn pick(&self, mut all: Vec<Record>) -> Vec<Record> {
+    /// Selects from all records, which are sorted oldest first.
+    fn apply(&self, mut all: Vec<Record>) -> Vec<Record> {
         match *self {
-            Wanted::At(at) => all.into_iter().rfind(|record| record.since <= at).into_iter().collect(),
-            Wanted::Newest { last, since } => {
+            Selection::At(at) => all.into_iter().rfind(|record| record.since <= at).into_iter().collect(),
+            Selection::Newest { last, since } => {
                 all.retain(|record| since.is_none_or(|since| record.decision.at >= since));
                 all.split_off(all.len().saturating_sub(last))
             }
@@ -87,8 +85,8 @@ impl Wanted {
     }
 }
 
-/// What the API server said, without the debris around it.
-fn plain(error: anyhow::Error) -> anyhow::Error {
+/// Reduces an error of the API server to its message.
+fn without_status(error: anyhow::Error) -> anyhow::Error {
     match error.downcast::<kube::Error>() {
         Ok(kube::Error::Api(status)) => anyhow::anyhow!(status.message.clone()),
         Ok(error) => error.into(),
@@ -106,11 +104,10 @@ async fn client(options: &Why) -> Result<Client> {
 
 async fn fetch(client: &Client, namespace: &str, kind: &str, name: &str) -> Result<Vec<Record>> {
     let path = format!("/apis/flyball.dev/v1alpha1/namespaces/{namespace}/decisions?kind={kind}&name={name}");
-    let request = http::Request::get(path)
-        .body(Vec::new())
-        .context("names cannot have blanks or control characters")?;
+    let request =
+        http::Request::get(path).body(Vec::new()).context("a name contains a space or control character")?;
     let list: Result<RecordList, kube::Error> = client.request(request).await;
-    Ok(list.map_err(|error| plain(error.into())).context("cannot read the decisions")?.items)
+    Ok(list.map_err(|error| without_status(error.into())).context("cannot read the decisions")?.items)
 }
 
 fn since_time(text: &str) -> Result<Time> {
@@ -120,10 +117,10 @@ fn since_time(text: &str) -> Result<Time> {
     Ok(Time::from_millis(u64::try_from(since.as_millisecond()).unwrap_or(0)))
 }
 
-/// The workload's kind and name; an autoscaler stands for what it scales.
+/// Returns the workload's kind and name; an autoscaler resolves to its target.
 async fn resolve(client: &Client, namespace: &str, target: &str) -> Result<(String, String)> {
     let Some((kind, name)) = target.split_once('/').filter(|(_, name)| !name.is_empty()) else {
-        bail!("`{target}` is no target: write KIND/NAME, such as deploy/model");
+        bail!("`{target}` is not a target: write KIND/NAME, such as deploy/model");
     };
     let lower = kind.to_ascii_lowercase();
     let kind = match lower.trim_end_matches(".apps") {
@@ -145,7 +142,7 @@ async fn resolve(client: &Client, namespace: &str, target: &str) -> Result<(Stri
     Ok((kind.to_owned(), name.to_owned()))
 }
 
-/// One screen: what was decided, each step with its reason, what each metric wanted, and what would change it.
+/// Renders a decision: its steps with their reasons, the proposals of other metrics, and what would change it.
 fn render(record: &Record, colour: bool) -> String {
     let decision = &record.decision;
     let outcome = if decision.rescales() {
@@ -154,14 +151,14 @@ fn render(record: &Record, colour: bool) -> String {
         format!("stays at {} replicas", decision.current)
     };
     let often = if record.times > 1 {
-        format!(" (decided {} times since {})", record.times, record.since)
+        format!(" (repeated {} times since {})", record.times, record.since)
     } else {
         String::new()
     };
     let head = format!("{}  {}  {outcome}", decision.at, decision.target);
     let mut lines =
         vec![format!("{}{}", paint(Style::Bold, &head, colour), paint(Style::Dim, &often, colour))];
-    let said: Vec<String> = decision.steps.iter().map(|step| step.reason.to_string()).collect();
+    let step_reasons: Vec<String> = decision.steps.iter().map(|step| step.reason.to_string()).collect();
     for step in &decision.steps {
         let moved = format!("{} → {}", step.from, step.to);
         let code = paint(Style::Cyan, step.reason.code(), colour);
@@ -181,7 +178,7 @@ fn render(record: &Record, colour: bool) -> String {
     let others: BTreeMap<&str, String> = decision
         .proposals
         .iter()
-        .filter(|proposal| !said.contains(&proposal.reason.to_string()))
+        .filter(|proposal| !step_reasons.contains(&proposal.reason.to_string()))
         .map(|proposal| {
             (proposal.metric.as_str(), format!("{}: {}", proposal.reason.code(), proposal.reason))
         })

@@ -1,7 +1,7 @@
-//! Manifests as documents: where each object is written, and where in it each field.
+//! Parses manifests into documents, with the positions of each object and field.
 //!
-//! A file is cut at its `---` lines first, so that a document that is no YAML takes none of the others with it. A
-//! `List` is taken apart, since kubectl applies its items one by one.
+//! A file is split at its `---` lines first, so that a malformed document does not affect the others. A `List` is split
+//! into its items, since kubectl applies them one by one.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -11,26 +11,26 @@ use serde_json::Value;
 
 use super::{expansion, template};
 
-/// No path of a field is longer; a longer one is not remembered.
+/// Longest path of a field that gets a position, in bytes.
 const PATH_LENGTH_MAX: usize = 1024;
-/// So much of the paths of one document is remembered; fields beyond are told at what is around them.
+/// Most bytes of paths that one document keeps; later fields get the position of their parent.
 const PATHS_BYTES_MAX: usize = 32 << 20;
-/// What a file may come to once its aliases are followed: several times the largest file that is read.
+/// Largest size of a file with its aliases expanded: several times the largest file that is read.
 const EXPANDED_BYTES_MAX: usize = 256 << 20;
-/// No folder of manifests, written into one file, has more documents.
+/// Most documents in one file, more than a large folder of manifests has.
 const DOCUMENTS_MAX: usize = 10_000;
 
-/// A place in a file, counted from 1.
+/// A position in a file, counted from 1.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Position {
     pub(crate) line: usize,
     pub(crate) column: usize,
 }
 
-/// An object, and where it and its fields are written.
+/// An object with the positions of its fields.
 #[derive(Debug)]
 pub(crate) struct Document {
-    /// The file, as it was given; nothing for an object of a running world.
+    /// The file as named on the command line; `None` for an object of a running world.
     pub(crate) file: Option<String>,
     pub(crate) object: Value,
     start: Position,
@@ -39,27 +39,27 @@ pub(crate) struct Document {
     prefix: String,
 }
 
-/// A document that is no YAML.
+/// A document that cannot be parsed.
 #[derive(Debug, PartialEq)]
 pub(crate) struct Malformed {
-    /// The rule that it breaks.
+    /// The code of the broken rule.
     pub(crate) rule: &'static str,
     pub(crate) position: Position,
     pub(crate) message: String,
-    /// What to do.
+    /// The fix.
     pub(crate) help: String,
 }
 
 impl Document {
-    /// An object of a running world.
+    /// Wraps an object of a running world, which has no positions.
     pub(crate) fn live(object: Value) -> Document {
         let start = Position { line: 0, column: 0 };
         Document { file: None, object, start, positions: Arc::default(), prefix: String::new() }
     }
 
-    /// Where a field is written, or the nearest one around it that is.
+    /// Returns the position of a field, or of its nearest parent that is present.
     pub(crate) fn position(&self, field: &str) -> Position {
-        let mut path = join(&self.prefix, &plain(field));
+        let mut path = join(&self.prefix, &dotted(field));
         loop {
             if let Some(position) = self.positions.get(&path) {
                 return *position;
@@ -72,8 +72,8 @@ impl Document {
     }
 }
 
-/// A path with names in brackets written with dots: `annotations[a/b]` is `annotations.a/b`.
-fn plain(field: &str) -> String {
+/// Rewrites names in brackets with dots: `annotations[a/b]` becomes `annotations.a/b`.
+fn dotted(field: &str) -> String {
     let mut path = String::new();
     for (index, part) in field.split('[').enumerate() {
         match part.split_once(']') {
@@ -96,11 +96,11 @@ fn join(parent: &str, child: &str) -> String {
     }
 }
 
-/// Every object of a file, and what is no YAML in it. A file that Helm has yet to render has neither.
+/// Returns the objects of a file and its malformed documents. A Helm template yields no objects and one problem.
 pub(crate) fn read(file: &str, text: &str) -> (Vec<Document>, Vec<Malformed>) {
     let (mut documents, mut malformed) = (Vec::new(), Vec::new());
     let mut bytes: usize = 0;
-    for (index, (lines_before, document)) in cut(text).into_iter().enumerate() {
+    for (index, (lines_before, document)) in split(text).into_iter().enumerate() {
         bytes = bytes.saturating_add(expansion::expanded_bytes(document));
         if bytes > EXPANDED_BYTES_MAX || index == DOCUMENTS_MAX {
             malformed.push(too_large(lines_before, index == DOCUMENTS_MAX));
@@ -109,7 +109,7 @@ pub(crate) fn read(file: &str, text: &str) -> (Vec<Document>, Vec<Malformed>) {
         match serde_saphyr::from_str::<Option<Value>>(document) {
             Ok(None) => {}
             Ok(Some(object)) => documents.extend(objects(file, object, document, lines_before)),
-            Err(error) => malformed.push(why_malformed(&error, lines_before)),
+            Err(error) => malformed.push(malformed_yaml(&error, lines_before)),
         }
     }
     let unrendered = documents.iter().any(|document| template::is_unrendered(&document.object));
@@ -119,9 +119,9 @@ pub(crate) fn read(file: &str, text: &str) -> (Vec<Document>, Vec<Malformed>) {
     }
 }
 
-/// The documents of a file, each with the number of lines before it. A line of `---` begins the next one, as YAML has
-/// it: it cannot be part of a text.
-fn cut(text: &str) -> Vec<(usize, &str)> {
+/// Splits a file into documents, each with the number of lines before it. By YAML's rules a line of `---` always begins a
+/// document, even within a block scalar.
+fn split(text: &str) -> Vec<(usize, &str)> {
     let mut parts = Vec::new();
     let (mut start, mut start_line, mut offset) = (0, 0, 0);
     for (number, line) in text.split_inclusive('\n').enumerate() {
@@ -135,17 +135,17 @@ fn cut(text: &str) -> Vec<(usize, &str)> {
         offset += line.len();
     }
     parts.push((start_line, &text[start..]));
-    parts.retain(|(_, part)| part.lines().any(says_something));
+    parts.retain(|(_, part)| part.lines().any(has_content));
     parts
 }
 
-/// Whether a line is more than a comment, a directive or a separator.
-fn says_something(line: &str) -> bool {
+/// Returns whether a line is more than a comment, a directive or a separator.
+fn has_content(line: &str) -> bool {
     let line = line.trim().trim_start_matches("---").trim_start();
     !line.is_empty() && !line.starts_with(['#', '%'])
 }
 
-fn why_malformed(error: &serde_saphyr::Error, lines_before: usize) -> Malformed {
+fn malformed_yaml(error: &serde_saphyr::Error, lines_before: usize) -> Malformed {
     let place = error.location();
     let number = |count: Option<u64>| count.and_then(|count| usize::try_from(count).ok()).unwrap_or(1).max(1);
     let position = Position {
@@ -154,19 +154,19 @@ fn why_malformed(error: &serde_saphyr::Error, lines_before: usize) -> Malformed 
     };
     let said = error.without_snippet().to_string();
     let said = said.lines().next().unwrap_or_default();
-    // The place in the sentence counts from the start of the document.
+    // Drop the position in the message, which counts from the start of the document.
     let message = said.split(" at line ").next().unwrap_or_default().to_owned();
-    let help = "mend it; the other documents of the file are checked all the same".to_owned();
+    let help = "fix the syntax; the other documents of the file are checked anyway".to_owned();
     Malformed { rule: "malformed-yaml", position, message, help }
 }
 
-/// What is told of a file that is more than anyone's manifests; nothing after this place is read.
+/// Returns the problem of a file beyond the limits; nothing after this position is read.
 fn too_large(lines_before: usize, by_number: bool) -> Malformed {
     let message = match by_number {
         true => format!("more than {DOCUMENTS_MAX} documents in one file"),
-        false => format!("with its aliases followed, more than {} MiB", EXPANDED_BYTES_MAX >> 20),
+        false => format!("more than {} MiB with aliases expanded", EXPANDED_BYTES_MAX >> 20),
     };
-    let help = "split the file; nothing from here on was checked".to_owned();
+    let help = "split the file; nothing after this position was checked".to_owned();
     Malformed {
         rule: "malformed-yaml",
         position: Position { line: lines_before + 1, column: 1 },
@@ -175,7 +175,7 @@ fn too_large(lines_before: usize, by_number: bool) -> Malformed {
     }
 }
 
-/// The object of a document, or the items of a List.
+/// Returns the object of a document, or the items of a List.
 fn objects(file: &str, object: Value, text: &str, lines_before: usize) -> Vec<Document> {
     let positions = Arc::new(positions(text, lines_before));
     let first = positions.values().min().copied().unwrap_or(Position { line: lines_before + 1, column: 1 });
@@ -193,11 +193,11 @@ fn objects(file: &str, object: Value, text: &str, lines_before: usize) -> Vec<Do
     }
 }
 
-/// A collection whose end has not come yet.
+/// A collection being parsed.
 enum Open {
     /// The path, and the key whose value comes next.
     Mapping(String, Option<String>),
-    /// The path, and the number of the item that comes next.
+    /// The path, and the index of the next item.
     Sequence(String, usize),
 }
 
@@ -209,13 +209,13 @@ impl Open {
     }
 }
 
-/// Where each field of a document is written: that of its key, or of the item of a list.
+/// Returns the position of each field of a document: that of its key, or of the list item.
 fn positions(text: &str, lines_before: usize) -> BTreeMap<String, Position> {
     let mut found = BTreeMap::new();
     let mut open: Vec<Open> = Vec::new();
     let mut bytes = 0;
     for event in Parser::new_from_str(text) {
-        // The document was read before; what this parser does not like has no positions.
+        // The document was parsed before; whatever this parser rejects has no position.
         let Ok((event, span)) = event else { break };
         bytes += open.last().map_or(0, |open| open.path().len());
         if bytes > PATHS_BYTES_MAX {
@@ -245,7 +245,7 @@ fn positions(text: &str, lines_before: usize) -> BTreeMap<String, Position> {
     found
 }
 
-/// The path of the value that begins here; the next one in its collection is another.
+/// Returns the path of the value that begins here, and advances its collection to the next one.
 fn value_path(open: &mut [Open], found: &mut BTreeMap<String, Position>, position: Position) -> String {
     match open.last_mut() {
         None => String::new(),
@@ -299,7 +299,7 @@ items:
 ";
 
     #[test]
-    fn fields_are_found_where_they_are_written() {
+    fn fields_have_positions() {
         let (documents, malformed) = read("two.yaml", TWO);
         assert_eq!(malformed.len(), 1);
         assert_eq!(malformed[0].position.line, 14, "{malformed:?}");
@@ -324,7 +324,7 @@ items:
     }
 
     #[test]
-    fn what_is_no_document_is_none() {
+    fn empty_documents_are_skipped() {
         for text in ["", "\n\n", "---\n---\n", "# only a comment\n", "%YAML 1.2\n---\n"] {
             assert_eq!(read("f", text).0.len() + read("f", text).1.len(), 0, "{text:?}");
         }
@@ -332,7 +332,7 @@ items:
         assert_eq!(read("f", "---x\n").0.len() + read("f", "---x\n").1.len(), 1);
     }
 
-    /// What would fill the memory is refused with its place; what is large and honest is read.
+    /// Input that would fill the memory is refused with its position; a large but normal file is read.
     #[test]
     fn bombs_are_refused() {
         let laughs: String = (1..12)
@@ -343,8 +343,8 @@ items:
         let big = format!("a: &a {}\nb: [{}]\n", "x".repeat(1 << 20), vec!["*a"; 400].join(", "));
         let honest: String = (0..2_000).map(|index| format!("---\nkind: A\nname: n{index}\n")).collect();
         for (text, documents, refused) in [
-            (format!("l0: &l0 lol\n{laughs}"), 0, "with its aliases followed, more than 256 MiB"),
-            (big, 0, "with its aliases followed, more than 256 MiB"),
+            (format!("l0: &l0 lol\n{laughs}"), 0, "more than 256 MiB with aliases expanded"),
+            (big, 0, "more than 256 MiB with aliases expanded"),
             ("---\na\n".repeat(10_500), 10_000, "more than 10000 documents in one file"),
             ("[".repeat(100_000), 0, ""),
             ("a: ".repeat(50_000), 0, ""),

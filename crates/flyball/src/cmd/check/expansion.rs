@@ -1,22 +1,22 @@
-//! How large a document is once its aliases are followed, before anything of that size is made.
+//! Computes the size of a document with its aliases expanded, without expanding it.
 //!
-//! `*a` stands for all of `&a`, and that may hold aliases itself: a few lines can stand for more than any memory holds. One
-//! pass over the events adds it up.
+//! `*a` stands for all of `&a`, which may contain aliases itself, so a few lines can stand for more than any memory holds.
+//! One pass over the events adds up the size.
 
 use std::collections::BTreeMap;
 
 use granit_parser::{Event, Parser};
 
-/// What a value costs beside its text.
+/// Bytes of a value beside its text.
 const VALUE_BYTES: usize = 64;
 
-/// A collection whose end has not come yet: its anchor, and its size so far.
+/// A collection being parsed: its anchor, and its size so far.
 struct Open {
     anchor: usize,
     bytes: usize,
 }
 
-/// Bytes that the values of a document take; of one that is no YAML, those before the mistake.
+/// Returns the size of a document's values in bytes; of malformed YAML, that of the part before the mistake.
 pub(super) fn expanded_bytes(text: &str) -> usize {
     let mut anchored: BTreeMap<usize, usize> = BTreeMap::new();
     let mut open = vec![Open { anchor: 0, bytes: 0 }];
@@ -24,7 +24,7 @@ pub(super) fn expanded_bytes(text: &str) -> usize {
         let Ok((event, _)) = event else { break };
         let (anchor, bytes) = match event {
             Event::Scalar(text, _, anchor, _) => (anchor, VALUE_BYTES.saturating_add(text.len())),
-            // An alias inside its own anchor has no size yet; the reader refuses it.
+            // An alias inside its own anchor has no size yet; the parser refuses it.
             Event::Alias(anchor) => (0, anchored.get(&anchor).copied().unwrap_or(VALUE_BYTES)),
             Event::SequenceStart(_, anchor, _) | Event::MappingStart(_, anchor, _) => {
                 open.push(Open { anchor, bytes: VALUE_BYTES });

@@ -1,7 +1,7 @@
-//! What a PromQL query does, for rules that know no PromQL.
+//! Extracts facts about a PromQL query, for rules without a PromQL parser.
 //!
-//! Each part of a query is followed to the labels that can tell its series apart: an aggregation leaves those it
-//! groups by, a selector leaves all. A query whose labels are all gone, or pinned to one value, returns one series.
+//! For each part of a query the labels are tracked that may distinguish its series: an aggregation leaves those it groups
+//! by, a selector leaves all. A query whose labels are all removed, or pinned to one value, returns one series.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -13,10 +13,10 @@ use flyball_metrics::promql::{
     VectorSelector,
 };
 
-/// Endings of the names of counters.
+/// Suffixes of the names of counters.
 const COUNTER_SUFFIXES: [&str; 4] = ["_total", "_count", "_sum", "_bucket"];
 
-/// What a query does; nothing if it does not parse.
+/// Returns the facts of a query; `None` if it does not parse.
 pub(crate) fn facts(query: &str) -> Option<QueryFacts> {
     let expr = promql::parse(query).ok()?;
     let mut facts = QueryFacts {
@@ -31,15 +31,15 @@ pub(crate) fn facts(query: &str) -> Option<QueryFacts> {
         facts.metrics.extend(name(selector));
         facts.range_windows.extend(range.and_then(window));
     }
-    look_inside(&expr, &mut facts);
+    inspect_parts(&expr, &mut facts);
     Some(facts)
 }
 
-/// The labels that can tell the series of a result apart.
+/// The labels that may distinguish the series of a result.
 enum Labels {
-    /// At most these.
+    /// No other labels than these.
     Only(BTreeSet<String>),
-    /// Any, but for those that a selector pins to one value or an aggregation takes away.
+    /// Any labels except these, which a selector pins to one value or an aggregation removes.
     AllBut(BTreeSet<String>),
 }
 
@@ -82,7 +82,7 @@ impl Labels {
     }
 }
 
-/// `job="model"` leaves one job.
+/// Returns the labels of a selector: all but those with one value, such as `job="model"`.
 fn of_selector(selector: &VectorSelector) -> Labels {
     let pinned = selector.matchers.iter().filter(|matcher| matcher.op() == MatchOp::Equal);
     Labels::AllBut(pinned.map(|matcher| matcher.name().to_owned()).collect())
@@ -146,7 +146,7 @@ fn name(selector: &VectorSelector) -> Option<String> {
     selector.name.clone().or(named.map(|matcher| matcher.value().to_owned()))
 }
 
-/// A window written as a plain number; arithmetic over durations depends on the query.
+/// Returns a window written as a plain duration; `None` for an expression.
 fn window(range: &DurationExpr) -> Option<Duration> {
     match range {
         DurationExpr::Number(number) => Duration::try_from_secs_f64(number.value).ok(),
@@ -155,7 +155,7 @@ fn window(range: &DurationExpr) -> Option<Duration> {
     }
 }
 
-/// Why replicas do not add up to the result. What only scales, rounds or picks is looked through.
+/// Returns why the result is not the sum over replicas; ignores functions that only scale, round or select.
 fn not_additive(expr: &Expr) -> Option<NotAdditive> {
     match expr {
         Expr::Paren(inner, _) => not_additive(inner),
@@ -192,7 +192,7 @@ fn metric_names(expr: &Expr) -> BTreeSet<String> {
     expr.selectors().into_iter().filter_map(|(selector, _)| name(selector)).collect()
 }
 
-/// Part of a metric divided by all of the same metric.
+/// Returns whether the expression divides a part of a metric by all of the same metric.
 fn is_share(expr: &Expr) -> bool {
     match expr.unwrap_parens() {
         Expr::Binary(binary) if binary.op == BinaryOp::Div => {
@@ -211,7 +211,7 @@ fn is_scaled(expr: &Expr) -> bool {
     own || expr.children().into_iter().any(is_scaled)
 }
 
-/// A comparison that filters, anywhere but under an `or` that fills the gap.
+/// Returns whether a comparison may filter everything out, without an `or` that fills the gap.
 fn may_vanish(expr: &Expr) -> bool {
     match expr {
         Expr::Binary(binary) if binary.op == BinaryOp::Or => may_vanish(&binary.rhs),
@@ -222,8 +222,8 @@ fn may_vanish(expr: &Expr) -> bool {
     }
 }
 
-/// What only shows inside: buckets without `le`, and counters read as they are.
-fn look_inside(expr: &Expr, facts: &mut QueryFacts) {
+/// Finds histogram quantiles whose buckets have lost `le`, and counters without a rate.
+fn inspect_parts(expr: &Expr, facts: &mut QueryFacts) {
     match expr {
         Expr::Call(call) if call.function.name == "histogram_quantile" => {
             let buckets = |arg: &&Expr| metric_names(arg).iter().any(|name| name.ends_with("_bucket"));
@@ -235,7 +235,7 @@ fn look_inside(expr: &Expr, facts: &mut QueryFacts) {
                 name(selector).filter(|name| COUNTER_SUFFIXES.iter().any(|end| name.ends_with(end)));
             facts.raw_counters.extend(counter);
         }
-        // Over a subquery, the functions of counters are at work; and counting series reads no value.
+        // A subquery feeds a function of counters, and counting series reads no value.
         Expr::Subquery(_) => return,
         Expr::Aggregate(aggregate) if matches!(aggregate.op, AggregateOp::Count | AggregateOp::Group) => {
             return;
@@ -243,14 +243,14 @@ fn look_inside(expr: &Expr, facts: &mut QueryFacts) {
         Expr::Call(call) if call.function.name.starts_with("absent") => return,
         _ => {}
     }
-    expr.children().into_iter().for_each(|child| look_inside(child, facts));
+    expr.children().into_iter().for_each(|child| inspect_parts(child, facts));
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    /// The facts of a query, as words.
+    /// Returns the facts of a query as words.
     fn said(query: &str) -> String {
         let facts = facts(query).unwrap();
         let mut words: Vec<String> = Vec::new();

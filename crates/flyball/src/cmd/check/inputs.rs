@@ -1,4 +1,4 @@
-//! What is to be checked: files, folders, standard input, or a target of a running world.
+//! The inputs of a check: files, folders, standard input, or a target of a running world.
 
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -8,25 +8,25 @@ use anyhow::{Context, Result, anyhow, bail};
 use super::documents::{self, Document, Malformed};
 use crate::cli::Check;
 
-/// A larger file is hardly a manifest: an etcd object is at most 1.5 MiB, and a chart has some dozens of them.
+/// The largest file: an object in etcd is at most 1.5 MiB, and a rendered chart has some dozens, mostly small.
 const FILE_BYTES_MAX: u64 = 16 << 20;
-/// The endings of manifests in a folder, as kubectl has them.
-const ENDINGS: [&str; 3] = ["json", "yaml", "yml"];
+/// The extensions of manifests in a folder, as in kubectl.
+const EXTENSIONS: [&str; 3] = ["json", "yaml", "yml"];
 
-/// What was given on the command line.
+/// The inputs named on the command line.
 pub(crate) enum Inputs {
     /// A workload or an autoscaler in a running world.
     Target { kind: String, name: String },
-    /// What was read from files.
+    /// The contents of files.
     Files { documents: Vec<Document>, malformed: Vec<(String, Malformed)>, unreadable: Vec<anyhow::Error> },
 }
 
 impl Inputs {
-    /// Reads everything that was given. What cannot be read does not keep the rest from being checked.
+    /// Reads all inputs. Unreadable ones do not stop the rest from being checked.
     pub(crate) fn of(options: &Check) -> Result<Inputs> {
         if let Some((kind, name)) = options.inputs.iter().find_map(|input| target(input)) {
             if options.inputs.len() > 1 {
-                bail!("a target is checked alone: give {kind}/{name}, or files");
+                bail!("{kind}/{name} is a running target, which is checked alone: pass it without files");
             }
             return Ok(Inputs::Target { kind: kind.to_owned(), name: name.to_owned() });
         }
@@ -50,7 +50,7 @@ impl Inputs {
     }
 }
 
-/// `deploy/model`, unless there is a file of that name.
+/// Parses a target such as `deploy/model`, unless a file has that name.
 fn target(input: &str) -> Option<(&str, &str)> {
     let (kind, name) = input.split_once('/')?;
     let plain = |text: &str| !text.is_empty() && !text.contains(['/', '.']) && !text.starts_with('-');
@@ -58,8 +58,8 @@ fn target(input: &str) -> Option<(&str, &str)> {
         .then_some((kind, name))
 }
 
-/// Adds the file, or the manifests in the folder, in the order of their names. A folder that cannot be read, or that Helm
-/// has to render, is told and left out.
+/// Adds a file, or the manifests in a folder in order of their names. Unreadable folders and Helm charts are reported and
+/// skipped.
 fn add_files(input: &str, recursive: bool, found: &mut Vec<PathBuf>, unreadable: &mut Vec<anyhow::Error>) {
     let path = PathBuf::from(input);
     if !path.is_dir() || input == "-" {
@@ -78,7 +78,7 @@ fn add_files(input: &str, recursive: bool, found: &mut Vec<PathBuf>, unreadable:
     };
     entries.sort();
     for entry in entries {
-        let is_manifest = entry.extension().is_some_and(|end| ENDINGS.iter().any(|known| end == *known));
+        let is_manifest = entry.extension().is_some_and(|end| EXTENSIONS.iter().any(|known| end == *known));
         if entry.is_dir() && recursive && !entry.is_symlink() {
             add_files(&entry.to_string_lossy(), recursive, found, unreadable);
         } else if entry.is_file() && is_manifest {
@@ -87,7 +87,7 @@ fn add_files(input: &str, recursive: bool, found: &mut Vec<PathBuf>, unreadable:
     }
 }
 
-/// The text of a file, or of standard input for `-`.
+/// Reads a file as text, or standard input for `-`.
 pub(crate) fn text(file: &Path) -> Result<String> {
     let shown = || format!("cannot read `{}`", file.display());
     let mut bytes = Vec::new();
@@ -98,12 +98,13 @@ pub(crate) fn text(file: &Path) -> Result<String> {
     };
     let length = read.with_context(shown)?;
     if length as u64 > FILE_BYTES_MAX {
-        return Err(anyhow!("it is larger than {} MiB", FILE_BYTES_MAX >> 20)).with_context(shown);
+        return Err(anyhow!("the file is larger than {} MiB; split it", FILE_BYTES_MAX >> 20))
+            .with_context(shown);
     }
     let text = String::from_utf8(bytes).map_err(|error| {
         let before = &error.as_bytes()[..error.utf8_error().valid_up_to()];
         let line = before.iter().filter(|byte| **byte == b'\n').count() + 1;
-        anyhow!("line {line} is no UTF-8 text; give a manifest in YAML or JSON")
+        anyhow!("line {line} is not UTF-8; pass a manifest in YAML or JSON")
     });
     text.with_context(shown)
 }

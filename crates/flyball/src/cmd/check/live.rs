@@ -1,4 +1,4 @@
-//! The running world: its objects around a target, and what it knows of the autoscalers in manifests.
+//! Reads the running world: the objects around a target, and live facts about the autoscalers in manifests.
 
 use std::collections::BTreeSet;
 
@@ -16,8 +16,8 @@ use super::report::Report;
 use crate::cli::Check;
 use crate::place;
 
-/// What is looked at around a target: API version, kind, and whether its relations reach over namespaces. Monitors may
-/// look into every namespace, so what they may select is needed from all.
+/// The kinds read around a target: API version, kind, and whether all namespaces are read. Monitors may select from every
+/// namespace, so everything that they may select is read from all.
 const KINDS: [(&str, &str, bool); 15] = [
     ("apps/v1", "Deployment", true),
     ("apps/v1", "StatefulSet", true),
@@ -36,7 +36,7 @@ const KINDS: [(&str, &str, bool); 15] = [
     ("monitoring.coreos.com/v1alpha1", "ScrapeConfig", true),
 ];
 
-/// Short names of kinds, as kubectl has them.
+/// Short names of kinds, as in kubectl.
 const SHORT: [(&str, &str); 10] = [
     ("deploy", "deployment"),
     ("sts", "statefulset"),
@@ -50,7 +50,7 @@ const SHORT: [(&str, &str); 10] = [
     ("scfg", "scrapeconfig"),
 ];
 
-/// Checks what runs: the target, and everything of its namespace that belongs to it.
+/// Checks a running target and everything in its namespace related to it.
 pub(crate) async fn check_target(options: &Check, kind: &str, name: &str) -> Result<Report> {
     let client = client(options).await?;
     let namespace = options.namespace.clone().unwrap_or_else(|| client.default_namespace().to_owned());
@@ -60,8 +60,9 @@ pub(crate) async fn check_target(options: &Check, kind: &str, name: &str) -> Res
     if related.is_empty() {
         let known: Vec<String> =
             documents.iter().map(reference).filter(|known| known.ends_with(name)).collect();
-        let hint = if known.is_empty() { String::new() } else { format!("; there is {}", known.join(", ")) };
-        bail!("there is no {wanted} in namespace {namespace}{hint}");
+        let hint =
+            if known.is_empty() { String::new() } else { format!("; did you mean {}?", known.join(" or ")) };
+        bail!("no {wanted} in namespace {namespace}{hint}");
     }
     let (manifests, _) = super::sort(&documents);
     let mut findings = lint::check(&manifests, &facts);
@@ -72,7 +73,7 @@ pub(crate) async fn check_target(options: &Check, kind: &str, name: &str) -> Res
     Ok(Report::new(documents, findings).about(related.len()))
 }
 
-/// Adds what the running world shows of the autoscalers in manifests.
+/// Adds the running world's findings about the autoscalers in manifests.
 pub(crate) async fn check_files(
     options: &Check,
     documents: &[Document],
@@ -94,11 +95,12 @@ async fn client(options: &Check) -> Result<Client> {
     Ok(Client::try_from(config)?)
 }
 
-/// Adds what the world shows, and takes away what it refutes.
+/// Adds the world's findings, and removes findings that it refutes.
 async fn in_world(client: &Client, asked: &[Asked], findings: &mut Vec<Finding>) -> Result<()> {
     for asked in asked {
-        let facts =
-            live_facts(client, asked).await.context("cannot read what the world knows; is it Flyball's?")?;
+        let facts = live_facts(client, asked)
+            .await
+            .context("cannot read live facts: does the kubeconfig belong to a world of `flyball up`?")?;
         findings.retain(|finding| !live::refutes(asked, &facts, finding));
         findings.extend(live::check(asked, &facts));
     }
@@ -124,7 +126,7 @@ fn escape(text: &str) -> String {
         .collect()
 }
 
-/// The objects of a namespace that may belong to a target. A kind that the world does not have has none.
+/// Lists the objects that may be related to a target. Kinds that the world does not serve have none.
 async fn around(client: &Client, namespace: &str) -> Result<Vec<Document>> {
     let mut documents = Vec::new();
     for (version, kind, everywhere) in KINDS {
@@ -159,14 +161,14 @@ fn full_kind(kind: &str) -> String {
     lower.strip_suffix('s').filter(|_| !lower.ends_with("ss")).unwrap_or(&lower).to_owned()
 }
 
-/// `kind/name` in lower case.
+/// Returns `kind/name`, with the kind in lower case.
 fn reference(document: &Document) -> String {
     let text = |pointer: &str| document.object.pointer(pointer).and_then(Value::as_str).unwrap_or_default();
     format!("{}/{}", text("/kind").to_lowercase(), text("/metadata/name"))
 }
 
-/// The documents that belong to a target: itself, what it scales or sizes, what scales or sizes it, the Services of
-/// its pods, and the monitors of its namespace.
+/// Returns the documents related to a target: itself, its workload, the autoscalers of that workload, the Services of its
+/// pods, and the monitors that select from its namespace.
 fn related(documents: &[Document], namespace: &str, wanted: &str) -> BTreeSet<usize> {
     let target_of = |document: &Document| {
         let spec = &document.object["spec"];

@@ -1,7 +1,7 @@
-//! What an API server refuses: the documents are applied to one that keeps nothing, with every rule of admission.
+//! Applies the documents to an API server without storage, with all admission rules, and collects its refusals.
 //!
-//! So a check says what `kubectl apply` would say, in the same words, without a cluster: unknown fields, missing ones,
-//! values out of range, KEDA's webhook. What others depend on goes first, whatever the order of the files.
+//! So a check reports what `kubectl apply` would, in the same words, without a cluster: unknown fields, missing ones,
+//! values out of range, KEDA's webhook. Objects that others depend on are applied first, whatever the order of the files.
 
 use std::collections::BTreeMap;
 
@@ -18,7 +18,7 @@ use crate::{admission, world};
 
 const FIELD_MANAGER: &str = "flyball-check";
 
-/// Kinds that others refer to, in the order of being applied; all others go between the first and the last two.
+/// Kinds that others refer to, in the order in which they are applied; kinds in neither list come before [`LAST`].
 const FIRST: [&str; 7] = [
     "Namespace",
     "CustomResourceDefinition",
@@ -33,22 +33,22 @@ const LAST: [&str; 4] = ["HorizontalPodAutoscaler", "VerticalPodAutoscaler", "Sc
 /// Why a document is refused.
 #[derive(Debug)]
 pub(crate) enum Refusal {
-    /// A field, or the whole object where it is empty.
+    /// A field is wrong, or the whole object if `field` is empty.
     Field { document: usize, field: String, message: String },
-    /// There is no such kind here.
+    /// The API server does not know the kind.
     UnknownKind { document: usize, kind: String },
 }
 
-/// Everything that an API server would refuse.
+/// Returns everything that an API server refuses.
 pub(crate) async fn refusals(documents: &[Document]) -> Result<Vec<Refusal>> {
     let server = ApiServer::open(flyball_apiserver::Options { state_dir: None }).await?;
     admission::register(&server, &VpaMetrics::default(), Features::default());
     let client = Client::new(server.router(), "default");
     world::install_kinds(&client).await?;
-    let mut door = Door { client, kinds: BTreeMap::new(), namespaces: Vec::new() };
+    let mut applier = Applier { client, kinds: BTreeMap::new(), namespaces: Vec::new() };
     let mut found = Vec::new();
     for index in order(documents) {
-        found.extend(door.try_apply(index, &documents[index].object).await?);
+        found.extend(applier.try_apply(index, &documents[index].object).await?);
     }
     server.close();
     Ok(found)
@@ -66,14 +66,14 @@ fn order(documents: &[Document]) -> Vec<usize> {
     order
 }
 
-/// A way into the server.
-struct Door {
+/// Applies documents to the server.
+struct Applier {
     client: Client,
     kinds: BTreeMap<(String, String), Option<(ApiResource, bool)>>,
     namespaces: Vec<String>,
 }
 
-impl Door {
+impl Applier {
     async fn try_apply(&mut self, document: usize, object: &Value) -> Result<Vec<Refusal>> {
         let refused = |field: &str, message: &str| Refusal::Field {
             document,
@@ -100,7 +100,7 @@ impl Door {
             let strict = unknown_fields(&status.message);
             let is_strict = !strict.is_empty();
             causes.extend(if is_strict { strict } else { causes_of(&status) });
-            // Unknown fields hide what else is wrong.
+            // Unknown fields hide other problems.
             if !is_strict {
                 break;
             }
@@ -111,7 +111,7 @@ impl Door {
         Ok(causes.into_iter().map(|(field, message)| refused(&field, &message)).collect())
     }
 
-    /// The resource of a kind, and whether it lives in namespaces.
+    /// Returns the resource of a kind, and whether it is namespaced.
     async fn kind(&mut self, version: &str, kind: &str) -> Result<Option<(ApiResource, bool)>> {
         let key = (version.to_owned(), kind.to_owned());
         if let Some(known) = self.kinds.get(&key) {
@@ -133,11 +133,11 @@ impl Door {
         self.namespaces.push(name.to_owned());
         let object = json!({ "apiVersion": "v1", "kind": "Namespace", "metadata": { "name": name } });
         let resource = ApiResource::erase::<k8s_openapi::api::core::v1::Namespace>(&());
-        // One that exists, or whose name is wrong, is told by what is created in it.
+        // A failure is ignored here: creating the object in the namespace reports a wrong name.
         self.post(&resource, None, &object, "Ignore").await.map(drop)
     }
 
-    /// Creates the object, or applies it over one of the same name; the refusal, if it is refused.
+    /// Creates the object, or applies it over one of the same name; returns the refusal, if any.
     async fn send(
         &self,
         resource: &ApiResource,
@@ -172,7 +172,7 @@ impl Door {
     }
 
     async fn request(&self, request: http::request::Builder, body: &Value) -> Result<Option<Box<Status>>> {
-        let request = request.body(serde_json::to_vec(body)?).context("a name is no part of a path")?;
+        let request = request.body(serde_json::to_vec(body)?).context("a name cannot be part of a path")?;
         match self.client.request::<Value>(request).await {
             Ok(_) => Ok(None),
             Err(kube::Error::Api(status)) => Ok(Some(status)),
@@ -181,20 +181,20 @@ impl Door {
     }
 }
 
-/// The path of the objects of a kind.
+/// Returns the API path of the objects of a kind.
 fn url_path(resource: &ApiResource, namespace: Option<&str>) -> String {
     let namespace = namespace.map(plain_segment);
     DynamicObject::url_path(resource, namespace.as_deref())
 }
 
-/// A name as part of a path; one that is no name cannot lead elsewhere.
+/// Returns a name as a path segment; other characters are replaced, so that it cannot leave the path.
 fn plain_segment(name: &str) -> String {
     let keep = |c: char| if c.is_ascii_alphanumeric() || "-._".contains(c) { c } else { '_' };
     let name: String = name.chars().map(keep).collect();
     if name.trim_matches('.').is_empty() { "_".to_owned() } else { name }
 }
 
-/// Fields and what is wrong with them, of a refusal.
+/// Returns the fields of a refusal with their problems.
 fn causes_of(status: &Status) -> Vec<(String, String)> {
     let causes = status.details.iter().flat_map(|details| &details.causes);
     let causes: Vec<(String, String)> =
@@ -202,7 +202,7 @@ fn causes_of(status: &Status) -> Vec<(String, String)> {
     if causes.is_empty() { vec![(String::new(), status.message.clone())] } else { causes }
 }
 
-/// The unknown fields of `strict decoding error: unknown field "spec.a", unknown field "spec.b"`.
+/// Parses the unknown fields of `strict decoding error: unknown field "spec.a", unknown field "spec.b"`.
 fn unknown_fields(message: &str) -> Vec<(String, String)> {
     let Some((_, problems)) = message.split_once("strict decoding error: ") else { return Vec::new() };
     problems
@@ -219,7 +219,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn unknown_fields_are_taken_apart() {
+    fn unknown_fields_are_parsed() {
         let message = "ScaledObject in version \"v1alpha1\" cannot be handled as a ScaledObject: strict decoding error: \
                        unknown field \"spec.a\", unknown field \"spec.b[0].c\"";
         let fields: Vec<String> = unknown_fields(message).into_iter().map(|(field, _)| field).collect();
@@ -228,7 +228,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_stays_in_its_place() {
+    fn a_name_cannot_leave_its_path() {
         for (name, expected) in
             [("model", "model"), ("../../x", ".._.._x"), ("..", "_"), ("", "_"), ("a?b", "a_b")]
         {

@@ -1,4 +1,4 @@
-//! The findings with their places, and how people and programs read them.
+//! The findings with their positions, formatted for people and programs.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -8,28 +8,28 @@ use serde_json::{Value, json};
 use super::documents::{Document, Malformed, Position};
 use crate::output::{Style, paint};
 
-/// Where each rule is explained.
+/// The page that explains each rule.
 const DOCS: &str = "docs/check.md";
 
-/// A finding, and where it is written.
+/// A finding with its position.
 #[derive(Debug)]
-pub(crate) struct Found {
+pub(crate) struct LocatedFinding {
     pub(crate) finding: Finding,
-    /// The file, and the place in it; nothing for an object of a running world.
+    /// The file and the position in it; `None` for an object of a running world.
     pub(crate) place: Option<(String, Position)>,
 }
 
-/// Everything that was found.
+/// All findings of a check.
 #[derive(Debug, Default)]
 pub(crate) struct Report {
-    pub(crate) findings: Vec<Found>,
+    pub(crate) findings: Vec<LocatedFinding>,
     pub(crate) unreadable: Vec<anyhow::Error>,
     objects: usize,
     files: BTreeSet<String>,
 }
 
 impl Report {
-    /// Findings about these documents.
+    /// Creates a report of findings about these documents.
     pub(crate) fn new(documents: Vec<Document>, findings: Vec<Finding>) -> Report {
         let place = |finding: &Finding| {
             let document = documents.get(finding.origin.document)?;
@@ -38,35 +38,39 @@ impl Report {
         let mut report = Report {
             objects: documents.len(),
             files: documents.iter().filter_map(|document| document.file.clone()).collect(),
-            findings: findings.into_iter().map(|finding| Found { place: place(&finding), finding }).collect(),
+            findings: findings
+                .into_iter()
+                .map(|finding| LocatedFinding { place: place(&finding), finding })
+                .collect(),
             unreadable: Vec::new(),
         };
         report.sort();
         report
     }
 
-    /// The same findings, about so many objects.
+    /// Sets the number of objects checked.
     pub(crate) fn about(mut self, objects: usize) -> Report {
         self.objects = objects;
         self
     }
 
-    /// Documents that are no YAML.
+    /// Adds malformed documents, as findings.
     pub(crate) fn add_malformed(&mut self, malformed: Vec<(String, Malformed)>) {
         for (file, Malformed { rule, position, message, help }) in malformed {
             let Some(rule) = lint::rule(rule) else { continue };
             let finding = Finding::new(rule, Origin::default(), "", message, &help);
             self.files.insert(file.clone());
-            self.findings.push(Found { finding, place: Some((file, position)) });
+            self.findings.push(LocatedFinding { finding, place: Some((file, position)) });
         }
         self.sort();
     }
 
-    /// By severity, then by place.
+    /// Sorts by severity, then by position.
     fn sort(&mut self) {
         self.findings.sort_by(|a, b| {
-            let key =
-                |found: &Found| (found.finding.severity, found.place.clone(), found.finding.origin.clone());
+            let key = |found: &LocatedFinding| {
+                (found.finding.severity, found.place.clone(), found.finding.origin.clone())
+            };
             key(a).cmp(&key(b))
         });
     }
@@ -75,7 +79,7 @@ impl Report {
         self.findings.iter().filter(|found| found.finding.severity == severity).count()
     }
 
-    /// `2 errors, 1 warning and 3 remarks in 5 objects`.
+    /// Formats `2 errors, 1 warning and 3 remarks in 5 objects`.
     fn summary(&self) -> String {
         let plural =
             |count: usize, word: &str| format!("{count} {word}{}", if count == 1 { "" } else { "s" });
@@ -88,12 +92,12 @@ impl Report {
         )
     }
 
-    /// What is shown: errors and warnings, and remarks where they are asked for.
-    fn shown(&self, remarks: bool) -> impl Iterator<Item = &Found> {
+    /// Returns the findings to show: errors and warnings, and remarks if `remarks`.
+    fn shown(&self, remarks: bool) -> impl Iterator<Item = &LocatedFinding> {
         self.findings.iter().filter(move |found| remarks || found.finding.severity != Severity::Info)
     }
 
-    /// One line for the remarks that are not shown: `3 remarks (difference-pace 2, moving-tag 1); --remarks shows them`.
+    /// Formats the line for hidden remarks: `3 remarks (difference-pace 2, moving-tag 1); --remarks shows them`.
     fn folded(&self, remarks: bool) -> Option<String> {
         let hidden = self.count(Severity::Info);
         if remarks || hidden == 0 {
@@ -108,7 +112,7 @@ impl Report {
         Some(format!("{hidden} {word} ({}); --remarks shows {them}", counts.join(", ")))
     }
 
-    /// Each finding with its reason and what to write instead; remarks in one line unless they are asked for.
+    /// Formats each finding with its reason and fix; hidden remarks as one line.
     pub(crate) fn text(&self, colour: bool, remarks: bool) -> String {
         let mut blocks: Vec<String> = self.shown(remarks).map(|found| found.text(colour)).collect();
         blocks.extend(self.folded(remarks));
@@ -116,7 +120,7 @@ impl Report {
         blocks.join("\n")
     }
 
-    /// A line for each finding, in columns; one for all remarks unless they are asked for.
+    /// Formats a line for each finding, in columns; hidden remarks as one line.
     pub(crate) fn table(&self, remarks: bool) -> String {
         let header = ["SEVERITY", "RULE", "PLACE", "FINDING"].map(str::to_owned);
         let rows = self.shown(remarks).map(|found| {
@@ -134,9 +138,9 @@ impl Report {
         rows.iter().map(line).chain(self.folded(remarks)).collect::<Vec<_>>().join("\n")
     }
 
-    /// The findings as data.
+    /// Returns the findings as JSON.
     pub(crate) fn json(&self) -> Value {
-        let findings: Vec<Value> = self.findings.iter().map(Found::json).collect();
+        let findings: Vec<Value> = self.findings.iter().map(LocatedFinding::json).collect();
         json!({
             "findings": findings,
             "summary": {
@@ -150,8 +154,8 @@ impl Report {
     }
 }
 
-impl Found {
-    /// Where each rule is explained.
+impl LocatedFinding {
+    /// Returns the link to the explanation of the rule.
     pub(crate) fn docs(&self) -> String {
         format!("{DOCS}#{}", self.finding.code)
     }

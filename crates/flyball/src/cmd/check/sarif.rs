@@ -1,13 +1,13 @@
-//! The findings as SARIF 2.1.0 (OASIS), which code scanning reads.
+//! Formats the findings as SARIF 2.1.0 (OASIS), for code scanning.
 
 use flyball_api::lint::{RULES, Severity};
 use serde_json::{Value, json};
 
-use super::report::{Found, Report};
+use super::report::{LocatedFinding, Report};
 
 const SCHEMA: &str = "https://json.schemastore.org/sarif-2.1.0.json";
 
-/// One run of this program, with its rules and what they found.
+/// Returns the log of one run, with all rules and the findings.
 pub(crate) fn log(report: &Report) -> Value {
     let rules: Vec<Value> = RULES
         .iter()
@@ -45,7 +45,7 @@ fn level(severity: Severity) -> &'static str {
     }
 }
 
-fn result(found: &Found) -> Value {
+fn result(found: &LocatedFinding) -> Value {
     let finding = &found.finding;
     let text = match finding.help.as_str() {
         "" => finding.message.clone(),
@@ -72,7 +72,7 @@ fn result(found: &Found) -> Value {
     })
 }
 
-/// A path as a URI reference: relative ones stay so, since code scanning looks from the repository's root.
+/// Returns a path as a URI reference; relative ones stay relative, since code scanning resolves them in the repository.
 fn uri(file: &str) -> String {
     let keep = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~/".contains(&byte);
     let path = file.strip_prefix("./").unwrap_or(file);

@@ -1,17 +1,17 @@
-//! Helm's templates, which look like manifests and are none yet.
+//! Recognizes Helm templates, which are not manifests until rendered.
 //!
-//! `{{` alone is no sign: alerts, dashboards and workflows have it in their texts. A file is a template if it is no YAML
-//! and has `{{` outside of comments, or if it is YAML and a value on one line refers to what only Helm knows.
+//! `{{` alone proves nothing: alerts, dashboards and workflows contain it. A file is a template if it is not YAML and has
+//! `{{` outside of comments, or if it is YAML and a single-line value refers to a name that only Helm defines.
 
 use serde_json::Value;
 
 use super::documents::{Malformed, Position};
 
-/// What only Helm's templates refer to.
+/// Names that only Helm templates use.
 const ROOTS: [&str; 7] =
     [".Values.", ".Release.", ".Chart.", ".Capabilities.", ".Files.", "include \"", "tpl ("];
 
-/// Where the first action of a template is, comments aside.
+/// Returns the position of a template's first action outside of comments.
 pub(super) fn first_action(text: &str) -> Option<Position> {
     let lines = text.lines().enumerate().filter(|(_, line)| !line.trim_start().starts_with('#'));
     lines
@@ -20,8 +20,8 @@ pub(super) fn first_action(text: &str) -> Option<Position> {
         .map(|(index, line, at)| Position { line: index + 1, column: line[..at].chars().count() + 1 })
 }
 
-/// Whether a value refers to what only Helm knows. Texts of several lines are programs for others, and so is what a
-/// ConfigMap or a Secret holds.
+/// Returns whether a value refers to a name that only Helm defines. Multi-line strings and the data of ConfigMaps and
+/// Secrets may be templates for other programs, and do not count.
 pub(super) fn is_unrendered(object: &Value) -> bool {
     match object {
         Value::String(text) => {
@@ -40,7 +40,7 @@ pub(super) fn is_unrendered(object: &Value) -> bool {
     }
 }
 
-/// What is told of a template.
+/// Returns the problem of an unrendered template.
 pub(super) fn malformed(file: &str, position: Position) -> Malformed {
     let chart = match file.split_once("/templates/") {
         Some((chart, _)) => chart,
@@ -49,7 +49,7 @@ pub(super) fn malformed(file: &str, position: Position) -> Malformed {
     Malformed {
         rule: "helm-template",
         position,
-        message: "this is a Helm template, and no manifest before it is rendered".to_owned(),
+        message: "this is a Helm template, which is not a manifest until it is rendered".to_owned(),
         help: format!("render it first: helm template {chart} | flyball check -"),
     }
 }
@@ -58,7 +58,7 @@ pub(super) fn malformed(file: &str, position: Position) -> Malformed {
 mod tests {
     use super::super::documents::read;
 
-    /// The rules that a file breaks, with their lines.
+    /// Returns the rules that a file breaks, with their lines.
     fn rules(file: &str, text: &str) -> String {
         let (documents, malformed) = read(file, text);
         let malformed = malformed.iter().map(|found| format!("{}:{}", found.rule, found.position.line));
@@ -76,12 +76,12 @@ mod tests {
             ("kind: A\nname: \"{{ .Release.Name }}-x\"\n", "helm-template:2"),
             ("kind: A\n---\nkind: B\nname: '{{ .Chart.Name }}'\n", "helm-template:4"),
             ("labels:\n  {{- toYaml .Values.labels | nindent 4 }}\n", "helm-template:2"),
-            // what others have in double braces
+            // Double braces of other programs.
             ("kind: PrometheusRule\nspec: {summary: 'pod {{ $labels.pod }}'}\n", "1 read"),
             ("kind: ConfigMap\ndata: {a: '{{ .Values.b }}'}\n", "1 read"),
             ("kind: A\nspec:\n  template: |\n    x: {{ .Values.b }}\n    y: 1\n", "1 read"),
             ("kind: Workflow\nspec: {args: ['{{inputs.parameters.x}}']}\n", "1 read"),
-            // broken all the same
+            // Malformed YAML, not templates.
             ("kind: [\n", "malformed-yaml:1"),
             ("# {{ .Values.x }}\nkind: [\n", "malformed-yaml:2"),
         ] {

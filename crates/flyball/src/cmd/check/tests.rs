@@ -1,5 +1,5 @@
-//! The rules, on files: `# <- rule` says that the rule is broken by what is written in the line, and nothing else may
-//! be found. See `tests/check`.
+//! The rules on files: `# <- rule` marks a line that breaks the rule, and there must be no other findings. See
+//! `tests/check`.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -25,7 +25,7 @@ fn files(name: &str) -> Vec<PathBuf> {
     files
 }
 
-/// What the comments of a file say. Differences are told everywhere, so only the file about them marks them.
+/// Returns the marks of a file. Differences are reported everywhere, so only the file about them marks them.
 fn marks(text: &str) -> BTreeSet<Mark> {
     let lines = text.lines().enumerate();
     let marked = lines.filter_map(|(index, line)| Some((index + 1, line.split_once("# <- ")?.1)));
@@ -93,7 +93,7 @@ fn every_rule_is_documented() {
     assert_eq!(sections, codes);
 }
 
-/// Values that manifests have, and some that none should.
+/// Generates values that manifests have, and some that none should.
 fn any_value() -> impl Strategy<Value = String> {
     prop_oneof![
         Just("null".to_owned()),
@@ -111,7 +111,7 @@ fn any_value() -> impl Strategy<Value = String> {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(128))]
 
-    /// Every value of a good manifest in turn becomes any other: no rule panics, whatever is found.
+    /// Replaces any value of a good manifest with any other: no rule panics.
     #[test]
     fn no_manifest_panics(file in 0usize..16, line in 0usize..200, value in any_value()) {
         let files = files("");

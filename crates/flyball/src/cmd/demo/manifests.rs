@@ -1,10 +1,10 @@
-//! Applies the example's manifests, as `kubectl apply --server-side -f examples/house-price/` would.
+//! Applies the example's manifests, as `kubectl apply --server-side -f examples/house-price/` does.
 
 use anyhow::{Context, Result};
 use kube::api::{Api, DynamicObject, GroupVersionKind, Patch, PatchParams};
 use kube::{Client, ResourceExt};
 
-/// In the order in which they are applied.
+/// The manifests, in the order in which they are applied.
 const MANIFESTS: [&str; 4] = [
     include_str!("../../../../../examples/house-price/service.yaml"),
     include_str!("../../../../../examples/house-price/servicemonitor.yaml"),
@@ -14,8 +14,9 @@ const MANIFESTS: [&str; 4] = [
 
 pub(super) async fn apply(client: &Client) -> Result<()> {
     for manifest in MANIFESTS {
-        let object: DynamicObject = serde_saphyr::from_str(manifest).context("an example's manifest")?;
-        let types = object.types.clone().context("an example's manifest has a kind")?;
+        let object: DynamicObject =
+            serde_saphyr::from_str(manifest).context("a built-in manifest is not YAML")?;
+        let types = object.types.clone().context("a built-in manifest has no kind")?;
         let kind: GroupVersionKind = (&types).try_into()?;
         let (resource, _) = kube::discovery::pinned_kind(client, &kind).await?;
         let api: Api<DynamicObject> = Api::namespaced_with(client.clone(), "default", &resource);

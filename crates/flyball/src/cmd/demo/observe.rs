@@ -1,4 +1,4 @@
-//! Looks at the running world through its API: replicas, use of CPU, decisions, and what went wrong.
+//! Observes the running world through its API: replicas, CPU usage, decisions and failures.
 
 use std::time::Instant;
 
@@ -14,7 +14,7 @@ use serde_json::Value;
 
 use crate::cmd::demo::picture::Moment;
 
-/// The workload of the example, and its Service.
+/// The name of the example's Deployment and Service.
 const DEPLOYMENT: &str = "model";
 const DECISIONS: &str = "/apis/flyball.dev/v1alpha1/namespaces/default/decisions?kind=Deployment&name=model";
 const POD_METRICS: &str = "/apis/metrics.k8s.io/v1beta1/namespaces/default/pods?labelSelector=app%3Dmodel";
@@ -25,11 +25,11 @@ pub(super) struct Observer {
     client: Client,
     begun: Instant,
     pub(super) memory_bytes_max: u64,
-    /// When a number of ready replicas was first seen, in milliseconds since the epoch.
+    /// When each number of ready replicas was first seen.
     pub(super) ready_since: Vec<(i32, jiff::Timestamp)>,
 }
 
-/// Replicas as they stand.
+/// The current replicas.
 pub(super) struct Replicas {
     pub(super) desired: i32,
     pub(super) ready: i32,
@@ -61,19 +61,18 @@ impl Observer {
         Ok(Replicas { desired, ready })
     }
 
-    /// Where predictions are asked for: at the Service's own address, since its node port may be another program's.
+    /// Returns the URL of predictions, at the Service's cluster IP, since another program may hold its node port.
     pub(super) async fn predictions_url(&self) -> Result<String> {
         let service = Api::<Service>::namespaced(self.client.clone(), "default").get(DEPLOYMENT).await?;
         let spec = service.spec.unwrap_or_default();
         let port = spec.ports.iter().flatten().find(|port| port.name.as_deref() == Some("web"));
         let address = spec.cluster_ip.as_deref().filter(|address| !address.is_empty()).zip(port);
-        let (address, port) =
-            address.context("the Service of the example has no address or no port `web`")?;
+        let (address, port) = address.context("the example's Service has no cluster IP or no port `web`")?;
         Ok(format!("http://{address}:{}/predict", port.port))
     }
 
-    /// Everything that the picture shows.
-    pub(super) async fn look(&mut self, phase: &str, stats: Option<&Stats>) -> Result<Moment> {
+    /// Reads everything that the picture shows.
+    pub(super) async fn observe(&mut self, phase: &str, stats: Option<&Stats>) -> Result<Moment> {
         self.memory_bytes_max = self.memory_bytes_max.max(own_memory_bytes());
         let replicas = self.replicas().await?;
         let rescaled = self.rescales().await?;
@@ -91,14 +90,14 @@ impl Observer {
         })
     }
 
-    /// The decisions that changed the replicas, oldest first.
+    /// Returns the decisions that changed the replicas, oldest first.
     pub(super) async fn rescales(&self) -> Result<Vec<Decision>> {
         let list: RecordList = self.client.request(http::Request::get(DECISIONS).body(Vec::new())?).await?;
         let decisions = list.items.into_iter().map(|record| record.decision);
         Ok(decisions.filter(Decision::rescales).collect())
     }
 
-    /// CPU that all replicas use together.
+    /// Returns the CPU usage of all replicas together.
     async fn cpu_cores(&self) -> Option<f64> {
         let request = http::Request::get(POD_METRICS).body(Vec::new()).ok()?;
         let list: Value = self.client.request(request).await.ok()?;
@@ -110,8 +109,8 @@ impl Observer {
         Some(nanocores.sum::<f64>() / 1e9)
     }
 
-    /// Why there is no ready pod, from the pods' states and the newest warning.
-    pub(super) async fn trouble(&self) -> String {
+    /// Returns why no pod is ready, from the pods' states and the newest warning.
+    pub(super) async fn failure_reason(&self) -> String {
         let pods = Api::<Pod>::namespaced(self.client.clone(), "default").list(&ListParams::default()).await;
         let waiting = pods.into_iter().flatten().find_map(|pod| {
             let statuses = pod.status?.container_statuses?;
@@ -126,13 +125,13 @@ impl Observer {
     }
 }
 
-/// The outcome of a decision and the reason that says most.
+/// Summarizes a decision: the replicas and the first reason.
 pub(super) fn sentence(decision: &Decision) -> String {
     let reason = decision.steps.first().map(|step| step.reason.to_string()).unwrap_or_default();
     format!("{} → {}: {reason}", decision.current, decision.desired)
 }
 
-/// Resident memory of this process: the whole world, without the pods.
+/// Returns the resident memory of this process: the world without its pods.
 pub(super) fn own_memory_bytes() -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
@@ -140,7 +139,7 @@ pub(super) fn own_memory_bytes() -> u64 {
     kibibytes.unwrap_or(0) * 1024
 }
 
-/// Bytes in units of 2²⁰.
+/// Converts bytes to MiB.
 pub(super) fn mebibytes(bytes: u64) -> f64 {
     bytes as f64 / f64::from(1 << 20)
 }

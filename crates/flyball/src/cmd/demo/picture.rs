@@ -1,16 +1,16 @@
-//! The live picture: what the model and its autoscaler are doing, drawn anew a few times a second. Pure.
+//! The live picture of the model and its autoscaler, redrawn a few times a second. Pure.
 
 use crate::output::{Style, paint};
 
-/// Columns of a sparkline; with two samples a second it spans the last half minute.
+/// Columns of a sparkline; with four samples a second it spans the last 15 seconds.
 pub(crate) const SPARK_WIDTH: usize = 60;
 /// Eighths of a cell, lowest first.
 const BARS: [char; 8] = ['▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
 
-/// What is shown at one moment. Missing values are shown as `-`.
+/// The values shown at one moment. Missing values are shown as `-`.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Moment {
-    /// What is going on, in a few words.
+    /// The phase of the demo, in a few words.
     pub(crate) phase: String,
     pub(crate) seconds_since_start: f64,
     pub(crate) replicas_desired: i32,
@@ -20,7 +20,7 @@ pub(crate) struct Moment {
     pub(crate) p95_seconds: Option<f64>,
     pub(crate) cpu_cores: Option<f64>,
     pub(crate) failed: u64,
-    /// The newest decision that changed something, as one sentence.
+    /// The newest decision that changed the replicas, as one sentence.
     pub(crate) decision: Option<String>,
 }
 
@@ -38,11 +38,11 @@ impl Picture {
         self.moments.push(moment);
     }
 
-    /// The lines of the picture, none longer than `width` columns.
+    /// Returns the lines of the picture, none longer than `width` columns.
     pub(crate) fn lines(&self, width: usize, colour: bool) -> Vec<String> {
         let Some(now) = self.moments.last() else { return Vec::new() };
         let series = |value: fn(&Moment) -> Option<f64>| self.moments.iter().map(value).collect::<Vec<_>>();
-        let replicas = format!("{} ready, {} wanted", now.replicas_ready, now.replicas_desired);
+        let replicas = format!("{} ready, {} desired", now.replicas_ready, now.replicas_desired);
         let rows = [
             (
                 "replicas",
@@ -76,7 +76,7 @@ impl Picture {
     }
 }
 
-/// One bar for each value, the newest at the right; `top` is the full height, else the largest value.
+/// Draws one bar for each value, the newest at the right; `top` is the full height, by default the largest value.
 fn sparkline(values: &[Option<f64>], top: Option<f64>, width: usize) -> String {
     let shown = &values[values.len().saturating_sub(width)..];
     let largest = shown.iter().flatten().copied().fold(0.0, f64::max);

@@ -1,4 +1,4 @@
-//! What the demo saw, for people and for machines.
+//! The report of the demo, as text or JSON.
 
 use anyhow::Result;
 use flyball_load::Stats;
@@ -10,9 +10,9 @@ use crate::cmd::demo::observe::{self, Observer};
 use crate::cmd::demo::picture::{Moment, milliseconds};
 use crate::output::{self, Style, paint};
 
-/// One look at the load, a quarter of a second long.
+/// One observation of the load, four a second.
 #[derive(Debug, Clone, Serialize)]
-pub(super) struct Second {
+pub(super) struct Observation {
     pub(super) at_seconds: f64,
     pub(super) requests_per_second: f64,
     pub(super) p95_seconds: Option<f64>,
@@ -20,9 +20,9 @@ pub(super) struct Second {
     pub(super) replicas_desired: i32,
 }
 
-impl Second {
-    pub(super) fn new(moment: &Moment, stats: &Stats) -> Second {
-        Second {
+impl Observation {
+    pub(super) fn new(moment: &Moment, stats: &Stats) -> Observation {
+        Observation {
             at_seconds: moment.seconds_since_start,
             requests_per_second: stats.rate,
             p95_seconds: moment.p95_seconds,
@@ -32,10 +32,10 @@ impl Second {
     }
 }
 
-/// A phase of load and what was seen meanwhile.
-pub(super) struct Stretch {
+/// A phase of load and the observations made during it.
+pub(super) struct PhaseResult {
     pub(super) begun: Timestamp,
-    pub(super) seconds: Vec<Second>,
+    pub(super) seconds: Vec<Observation>,
     pub(super) report: flyball_load::Report,
 }
 
@@ -48,7 +48,7 @@ struct Change {
     reasons: Vec<String>,
 }
 
-/// The whole report. Times are in seconds, memory in bytes.
+/// The report. Times are in seconds, memory in bytes.
 #[derive(Debug, Serialize)]
 pub(super) struct Report {
     pub(super) api_ready_after_seconds: f64,
@@ -66,17 +66,17 @@ pub(super) struct Report {
     pub(super) memory_under_load_bytes: u64,
     pub(super) scaled_in_after_seconds: Option<f64>,
     decisions: Vec<Change>,
-    timeline: Vec<Second>,
+    timeline: Vec<Observation>,
 }
 
 impl Report {
-    pub(super) async fn new(observer: &Observer, gentle: Stretch, step: Stretch) -> Result<Report> {
+    pub(super) async fn new(observer: &Observer, gentle: PhaseResult, step: PhaseResult) -> Result<Report> {
         let rescales = observer.rescales().await?;
         let begun_ms = step.begun.as_millisecond();
         let since_step = |at_ms: i64| (at_ms - begun_ms) as f64 / 1000.0;
         let first = rescales.iter().find(|decision| decision.at.as_millis() as i64 >= begun_ms);
         let ready = observer.ready_since.iter().find(|(replicas, at)| *replicas > 1 && *at >= step.begun);
-        let alone: Vec<Second> =
+        let alone: Vec<Observation> =
             step.seconds.iter().filter(|second| second.replicas_ready <= 1).cloned().collect();
         let last = step.seconds.split_at(step.seconds.len() / 2).1;
         let failed = |report: &flyball_load::Report| {
@@ -104,7 +104,7 @@ impl Report {
         })
     }
 
-    /// Whether the model scaled out and every request was answered.
+    /// Returns whether the model scaled out and every request was answered.
     pub(super) fn succeeded(&self) -> bool {
         self.step_to_ready_seconds.is_some() && self.requests_failed == 0 && self.requests_answered > 0
     }
@@ -121,11 +121,14 @@ impl Report {
         let row = |name: &str, value: String| format!("  {name:<44} {}", paint(Style::Bold, &value, colour));
         let mut lines = vec![
             String::new(),
-            paint(Style::Green, "What happened", colour),
+            paint(Style::Green, "Results", colour),
             row("API ready after", milliseconds(Some(self.api_ready_after_seconds))),
-            row("manifests applied to first pod ready", milliseconds(Some(self.pod_ready_after_seconds))),
-            row("load step to the decision to scale", seconds(self.step_to_decision_seconds)),
-            row("load step to the first new ready pod", seconds(self.step_to_ready_seconds)),
+            row(
+                "first pod ready after applying the manifests",
+                milliseconds(Some(self.pod_ready_after_seconds)),
+            ),
+            row("decision to scale out after the load step", seconds(self.step_to_decision_seconds)),
+            row("first new pod ready after the load step", seconds(self.step_to_ready_seconds)),
             row("p95 at 10 requests/s", milliseconds(self.p95_gentle_seconds)),
             row("p95 at 200 clients, worst with one replica", milliseconds(self.p95_one_replica_seconds)),
             row("p95 at 200 clients, scaled out", milliseconds(self.p95_scaled_seconds)),
@@ -134,13 +137,13 @@ impl Report {
             row("requests answered", self.requests_answered.to_string()),
             row("requests failed", self.requests_failed.to_string()),
             row("memory of API, node and autoscaler, idle", mebibytes(self.memory_idle_bytes)),
-            row("the same with the load generator, under load", mebibytes(self.memory_under_load_bytes)),
+            row("memory with the load generator, under load", mebibytes(self.memory_under_load_bytes)),
         ];
         if let Some(after) = self.scaled_in_after_seconds {
-            lines.push(row("load over to one replica again", seconds(Some(after))));
+            lines.push(row("back at one replica after the end of the load", seconds(Some(after))));
         }
         lines.push(String::new());
-        lines.push(paint(Style::Green, "What was decided, and why", colour));
+        lines.push(paint(Style::Green, "Decisions", colour));
         for change in &self.decisions {
             lines.push(format!("  {}  {} → {}", change.at, change.from, change.to));
             lines.extend(change.reasons.iter().map(|reason| format!("    {reason}")));

@@ -1,4 +1,4 @@
-//! Draws the picture in place on a terminal, or says a line now and then where there is none.
+//! Draws the picture in place on a terminal, or prints a line now and then without one.
 
 use std::io::{IsTerminal, Write};
 use std::time::{Duration, Instant};
@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use crate::cmd::demo::picture::{Moment, Picture, milliseconds};
 use crate::output;
 
-/// How often a line is said where nothing can be drawn.
+/// How often a line is printed without a terminal.
 const LINE_EVERY: Duration = Duration::from_secs(5);
 
 pub(super) struct Screen {
@@ -20,7 +20,7 @@ pub(super) struct Screen {
 }
 
 impl Screen {
-    /// A screen that shows nothing unless `wanted`.
+    /// Creates a screen that shows nothing unless `wanted`.
     pub(super) fn new(wanted: bool) -> Screen {
         let stdout = std::io::stdout();
         Screen {
@@ -34,7 +34,7 @@ impl Screen {
         }
     }
 
-    /// A remark, above the picture.
+    /// Prints a message above the picture.
     pub(super) fn say(&mut self, text: &str) {
         if self.wanted {
             self.clear();
@@ -42,7 +42,7 @@ impl Screen {
         }
     }
 
-    /// Shows a moment.
+    /// Draws a moment, or prints it as a line.
     pub(super) fn draw(&mut self, moment: Moment) {
         if !self.wanted {
             return;
@@ -62,7 +62,7 @@ impl Screen {
         self.drawn_lines = 0;
     }
 
-    /// Goes back to the first line of the picture and clears from there.
+    /// Moves to the first line of the picture and clears from there.
     fn clear(&mut self) {
         if self.drawn_lines > 0 {
             let _ = write!(std::io::stdout(), "\x1b[{}A\x1b[J", self.drawn_lines);
@@ -80,7 +80,7 @@ impl Screen {
         self.last_replicas = Some(replicas);
         let decision = moment.decision.as_deref().unwrap_or("no change yet");
         output::line(&format!(
-            "{:>4.0} s  {:<20} {} ready, {} wanted  {:>7.0} requests/s  p95 {:>10}  {decision}",
+            "{:>4.0} s  {:<20} {} ready, {} desired  {:>7.0} requests/s  p95 {:>10}  {decision}",
             moment.seconds_since_start,
             moment.phase,
             moment.replicas_ready,

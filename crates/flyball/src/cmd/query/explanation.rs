@@ -1,10 +1,10 @@
-//! What the server explains, as text: what each selector found, what each step resulted in, and why there is nothing.
+//! The server's explanation as text: the matches of each selector, the result of each step, and why it is empty.
 
 use anyhow::{Context, Result};
 use serde::Deserialize;
 use serde_json::Value;
 
-use crate::cmd::query::answer::{Metric, notation};
+use crate::cmd::query::query_result::{Metric, notation};
 use crate::cmd::query::table::align;
 use crate::cmd::query::{heading, text_of};
 
@@ -14,11 +14,11 @@ const EXPR_WIDTH: usize = 72;
 /// The `data` of `/api/v1/explain`.
 pub(super) struct Explanation {
     pub(super) json: Value,
-    read: Read,
+    data: ExplainData,
 }
 
 #[derive(Deserialize)]
-struct Read {
+struct ExplainData {
     selectors: Vec<Selector>,
     steps: Vec<Step>,
     why: Option<String>,
@@ -57,27 +57,28 @@ struct Example {
 
 impl Explanation {
     pub(super) fn of(json: Value) -> Result<Explanation> {
-        let read = serde_json::from_value(json.clone()).context("the explanation is not one")?;
-        Ok(Explanation { json, read })
+        let data =
+            serde_json::from_value(json.clone()).context("the server's explanation has another form")?;
+        Ok(Explanation { json, data })
     }
 
-    /// Why the result is empty.
+    /// Returns why the result is empty.
     pub(super) fn why(&self) -> Option<&str> {
-        self.read.why.as_deref()
+        self.data.why.as_deref()
     }
 
     pub(super) fn render(&self, colour: bool) -> String {
         let mut parts = vec![String::new()];
-        if !self.read.selectors.is_empty() {
-            parts.push(format!("{}\n{}", heading("What the selectors found", colour), self.selectors()));
+        if !self.data.selectors.is_empty() {
+            parts.push(format!("{}\n{}", heading("Selectors", colour), self.selectors()));
         }
-        parts.push(format!("{}\n{}", heading("What each step resulted in", colour), self.steps()));
-        let remarks: Vec<String> = self.read.selectors.iter().flat_map(Selector::remarks).collect();
+        parts.push(format!("{}\n{}", heading("Steps", colour), self.steps()));
+        let remarks: Vec<String> = self.data.selectors.iter().flat_map(Selector::remarks).collect();
         if !remarks.is_empty() {
             parts.push(remarks.join("\n"));
         }
-        if let Some(why) = &self.read.why {
-            parts.push(format!("{} {why}", heading("Why it is empty:", colour)));
+        if let Some(why) = &self.data.why {
+            parts.push(format!("{} {why}", heading("Why the result is empty:", colour)));
         }
         parts.join("\n\n").trim_start().to_owned()
     }
@@ -85,7 +86,7 @@ impl Explanation {
     fn selectors(&self) -> String {
         let head = ["SELECTOR", "SERIES", "WITH SAMPLES", "SAMPLES", "NEWEST", "INTERVAL"];
         let mut rows = vec![head.map(str::to_owned).to_vec()];
-        rows.extend(self.read.selectors.iter().map(|found| {
+        rows.extend(self.data.selectors.iter().map(|found| {
             vec![
                 found.selector.clone(),
                 found.series_matched.to_string(),
@@ -102,7 +103,7 @@ impl Explanation {
 
     fn steps(&self) -> String {
         let mut rows = vec![vec!["STEP".to_owned(), "RESULT".to_owned()]];
-        rows.extend(self.read.steps.iter().map(|step| {
+        rows.extend(self.data.steps.iter().map(|step| {
             let expr = format!("{}{}", "  ".repeat(step.depth), step.expr);
             vec![cut(&expr), step.result()]
         }));
@@ -111,7 +112,7 @@ impl Explanation {
 }
 
 impl Selector {
-    /// What is wrong with it.
+    /// Returns the problems of the selector.
     fn remarks(&self) -> Vec<String> {
         let down = self.down_targets.iter().map(|target| {
             let (url, error) = (text_of(target, "scrapeUrl"), text_of(target, "lastError"));
@@ -181,11 +182,11 @@ mod tests {
             "why": "because",
         });
         let expected = "\
-What the selectors found
+Selectors
 SELECTOR   SERIES   WITH SAMPLES   SAMPLES   NEWEST      INTERVAL
 up[5s]     2        0              0         12.2s ago   1s
 
-What each step resulted in
+Steps
 STEP                RESULT
 sum(rate(up[5s]))   nothing
   rate(up[5s])      2 series, such as {pod=\"a\"} 1
@@ -194,7 +195,7 @@ sum(rate(up[5s]))   nothing
 up[5s]: the newest sample is 12 s old
 up[5s]: the target http://a:1/ cannot be scraped: refused
 
-Why it is empty: because";
+Why the result is empty: because";
         assert_eq!(Explanation::of(json).expect("one").render(false), expected);
     }
 }

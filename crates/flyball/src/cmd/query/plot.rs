@@ -1,8 +1,8 @@
-//! Results over time as pictures of text: one series as a curve, several as a line of bars each. Pure.
+//! Plots results over time as text: one series as a curve, several as a row of bars each. Pure.
 
 use anyhow::{Result, bail};
 
-use crate::cmd::query::answer::{Answer, Series, notation};
+use crate::cmd::query::query_result::{QueryResult, Series, notation};
 use crate::cmd::query::table::{self, time};
 use crate::output::{Style, paint};
 
@@ -17,11 +17,11 @@ const WIDTH_MIN: usize = 20;
 /// Columns that a number may take.
 const NUMBER_WIDTH: usize = 10;
 
-/// The whole result, in a terminal of `width` columns.
-pub(super) fn render(answer: &Answer, width: usize, colour: bool) -> Result<String> {
-    let series = match answer {
-        Answer::Matrix(series) => series,
-        _ => bail!("only values over time can be drawn: add --range DURATION, or take another --output"),
+/// Plots a result for a terminal of `width` columns.
+pub(super) fn render(result: &QueryResult, width: usize, colour: bool) -> Result<String> {
+    let series = match result {
+        QueryResult::Matrix(series) => series,
+        _ => bail!("only values over time can be plotted: add --range DURATION, or choose another --output"),
     };
     Ok(match series.as_slice() {
         [] => String::new(),
@@ -30,7 +30,7 @@ pub(super) fn render(answer: &Answer, width: usize, colour: bool) -> Result<Stri
     })
 }
 
-/// The stretch of time and of values that a picture spans.
+/// The ranges of time and of values that a plot spans.
 struct Frame {
     from: f64,
     to: f64,
@@ -49,7 +49,7 @@ impl Frame {
         Frame { from, to, low, high }
     }
 
-    /// The mean of the values that fall into each of `width` columns.
+    /// Returns the mean of the values in each of `width` columns.
     fn columns(&self, points: &[(f64, f64)], width: usize) -> Vec<Option<f64>> {
         let mut sums = vec![(0.0, 0_u32); width];
         let span = (self.to - self.from).max(f64::MIN_POSITIVE);
@@ -61,14 +61,14 @@ impl Frame {
         sums.into_iter().map(|(sum, count)| (count > 0).then(|| sum / f64::from(count))).collect()
     }
 
-    /// Where a value lies between bottom (0) and top (1).
+    /// Returns the height of a value between bottom (0) and top (1).
     fn height(&self, value: f64) -> f64 {
         let span = self.high - self.low;
         if span > 0.0 { (value - self.low) / span } else { 0.5 }
     }
 }
 
-/// One series: its highest and lowest value at the left, its time below.
+/// Plots one series: its highest and lowest value at the left, its times below.
 fn curve(series: &Series, width: usize, colour: bool) -> String {
     let points = series.numbers();
     let frame = Frame::around(points.iter());
@@ -92,10 +92,10 @@ fn curve(series: &Series, width: usize, colour: bool) -> String {
     lines.join("\n")
 }
 
-/// What a bar of a height (0 to 1) shows in a line, counted from the bottom.
+/// Returns the cell of a bar with a height (0 to 1) in a line, counted from the bottom.
 fn cell(height: Option<f64>, line: usize) -> char {
     let Some(height) = height else { return ' ' };
-    // The lowest value still has an eighth to be seen by.
+    // The lowest value still gets an eighth, to be visible.
     let eighths = (height * (HEIGHT * BARS.len()) as f64).round().max(1.0) as usize;
     match eighths.saturating_sub(line * BARS.len()) {
         0 => ' ',
@@ -103,7 +103,7 @@ fn cell(height: Option<f64>, line: usize) -> char {
     }
 }
 
-/// Several series: each a row with its extremes, its last value, and its bars, all on one scale.
+/// Plots several series: each a row with its extremes, its last value and its bars, all on one scale.
 fn bars(series: &[Series], colour: bool) -> String {
     let all: Vec<Vec<(f64, f64)>> = series.iter().map(Series::numbers).collect();
     let frame = Frame::around(all.iter().flatten());
@@ -124,7 +124,7 @@ fn bars(series: &[Series], colour: bool) -> String {
     table::of_series(series, &["MIN", "MAX", "LAST", &span], row)
 }
 
-/// A number in few columns.
+/// Formats a number in at most [`NUMBER_WIDTH`] columns.
 fn number(value: f64) -> String {
     let magnitude = value.abs();
     let text = match magnitude {
@@ -132,7 +132,7 @@ fn number(value: f64) -> String {
         0.0 => "0".to_owned(),
         _ if !(1e-4..1e7).contains(&magnitude) => format!("{value:.2e}"),
         _ => {
-            // Four digits that mean something.
+            // Four significant digits.
             let decimals = (3.0 - magnitude.log10().floor()).max(0.0) as usize;
             format!("{value:.decimals$}")
         }
@@ -151,8 +151,8 @@ mod tests {
     use super::*;
 
     fn draw(result: serde_json::Value) -> Vec<String> {
-        let answer = Answer::of(&json!({ "resultType": "matrix", "result": result })).expect("an answer");
-        render(&answer, 80, false).expect("a picture").lines().map(str::to_owned).collect()
+        let result = QueryResult::of(&json!({ "resultType": "matrix", "result": result })).expect("a result");
+        render(&result, 80, false).expect("a picture").lines().map(str::to_owned).collect()
     }
 
     #[test]
@@ -198,10 +198,11 @@ mod tests {
     }
 
     #[test]
-    fn what_has_no_numbers_is_drawn_empty() {
+    fn a_result_without_numbers_is_plotted_empty() {
         let lines = draw(json!([{ "metric": {}, "values": [[0, "NaN"], [1, "NaN"]] }]));
         assert_eq!(lines[1], "         - ┤");
-        let answer = Answer::of(&json!({ "resultType": "scalar", "result": [1, "1"] })).expect("an answer");
-        assert!(render(&answer, 80, false).is_err());
+        let result =
+            QueryResult::of(&json!({ "resultType": "scalar", "result": [1, "1"] })).expect("a result");
+        assert!(render(&result, 80, false).is_err());
     }
 }

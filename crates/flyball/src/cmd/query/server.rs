@@ -1,4 +1,4 @@
-//! Where the questions go: to the world of a kubeconfig, through its API server, or to a Prometheus by its URL.
+//! The server of a query: the world of a kubeconfig, through its API server, or a Prometheus by its URL.
 
 use std::path::PathBuf;
 
@@ -12,7 +12,7 @@ use serde_json::Value;
 
 use crate::place;
 
-/// Where a world's API server has the Prometheus API.
+/// The path of the Prometheus API in a world's API server.
 const IN_WORLD: &str = "/apis/flyball.dev/v1alpha1/prometheus";
 
 /// A Prometheus API.
@@ -22,19 +22,21 @@ pub(super) struct Server {
     name: String,
 }
 
-/// A successful answer.
+/// A successful response.
 pub(super) struct Reply {
     pub(super) data: Value,
-    /// Warnings and infos.
+    /// The warnings, then the infos.
     pub(super) annotations: Vec<String>,
 }
 
 impl Server {
-    /// The server at `url`, or else that of the kubeconfig.
+    /// Returns the server at `url`, or else that of the kubeconfig.
     pub(super) async fn find(url: Option<&str>, kubeconfig: Option<PathBuf>) -> Result<Server> {
         let Some(url) = url else { return Server::of_world(kubeconfig).await };
         let whole = if url.contains("://") { url.to_owned() } else { format!("http://{url}") };
-        let uri: Uri = whole.parse().with_context(|| format!("--server {url}: this is no URL"))?;
+        let uri: Uri = whole.parse().with_context(|| {
+            format!("--server {url}: not a URL; write one such as http://127.0.0.1:30300")
+        })?;
         if uri.host().is_none() || !matches!(uri.scheme_str(), Some("http" | "https")) {
             bail!("--server {url}: write a URL such as http://127.0.0.1:30300");
         }
@@ -50,8 +52,8 @@ impl Server {
         Ok(Server { client: Client::try_from(config)?, prefix: IN_WORLD, name })
     }
 
-    /// Sends a form to an endpoint of the API.
-    pub(super) async fn ask(&self, endpoint: &str, form: &[(&str, &str)]) -> Result<Reply> {
+    /// Posts a form to an endpoint of the API.
+    pub(super) async fn post(&self, endpoint: &str, form: &[(&str, &str)]) -> Result<Reply> {
         let request = Request::post(format!("{}/api/v1/{endpoint}", self.prefix))
             .header(header::CONTENT_TYPE, "application/x-www-form-urlencoded")
             .body(Body::from(encode(form).into_bytes()))?;
@@ -76,28 +78,28 @@ impl Server {
             let text = |name: &str| json[name].as_str().unwrap_or_default();
             bail!("{}: {}", text("errorType"), text("error"));
         }
-        let said = json["message"].as_str().map_or_else(|| status.to_string(), str::to_owned);
-        Err(anyhow!("{} has no Prometheus API: {said}; name one with --server URL", self.name))
+        let message = json["message"].as_str().map_or_else(|| status.to_string(), str::to_owned);
+        Err(anyhow!("{} has no Prometheus API: {message}; name another server with --server URL", self.name))
     }
 }
 
-/// Name and value pairs as a form.
+/// Encodes name and value pairs as a form.
 fn encode(pairs: &[(&str, &str)]) -> String {
     let escape = |text| utf8_percent_encode(text, NON_ALPHANUMERIC);
     let pairs = pairs.iter().map(|(name, value)| format!("{}={}", escape(name), escape(value)));
     pairs.collect::<Vec<_>>().join("&")
 }
 
-/// Shows the place of a parse error (`1:5: parse error: …`) in the query.
+/// Adds the line of the query with a pointer to the position of a parse error (`1:5: parse error: …`).
 pub(super) fn point_at(query: &str, error: anyhow::Error) -> anyhow::Error {
     let message = error.to_string();
-    match place_of(&message, query) {
+    match pointer(&message, query) {
         Some(pointer) => anyhow!("{message}\n{pointer}"),
         None => error,
     }
 }
 
-fn place_of(message: &str, query: &str) -> Option<String> {
+fn pointer(message: &str, query: &str) -> Option<String> {
     let (before, _) = message.split_once(": parse error: ")?;
     let (_, place) = before.rsplit_once(' ').unwrap_or(("", before));
     let (line, column) = place.split_once(':')?;
@@ -111,7 +113,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn parse_errors_point_at_their_place() {
+    fn parse_errors_point_at_their_position() {
         let rows = [
             (
                 "bad_data: invalid parameter \"query\": 1:5: parse error: unexpected end of input",
@@ -124,7 +126,7 @@ mod tests {
             ("execution: too many samples", "a", None),
         ];
         for (message, query, expected) in rows {
-            assert_eq!(place_of(message, query).as_deref(), expected, "{message}");
+            assert_eq!(pointer(message, query).as_deref(), expected, "{message}");
         }
     }
 

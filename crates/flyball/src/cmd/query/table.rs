@@ -1,25 +1,25 @@
-//! Results as tables in kubectl's form: a column for each label in which the series differ. Pure.
+//! Formats results as tables in kubectl's style: a column for each label in which the series differ. Pure.
 
 use std::collections::BTreeSet;
 
 use jiff::Timestamp;
 
-use crate::cmd::query::answer::{Answer, Metric, Point, Series, notation};
+use crate::cmd::query::query_result::{Metric, Point, QueryResult, Series, notation};
 
-/// Blanks between columns, as kubectl has them.
+/// Spaces between columns, as in kubectl's tables.
 const GAP: usize = 3;
 
-/// The whole result.
-pub(super) fn render(answer: &Answer) -> String {
-    match answer {
-        Answer::Single(Point(_, value)) => value.clone(),
-        Answer::Vector(series) | Answer::Matrix(series) if series.is_empty() => String::new(),
-        Answer::Vector(series) => {
+/// Formats a result.
+pub(super) fn render(result: &QueryResult) -> String {
+    match result {
+        QueryResult::Single(Point(_, value)) => value.clone(),
+        QueryResult::Vector(series) | QueryResult::Matrix(series) if series.is_empty() => String::new(),
+        QueryResult::Vector(series) => {
             let rows =
                 |series: &Series| series.points().into_iter().map(|Point(_, value)| vec![value]).collect();
             of_series(series, &["VALUE"], rows)
         }
-        Answer::Matrix(series) => {
+        QueryResult::Matrix(series) => {
             let rows = |series: &Series| {
                 series.points().into_iter().map(|Point(at, value)| vec![time(at), value]).collect()
             };
@@ -28,7 +28,7 @@ pub(super) fn render(answer: &Answer) -> String {
     }
 }
 
-/// A table with the labels of each series in front of its rows, and what all have in common in a line below.
+/// Formats a table with the labels of each series in front of its rows, and the common labels in a line below.
 pub(super) fn of_series(
     series: &[Series],
     columns: &[&str],
@@ -59,7 +59,7 @@ pub(super) fn of_series(
     text
 }
 
-/// The labels in which series differ, and those that all have.
+/// Returns the labels in which series differ, and those that all share.
 fn compare(metrics: &[&Metric]) -> (Vec<String>, Metric) {
     let names: BTreeSet<&String> = metrics.iter().flat_map(|metric| metric.keys()).collect();
     let mut different = Vec::new();
@@ -78,7 +78,7 @@ fn heading(name: &str) -> String {
     if name == "__name__" { "METRIC".to_owned() } else { name.to_uppercase() }
 }
 
-/// Rows with their cells one below the other; the last cell of a row is as long as it is.
+/// Aligns the cells of rows; the last cell of a row is not padded.
 pub(super) fn align(rows: &[Vec<String>]) -> String {
     let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
     let width = |column: usize| {
@@ -93,7 +93,7 @@ pub(super) fn align(rows: &[Vec<String>]) -> String {
     rows.iter().map(line).collect::<Vec<_>>().join("\n")
 }
 
-/// Seconds since 1970 as people write them.
+/// Formats Unix seconds as RFC 3339.
 pub(super) fn time(seconds: f64) -> String {
     let at = Timestamp::from_millisecond((seconds * 1000.0).round() as i64);
     at.map_or_else(|_| seconds.to_string(), |at| at.to_string())
@@ -106,8 +106,8 @@ mod tests {
     use super::*;
 
     fn check(kind: &str, result: serde_json::Value, expected: &str) {
-        let answer = Answer::of(&json!({ "resultType": kind, "result": result })).expect("an answer");
-        assert_eq!(render(&answer), expected);
+        let result = QueryResult::of(&json!({ "resultType": kind, "result": result })).expect("a result");
+        assert_eq!(render(&result), expected);
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! A target and its load from manifests: a ScaledObject with a cpu trigger, a VerticalPodAutoscaler, and a Deployment.
+//! Reads a target and its load from manifests: a ScaledObject with a cpu trigger, a VerticalPodAutoscaler, a Deployment.
 
 use std::path::Path;
 
@@ -15,11 +15,11 @@ use crate::cmd::check::{documents, inputs};
 
 /// The default of KEDA's `maxReplicaCount`.
 const MAX_REPLICAS: u64 = 100;
-/// Each replica is played, so there are no more than this.
+/// The most replicas: each is simulated.
 const PLAYED_REPLICAS_MAX: u32 = 10_000;
-/// All phases together: each 15 seconds of a year are a moment that is kept.
+/// The longest simulation, all phases together: every 15 seconds are stored.
 const SECONDS_MAX: u64 = 366 * 86_400;
-/// A load of a million cores; more is a mistake in its unit.
+/// The largest load, a million cores: more is a mistake in the unit.
 const LOAD_MILLIS_MAX: i64 = 1_000_000_000;
 
 pub(super) fn tug(options: &VpaSimulate) -> Result<Tug> {
@@ -29,12 +29,12 @@ pub(super) fn tug(options: &VpaSimulate) -> Result<Tug> {
     }
     let find = |kind: &str| {
         let found = objects.iter().find(|object| object["kind"] == kind);
-        found.with_context(|| format!("no {kind} among the manifests: give them with -f FILE"))
+        found.with_context(|| format!("no {kind} among the manifests: add it with -f FILE"))
     };
     let resources = deployment(find("Deployment")?)?;
     let phases = options.loads.iter().map(|load| phase(load)).collect::<Result<Vec<_>>>()?;
     if phases.iter().map(|phase| phase.seconds).fold(0, u64::saturating_add) > SECONDS_MAX {
-        bail!("--load: all together are longer than a year; play less");
+        bail!("--load: the loads together are longer than a year; shorten them");
     }
     Ok(Tug {
         horizontal: scaled_object(find("ScaledObject")?)?,
@@ -55,7 +55,7 @@ fn read(file: &Path) -> Result<Vec<Value>> {
     Ok(documents.into_iter().map(|document| document.object).collect())
 }
 
-/// `100m:72h`.
+/// Parses a load such as `100m:72h`.
 fn phase(text: &str) -> Result<Phase> {
     let (load, length) =
         text.split_once(':').with_context(|| format!("--load {text:?}: write it as 100m:72h"))?;
@@ -72,20 +72,22 @@ fn scaled_object(object: &Value) -> Result<Policy> {
     let cpu = triggers
         .iter()
         .find(|trigger| trigger["type"] == "cpu")
-        .context("spec.triggers: none of type cpu")?;
+        .context("spec.triggers: no trigger of type cpu; add one with metricType Utilization")?;
     if cpu["metricType"].as_str().is_some_and(|kind| kind != "Utilization") {
-        bail!("spec.triggers: only a cpu trigger of metricType Utilization depends on the size of replicas");
+        bail!(
+            "spec.triggers: the cpu trigger needs metricType Utilization; others do not depend on requests"
+        );
     }
     let percent = cpu["metadata"]["value"].as_str().and_then(|value| value.parse().ok());
     let percent =
-        percent.context("spec.triggers: the cpu trigger's metadata.value is no whole percentage")?;
+        percent.context("spec.triggers: the cpu trigger's metadata.value is not a whole percentage")?;
     let count = |field: &str, default: u64| {
         u32::try_from(spec[field].as_u64().unwrap_or(default)).unwrap_or(u32::MAX)
     };
     let (min, max) = (count("minReplicaCount", 0), count("maxReplicaCount", MAX_REPLICAS));
     if max > PLAYED_REPLICAS_MAX {
         bail!(
-            "spec.maxReplicaCount: {max} replicas are more than can be played; write at most {PLAYED_REPLICAS_MAX}"
+            "spec.maxReplicaCount: {max} replicas are too many to simulate; write at most {PLAYED_REPLICAS_MAX}"
         );
     }
     let bounds = Bounds::new(min, max, None)?;
@@ -96,7 +98,7 @@ fn scaled_object(object: &Value) -> Result<Policy> {
     Ok(policy)
 }
 
-/// Its policy for all containers, or the first one.
+/// Reads the policy for all containers, or else the first one.
 fn vertical(object: &Value) -> Result<VerticalPolicy> {
     let policies = object["spec"]["resourcePolicy"]["containerPolicies"].as_array();
     let policies = policies.map_or(&[][..], Vec::as_slice);
@@ -115,7 +117,9 @@ fn deployment(object: &Value) -> Result<ContainerResources> {
     let resources =
         ContainerResources { requests: resources(&own["requests"])?, limits: resources(&own["limits"])? };
     if resources.requests.cpu_millis.is_none() {
-        bail!("the Deployment's first container requests no cpu, so it has no utilization");
+        bail!(
+            "the Deployment's first container has no cpu request, so no utilization; set resources.requests.cpu"
+        );
     }
     Ok(resources)
 }
@@ -155,17 +159,20 @@ mod tests {
         let no_cpu = json!({ "spec": { "triggers": [{ "type": "prometheus" }] } });
         assert_eq!(
             scaled_object(&no_cpu).expect_err("no cpu").to_string(),
-            "spec.triggers: none of type cpu"
+            "spec.triggers: no trigger of type cpu; add one with metricType Utilization"
         );
         let many = json!({ "spec": { "maxReplicaCount": 2_000_000_000, "triggers": [{ "type": "cpu", "metadata": { "value": "50" } }] } });
         assert_eq!(
             scaled_object(&many).expect_err("many").to_string(),
-            "spec.maxReplicaCount: 2000000000 replicas are more than can be played; write at most 10000"
+            "spec.maxReplicaCount: 2000000000 replicas are too many to simulate; write at most 10000"
         );
         let no_request =
             json!({ "spec": { "template": { "spec": { "containers": [{ "name": "model" }] } } } });
         let error = deployment(&no_request).expect_err("no request").to_string();
-        assert_eq!(error, "the Deployment's first container requests no cpu, so it has no utilization");
+        assert_eq!(
+            error,
+            "the Deployment's first container has no cpu request, so no utilization; set resources.requests.cpu"
+        );
         let bounds = json!({ "spec": { "resourcePolicy": { "containerPolicies": [
             { "containerName": "*", "minAllowed": { "cpu": "50m", "memory": "64Mi" }, "maxAllowed": { "cpu": 1 } },
         ] } } });

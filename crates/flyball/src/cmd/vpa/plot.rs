@@ -1,14 +1,15 @@
-//! Courses as text: a row for each level, a column for each stretch of time.
+//! Plots values over time as text: a row for each level, a column for each span of time.
 
 use flyball_engine::vertical::Resource;
 use flyball_sim::{Moment, Report, TugReport};
 
-/// Columns and rows of a plot.
+/// Columns of a plot.
 const WIDTH: usize = 96;
+/// Rows of a plot.
 const HEIGHT: usize = 12;
 
-/// CPU: what was wanted (`▒`, its mean in each column), and the request (`━`). Below: where it was throttled (`t`) and
-/// killed (`x`).
+/// Plots CPU: the demand (`▒`, its mean in each column) and the request (`━`). Below: where the container was throttled
+/// (`t`) and killed (`x`).
 pub(super) fn replay(history: &str, recommender: &str, report: &Report) -> String {
     let columns = columns(&report.course);
     let request = |moment: &Moment| moment.requests.amount(Resource::Cpu) as f64;
@@ -27,11 +28,11 @@ pub(super) fn replay(history: &str, recommender: &str, report: &Report) -> Strin
         }
     });
     let title =
-        format!("{history}, recommender {recommender}: CPU wanted ▒, requested ━, t throttled, x killed");
+        format!("{history}, recommender {recommender}: CPU demand ▒, request ━, t throttled, x killed");
     format!("\n{title}\n{}\n{:>8} │{}", draw(&wanted, &requested, "m"), "", marks.collect::<String>())
 }
 
-/// Replicas (`▒`) and the size of each (`━`, from nothing to the largest).
+/// Plots replicas (`▒`) and the CPU request of each (`━`, from 0 to the largest).
 pub(super) fn tug(report: &TugReport) -> String {
     let columns = columns(&report.course);
     let replicas: Vec<f64> =
@@ -45,7 +46,7 @@ pub(super) fn tug(report: &TugReport) -> String {
     format!("\n{title}\n{}", draw(&replicas, &scaled, ""))
 }
 
-/// As many stretches as there are columns, each with at least one entry.
+/// Splits a course into at most [`WIDTH`] columns, each with at least one entry.
 fn columns<T>(course: &[T]) -> Vec<&[T]> {
     course.chunks(course.len().div_ceil(WIDTH).max(1)).collect()
 }

@@ -1,4 +1,4 @@
-//! Reading a file of usage: CSV or Prometheus' answer to a range query, plain or gzipped.
+//! Reads a file of usage: CSV, or Prometheus' response to a range query, plain or gzipped.
 
 use std::io::Read;
 use std::path::Path;
@@ -10,15 +10,15 @@ use flyball_sim::{MemoryModel, UsageHistory};
 use crate::cli::VpaSimulate;
 use crate::output;
 
-/// More than four years of minutes, unpacked.
+/// The largest file, decompressed: more than four years of minutes.
 const FILE_BYTES_MAX: u64 = 256 << 20;
 
-/// More cores than a container has.
+/// The most cores of a container.
 const MEAN_CORES_MAX: f64 = 1024.0;
-/// More memory than a machine has: a tebibyte, 64 times.
+/// The most memory of a machine: 64 TiB.
 const BYTES_MAX: f64 = 70_368_744_177_664.0;
 
-/// The history of a file, with CPU and memory filled in as the options say.
+/// Reads the history of a file, and fills in CPU and memory as the options say.
 pub(super) fn read(file: &Path, options: &VpaSimulate) -> Result<UsageHistory> {
     let content = text(file)?;
     let is_json = content.trim_start().starts_with('{');
@@ -29,16 +29,16 @@ pub(super) fn read(file: &Path, options: &VpaSimulate) -> Result<UsageHistory> {
         }
         (false, None) => UsageHistory::from_csv(&content),
         (false, Some(_)) => {
-            bail!("--memory goes with Prometheus' answer for CPU; a CSV file has a column `memory`")
+            bail!("--memory requires Prometheus' response for CPU; in a CSV file, use a column `memory`")
         }
     };
     let mut history = history.with_context(|| format!("{}", file.display()))?;
     if let Some(unit) = history.time_unit() {
-        output::note(&format!("{}: its times are Unix {unit}, by their size", file.display()));
+        output::note(&format!("{}: reading times as Unix {unit}, judging by their size", file.display()));
     }
     if history.is_load() {
         output::note(&format!(
-            "{}: no column `cpu`, so its numbers are a load, scaled to a mean of {} of CPU",
+            "{}: no column `cpu`, so the numbers are read as a load and scaled to a mean CPU of {}",
             file.display(),
             options.mean_cpu
         ));
@@ -72,7 +72,7 @@ fn text(file: &Path) -> Result<String> {
     };
     if read.with_context(shown)? as u64 > FILE_BYTES_MAX {
         let limit = FILE_BYTES_MAX >> 20;
-        return Err(anyhow!("it is larger than {limit} MiB; take a coarser step")).with_context(shown);
+        return Err(anyhow!("the file is larger than {limit} MiB; use a coarser step")).with_context(shown);
     }
     let text = String::from_utf8(bytes).map_err(|error| {
         let line = error.as_bytes()[..error.utf8_error().valid_up_to()]
@@ -80,7 +80,7 @@ fn text(file: &Path) -> Result<String> {
             .filter(|byte| **byte == b'\n')
             .count()
             + 1;
-        anyhow!("line {line} is no text: CSV, JSON, or one of them gzipped (FILE.gz) is expected")
+        anyhow!("line {line} is not text: expected CSV, JSON, or one of them gzipped (FILE.gz)")
     });
     text.with_context(shown)
 }

@@ -1,4 +1,4 @@
-//! The `data` of a query's answer, read.
+//! The parsed `data` of a query's response.
 
 use std::collections::BTreeMap;
 
@@ -9,10 +9,10 @@ use serde_json::Value;
 /// Labels by name.
 pub(super) type Metric = BTreeMap<String, String>;
 
-/// What a query resulted in.
+/// The result of a query.
 #[derive(Debug, PartialEq)]
-pub(super) enum Answer {
-    /// A number or a text without labels.
+pub(super) enum QueryResult {
+    /// A scalar or a string.
     Single(Point),
     /// Series, each with one value.
     Vector(Vec<Series>),
@@ -35,33 +35,33 @@ pub(super) struct Series {
     histograms: Vec<(f64, Value)>,
 }
 
-/// A time in seconds and a value as text.
+/// A time in Unix seconds and a value as text.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 pub(super) struct Point(pub(super) f64, pub(super) String);
 
-impl Answer {
-    pub(super) fn of(data: &Value) -> Result<Answer> {
+impl QueryResult {
+    pub(super) fn of(data: &Value) -> Result<QueryResult> {
         let result = data["result"].clone();
         let series = |result| serde_json::from_value::<Vec<Series>>(result);
         let answer = match data["resultType"].as_str() {
-            Some("scalar" | "string") => serde_json::from_value(result).map(Answer::Single),
-            Some("vector") => series(result).map(Answer::Vector),
-            Some("matrix") => series(result).map(Answer::Matrix),
-            _ => bail!("the server's answer is not Prometheus'"),
+            Some("scalar" | "string") => serde_json::from_value(result).map(QueryResult::Single),
+            Some("vector") => series(result).map(QueryResult::Vector),
+            Some("matrix") => series(result).map(QueryResult::Matrix),
+            _ => bail!("the server's response is not that of a Prometheus API"),
         };
-        answer.context("the server's answer is not Prometheus'")
+        answer.context("the server's response is not that of a Prometheus API")
     }
 
     pub(super) fn is_empty(&self) -> bool {
         match self {
-            Answer::Single(_) => false,
-            Answer::Vector(series) | Answer::Matrix(series) => series.is_empty(),
+            QueryResult::Single(_) => false,
+            QueryResult::Vector(series) | QueryResult::Matrix(series) => series.is_empty(),
         }
     }
 }
 
 impl Series {
-    /// All its values, in the order of their times; a histogram as its count and sum.
+    /// Returns all values in order of time; a histogram as its count and sum.
     pub(super) fn points(&self) -> Vec<Point> {
         let histograms = self.histogram.iter().chain(&self.histograms).map(|(at, histogram)| {
             let text = |name: &str| histogram[name].as_str().unwrap_or_default().to_owned();
@@ -73,14 +73,14 @@ impl Series {
         points
     }
 
-    /// Its numbers with their times.
+    /// Returns the numeric values with their times.
     pub(super) fn numbers(&self) -> Vec<(f64, f64)> {
         let number = |point: &Point| Some((point.0, flyball_metrics::parse_value(&point.1)?));
         self.value.iter().chain(&self.values).filter_map(number).collect()
     }
 }
 
-/// A series in Prometheus' notation.
+/// Formats a series in Prometheus' notation.
 pub(super) fn notation(metric: &Metric) -> String {
     let name = metric.get("__name__").map(String::as_str).unwrap_or_default();
     let labels = metric.iter().filter(|(name, _)| *name != "__name__");
@@ -118,7 +118,7 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever a server answers is shown or refused.
+        /// Any response is shown or refused, without a panic.
         #[test]
         fn any_answer_is_shown(
             kind in proptest::sample::select(vec!["scalar", "string", "vector", "matrix", "other"]),
@@ -127,7 +127,7 @@ mod tests {
             width in 0usize..300,
         ) {
             let result = if kind == "scalar" || kind == "string" { point } else { json!(series) };
-            if let Ok(answer) = Answer::of(&json!({"resultType": kind, "result": result})) {
+            if let Ok(answer) = QueryResult::of(&json!({"resultType": kind, "result": result})) {
                 let _ = (table::render(&answer), plot::render(&answer, width, true));
             }
         }
