@@ -58,7 +58,7 @@ fn greet(world: &World, place: &WorldFolder, ephemeral: bool) {
     output::line("  export KUBECONFIG=$(flyball kubeconfig)");
     output::line("  kubectl get nodes");
     output::line("");
-    output::line("Press Ctrl-C to stop everything.");
+    output::line("Ctrl-C stops everything.");
 }
 
 /// The signals that ask the program to stop: SIGINT, SIGTERM and SIGHUP.
