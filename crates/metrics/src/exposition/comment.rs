@@ -40,7 +40,11 @@ impl<'a> Cursor<'a> {
                 return Err((start + line.len(), format!("expected text in {keyword}")));
             }
             None => "",
-            Some(_) => &text[text.len().min(1)..],
+            Some(_) => {
+                let mut after = text.chars();
+                after.next();
+                after.as_str()
+            }
         };
         self.metadata(keyword, family, text, start).map(Comment::Entry)
     }

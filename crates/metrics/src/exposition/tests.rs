@@ -84,6 +84,8 @@ fn broken_pages_are_refused_with_line_and_column() {
         ("#  TYPE c counter\n# EOF\n", "expected a valid start token"),
         ("# TYPE m\n# EOF\n", "expected text in TYPE"),
         ("# UNIT metric suffix\n# EOF\n", "unit \"suffix\" not a suffix of metric \"metric\""),
+        // the separator is one character, however many bytes it has
+        ("# UNIT metric\u{351}ZNl\n# EOF\n", "unit \"ZNl\" not a suffix of metric \"metric\""),
         ("# UNIT metricsuffix suffix\n# EOF\n", "unit \"suffix\" not a suffix of metric \"metricsuffix\""),
         ("# HELP \n# EOF\n", "expected metric name after HELP, got end of page"),
         ("a\t1\n# EOF\n", "expected value after metric, got \"\\t\""),

@@ -194,11 +194,12 @@ impl Target {
             }
         }
         self.page = page;
+        // Before the series are numbered anew: exemplars name them by their numbers.
+        self.store_exemplars(store, exemplars, at_ms);
         if is_other {
             scraped.series_ended = self.end_vanished(store, at_ms);
         }
         store.end_round(page_id);
-        self.store_exemplars(store, exemplars, at_ms);
         Ok(())
     }
 
@@ -260,8 +261,8 @@ impl Target {
             });
             scraped.rejected += usize::from(stored.is_err());
         }
-        scraped.series_ended = self.end_vanished(store, at_ms);
         self.store_exemplars(store, exemplars, at_ms);
+        scraped.series_ended = self.end_vanished(store, at_ms);
         Ok(())
     }
 

@@ -447,3 +447,25 @@ fn an_idle_page_is_kept_whole() {
     target.end_reports(&mut store, 2_001_000);
     assert!(store.select(&[]).iter().all(|series| series.alive_ms().is_none()));
 }
+
+/// Exemplars name their series by number, and numbers change when a series leaves the page.
+#[test]
+fn exemplars_stay_with_their_series_when_others_leave() {
+    let (mut store, mut target) =
+        (Store::new(StoreOptions::default()), Target::new(Labels::empty(), TargetOptions::default()));
+    let page = |names: &[&str], at_ms: i64| {
+        let line = |name: &&str| format!("x_total{{s=\"{name}\"}} 1 # {{trace_id=\"{name}\"}} {at_ms}\n");
+        let lines: String = names.iter().map(line).collect();
+        format!("# TYPE x counter\n{lines}# EOF\n")
+    };
+    for (at_ms, names) in [(1_000, vec!["a", "b", "c"]), (2_000, vec!["b", "c"]), (3_000, vec!["c"])] {
+        target
+            .ingest(&mut store, page(&names, at_ms).as_bytes(), Format::OpenMetrics, at_ms)
+            .expect("a valid page");
+    }
+    let found = store.exemplars_between(0, 10_000);
+    assert_eq!(found.iter().filter(|(series, _)| series.get("s") == "c").count(), 3);
+    for (series, exemplar) in found {
+        assert_eq!(series.get("s"), exemplar.labels.get("trace_id"));
+    }
+}
