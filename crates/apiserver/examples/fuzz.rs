@@ -534,8 +534,8 @@ impl Summary {
             Ok(code) => {
                 let count = self.codes.get(&code.to_string()).and_then(Value::as_u64).unwrap_or(0);
                 self.codes.insert(code.to_string(), (count + 1).into());
-                // 504 answers a resourceVersion in the future.
-                if code >= 500 && code != 504 {
+                // 504 answers a resourceVersion in the future, and 503 stands for a node whose server is not there.
+                if code >= 500 && code != 504 && !(code == 503 && shown.contains("/proxy")) {
                     self.note(&format!("code {code}"), shown);
                 }
             }
