@@ -1,17 +1,17 @@
-//! Carries decisions out: writes the scale, and tells of it in statuses and events. Nothing here waits: every write is a
-//! task beside the loop, so that one that is slow or fails holds up its own target and no other.
+//! Carries decisions out: writes the scale, and reports decisions in statuses and events. Nothing here waits. Every write is
+//! a task beside the loop, so a slow or failing write delays its own target only.
 //!
-//! A target is scaled by one write at a time; what is decided meanwhile rests on replicas that are about to change, and is
-//! made again in the next round. What is told of an object is told in order by one task at a time; of what waits for
-//! it, only the changes of replicas and the newest decision are kept.
+//! Each target has at most one scale write under way. Decisions made meanwhile rest on replicas that are about to change,
+//! and are made again in the next round. Each object has at most one reporting task, which reports in order. Of the
+//! reports that wait for it, only changes of replicas and the newest decision are kept.
 //!
-//! A decision that says what the one before said has nothing to tell, and costs a comparison.
+//! A decision that repeats the last report costs a comparison and no write.
 
 mod autoscaler;
 mod deleted;
 pub(crate) mod events;
+mod status;
 mod tasks;
-mod tell;
 pub(crate) mod write;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -27,32 +27,32 @@ use crate::decide::scalers::{Broken, Owner, OwnerKey, Scaler};
 use crate::gather::cluster::Cluster;
 use crate::gather::workload::{Workload, Workloads};
 use events::Events;
+use status::{LastWritten, StatusWriter};
 use tasks::Tasks;
-use tell::{Teller, Told};
 
-/// Writes of scales that are under way at once.
+/// The most scale writes under way at once.
 const SCALES_AT_ONCE: usize = 32;
-/// Objects that are told about at once.
-const TOLD_AT_ONCE: usize = 32;
-/// What waits to be told about one object, beyond which the oldest is dropped: changes of a minute at the fastest pace.
+/// The most objects whose status and events are written at once.
+const REPORTS_AT_ONCE: usize = 32;
+/// The most reports that wait for one object; then the oldest is dropped. A minute of changes at the fastest pace.
 const WAITING_MAX: usize = 64;
 
-/// Writes to the cluster.
+/// Writes scales, statuses and events to the cluster.
 pub(crate) struct Actor {
     cluster: Cluster,
     workloads: Workloads,
-    teller: Arc<Teller>,
-    scales: Tasks<TargetId, Scaled>,
-    tells: Tasks<OwnerKey, Told>,
+    writer: Arc<StatusWriter>,
+    scales: Tasks<TargetId, ScaleResult>,
+    reports: Tasks<OwnerKey, LastWritten>,
     deletions: Tasks<OwnerKey, ()>,
     objects: BTreeMap<OwnerKey, Object>,
 }
 
-/// A decision about one target, and what it was made from.
+/// A decision about one target with everything that its status and events show.
 #[derive(Clone, Debug)]
-pub(crate) struct Decided {
+pub(crate) struct DecisionReport {
     pub(crate) scaler: Arc<Scaler>,
-    /// None if it cannot be read.
+    /// `None` if the workload cannot be read.
     pub(crate) workload: Option<Workload>,
     pub(crate) decision: Decision,
     pub(crate) outcome: Outcome,
@@ -60,42 +60,42 @@ pub(crate) struct Decided {
     pub(crate) memory: Option<Memory>,
 }
 
-/// What came of a write of replicas.
+/// The outcome of a scale write.
 #[derive(Debug)]
-pub(crate) struct Scaled {
+pub(crate) struct ScaleResult {
     pub(crate) scaler: Arc<Scaler>,
     pub(crate) decision: Decision,
     pub(crate) outcome: Outcome,
 }
 
-/// What is to be told about an object.
+/// A report that waits to be written to an object.
 #[derive(Debug)]
-enum News {
-    Decided(Box<Decided>),
+enum PendingReport {
+    Decision(Box<DecisionReport>),
     Broken(Broken),
 }
 
-/// One object that decisions are told in.
+/// The reporting state of one ScaledObject or HorizontalPodAutoscaler.
 struct Object {
-    /// None while a task has it.
-    told: Option<Told>,
-    waiting: VecDeque<News>,
-    last: Option<Last>,
+    /// What was written last; `None` while a task owns it.
+    written: Option<LastWritten>,
+    waiting: VecDeque<PendingReport>,
+    last: Option<LastReport>,
 }
 
-/// What was handed over last to be told.
-enum Last {
-    Decided { scaler: Arc<Scaler>, autoscaler: Option<Arc<HorizontalPodAutoscaler>>, decision: Decision },
+/// The report that was queued last, to recognize repetitions.
+enum LastReport {
+    Decision { scaler: Arc<Scaler>, autoscaler: Option<Arc<HorizontalPodAutoscaler>>, decision: Decision },
     Broken(Broken),
 }
 
 impl Actor {
     pub(crate) fn new(client: Client, cluster: Cluster, workloads: Workloads, events: Events) -> Actor {
         Actor {
-            teller: Arc::new(Teller::new(client, cluster.clone(), workloads.clone(), events)),
+            writer: Arc::new(StatusWriter::new(client, cluster.clone(), workloads.clone(), events)),
             scales: Tasks::new(SCALES_AT_ONCE),
-            tells: Tasks::new(TOLD_AT_ONCE),
-            deletions: Tasks::new(TOLD_AT_ONCE),
+            reports: Tasks::new(REPORTS_AT_ONCE),
+            deletions: Tasks::new(REPORTS_AT_ONCE),
             objects: BTreeMap::new(),
             cluster,
             workloads,
@@ -107,7 +107,7 @@ impl Actor {
         self.scales.has(target)
     }
 
-    /// Sets the replicas that were decided; [`next`](Self::next) tells what came of it.
+    /// Starts writing the decided replicas; [`next`](Self::next) returns the outcome.
     pub(crate) fn rescale(&mut self, scaler: Arc<Scaler>, decision: Decision) {
         let (workloads, target) = (self.workloads.clone(), decision.target.clone());
         self.scales.start(target, async move {
@@ -116,133 +116,133 @@ impl Actor {
                 Ok(_) => Outcome::Rescaled,
                 Err(error) => Outcome::Failed { error },
             };
-            Scaled { scaler, decision, outcome }
+            ScaleResult { scaler, decision, outcome }
         });
     }
 
-    /// Waits until something has been written, and goes on with what waits for it; for ever while nothing is. Tells
-    /// what came of it if it was replicas.
-    pub(crate) async fn next(&mut self) -> Option<Scaled> {
+    /// Waits for the next write to end, and starts what waited for it. Returns the outcome if it was a scale write; never
+    /// returns while nothing is being written.
+    pub(crate) async fn next(&mut self) -> Option<ScaleResult> {
         tokio::select! {
             (_, scaled) = self.scales.next() => scaled,
-            (key, told) = self.tells.next() => {
-                self.take_back(&key, told.unwrap_or_default());
+            (key, written) = self.reports.next() => {
+                self.take_back(&key, written.unwrap_or_default());
                 None
             }
             _ = self.deletions.next() => None,
         }
     }
 
-    /// What has been written since the last look; what waits for it goes on.
-    pub(crate) fn written(&mut self) -> Vec<Scaled> {
-        while let Some((key, told)) = self.tells.ended() {
-            self.take_back(&key, told.unwrap_or_default());
+    /// Returns the scale writes that have ended since the last call, and starts what waited for any write.
+    pub(crate) fn written(&mut self) -> Vec<ScaleResult> {
+        while let Some((key, written)) = self.reports.ended() {
+            self.take_back(&key, written.unwrap_or_default());
         }
         while self.deletions.ended().is_some() {}
         std::iter::from_fn(|| self.scales.ended()).filter_map(|(_, scaled)| scaled).collect()
     }
 
-    fn take_back(&mut self, key: &OwnerKey, mut told: Told) {
+    fn take_back(&mut self, key: &OwnerKey, mut written: LastWritten) {
         let Some(object) = self.objects.get_mut(key) else { return };
-        if std::mem::take(&mut told.failed) {
+        if std::mem::take(&mut written.failed) {
             object.last = None;
         }
-        object.told.get_or_insert(told);
-        self.start_telling(key);
+        object.written.get_or_insert(written);
+        self.start_reporting(key);
     }
 
-    /// Whether a decision says anything that was not told of this object.
-    pub(crate) fn is_news(&self, scaler: &Arc<Scaler>, decision: &Decision) -> bool {
+    /// Whether a decision says anything that the last report of the object did not.
+    pub(crate) fn has_news(&self, scaler: &Arc<Scaler>, decision: &Decision) -> bool {
         let object = self.objects.get(&scaler.owner.key());
-        let Some(Last::Decided { scaler: told_of, autoscaler, decision: last }) =
+        let Some(LastReport::Decision { scaler: reported, autoscaler, decision: last }) =
             object.and_then(|object| object.last.as_ref())
         else {
             return true;
         };
         let same_autoscaler = || match (self.autoscaler(scaler), autoscaler) {
-            (Some(now), Some(told)) => Arc::ptr_eq(&now, told),
+            (Some(now), Some(reported)) => Arc::ptr_eq(&now, reported),
             (None, None) => true,
             _ => false,
         };
-        !(Arc::ptr_eq(scaler, told_of) && repeats(scaler, last, decision) && same_autoscaler())
+        !(Arc::ptr_eq(scaler, reported) && repeats(scaler, last, decision) && same_autoscaler())
     }
 
-    /// Tells of a decision.
-    pub(crate) fn tell(&mut self, decided: Decided) {
+    /// Queues the report of a decision.
+    pub(crate) fn report(&mut self, decided: DecisionReport) {
         let key = decided.scaler.owner.key();
-        let last = Last::Decided {
+        let last = LastReport::Decision {
             scaler: Arc::clone(&decided.scaler),
             autoscaler: self.autoscaler(&decided.scaler),
             decision: decided.decision.clone(),
         };
-        self.hand_over(key, last, News::Decided(Box::new(decided)));
+        self.queue(key, last, PendingReport::Decision(Box::new(decided)));
     }
 
-    /// Tells of an object that could not be planned.
-    pub(crate) fn tell_broken(&mut self, broken: &Broken) {
+    /// Queues the report of an object that could not be planned, unless it repeats the last one.
+    pub(crate) fn report_broken(&mut self, broken: &Broken) {
         let key = broken.owner.key();
-        let told = self.objects.get(&key).and_then(|object| object.last.as_ref());
-        if !matches!(told, Some(Last::Broken(last)) if last.is_same(broken)) {
-            self.hand_over(key, Last::Broken(broken.clone()), News::Broken(broken.clone()));
+        let last = self.objects.get(&key).and_then(|object| object.last.as_ref());
+        if !matches!(last, Some(LastReport::Broken(last)) if last.is_same(broken)) {
+            self.queue(key, LastReport::Broken(broken.clone()), PendingReport::Broken(broken.clone()));
         }
     }
 
-    /// Forgets what is not among `owners`.
+    /// Forgets all objects but `owners`.
     pub(crate) fn keep_only(&mut self, owners: &BTreeSet<OwnerKey>) {
         self.objects.retain(|key, _| owners.contains(key));
     }
 
-    /// Finishes the ScaledObjects that are being deleted and wait for it.
+    /// Finishes the ScaledObjects that are being deleted and carry our finalizer.
     pub(crate) fn finish_deleted(&mut self) {
         for object in self.cluster.scaled_objects.state() {
             let key = Owner::ScaledObject(Arc::clone(&object)).key();
             if deleted::waits(&object) && !self.deletions.has(&key) {
-                let teller = Arc::clone(&self.teller);
-                self.deletions.start(key, async move { teller.finish_deleted(&object).await });
+                let writer = Arc::clone(&self.writer);
+                self.deletions.start(key, async move { writer.finish_deleted(&object).await });
             }
         }
     }
 
     /// Whether anything is being written.
     pub(crate) fn is_busy(&self) -> bool {
-        !(self.scales.is_empty() && self.tells.is_empty() && self.deletions.is_empty())
+        !(self.scales.is_empty() && self.reports.is_empty() && self.deletions.is_empty())
     }
 
     /// Waits until the events so far are written.
     pub(crate) async fn finish(&self) {
-        self.teller.finish().await;
+        self.writer.finish().await;
     }
 
-    fn hand_over(&mut self, key: OwnerKey, last: Last, news: News) {
+    fn queue(&mut self, key: OwnerKey, last: LastReport, news: PendingReport) {
         let object = self.objects.entry(key.clone()).or_default();
         object.last = Some(last);
-        if object.waiting.back().is_some_and(News::may_be_left_out) {
+        if object.waiting.back().is_some_and(PendingReport::is_superseded_by_newer) {
             object.waiting.pop_back();
         }
         object.waiting.push_back(news);
         if object.waiting.len() > WAITING_MAX {
             object.waiting.pop_front();
         }
-        self.start_telling(&key);
+        self.start_reporting(&key);
     }
 
-    fn start_telling(&mut self, key: &OwnerKey) {
+    fn start_reporting(&mut self, key: &OwnerKey) {
         let Some(object) = self.objects.get_mut(key) else { return };
         // A task of an object that came back under the same name may still be under way.
-        if object.waiting.is_empty() || self.tells.has(key) {
+        if object.waiting.is_empty() || self.reports.has(key) {
             return;
         }
-        let Some(mut told) = object.told.take() else { return };
-        let (teller, key, news) =
-            (Arc::clone(&self.teller), key.clone(), std::mem::take(&mut object.waiting));
-        self.tells.start(key.clone(), async move {
+        let Some(mut written) = object.written.take() else { return };
+        let (writer, key, news) =
+            (Arc::clone(&self.writer), key.clone(), std::mem::take(&mut object.waiting));
+        self.reports.start(key.clone(), async move {
             for one in news {
                 match one {
-                    News::Decided(decided) => teller.tell(&key, &decided, &mut told).await,
-                    News::Broken(broken) => teller.tell_broken(&key, &broken, &mut told).await,
+                    PendingReport::Decision(decided) => writer.report(&key, &decided, &mut written).await,
+                    PendingReport::Broken(broken) => writer.report_broken(&key, &broken, &mut written).await,
                 }
             }
-            told
+            written
         });
     }
 
@@ -257,22 +257,22 @@ impl Actor {
 
 impl Default for Object {
     fn default() -> Object {
-        Object { told: Some(Told::default()), waiting: VecDeque::new(), last: None }
+        Object { written: Some(LastWritten::default()), waiting: VecDeque::new(), last: None }
     }
 }
 
-impl News {
-    /// What later news says better. A change of replicas is always told.
-    fn may_be_left_out(&self) -> bool {
+impl PendingReport {
+    /// Whether a newer report makes this one obsolete. A change of replicas is always reported.
+    fn is_superseded_by_newer(&self) -> bool {
         match self {
-            News::Decided(decided) => decided.outcome == Outcome::Kept,
-            News::Broken(_) => true,
+            PendingReport::Decision(decided) => decided.outcome == Outcome::Kept,
+            PendingReport::Broken(_) => true,
         }
     }
 }
 
-/// Whether telling of `next` after `last` would change nothing: the same numbers for the same reasons. The time of the
-/// last activity moves all the while a target is in use; it is told once in a polling interval.
+/// Whether `next` has the same numbers for the same reasons as `last`. The time of the last activity moves all the while a
+/// target is in use; it is reported once in a polling interval.
 fn repeats(scaler: &Scaler, last: &Decision, next: &Decision) -> bool {
     let activity = |decision: &Decision| {
         decision.activity.map(|activity| (activity.state, activity.failing, activity.fallback))

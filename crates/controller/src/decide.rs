@@ -1,4 +1,4 @@
-//! What is decided beside the engine's replica counts: which objects ask for what, ScaledJobs, and the vertical loop.
+//! Decisions beside the engine's replica counts: policies of autoscaler objects, ScaledJobs, and the vertical loop.
 
 pub(crate) mod claims;
 pub(crate) mod jobs;

@@ -14,10 +14,10 @@ pub struct Features {
 }
 
 /// A feature's name, and how it is turned on.
-type Known = (&'static str, fn(&mut Features));
+type FeatureFlag = (&'static str, fn(&mut Features));
 
 /// Those that Prometheus still has a name for and that are always on here do nothing.
-const KNOWN: [Known; 9] = [
+const KNOWN: [FeatureFlag; 9] = [
     ("exemplar-storage", |_| {}),
     ("native-histograms", |_| {}),
     ("promql-binop-fill-modifiers", |features| features.parse.fill_modifiers = true),

@@ -17,7 +17,7 @@ pub struct Options {
     /// The file in which the engine's memory of each target is kept over restarts: what was recommended and changed
     /// lately. It is forgotten at a restart if there is none.
     pub memories: Option<PathBuf>,
-    /// How often VerticalPodAutoscalers are looked at; every minute, as VPA does, if unset.
+    /// The period of the vertical loop; a minute if unset, as in VPA.
     pub vertical_interval: Option<Duration>,
     /// The file in which samples are kept over restarts; in memory only if there is none.
     pub samples: Option<PathBuf>,

@@ -4,12 +4,11 @@
 //! pages, and waits a moment for them, so that a decision rests on facts that are a second old at most. Everything that
 //! is slow goes on beside the loop, and is read from memory: a round waits for no server, and no write.
 //!
-//! Changes are gathered: after a round the loop rests for several times as long as it took, and takes in together what
-//! has happened meanwhile. So a storm of changes costs a bounded part of a core, and delays a decision by no more than
-//! a round is late: the round of the second comes in any case.
+//! Changes are batched: after a round the loop rests for several times as long as the round took, and then takes in all
+//! changes together. So a storm of changes costs a bounded part of a core, and delays no decision beyond the regular
+//! round of the next second.
 //!
-//! While a target has no replicas, the Services in front of it are looked at five times a second: somebody may be
-//! waiting.
+//! While a target has no replicas, the Services in front of it are polled five times a second for waiting requests.
 
 use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
@@ -25,17 +24,17 @@ use tokio::time::{Instant, MissedTickBehavior, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 use crate::act::events::Events;
-use crate::act::{Actor, Decided, Scaled};
+use crate::act::{Actor, DecisionReport, ScaleResult};
 use crate::decide::jobs::JobScalers;
 use crate::decide::scalers::Scalers;
 use crate::decide::vertical::joint;
 use crate::gather::cluster::Cluster;
 use crate::gather::facts;
-use crate::gather::polled::Polled;
+use crate::gather::polled::PolledReadings;
 use crate::gather::scrape::discover::Discovery;
 use crate::gather::scrape::fetch::Fetcher;
 use crate::gather::scrape::node::NodeReader;
-use crate::gather::scrape::pool::Pool;
+use crate::gather::scrape::scraper::Scraper;
 use crate::gather::source::{Sources, Stores};
 use crate::gather::tls::Names;
 use crate::gather::workload::Workloads;
@@ -48,23 +47,23 @@ use crate::tell::telemetry::OwnSeries;
 mod observe;
 mod pages;
 
-use observe::Standing;
+use observe::ObservedTargets;
 
-/// How often everything is decided anew.
+/// The period of the regular round, which decides about every target that is due.
 const ROUND: Duration = Duration::from_secs(1);
-/// How often waiting requests are looked for while a target has no replicas.
+/// The period of polling for waiting requests while a target has no replicas.
 const LOOK_FOR_WAITING: Duration = Duration::from_millis(200);
-/// Changes within this time of one another are taken in together: an applied file has several objects.
+/// Changes within this time are taken in together: an applied file has several objects.
 const SETTLE: Duration = Duration::from_millis(20);
-/// A round that changes ask for comes this many times the length of the last one after its end, so that all of them
-/// together take a tenth of a core.
+/// After a round, rest this many times as long as it took before the next one for changes, so that they take a tenth of a
+/// core together.
 const REST_PER_ROUND: u32 = 9;
-/// How long the end waits for writes that are under way.
+/// How long shutdown waits for writes under way.
 const FINISH_MAX: Duration = Duration::from_secs(3);
 /// How often old samples are dropped, in rounds.
 const EVICT_EVERY_ROUNDS: u64 = 60;
-/// How often the autoscaler's own metrics are kept, in rounds.
-const TELL_EVERY_ROUNDS: u64 = 5;
+/// How often the autoscaler's own metrics are stored, in rounds.
+const OWN_METRICS_EVERY_ROUNDS: u64 = 5;
 /// How often new samples are written to their file, in rounds: what a crash may cost.
 const SAVE_EVERY_ROUNDS: u64 = 10;
 
@@ -76,23 +75,23 @@ pub(crate) struct Rounds {
     actor: Actor,
     sources: Sources,
     jobs: JobScalers,
-    pool: Pool,
+    scraper: Scraper,
     nodes: NodeReader,
     scalers: Scalers,
     shared: Shared,
     memories: Memories,
-    polled: Polled,
+    polled: PolledReadings,
     own_series: OwnSeries,
     files: Files,
     discovery: Discovery,
-    /// The count of changes that the last discovery has seen.
+    /// The revision of the watched objects at the last discovery.
     pages_revision: Option<u64>,
-    standing: Standing,
-    /// Woken when requests wait at a Service.
+    standing: ObservedTargets,
+    /// Notified when requests wait at a Service.
     waiting: Arc<Notify>,
-    /// Rounds of the second so far.
+    /// Regular rounds so far.
     count: u64,
-    /// When the loop has rested from the last round.
+    /// When the rest after the last round ends.
     rested: Instant,
 }
 
@@ -105,11 +104,11 @@ impl Rounds {
         options: &Options,
     ) -> Rounds {
         let fetcher = Fetcher::new(client.clone(), Names::of(&cluster));
-        let pool = Pool::new(Arc::clone(&shared.store), fetcher, options);
+        let scraper = Scraper::new(Arc::clone(&shared.store), fetcher, options);
         let stores = Stores {
             usage: &shared.usage,
             store: &shared.store,
-            standing: pool.standing(),
+            standing: scraper.health(),
             servers: shared.servers.clone(),
         };
         let (events, waiting) = (Events::start(client.clone()), Arc::new(Notify::new()));
@@ -118,7 +117,7 @@ impl Rounds {
             actor: Actor::new(client.clone(), cluster.clone(), workloads.clone(), events.clone()),
             sources: Sources::new(client.clone(), cluster.clone(), stores, options.features),
             jobs: JobScalers::new(client.clone(), cluster.clone(), events),
-            pool,
+            scraper,
             nodes: NodeReader::new(
                 client,
                 Arc::clone(&shared.store),
@@ -130,12 +129,12 @@ impl Rounds {
             cluster,
             shared,
             memories: Memories::open(options.memories.clone()),
-            polled: Polled::default(),
+            polled: PolledReadings::default(),
             own_series: OwnSeries::new(),
             files,
             discovery: Discovery::default(),
             pages_revision: None,
-            standing: Standing::default(),
+            standing: ObservedTargets::default(),
             waiting,
             count: 0,
             rested: Instant::now(),
@@ -148,7 +147,7 @@ impl Rounds {
         let mut looks = tokio::time::interval(LOOK_FOR_WAITING);
         looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let waiting = Arc::clone(&self.waiting);
-        // When the changes since the last round are taken in, if there are any.
+        // When the changes since the last round are taken in; `None` without changes.
         let mut soon: Option<Instant> = None;
         loop {
             tokio::select! {
@@ -177,7 +176,7 @@ impl Rounds {
         self.files.finish(&self.shared.history, &self.shared.store).await;
     }
 
-    /// Waits a moment for what is being written, so that nothing is left half told.
+    /// Waits a moment for writes under way, so that no object is left with half a report.
     async fn finish_writes(&mut self) {
         let all = async {
             while self.actor.is_busy() {
@@ -186,11 +185,11 @@ impl Rounds {
             }
             self.actor.finish().await;
         };
-        // Whoever does not answer now is told after the next start.
+        // What is not written now is reported after the next start.
         let _ = tokio::time::timeout(FINISH_MAX, all).await;
     }
 
-    /// Gathers, decides about all that is due, and acts.
+    /// Runs a regular round: gathers, decides about every target that is due, and acts.
     async fn round_of_the_second(&mut self) {
         self.count += 1;
         let started = Instant::now();
@@ -200,7 +199,7 @@ impl Rounds {
         self.decide();
         self.memories.keep(&self.engine, self.scalers.by_target.keys(), now());
         self.rest(started.elapsed().saturating_sub(waited));
-        self.tell_of_itself();
+        self.store_own_metrics();
         if self.count.is_multiple_of(EVICT_EVERY_ROUNDS) {
             self.shared.store.lock().evict(Timestamp::now().as_millisecond());
             self.forget_queries();
@@ -210,7 +209,7 @@ impl Rounds {
         }
     }
 
-    /// Takes in what has changed, and decides where that makes a target due.
+    /// Runs a round for changes: takes them in, and decides about the targets that they make due.
     fn round_of_changes(&mut self) {
         let started = Instant::now();
         self.take_in_written();
@@ -222,7 +221,7 @@ impl Rounds {
         self.rest(started.elapsed());
     }
 
-    /// Decides about every target and ScaledJob that is due, and starts what follows from it.
+    /// Decides about every target and ScaledJob that is due, and starts the writes that follow.
     fn decide(&mut self) {
         self.observe();
         let now = now();
@@ -230,25 +229,25 @@ impl Rounds {
             self.carry_out(decision, now);
         }
         self.jobs.round(&mut self.sources, now);
-        self.scalers.broken.iter().for_each(|broken| self.actor.tell_broken(broken));
+        self.scalers.broken.iter().for_each(|broken| self.actor.report_broken(broken));
         self.actor.finish_deleted();
     }
 
-    /// Counts a round, and says when the next one that changes ask for may come.
+    /// Counts a round, and sets when the next round for changes may start.
     fn rest(&mut self, took: Duration) {
         self.rested = Instant::now() + took * REST_PER_ROUND;
         self.shared.telemetry.horizontal.lock().round(took);
     }
 
-    /// Keeps the autoscaler's own metrics every few rounds, beside the loop: they are many.
-    fn tell_of_itself(&mut self) {
-        if self.count.is_multiple_of(TELL_EVERY_ROUNDS) {
+    /// Stores the autoscaler's own metrics every few rounds, beside the loop: they are many.
+    fn store_own_metrics(&mut self) {
+        if self.count.is_multiple_of(OWN_METRICS_EVERY_ROUNDS) {
             let at_ms = Timestamp::now().as_millisecond();
             self.own_series.store(&self.shared.store, &self.shared.telemetry, at_ms);
         }
     }
 
-    /// Reads the autoscaler objects that have changed, and tells the engine what is new about them.
+    /// Reads the autoscaler objects that have changed, and reports the engine what is new about them.
     fn take_in_scalers(&mut self) {
         let Some(news) = self.scalers.update(&self.cluster) else { return };
         let now = now();
@@ -268,7 +267,7 @@ impl Rounds {
         self.forget_queries();
     }
 
-    /// Forgets what is kept for objects that are gone.
+    /// Drops the state of objects that are gone.
     fn forget_others(&mut self) {
         let by_target = &self.scalers.by_target;
         let scaled = by_target.values().map(|scaler| &scaler.owner);
@@ -285,7 +284,7 @@ impl Rounds {
         self.polled.keep_only(|target| by_target.contains_key(target));
     }
 
-    /// Forgets what no trigger asks any more.
+    /// Drops the queries that no trigger asks any more.
     fn forget_queries(&mut self) {
         let of_jobs = self.jobs.triggers();
         let of_objects = self.scalers.by_target.values().flat_map(|scaler| {
@@ -295,7 +294,8 @@ impl Rounds {
         self.sources.keep_only(of_objects.chain(of_jobs));
     }
 
-    /// Starts what a decision asks for. What is decided while the replicas are being written rests on those before.
+    /// Carries a decision out, unless the target's replicas are being written: then it rests on replicas that are about to
+    /// change.
     fn carry_out(&mut self, decision: Decision, now: Time) {
         let Some(scaler) = self.scalers.by_target.get(&decision.target).cloned() else { return };
         if self.actor.is_scaling(&decision.target) {
@@ -304,17 +304,17 @@ impl Rounds {
         self.shared.joint.decided(&joint::key(&scaler.workload), now, &decision.sizes);
         match decision.rescales() {
             true => self.actor.rescale(scaler, decision),
-            false => self.record(Scaled { scaler, decision, outcome: Outcome::Kept }),
+            false => self.record(ScaleResult { scaler, decision, outcome: Outcome::Kept }),
         }
     }
 
-    /// Takes in all that has been written: however long rounds take, no write waits for more than one.
+    /// Takes in all writes that have ended. Each waits for one round at most.
     fn take_in_written(&mut self) {
         self.actor.written().into_iter().for_each(|scaled| self.take_in(scaled));
     }
 
-    /// Takes in what came of writing replicas.
-    fn take_in(&mut self, scaled: Scaled) {
+    /// Passes the outcome of a scale write to the engine, and records it.
+    fn take_in(&mut self, scaled: ScaleResult) {
         let error = match &scaled.outcome {
             Outcome::Failed { error } => Some(error.clone()),
             _ => None,
@@ -325,10 +325,10 @@ impl Rounds {
         self.record(scaled);
     }
 
-    /// Tells of a decision and what came of it, and keeps it.
-    fn record(&mut self, Scaled { scaler, decision, outcome }: Scaled) {
-        if outcome != Outcome::Kept || self.actor.is_news(&scaler, &decision) {
-            self.actor.tell(Decided {
+    /// Reports a decision and its outcome, counts it, and keeps it in the history.
+    fn record(&mut self, ScaleResult { scaler, decision, outcome }: ScaleResult) {
+        if outcome != Outcome::Kept || self.actor.has_news(&scaler, &decision) {
+            self.actor.report(DecisionReport {
                 workload: self.standing.workload(&decision.target).cloned(),
                 memory: self.engine.memory(&decision.target).cloned(),
                 scaler: Arc::clone(&scaler),

@@ -1,4 +1,4 @@
-//! What the autoscaler tells others: the Prometheus and metrics APIs, its decisions, and its own metrics.
+//! Serves others: the Prometheus and metrics APIs, the decisions, and the autoscaler's own metrics.
 
 pub(crate) mod serve;
 pub(crate) mod telemetry;

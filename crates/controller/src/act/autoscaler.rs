@@ -66,7 +66,7 @@ impl Autoscalers {
         }
     }
 
-    /// Overwrites somebody's autoscaler whole: applying would leave what only theirs says.
+    /// Replaces a foreign autoscaler as a whole: server-side apply would keep fields that only it sets.
     async fn take_over(
         &self,
         key: &OwnerKey,

@@ -10,7 +10,7 @@ use kube::{Api, ResourceExt};
 use serde_json::json;
 
 use super::events;
-use super::tell::{KEDA_COMPONENT, Teller};
+use super::status::{KEDA_COMPONENT, StatusWriter};
 use crate::api_error;
 use crate::gather::workload::WorkloadRef;
 
@@ -27,7 +27,7 @@ pub(super) fn waits(object: &ScaledObject) -> bool {
     object.metadata.deletion_timestamp.is_some() && object.finalizers().iter().any(|own| own == FINALIZER)
 }
 
-impl Teller {
+impl StatusWriter {
     /// Finishes a ScaledObject that waits for it.
     pub(super) async fn finish_deleted(&self, object: &ScaledObject) {
         self.restore(object).await;

@@ -29,11 +29,11 @@ const TIMEOUT: Duration = Duration::from_secs(10);
 /// What is still unwritten this long after the end is dropped.
 const FINISH_MAX: Duration = Duration::from_secs(2);
 
-/// What is to be told.
+/// An event to be written.
 #[derive(Clone, Debug)]
 pub(crate) struct Note {
     pub(crate) about: ObjectReference,
-    /// Who tells it: `horizontal-pod-autoscaler`, or `keda-operator`.
+    /// The reporting component: `horizontal-pod-autoscaler` or `keda-operator`.
     pub(crate) component: &'static str,
     pub(crate) warning: bool,
     pub(crate) reason: String,

@@ -1,4 +1,4 @@
-//! Tasks by what they are about: one for each, and some at once.
+//! Tasks by key: at most one for each key, and a bounded number at once.
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
@@ -6,7 +6,7 @@ use std::sync::Arc;
 use tokio::sync::Semaphore;
 use tokio::task::{Id, JoinError, JoinSet};
 
-/// The tasks.
+/// Running tasks by key.
 pub(super) struct Tasks<K, T> {
     running: JoinSet<T>,
     keys: HashMap<Id, K>,
@@ -24,7 +24,7 @@ impl<K: Ord + Clone, T: Send + 'static> Tasks<K, T> {
         }
     }
 
-    /// Whether there is one about `key`.
+    /// Whether a task for `key` is running.
     pub(super) fn has(&self, key: &K) -> bool {
         self.busy.contains(key)
     }

@@ -30,7 +30,7 @@ impl Claims {
         claims
     }
 
-    /// Whether the workload's selector tells its pods from those of all other targets.
+    /// Whether the workload's selector selects no pod of another target.
     pub(crate) fn judge(&self, workload: &Workload, pods: &[Arc<Pod>]) -> Selector {
         let all: BTreeSet<&String> = pods.iter().filter_map(|pod| self.0.get(&key(pod))).flatten().collect();
         if all.len() < 2 {

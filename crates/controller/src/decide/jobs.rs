@@ -34,19 +34,19 @@ const COMPONENT: &str = "keda-operator";
 /// Namespace and name.
 type Key = (String, String);
 
-/// The ScaledJobs, and when each was last looked at.
+/// The ScaledJobs, and when each was last evaluated.
 pub(crate) struct JobScalers {
     writer: Arc<Writer>,
     cluster: Cluster,
-    known: BTreeMap<Key, Known>,
+    known: BTreeMap<Key, JobScalerState>,
     writing: JoinSet<()>,
 }
 
 /// What is known of one.
 #[derive(Debug)]
-struct Known {
+struct JobScalerState {
     polled: Time,
-    /// A changed object is looked at at once.
+    /// A changed object is evaluated at once.
     generation: Option<i64>,
     paused: bool,
     /// The status that was written last; locked by the task that writes the next.
@@ -61,7 +61,7 @@ struct Writer {
 }
 
 /// One look at a ScaledJob, to be carried out.
-struct Due {
+struct DueScaledJob {
     object: Arc<ScaledJob>,
     jobs: Vec<Arc<Job>>,
     poll: Poll,
@@ -147,7 +147,7 @@ impl JobScalers {
             }
             Ok(_) => {}
         }
-        let known = self.known.entry(key(&object)).or_insert_with(|| Known {
+        let known = self.known.entry(key(&object)).or_insert_with(|| JobScalerState {
             polled: now,
             generation: None,
             paused: false,
@@ -158,7 +158,7 @@ impl JobScalers {
         known.generation = object.metadata.generation;
         known.paused = poll.paused;
         let (writer, status) = (Arc::clone(&self.writer), Arc::clone(&known.status));
-        let due = Due { object, jobs, poll, create, errors };
+        let due = DueScaledJob { object, jobs, poll, create, errors };
         known.writing = Some(self.writing.spawn(async move { writer.carry_out(due, &status).await }));
     }
 
@@ -199,7 +199,7 @@ impl JobScalers {
 }
 
 impl Writer {
-    async fn carry_out(&self, due: Due, written: &tokio::sync::Mutex<Option<ScaledJobStatus>>) {
+    async fn carry_out(&self, due: DueScaledJob, written: &tokio::sync::Mutex<Option<ScaledJobStatus>>) {
         self.clear_away(&due.object, &due.jobs).await;
         for error in &due.errors {
             self.publish(&due.object, true, "KEDAScalerFailed", error.clone());

@@ -129,12 +129,12 @@ pub(crate) struct Scalers {
     pub(crate) by_target: BTreeMap<TargetId, Arc<Scaler>>,
     pub(crate) broken: Vec<Broken>,
     planned: HashMap<OwnerKey, Planned>,
-    seen: Option<Seen>,
+    seen: Option<SourceVersions>,
 }
 
 /// The counters of changes at the last look.
 #[derive(Clone, Copy, Debug, PartialEq)]
-struct Seen {
+struct SourceVersions {
     scalers: u64,
     workloads: u64,
     credentials: u64,
@@ -153,7 +153,7 @@ type TemplateVersion = (Option<String>, Option<i64>);
 
 /// What is different from the last look.
 #[derive(Debug, Default)]
-pub(crate) struct News {
+pub(crate) struct ScalerChanges {
     /// Targets that nothing scales any more.
     pub(crate) gone: Vec<TargetId>,
     /// Targets that nothing scaled before.
@@ -164,9 +164,9 @@ pub(crate) struct News {
 
 impl Scalers {
     /// Reads the objects that have changed; nothing if none has.
-    pub(crate) fn update(&mut self, cluster: &Cluster) -> Option<News> {
+    pub(crate) fn update(&mut self, cluster: &Cluster) -> Option<ScalerChanges> {
         let revisions = &cluster.revisions;
-        let now = Seen {
+        let now = SourceVersions {
             scalers: revisions.scalers.now(),
             workloads: revisions.workloads.now(),
             credentials: revisions.credentials.now(),
@@ -213,8 +213,8 @@ impl Scalers {
         self.planned.insert(owner.key(), Planned { owner, template, outcome });
     }
 
-    fn news_since(&self, old: &BTreeMap<TargetId, Arc<Scaler>>) -> News {
-        let mut news = News::default();
+    fn news_since(&self, old: &BTreeMap<TargetId, Arc<Scaler>>) -> ScalerChanges {
+        let mut news = ScalerChanges::default();
         news.gone.extend(old.keys().filter(|target| !self.by_target.contains_key(target)).cloned());
         for (target, scaler) in &self.by_target {
             match old.get(target) {

@@ -12,11 +12,11 @@
 mod checkpoints;
 mod controllers;
 mod evictions;
+pub(crate) mod headroom;
 pub(crate) mod joint;
-mod known;
 mod recommender;
-pub(crate) mod room;
 mod samples;
+mod state;
 mod targets;
 mod updater;
 
@@ -44,12 +44,12 @@ use updater::Updater;
 
 /// `--recommender-interval` and `--updater-interval`.
 const ROUND_DEFAULT: Duration = Duration::from_secs(60);
-/// Changes within this time of one another are looked at together.
+/// Changes within this time are handled together.
 const SETTLE: Duration = Duration::from_millis(20);
 /// After a look it is waited for so many times as long as it took, so that a large cluster in which pods come and go
 /// does not keep the loop looking.
 const REST_PER_LOOK: u32 = 4;
-/// How often kills and other sizes are looked for, if nothing changes.
+/// The period of looking for kills and changed sizes without a change.
 const LOOK: Duration = Duration::from_secs(1);
 /// How often checkpoints are written; VPA writes them in every round, which is as often.
 const SAVE: Duration = Duration::from_secs(60);

@@ -39,7 +39,7 @@ use tokio::sync::{Notify, oneshot, watch};
 use tokio::task::JoinSet;
 use tokio::time::sleep;
 
-/// How often an absent kind is looked for where definitions cannot be watched.
+/// The period of looking for absent kinds where definitions cannot be watched.
 const ABSENT_RETRY: Duration = Duration::from_secs(30);
 /// After a watch has failed, doubled each time.
 const FAILED_RETRY: Duration = Duration::from_millis(500);
@@ -180,7 +180,7 @@ impl Kinds<'_> {
         self.ready.push(ready);
         let follower = Follower {
             writer,
-            seen: Seen::default(),
+            seen: SpecVersions::default(),
             revisions: revisions.iter().map(|own| (*own).clone()).collect(),
             changed: self.changed.clone(),
             is_ready: Some(is_ready),
@@ -196,7 +196,7 @@ where
     K: Resource<DynamicType = ()> + Clone + 'static,
 {
     writer: Writer<K>,
-    seen: Seen,
+    seen: SpecVersions,
     revisions: Vec<Revision>,
     changed: Changed,
     is_ready: Option<oneshot::Sender<()>>,
@@ -288,13 +288,13 @@ fn watch_definitions(client: Client, tasks: &mut JoinSet<()>) -> watch::Receiver
     receiver
 }
 
-/// The generation and annotations of every object, by its uid: what tells a change of a spec from one of a status.
+/// The generation and annotations of every object by uid: they change with the spec, and not with the status.
 #[derive(Default)]
-struct Seen(HashMap<String, (i64, BTreeMap<String, String>)>);
+struct SpecVersions(HashMap<String, (i64, BTreeMap<String, String>)>);
 
-impl Seen {
-    /// Whether the loop should look at once. The status of a pod is news; that of everything else is written by
-    /// controllers, mostly by the loop itself.
+impl SpecVersions {
+    /// Whether the change should wake the loop. A pod's status is news; every other status is written by controllers, mostly
+    /// by the loop itself.
     fn is_news<K: Resource<DynamicType = ()>>(&mut self, event: &watcher::Event<K>) -> bool {
         match event {
             watcher::Event::Apply(object) | watcher::Event::InitApply(object) => {

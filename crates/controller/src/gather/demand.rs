@@ -20,7 +20,7 @@ const IN_FLIGHT: &str = "flyball_service_requests_in_flight";
 const BUCKETS: &str = "flyball_service_request_duration_seconds_bucket";
 const SECONDS: &str = "flyball_service_request_duration_seconds_sum";
 
-/// What the engine is told: a measurement, or why there is none.
+/// A measurement for the engine, or why there is none.
 pub(crate) type Measured = Result<Box<Demand>, String>;
 
 /// Counters of a target's Services together, at the time of their newest sample.
@@ -70,7 +70,7 @@ impl DemandMeter {
         if services.is_empty() {
             self.forget(target);
             return Some(Err(
-                "no Service selects the pods of the target, so nobody counts its requests".to_owned()
+                "no Service selects the pods of the target, so its requests are not counted".to_owned()
             ));
         }
         let Some(now) = Counters::read(store, target.namespace.as_str(), services) else {

@@ -77,7 +77,7 @@ fn container_requests(container: &Container, status: Option<&PodStatus>) -> Cont
     ContainerRequests { name: container.name.as_str().into(), requests }
 }
 
-/// What the node has given a container, where it says so.
+/// The resources that the node has actuated for a container, if its status says them.
 fn given(container: &Container, status: Option<&PodStatus>) -> BTreeMap<Name, Milli> {
     let statuses = status.into_iter().flat_map(|status| {
         status.container_statuses.iter().flatten().chain(status.init_container_statuses.iter().flatten())

@@ -1,4 +1,4 @@
-//! Names of hosts as a cluster's DNS understands them, looked up in what is watched.
+//! Resolves host names as a cluster's DNS does, from the watched Services and EndpointSlices.
 //!
 //! A Service is `name`, `name.namespace`, `name.namespace.svc` or `name.namespace.svc.cluster.local`; the first form
 //! means the namespace of who asks. The last two are of the cluster and nothing else. The first two may also be names
@@ -16,7 +16,7 @@ use kube::runtime::reflector::ObjectRef;
 
 use crate::gather::cluster::Cluster;
 
-/// The domain of every cluster that was not told otherwise, and of the embedded one.
+/// The default domain of clusters, and that of the embedded one.
 const CLUSTER_DOMAIN: &str = "cluster.local";
 
 /// Last labels of names with two that mean a host outside: reserved (RFC 2606, 6761, 6762, 8375; ICANN for `internal`),
@@ -66,9 +66,9 @@ enum Host {
     Outside,
 }
 
-/// What a name is found to be.
+/// The resolution of a host name.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Found {
+pub(crate) enum Resolved {
     /// A Service's address, or those of the ready endpoints of a headless one.
     Addresses(ServiceKey, Vec<IpAddr>),
     /// A Service that stands for a host outside (type `ExternalName`).
@@ -77,62 +77,62 @@ pub(crate) enum Found {
     Unreachable(ServiceKey, String),
     /// The name of a Service that does not exist. `only`: it can't be a host outside either.
     NoSuchService { service: ServiceKey, only: bool },
-    /// In the cluster's domain, where nothing has such a name; the sentence says so.
+    /// A name in the cluster's domain that nothing has; the text is a sentence for users.
     Nobody(String),
     /// The name of a host outside.
     Outside,
 }
 
-/// Looks a host's name up, for who is in `namespace`.
-pub(crate) fn look_up(cluster: &Cluster, host: &str, namespace: &str) -> Found {
+/// Resolves a host name as seen from `namespace`.
+pub(crate) fn look_up(cluster: &Cluster, host: &str, namespace: &str) -> Resolved {
     let services = &cluster.services;
     let get = |(namespace, name): &ServiceKey| services.get(&ObjectRef::new(name).within(namespace));
     match parse(host, namespace) {
-        Host::Outside => Found::Outside,
-        Host::Nobody => Found::Nobody(format!("nothing in {CLUSTER_DOMAIN} is named {host}")),
+        Host::Outside => Resolved::Outside,
+        Host::Nobody => Resolved::Nobody(format!("nothing in {CLUSTER_DOMAIN} is named {host}")),
         Host::Endpoint(hostname, service) => {
             let addresses = addresses(&cluster.slices.state(), &service, Some(&hostname));
             match addresses.is_empty() {
-                true => Found::Nobody(format!("no ready endpoint of a Service is named {host}")),
-                false => Found::Addresses(service, addresses),
+                true => Resolved::Nobody(format!("no ready endpoint of a Service is named {host}")),
+                false => Resolved::Addresses(service, addresses),
             }
         }
         Host::Service(key) => match get(&key) {
             Some(service) => of_service(cluster, key, &service),
-            None => Found::NoSuchService { service: key, only: true },
+            None => Resolved::NoSuchService { service: key, only: true },
         },
         Host::Either(key) => match get(&key) {
             Some(service) => of_service(cluster, key, &service),
             None if key.0 != namespace && is_suffix_outside(&key.0) && !is_namespace(cluster, &key.0) => {
-                Found::Outside
+                Resolved::Outside
             }
-            None => Found::NoSuchService { service: key, only: false },
+            None => Resolved::NoSuchService { service: key, only: false },
         },
     }
 }
 
-fn of_service(cluster: &Cluster, key: ServiceKey, service: &Service) -> Found {
+fn of_service(cluster: &Cluster, key: ServiceKey, service: &Service) -> Resolved {
     let spec = service.spec.as_ref();
     let kind = spec.and_then(|spec| spec.type_.as_deref());
     if kind == Some("ExternalName") {
         let target = spec.and_then(|spec| spec.external_name.clone()).unwrap_or_default();
-        return Found::Alias(key, target);
+        return Resolved::Alias(key, target);
     }
     let address = spec.and_then(|spec| spec.cluster_ip.as_deref()).unwrap_or_default();
     if let Ok(address) = address.parse() {
-        return Found::Addresses(key, vec![address]);
+        return Resolved::Addresses(key, vec![address]);
     }
     let (namespace, name) = &key;
     if address != "None" {
         let why = format!("Service {name} in namespace {namespace} has no address yet");
-        return Found::Unreachable(key, why);
+        return Resolved::Unreachable(key, why);
     }
     let addresses = addresses(&cluster.slices.state(), &key, None);
     if addresses.is_empty() {
         let why = format!("headless Service {name} in namespace {namespace} has no ready endpoint");
-        return Found::Unreachable(key, why);
+        return Resolved::Unreachable(key, why);
     }
-    Found::Addresses(key, addresses)
+    Resolved::Addresses(key, addresses)
 }
 
 /// The addresses of a Service's ready endpoints; of one hostname, if it is given.

@@ -8,9 +8,9 @@ use flyball_engine::{MetricName, TargetId, Time};
 
 /// When each cached trigger was last read.
 #[derive(Debug, Default)]
-pub(crate) struct Polled(BTreeMap<(TargetId, MetricName), Time>);
+pub(crate) struct PolledReadings(BTreeMap<(TargetId, MetricName), Time>);
 
-impl Polled {
+impl PolledReadings {
     /// Whether the last reading still holds; else this one is taken down as made now.
     pub(crate) fn is_recent(&mut self, target: &TargetId, query: &Query, now: Time) -> bool {
         let Some(interval) = query.keep_for else { return false };
@@ -45,7 +45,7 @@ mod tests {
             keep_for,
         };
         let cached = query(Some(Duration::from_secs(30)));
-        let mut polled = Polled::default();
+        let mut polled = PolledReadings::default();
         let mut read_at = |query: &Query, seconds: &[u64]| -> Vec<u64> {
             let is_read = |second: &&u64| !polled.is_recent(&target, query, Time::from_seconds(**second));
             seconds.iter().filter(is_read).copied().collect()

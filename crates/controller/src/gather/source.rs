@@ -1,4 +1,4 @@
-//! Readings of what the policies ask for. No data is not no load: what cannot be read is told as such, with the reason.
+//! Reads the metrics that policies ask for. No data is not no load: a metric that cannot be read says so, with the reason.
 
 mod answer;
 mod caller;
@@ -28,11 +28,11 @@ use crate::features::Features;
 use crate::gather::cluster::Cluster;
 use crate::gather::facts;
 use crate::gather::names;
-use crate::gather::scrape::standing::Standing;
+use crate::gather::scrape::health::ScrapeHealth;
 use crate::gather::source::answer::{Answer, last_answer, reading};
 pub(crate) use crate::gather::source::caller::Caller;
 use crate::gather::source::custom::{CustomReader, MetricScope};
-use crate::gather::source::polls::{Patience, Polls};
+use crate::gather::source::polls::{BackgroundPolls, Freshness};
 use crate::gather::source::promql::PromqlReader;
 use crate::gather::source::promql::local::SeriesOrigin;
 use crate::gather::source::servers::Servers;
@@ -47,17 +47,17 @@ pub(crate) struct Sources {
     pub(crate) usage: Arc<Mutex<UsageLog>>,
     pub(crate) promql: PromqlReader,
     pub(crate) custom: CustomReader,
-    standing: Standing,
+    standing: ScrapeHealth,
     caller: Caller,
-    /// By what is asked and from which namespace: a short name means another Service in another one.
-    numbers: Polls<(String, String), (Answer, Time)>,
+    /// By endpoint and namespace: a short host name means different Services in different namespaces.
+    numbers: BackgroundPolls<(String, String), (Answer, Time)>,
 }
 
 /// What sources read from beside the cluster.
 pub(crate) struct Stores<'a> {
     pub(crate) usage: &'a Arc<Mutex<UsageLog>>,
     pub(crate) store: &'a Arc<Mutex<Store>>,
-    pub(crate) standing: Standing,
+    pub(crate) standing: ScrapeHealth,
     pub(crate) servers: Servers,
 }
 
@@ -72,7 +72,7 @@ impl Sources {
             promql,
             custom: CustomReader::new(client, Arc::clone(store), answers_here),
             usage: Arc::clone(usage),
-            numbers: Polls::default(),
+            numbers: BackgroundPolls::default(),
             standing,
             cluster,
             caller,
@@ -106,7 +106,7 @@ impl Sources {
                 Reading::PerPod { values, at: now }
             }
             Ask::Trigger(trigger) => {
-                let last = Patience::LastAnswer;
+                let last = Freshness::LastAnswer;
                 self.read_trigger(trigger, (namespace, pods), last, now).unwrap_or_else(not_yet)
             }
             ask @ (Ask::Pods { .. } | Ask::Object { .. } | Ask::External { .. }) => {
@@ -119,14 +119,14 @@ impl Sources {
     /// What a trigger of an object in `namespace` reads now, for who decides seldom; none while a new answer is on its way:
     /// then it is worth coming back in a second.
     pub(crate) fn read_new(&mut self, trigger: &Trigger, namespace: &str, now: Time) -> Option<Reading> {
-        self.read_trigger(trigger, (namespace, &[]), Patience::NewAnswer, now)
+        self.read_trigger(trigger, (namespace, &[]), Freshness::NewAnswer, now)
     }
 
     fn read_trigger(
         &mut self,
         trigger: &Trigger,
         place: (&str, &[Arc<Pod>]),
-        patience: Patience,
+        patience: Freshness,
         now: Time,
     ) -> Option<Reading> {
         let (namespace, _) = place;
@@ -152,7 +152,7 @@ impl Sources {
         &mut self,
         api: &MetricsApi,
         namespace: &str,
-        patience: Patience,
+        patience: Freshness,
         now: Time,
     ) -> Option<Reading> {
         let ask = || {
@@ -165,14 +165,14 @@ impl Sources {
         };
         let last = self.numbers.read(&(key_of(api), namespace.to_owned()), patience, ask);
         match last {
-            None if patience == Patience::NewAnswer => None,
+            None if patience == Freshness::NewAnswer => None,
             last => Some(last_answer(last, &api.url, api.timeout, now))
                 .map(|(answer, at)| reading(answer, None, at)),
         }
     }
 }
 
-/// What tells one endpoint and the way it is asked from another, without showing a secret.
+/// Identifies an endpoint and its request options; hashes secrets.
 fn key_of(api: &MetricsApi) -> String {
     let key = api.api_key.as_ref().map_or("", |key| key.key.reveal());
     format!("{api:?} {}", caller::fingerprint(&api.authentication, key))

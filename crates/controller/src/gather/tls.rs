@@ -1,4 +1,4 @@
-//! TLS as a client: whom to trust, how to be known, and the HTTP client that follows from it. Scrapes and triggers share it.
+//! TLS for clients: trusted authorities, client certificates, and the HTTP client over them. Scrapes and triggers share it.
 
 use std::collections::BTreeMap;
 use std::io::ErrorKind;
@@ -24,11 +24,11 @@ use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme
 use tokio::sync::Semaphore;
 
 use crate::gather::cluster::Cluster;
-use crate::gather::names::{self, Found};
+use crate::gather::names::{self, Resolved};
 
 /// How long a name is waited for: shorter than KEDA's time-out of a request, so that the failure has its own reason.
 const LOOKUP_TIMEOUT: Duration = Duration::from_secs(2);
-/// Names that are looked up at the same time, each on a thread of its own.
+/// The most names that are resolved at once, each on its own thread.
 const LOOKUPS_MAX: usize = 16;
 
 /// How long an unused connection is kept: over some scrapes or polls, but not for ever, since pods come and go.
@@ -46,7 +46,7 @@ pub(crate) enum Trust {
 }
 
 impl Trust {
-    /// The authorities of this machine. One without any trusts nobody.
+    /// The authorities of this machine. Without any, no server is trusted.
     pub(crate) fn system() -> RootCertStore {
         let mut roots = RootCertStore::empty();
         roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
@@ -118,7 +118,7 @@ pub(crate) struct Names {
     lookups: Arc<Lookups>,
 }
 
-/// What a host's name means to who is in a namespace.
+/// Resolves host names as seen from a namespace.
 pub(crate) type Services = dyn Fn(&str, &str) -> Resolution + Send + Sync;
 
 /// Where a host is.
@@ -152,13 +152,13 @@ impl Names {
     pub(crate) fn of(cluster: &Cluster) -> Names {
         let cluster = cluster.clone();
         Names::new(Arc::new(move |host, namespace| match names::look_up(&cluster, host, namespace) {
-            Found::Addresses(_, addresses) => Resolution::At(addresses),
-            Found::Alias(_, name) => Resolution::As(name),
-            Found::Unreachable(_, why) | Found::Nobody(why) => Resolution::Nowhere(why),
-            Found::NoSuchService { service: (namespace, name), only: true } => {
+            Resolved::Addresses(_, addresses) => Resolution::At(addresses),
+            Resolved::Alias(_, name) => Resolution::As(name),
+            Resolved::Unreachable(_, why) | Resolved::Nobody(why) => Resolution::Nowhere(why),
+            Resolved::NoSuchService { service: (namespace, name), only: true } => {
                 Resolution::Nowhere(format!("there is no Service {name} in namespace {namespace}"))
             }
-            Found::NoSuchService { only: false, .. } | Found::Outside => Resolution::Outside,
+            Resolved::NoSuchService { only: false, .. } | Resolved::Outside => Resolution::Outside,
         }))
     }
 
@@ -231,7 +231,7 @@ impl Lookups {
         }
     }
 
-    /// Goes on when nobody waits any more.
+    /// Continues after the caller has given up.
     fn start(self: &Arc<Lookups>, host: &str) -> Lookup {
         let (lookups, host) = (Arc::clone(self), host.to_owned());
         let task = tokio::spawn(async move {

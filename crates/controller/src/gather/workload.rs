@@ -30,13 +30,13 @@ use crate::gather::cluster::Cluster;
 
 /// Who writes replicas, in `managedFields`.
 pub(crate) const FIELD_MANAGER: &str = "flyball";
-/// A scale that is not watched is asked for this often.
+/// The period of polling a scale that is not watched.
 const ASK_EVERY: Duration = Duration::from_secs(1);
 /// Questions for scales that are under way at once.
 const ASKED_AT_ONCE: usize = 16;
 /// An answer of the API server that takes longer is a failure.
 const TIMEOUT: Duration = Duration::from_secs(10);
-/// The scale of a workload that nobody asked for this long is forgotten.
+/// A scale that was not read for this long is forgotten.
 const FORGET_AFTER: Duration = Duration::from_secs(60);
 
 /// A workload by kind and name.
@@ -113,7 +113,7 @@ pub(crate) struct Workloads {
 struct Shared {
     resources: Mutex<HashMap<GroupVersionKind, ApiResource>>,
     written: Mutex<HashMap<WorkloadRef, Written>>,
-    asked: Mutex<HashMap<WorkloadRef, Asked>>,
+    asked: Mutex<HashMap<WorkloadRef, PolledScale>>,
     permits: Arc<Semaphore>,
 }
 
@@ -125,7 +125,7 @@ struct Written {
 }
 
 /// The last answer for a scale that is not watched.
-struct Asked {
+struct PolledScale {
     answer: Option<Result<Workload, String>>,
     read: Instant,
     asked: Instant,
@@ -193,7 +193,7 @@ impl Workloads {
         if is_new {
             all.retain(|_, one| now.duration_since(one.read) < FORGET_AFTER);
         }
-        let new = || Asked { answer: None, read: now, asked: now, running: false };
+        let new = || PolledScale { answer: None, read: now, asked: now, running: false };
         let one = all.entry(reference.clone()).or_insert_with(new);
         one.read = now;
         if !one.running && (is_new || now.duration_since(one.asked) >= ASK_EVERY) {
@@ -274,7 +274,7 @@ impl Workloads {
         Ok((resource, api))
     }
 
-    /// How the API server names a kind; looked up once.
+    /// The API server's name of each kind; discovered once.
     async fn resource(&self, reference: &WorkloadRef) -> Result<ApiResource, String> {
         let gvk = reference.gvk().map_err(|error| error.to_string())?;
         if matches!(
@@ -390,7 +390,7 @@ impl Workload {
         selector.map(|own| own.to_string()).unwrap_or_default()
     }
 
-    /// Whether its pods can be told apart, by its own account.
+    /// Whether the workload has a usable selector, judged by itself.
     pub(crate) fn selector_state(&self) -> flyball_engine::Selector {
         match self.selector() {
             Ok(own) if is_empty(own) => flyball_engine::Selector::Missing,

@@ -34,13 +34,13 @@ pub(crate) struct Memories {
 
 /// One line of the file.
 #[derive(Serialize, Deserialize)]
-struct Kept<T, M> {
+struct StoredMemory<T, M> {
     target: T,
     memory: M,
 }
 
 impl Memories {
-    /// Reads what the file holds. One that cannot be read is as good as none, and is said.
+    /// Reads the file. One that cannot be read is logged, and counts as none.
     pub(crate) fn open(file: Option<PathBuf>) -> Memories {
         let known = file.as_deref().map(read).unwrap_or_default();
         Memories { file, known, written_at: Time::default(), writing: None }
@@ -101,7 +101,7 @@ impl Memories {
     fn write<'a>(&mut self, engine: &Engine, targets: impl Iterator<Item = &'a TargetId>, now: Time) {
         self.written_at = now;
         let Some(file) = self.file.clone() else { return };
-        let kept = targets.filter_map(|target| Some(Kept { target, memory: engine.memory(target)? }));
+        let kept = targets.filter_map(|target| Some(StoredMemory { target, memory: engine.memory(target)? }));
         let lines = lines(kept);
         self.writing = Some(tokio::task::spawn_blocking(move || {
             if let Err(error) = lines.and_then(|lines| write(&file, &lines)) {
@@ -122,11 +122,12 @@ fn read(file: &Path) -> BTreeMap<TargetId, Memory> {
             return BTreeMap::new();
         }
     };
-    let lines = text.lines().filter_map(|line| serde_json::from_str::<Kept<TargetId, Memory>>(line).ok());
+    let lines =
+        text.lines().filter_map(|line| serde_json::from_str::<StoredMemory<TargetId, Memory>>(line).ok());
     lines.map(|kept| (kept.target, kept.memory)).collect()
 }
 
-fn lines<'a>(kept: impl Iterator<Item = Kept<&'a TargetId, &'a Memory>>) -> std::io::Result<Vec<u8>> {
+fn lines<'a>(kept: impl Iterator<Item = StoredMemory<&'a TargetId, &'a Memory>>) -> std::io::Result<Vec<u8>> {
     let mut lines = Vec::new();
     for one in kept {
         serde_json::to_writer(&mut lines, &one)?;

@@ -95,7 +95,7 @@ fn load(path: &Path, file: File, store: &mut Store, now_ms: i64) -> io::Result<(
     Ok(())
 }
 
-/// Reads frames up to the end or the first damaged one; tells whether there was none.
+/// Reads frames up to the end or the first damaged one; returns whether all were intact.
 fn load_frames(reader: &mut impl Read, store: &mut Store, loading: &mut Loading) -> io::Result<bool> {
     let mut header = [0; FRAME_HEADER_BYTES];
     let mut frame = Vec::new();

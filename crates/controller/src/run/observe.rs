@@ -1,8 +1,8 @@
-//! What the engine is told in a round: how each target stands, where that has changed, and what its triggers read, where
-//! it is due.
+//! The observations of a round: the scale, pods, waiting requests, size and demand of each target where they have changed, and
+//! the readings of its triggers where it is due.
 //!
-//! Most of it is as it was. So what was told last is kept for each target, and compared with what is seen now by the
-//! identity of the objects; pods are looked at again only when one has changed.
+//! Most targets are unchanged. So the last observation of each is kept, and compared by the identity of the watched
+//! objects. Pods are compared only after one has changed.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -15,8 +15,8 @@ use kube::runtime::reflector::ObjectRef;
 use super::{Rounds, now};
 use crate::decide::claims::Claims;
 use crate::decide::scalers::Scaler;
+use crate::decide::vertical::headroom::NodeHeadroom;
 use crate::decide::vertical::joint;
-use crate::decide::vertical::room::Room;
 use crate::gather::demand::{self, DemandMeter};
 use crate::gather::facts;
 use crate::gather::pods::Pods;
@@ -24,22 +24,22 @@ use crate::gather::scrape::node;
 use crate::gather::selector;
 use crate::gather::workload::Workload;
 
-/// What the engine was told of each target.
+/// The last observations of every target.
 #[derive(Default)]
-pub(super) struct Standing {
-    targets: BTreeMap<TargetId, Told>,
+pub(super) struct ObservedTargets {
+    targets: BTreeMap<TargetId, LastObserved>,
     pods: Pods,
-    /// The count of changes of pods that the index has.
+    /// The revision of the pods that the index has.
     pods_revision: Option<u64>,
     /// The Services' counters as they were read last.
     demand: DemandMeter,
-    /// Whether some target has no replicas, so that somebody may be waiting for one.
+    /// Whether some target has no replicas, so that requests may be waiting for one.
     pub(super) any_at_zero: bool,
 }
 
-/// What it was told of one.
+/// The last observations of one target.
 #[derive(Default)]
-struct Told {
+struct LastObserved {
     scaler: Option<Arc<Scaler>>,
     workload: Option<Workload>,
     failed: Option<String>,
@@ -49,11 +49,11 @@ struct Told {
     sizing: Option<Sizing>,
 }
 
-/// The Services that are waited at: by namespace and the first label of their selectors, each with the whole selector and
-/// how many requests wait.
+/// Services at which requests wait, by namespace and first label of the selector; each with its selector and the number of
+/// waiting requests.
 type Waited<'a> = HashMap<(&'a str, &'a str, &'a str), Vec<(&'a BTreeMap<String, String>, u32)>>;
 
-impl Standing {
+impl ObservedTargets {
     pub(super) fn forget(&mut self, target: &TargetId) {
         self.demand.forget(target);
         self.targets.remove(target);
@@ -75,7 +75,7 @@ impl Standing {
 }
 
 impl Rounds {
-    /// Tells the engine how the targets stand that have changed, and reads the triggers of those that are due.
+    /// Passes what has changed to the engine, and reads the triggers of the targets that are due.
     pub(super) fn observe(&mut self) {
         self.observe_workloads();
         self.observe_waiting();
@@ -92,7 +92,7 @@ impl Rounds {
             self.standing.pods = Pods::new(self.cluster.pods.state());
         }
         let mut choice_changed = pods_changed;
-        let Standing { targets, pods, .. } = &mut self.standing;
+        let ObservedTargets { targets, pods, .. } = &mut self.standing;
         for (target, scaler) in &self.scalers.by_target {
             let told = targets.entry(target.clone()).or_default();
             let Some(read) = self.workloads.read(&scaler.workload) else { continue };
@@ -129,7 +129,8 @@ impl Rounds {
         self.observe_scales(choice_changed);
     }
 
-    /// Tells scales that changed. Which pods are claimed twice is looked at only when a choice of pods may have changed.
+    /// Passes changed scales to the engine. Pods that two targets select are searched for only after a selection may have
+    /// changed.
     fn observe_scales(&mut self, choice_changed: bool) {
         let targets = &mut self.standing.targets;
         let claims = choice_changed.then(|| {
@@ -151,7 +152,7 @@ impl Rounds {
         }
     }
 
-    /// Tells how many requests wait for each target at the Services in front of it.
+    /// Passes the number of requests that wait at the Services in front of each target.
     fn observe_waiting(&mut self) {
         let waiting = node::waiting(&self.shared.store.lock());
         let mut by_label = Waited::new();
@@ -175,9 +176,9 @@ impl Rounds {
         }
     }
 
-    /// Tells what was measured of the requests of each target that has an objective.
+    /// Passes the measured requests of each target that has an objective.
     fn observe_demand(&mut self) {
-        let Standing { targets, demand, .. } = &mut self.standing;
+        let ObservedTargets { targets, demand, .. } = &mut self.standing;
         let with_objective =
             self.scalers.by_target.iter().filter(|(_, scaler)| scaler.plan.policy.slo.is_some());
         for (target, _) in with_objective {
@@ -190,9 +191,9 @@ impl Rounds {
         }
     }
 
-    /// Tells what is recommended for the size of each target that has a recommender.
+    /// Passes the recommended size of each target that has a recommender.
     fn observe_sizing(&mut self) {
-        let room = Room::new(self.cluster.clone());
+        let room = NodeHeadroom::new(self.cluster.clone());
         let nobody_is_sized = self.shared.joint.is_empty();
         for (target, told) in &mut self.standing.targets {
             if nobody_is_sized && told.sizing.is_none() {
@@ -263,7 +264,7 @@ fn scale(workload: &Workload, selector: Selector) -> Scale {
 
 /// The requests that wait at Services which select the pods of a target. Services are found by the first label of their
 /// selectors.
-fn requests_for(target: &TargetId, told: &Told, by_label: &Waited<'_>) -> u32 {
+fn requests_for(target: &TargetId, told: &LastObserved, by_label: &Waited<'_>) -> u32 {
     if by_label.is_empty() {
         return 0;
     }

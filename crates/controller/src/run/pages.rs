@@ -26,8 +26,8 @@ impl Rounds {
         let _ = tokio::time::timeout(PAGES_WAIT, all_read).await;
         pages.detach_all();
         let waited = started.elapsed();
-        *self.shared.targets.lock() = self.pool.shown();
-        *self.shared.pools.lock() = self.pool.pools();
+        *self.shared.targets.lock() = self.scraper.shown();
+        *self.shared.pools.lock() = self.scraper.pools();
         waited
     }
 
@@ -37,9 +37,9 @@ impl Rounds {
         let revision = self.cluster.revisions.pages.now();
         let changed = self.pages_revision.replace(revision) != Some(revision);
         if let Some(found) = changed.then(|| self.discovery.discover(&self.cluster)).flatten() {
-            self.pool.sync(found, now_ms);
+            self.scraper.sync(found, now_ms);
         }
-        self.pool.start_due(now_ms, scrapes);
+        self.scraper.start_due(now_ms, scrapes);
     }
 
     /// A target feeds a trigger if a query selects its series, or if it is a pod that an autoscaler is about: its
@@ -50,7 +50,7 @@ impl Rounds {
         let pods = self.standing.pods();
         let scaled: HashSet<(String, String)> =
             pods.map(|pod| (pod.namespace().unwrap_or_default(), pod.name_any())).collect();
-        self.pool.mark_feeding(|target| {
+        self.scraper.mark_feeding(|target| {
             let label = |name: &str| target.labels.get(name).cloned().unwrap_or_default();
             fed.contains(&(label("job"), label("instance")))
                 || scaled.contains(&(label("namespace"), label("pod")))

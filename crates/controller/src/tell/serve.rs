@@ -52,7 +52,7 @@ pub(crate) fn not_found(group: &str, plural: &str, name: &str) -> Response {
     status(StatusCode::NOT_FOUND, "NotFound", &message)
 }
 
-/// A Kubernetes `Status` that tells of a failure.
+/// A Kubernetes `Status` for a failure.
 pub(crate) fn status(code: StatusCode, reason: &str, message: &str) -> Response {
     let body = json!({
         "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure",

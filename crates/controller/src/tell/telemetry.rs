@@ -25,7 +25,7 @@ pub(crate) use horizontal::Horizontal;
 pub use vertical::{Admitted, VpaMetrics};
 pub(crate) use vertical::{Evictions, InPlaceUpdates, ObjectKind, Sample, Timer, UpdaterRound, VpaSize};
 
-/// What is told, shared by the loops and by who asks.
+/// The autoscaler's own metrics, shared by the loops and the endpoint.
 #[derive(Clone, Default)]
 pub(crate) struct Telemetry {
     pub(crate) horizontal: Arc<Mutex<Horizontal>>,
@@ -51,7 +51,7 @@ pub(crate) fn router(telemetry: Telemetry) -> Router {
     Router::new().route("/metrics", get(page)).with_state(telemetry)
 }
 
-/// Keeps what is told in the store, as a scrape of it would, beside whoever asks for it.
+/// Stores the own metrics as a scrape of the endpoint would.
 pub(crate) struct OwnSeries {
     page: Arc<Mutex<Page>>,
     storing: Option<JoinHandle<()>>,

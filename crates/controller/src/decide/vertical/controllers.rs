@@ -27,11 +27,11 @@ const NO_SCALE_KEPT: Duration = Duration::from_secs(5);
 const NODE: &str = "Node";
 
 /// The namespace of a controller, and the controller.
-pub(super) type Place = (String, Controller);
+pub(super) type ControllerKey = (String, Controller);
 
 /// A controller that is there.
 #[derive(Clone, Debug)]
-pub(super) struct Found {
+pub(super) struct ControllerInfo {
     pub(super) owners: Vec<OwnerReference>,
     /// None for the kinds whose pods are known by their owner alone, or why it cannot be read.
     pub(super) selector: Result<Option<LabelSelector>, String>,
@@ -41,13 +41,13 @@ pub(super) struct Found {
 pub(super) struct Controllers {
     cluster: Cluster,
     workloads: Workloads,
-    scales: BTreeMap<Place, Kept>,
+    scales: BTreeMap<ControllerKey, CachedScale>,
 }
 
 /// The answer to a question for a scale.
-struct Kept {
+struct CachedScale {
     at: Instant,
-    answer: Result<Found, String>,
+    answer: Result<ControllerInfo, String>,
 }
 
 impl Controllers {
@@ -56,7 +56,7 @@ impl Controllers {
     }
 
     /// A controller, or a sentence that says why there is none.
-    pub(super) fn get(&self, (namespace, one): &Place) -> Result<Found, String> {
+    pub(super) fn get(&self, (namespace, one): &ControllerKey) -> Result<ControllerInfo, String> {
         if !one.is_well_known() {
             let kept = self.scales.get(&(namespace.clone(), one.clone()));
             return kept
@@ -66,7 +66,7 @@ impl Controllers {
             .ok_or_else(|| format!("{} {namespace}/{} does not exist", one.kind, one.name))
     }
 
-    fn watched(&self, namespace: &str, one: &Controller) -> Option<Found> {
+    fn watched(&self, namespace: &str, one: &Controller) -> Option<ControllerInfo> {
         let (cluster, name) = (&self.cluster, one.name.as_str());
         match (one.group.as_str(), one.kind.as_str()) {
             ("apps", "Deployment") => {
@@ -100,12 +100,12 @@ impl Controllers {
     }
 
     /// Whether a controller of a kind that is not well known has a scale.
-    pub(super) fn has_scale(&self, place: &Place) -> bool {
+    pub(super) fn has_scale(&self, place: &ControllerKey) -> bool {
         self.scales.get(place).is_some_and(|kept| kept.answer.is_ok())
     }
 
     /// Asks for the scales of these controllers, which are not well known, and of what owns them; with their API versions.
-    pub(super) async fn ask(&mut self, mut places: BTreeMap<Place, String>) {
+    pub(super) async fn ask(&mut self, mut places: BTreeMap<ControllerKey, String>) {
         self.scales.retain(|_, kept| kept.at.elapsed() < kept.lifetime());
         while !places.is_empty() {
             places.retain(|(namespace, one), _| {
@@ -118,20 +118,20 @@ impl Controllers {
             for (place, answer) in answers {
                 let owners = answer.as_ref().map(|found| found.owners.as_slice()).unwrap_or_default();
                 places.extend(unknown_owner(&place.0, owners));
-                self.scales.insert(place, Kept { at: Instant::now(), answer });
+                self.scales.insert(place, CachedScale { at: Instant::now(), answer });
             }
         }
     }
 }
 
-impl Kept {
+impl CachedScale {
     fn lifetime(&self) -> Duration {
         if self.answer.is_ok() { SCALE_KEPT } else { NO_SCALE_KEPT }
     }
 }
 
 /// The controller among these owners, with its API version, if it is of a kind that has to be asked.
-pub(super) fn unknown_owner(namespace: &str, owners: &[OwnerReference]) -> Option<(Place, String)> {
+pub(super) fn unknown_owner(namespace: &str, owners: &[OwnerReference]) -> Option<(ControllerKey, String)> {
     let owner = owners.iter().find(|owner| owner.controller == Some(true))?;
     let one = Controller::of(std::slice::from_ref(owner)).filter(|one| !one.is_well_known())?;
     Some(((namespace.to_owned(), one), owner.api_version.clone()))
@@ -142,15 +142,18 @@ fn find<K>(
     namespace: &str,
     name: &str,
     selector: impl Fn(&K) -> Option<LabelSelector>,
-) -> Option<Found>
+) -> Option<ControllerInfo>
 where
     K: Resource<DynamicType = ()> + Clone + 'static,
 {
     let object = store.get(&ObjectRef::new(name).within(namespace))?;
-    Some(Found { owners: object.owner_references().to_vec(), selector: Ok(selector(&object)) })
+    Some(ControllerInfo { owners: object.owner_references().to_vec(), selector: Ok(selector(&object)) })
 }
 
-async fn ask(workloads: &Workloads, (place, api_version): (Place, String)) -> (Place, Result<Found, String>) {
+async fn ask(
+    workloads: &Workloads,
+    (place, api_version): (ControllerKey, String),
+) -> (ControllerKey, Result<ControllerInfo, String>) {
     let (namespace, Controller { kind, name, .. }) = place.clone();
     let reference = WorkloadRef { api_version, kind, namespace, name };
     let answer = workloads.scale(&reference).await.map(found).map_err(|error| {
@@ -160,8 +163,11 @@ async fn ask(workloads: &Workloads, (place, api_version): (Place, String)) -> (P
     (place, answer)
 }
 
-fn found(scale: Scale) -> Found {
+fn found(scale: Scale) -> ControllerInfo {
     let text = scale.status.and_then(|status| status.selector).unwrap_or_default();
     let selector = selector::parse(&text).map(LabelSelector::from).map_err(|error| error.to_string());
-    Found { owners: scale.metadata.owner_references.unwrap_or_default(), selector: selector.map(Some) }
+    ControllerInfo {
+        owners: scale.metadata.owner_references.unwrap_or_default(),
+        selector: selector.map(Some),
+    }
 }

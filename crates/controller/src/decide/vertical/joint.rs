@@ -33,7 +33,7 @@
 //!   on an offer of the recent past, perhaps not on the newest one.
 //! - The horizontal loop: an offer may be gone in the next round, and then its decisions have no sizes; one that is
 //!   there says what *should* be, and the pods say what is.
-//! - Neither may assume that the other is alive, nor how often it looks.
+//! - Neither may assume that the other is alive, nor how often it runs.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -48,7 +48,7 @@ use flyball_engine::vertical::{
 use k8s_openapi::api::core::v1::Pod;
 use parking_lot::Mutex;
 
-use super::room::Room;
+use super::headroom::NodeHeadroom;
 use crate::gather::workload::WorkloadRef;
 
 /// A decision that is older than this says nothing any more: its scaler is gone, or cannot decide.
@@ -117,8 +117,8 @@ impl Joint {
         fresh.then(|| desired.filter(|one| !one.target.is_empty()).collect())
     }
 
-    /// What the horizontal loop has to be told of a target's size; none if nobody sizes it.
-    pub(crate) fn sizing(&self, key: &Key, pods: &[Arc<Pod>], room: &Room) -> Option<Sizing> {
+    /// The recommended size of a target for the horizontal loop; `None` without a recommender.
+    pub(crate) fn sizing(&self, key: &Key, pods: &[Arc<Pod>], room: &NodeHeadroom) -> Option<Sizing> {
         let entries = self.0.lock();
         let entry = entries.get(key)?;
         let first = pods.first()?.spec.as_ref()?;

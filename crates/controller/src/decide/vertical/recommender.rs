@@ -18,9 +18,9 @@ use super::WORKERS;
 use super::checkpoints::{self, Loaded};
 use super::evictions::Eviction;
 use super::joint::Joint;
-use super::known::Known;
 use super::samples::Samples;
-use super::targets::{Key, Target, Targets, key, place};
+use super::state::RecommenderState;
+use super::targets::{Key, Targets, VpaTarget, key, place};
 use crate::act::write::write_status;
 use crate::gather::cluster::Cluster;
 use crate::tell::telemetry::{ObjectKind, VpaMetrics};
@@ -37,7 +37,7 @@ pub(super) struct Recommenders {
     client: Client,
     joint: Joint,
     metrics: VpaMetrics,
-    known: BTreeMap<Key, Known>,
+    known: BTreeMap<Key, RecommenderState>,
     /// The uids of all that there are, also of those that other recommenders recommend to.
     living: BTreeMap<Key, String>,
     /// Checkpoints that were there at the start, until their VerticalPodAutoscaler is seen.
@@ -77,7 +77,7 @@ impl Recommenders {
         });
     }
 
-    /// Whether somebody waits for a first recommendation, changed what is asked for, or is to have another size.
+    /// Whether a first recommendation is awaited, a policy has changed, or a size has.
     pub(super) fn has_news(&self, targets: &Targets, now: Time) -> bool {
         targets.0.iter().filter(|target| is_ours(&target.object)).any(|target| {
             let known = self.known.get(&target.key()).filter(|known| known.had_round);
@@ -149,7 +149,7 @@ impl Recommenders {
     }
 
     /// The new status of one, if it says something new.
-    fn recommend_to(&mut self, target: &mut Target, now: Time) -> Option<VerticalPodAutoscalerStatus> {
+    fn recommend_to(&mut self, target: &mut VpaTarget, now: Time) -> Option<VerticalPodAutoscalerStatus> {
         let (joint, rules, metrics) = (self.joint.clone(), self.rules, self.metrics.clone());
         let known = self.known_of(target);
         let mut recommended = known.recommend(now, &rules, target.pods.len());
@@ -190,7 +190,7 @@ impl Recommenders {
         }
     }
 
-    /// Writes the checkpoints that changed, and now and then removes those that nobody needs.
+    /// Writes the changed checkpoints, and removes unused ones now and then.
     pub(super) async fn save(&mut self, now: Time) {
         let mut changed = Vec::new();
         for (key, known) in &mut self.known {
@@ -216,14 +216,14 @@ impl Recommenders {
         }
     }
 
-    fn known_of(&mut self, target: &Target) -> &mut Known {
+    fn known_of(&mut self, target: &VpaTarget) -> &mut RecommenderState {
         let key = target.key();
         let loaded = self.loaded.remove(&key);
         let settings = settings(&target.object);
         let known = self
             .known
             .entry(key.clone())
-            .or_insert_with(|| Known::new(&target.object, settings, self.metrics.clone()));
+            .or_insert_with(|| RecommenderState::new(&target.object, settings, self.metrics.clone()));
         known.update(&target.object, settings);
         for (container, status) in loaded.into_iter().flatten() {
             let name = Name::from(container.as_str());
@@ -252,7 +252,7 @@ async fn save(client: &Client, (key, container, checkpoint): (Key, Name, Checkpo
     Some((key, container))
 }
 
-/// The recommender that is asked.
+/// The recommender that an object names.
 fn recommender_name(object: &VerticalPodAutoscaler) -> &str {
     object.spec.recommenders.first().map_or(DEFAULT, |one| one.name.as_str())
 }
@@ -269,7 +269,7 @@ fn settings(object: &VerticalPodAutoscaler) -> RecommenderSettings {
     }
 }
 
-fn object_kind(target: &Target) -> ObjectKind {
+fn object_kind(target: &VpaTarget) -> ObjectKind {
     ObjectKind {
         update_mode: mode_name(&target.object),
         has_recommendation: has_recommendation(target.object.status.as_ref()),

@@ -13,7 +13,7 @@ use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use kube::ResourceExt;
 
-use super::controllers::{Controllers, Place, unknown_owner};
+use super::controllers::{ControllerKey, Controllers, unknown_owner};
 use crate::gather::cluster::Cluster;
 use crate::gather::selector;
 use crate::tell::telemetry::Timer;
@@ -22,7 +22,7 @@ use crate::tell::telemetry::Timer;
 pub(super) type Key = (String, String);
 
 /// One VerticalPodAutoscaler and its pods.
-pub(super) struct Target {
+pub(super) struct VpaTarget {
     pub(super) object: Arc<VerticalPodAutoscaler>,
     /// That live and are not about to go, by name.
     pub(super) pods: Vec<Arc<Pod>>,
@@ -32,13 +32,13 @@ pub(super) struct Target {
     pub(super) in_charge: bool,
 }
 
-impl Target {
+impl VpaTarget {
     pub(super) fn key(&self) -> Key {
         key(&self.object)
     }
 
     /// The namespace and the controller whose pods are sized.
-    pub(super) fn controller(&self) -> Place {
+    pub(super) fn controller(&self) -> ControllerKey {
         place(&self.object)
     }
 }
@@ -49,12 +49,12 @@ pub(super) fn key(object: &VerticalPodAutoscaler) -> Key {
 }
 
 /// The namespace and the controller that an object is about.
-pub(super) fn place(object: &VerticalPodAutoscaler) -> Place {
+pub(super) fn place(object: &VerticalPodAutoscaler) -> ControllerKey {
     (object.namespace().unwrap_or_default(), Controller::targeted(object))
 }
 
 /// All of them.
-pub(super) struct Targets(pub(super) Vec<Target>);
+pub(super) struct Targets(pub(super) Vec<VpaTarget>);
 
 impl Targets {
     /// Looks up every target, from the watches where there is one for its kind.
@@ -67,7 +67,7 @@ impl Targets {
         controllers.ask(to_ask(controllers, &pods, &objects)).await;
         let pods = by_controller(controllers, pods);
         timer.step("LoadPods");
-        let mut rivals: BTreeMap<Place, Vec<&VerticalPodAutoscaler>> = BTreeMap::new();
+        let mut rivals: BTreeMap<ControllerKey, Vec<&VerticalPodAutoscaler>> = BTreeMap::new();
         for object in &objects {
             rivals.entry(place(object)).or_default().push(object);
         }
@@ -77,7 +77,7 @@ impl Targets {
             let selector = look_up(controllers, object, &place);
             let own = pods.get(&place).map(Vec::as_slice).unwrap_or_default();
             let own = own.iter().filter(|pod| selector.as_ref().is_ok_and(|own| selects(own.as_ref(), pod)));
-            Target {
+            VpaTarget {
                 pods: own.cloned().collect(),
                 unsupported: selector.err(),
                 in_charge: first.is_none_or(|first| first.metadata.name == object.metadata.name),
@@ -98,7 +98,7 @@ fn selects(own: Option<&LabelSelector>, pod: &Pod) -> bool {
 fn look_up(
     controllers: &Controllers,
     object: &VerticalPodAutoscaler,
-    place: &Place,
+    place: &ControllerKey,
 ) -> Result<Option<LabelSelector>, String> {
     let found = controllers.get(place).and_then(|found| Ok((found.selector.clone()?, found)));
     let (selector, found) = found.map_err(|why| format!("Cannot read targetRef. Reason: {why}"))?;
@@ -138,11 +138,12 @@ fn to_ask(
     controllers: &Controllers,
     pods: &[Arc<Pod>],
     objects: &[Arc<VerticalPodAutoscaler>],
-) -> BTreeMap<Place, String> {
+) -> BTreeMap<ControllerKey, String> {
     let version =
         |object: &VerticalPodAutoscaler| object.spec.target_ref.api_version.clone().unwrap_or_default();
     let targets = objects.iter().map(|object| (place(object), version(object)));
-    let mut ask: BTreeMap<Place, String> = targets.filter(|((_, one), _)| !one.is_well_known()).collect();
+    let mut ask: BTreeMap<ControllerKey, String> =
+        targets.filter(|((_, one), _)| !one.is_well_known()).collect();
     let mut seen = std::collections::BTreeSet::new();
     for pod in pods {
         let namespace = pod.namespace().unwrap_or_default();
@@ -159,9 +160,9 @@ fn to_ask(
 }
 
 /// The pods by the topmost controller above them, sorted by name.
-fn by_controller(controllers: &Controllers, pods: Vec<Arc<Pod>>) -> BTreeMap<Place, Vec<Arc<Pod>>> {
-    let mut tops: BTreeMap<Place, Option<Place>> = BTreeMap::new();
-    let mut all: BTreeMap<Place, Vec<Arc<Pod>>> = BTreeMap::new();
+fn by_controller(controllers: &Controllers, pods: Vec<Arc<Pod>>) -> BTreeMap<ControllerKey, Vec<Arc<Pod>>> {
+    let mut tops: BTreeMap<ControllerKey, Option<ControllerKey>> = BTreeMap::new();
+    let mut all: BTreeMap<ControllerKey, Vec<Arc<Pod>>> = BTreeMap::new();
     for pod in pods {
         let namespace = pod.namespace().unwrap_or_default();
         let Some(owner) = Controller::of(pod.owner_references()) else { continue };

@@ -25,7 +25,7 @@ use kube::{Api, Client, ResourceExt};
 use serde_json::json;
 
 use super::WORKERS;
-use super::targets::{Target, Targets};
+use super::targets::{Targets, VpaTarget};
 use crate::act::events::{Events, Note, about};
 use crate::gather::cluster::Cluster;
 use crate::gather::workload::FIELD_MANAGER;
@@ -47,21 +47,21 @@ pub(super) struct Updater {
 /// A resize that a node refused for good.
 struct Infeasible {
     targets: Vec<(Name, Resources)>,
-    /// Whether it was told that no larger one is tried.
+    /// Whether the event that no larger size is tried was written.
     told: bool,
 }
 
 /// What is to be done under one VerticalPodAutoscaler.
 struct Plan<'a> {
-    target: &'a Target,
+    target: &'a VpaTarget,
     policy: VerticalPolicy,
     groups: Vec<(Configured, Vec<PodFacts>)>,
     updates: Vec<PodUpdate>,
 }
 
-/// What came of it.
+/// The numbers of evictions and in-place updates of a round.
 #[derive(Default)]
-struct Outcome {
+struct UpdateCounts {
     evictions: Evictions,
     in_place: InPlaceUpdates,
 }
@@ -94,7 +94,7 @@ impl Updater {
         timer.step("FilterPods");
         let mut round = UpdaterRound::default();
         let carried_out: Vec<_> = plans.iter().map(|plan| self.carry_out(plan, now)).collect();
-        let outcomes: Vec<Outcome> = stream::iter(carried_out).buffered(WORKERS).collect().await;
+        let outcomes: Vec<UpdateCounts> = stream::iter(carried_out).buffered(WORKERS).collect().await;
         for (plan, outcome) in plans.iter().zip(&outcomes) {
             self.record(&mut round, plan, outcome);
         }
@@ -112,7 +112,7 @@ impl Updater {
         self.infeasible.retain(|uid, _| living.contains(uid));
     }
 
-    fn plan<'a>(&self, target: &'a Target, ranges: &LimitRanges, now: Time) -> Plan<'a> {
+    fn plan<'a>(&self, target: &'a VpaTarget, ranges: &LimitRanges, now: Time) -> Plan<'a> {
         let policy = policy(&target.object);
         let recommended = recommended(target.object.status.as_ref());
         let groups = self.groups(&target.pods);
@@ -152,8 +152,8 @@ impl Updater {
         }
     }
 
-    async fn carry_out(&self, plan: &Plan<'_>, now: Time) -> Outcome {
-        let (mut outcome, mut budget) = (Outcome::default(), plan.budget(&self.rules));
+    async fn carry_out(&self, plan: &Plan<'_>, now: Time) -> UpdateCounts {
+        let (mut outcome, mut budget) = (UpdateCounts::default(), plan.budget(&self.rules));
         for update in plan.updates.iter().filter(|update| update.action == Action::Evict) {
             budget.spend(&update.pod);
         }
@@ -181,7 +181,7 @@ impl Updater {
         pod: &Pod,
         (update, new): (&PodUpdate, &[(Name, ContainerResources)]),
         (budget, now): (&mut Budget<'_>, Time),
-        outcome: &mut Outcome,
+        outcome: &mut UpdateCounts,
     ) {
         match self.resize(pod, new).await {
             Ok(is_change) => {
@@ -242,7 +242,7 @@ impl Updater {
         }
     }
 
-    async fn evict(&self, plan: &Plan<'_>, pod: &Pod, reason: &UpdateReason, outcome: &mut Outcome) {
+    async fn evict(&self, plan: &Plan<'_>, pod: &Pod, reason: &UpdateReason, outcome: &mut UpdateCounts) {
         let api: Api<Pod> = Api::namespaced(self.client.clone(), &pod.namespace().unwrap_or_default());
         match api.evict(&pod.name_any(), &EvictParams::default()).await {
             Ok(_) => {
@@ -266,7 +266,7 @@ impl Updater {
         self.events.publish(Note { about, component: COMPONENT, warning: false, reason, message });
     }
 
-    fn record(&self, round: &mut UpdaterRound, plan: &Plan<'_>, outcome: &Outcome) {
+    fn record(&self, round: &mut UpdaterRound, plan: &Plan<'_>, outcome: &UpdateCounts) {
         if !plan.policy.mode.changes_running() || plan.target.pods.is_empty() {
             return;
         }
@@ -362,7 +362,7 @@ impl Budget<'_> {
     }
 }
 
-impl Outcome {
+impl UpdateCounts {
     /// Counts a pod that is to be changed, whether it is or has to wait.
     fn count_wanted(&mut self, update: &PodUpdate, mode: UpdateMode) {
         match update.action {
@@ -393,7 +393,7 @@ fn is_refused(error: &kube::Error) -> bool {
     matches!(error, kube::Error::Api(status) if matches!(status.code, 403 | 405 | 422))
 }
 
-/// The reason as a sentence of its own.
+/// The reason as a whole sentence.
 fn sentence(reason: &UpdateReason) -> String {
     let text = reason.to_string();
     let mut letters = text.chars();

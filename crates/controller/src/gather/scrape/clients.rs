@@ -1,4 +1,4 @@
-//! How a target is asked: credentials and certificates from Secrets, and the client that uses them.
+//! The HTTP client of each scrape target, with credentials and certificates from Secrets.
 //!
 //! What a monitor names is read from the API server when it is first needed and again every minute, so a new password is
 //! taken up without a restart; and soon after a target has refused them, since then there most likely are new ones.

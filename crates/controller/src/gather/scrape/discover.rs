@@ -27,7 +27,7 @@ use crate::gather::selector;
 /// More targets than this are left out, and said so: 1,000 pods on one machine are beyond what it can run.
 pub(crate) const TARGETS_MAX: usize = 1000;
 
-/// What discovery looks at.
+/// The objects that discovery reads.
 #[derive(Debug, Default, Clone, Copy)]
 pub(crate) struct Objects<'a> {
     pub(crate) service_monitors: &'a [Arc<ServiceMonitor>],
@@ -38,16 +38,16 @@ pub(crate) struct Objects<'a> {
     pub(crate) pods: &'a [Arc<Pod>],
 }
 
-/// Discovers again only when an object has changed: most rounds see the same ones.
+/// Discovers again only when an object has changed; most rounds see the same ones.
 #[derive(Default)]
 pub(crate) struct Discovery {
-    seen: Option<Seen>,
+    seen: Option<DiscoveredObjects>,
     problems: BTreeSet<(String, String)>,
 }
 
 /// The objects of the last discovery.
 #[derive(PartialEq)]
-struct Seen {
+struct DiscoveredObjects {
     service_monitors: Vec<Same<ServiceMonitor>>,
     pod_monitors: Vec<Same<PodMonitor>>,
     scrape_configs: Vec<Same<ScrapeConfig>>,
@@ -73,7 +73,7 @@ impl Discovery {
         let scrape_configs = cluster.scrape_configs.state();
         let (services, slices) = (cluster.services.state(), cluster.slices.state());
         let pods = cluster.pods.state();
-        let seen = Seen {
+        let seen = DiscoveredObjects {
             service_monitors: service_monitors.iter().cloned().map(Same).collect(),
             pod_monitors: pod_monitors.iter().cloned().map(Same).collect(),
             scrape_configs: scrape_configs.iter().cloned().map(Same).collect(),
@@ -191,7 +191,7 @@ fn pod_monitor_targets(
             && runs(pod, endpoint.scrape.filter_running);
         let Some((container, port)) = container_port(pod, &wanted).filter(|_| selected) else { continue };
         let Some(ip) = pod_ip(pod) else { continue };
-        let place = Place {
+        let place = ScrapeAddress {
             address: socket(ip, port.container_port),
             pod: Some(pod),
             container: Some((container, port)),
@@ -240,7 +240,8 @@ fn annotated_target(pod: &Pod) -> Option<ScrapeTarget> {
     let declared = || ports(pod).next().map(|(_, port)| port.container_port);
     let port = annotation("port").and_then(|port| port.parse().ok()).or_else(declared)?;
     let container = ports(pod).find(|(_, declared)| declared.container_port == port);
-    let place = Place { address: socket(ip, port), pod: Some(pod), container, endpoint: LabelMap::new() };
+    let place =
+        ScrapeAddress { address: socket(ip, port), pod: Some(pod), container, endpoint: LabelMap::new() };
     let mut labels = base_labels(&pod.namespace().unwrap_or_default(), &place);
     labels.insert("job".into(), "kubernetes-pods".into());
     let scheme = annotation("scheme").map(str::to_owned);
@@ -254,8 +255,8 @@ fn annotated_target(pod: &Pod) -> Option<ScrapeTarget> {
     Job::new(pool, namespace, &settings, &ScrapeSettings::default()).ok()?.target(labels).ok()?
 }
 
-/// Where a page is served from.
-struct Place<'a> {
+/// An address that serves a page, and what Kubernetes knows of it.
+struct ScrapeAddress<'a> {
     address: String,
     pod: Option<&'a Pod>,
     container: Option<(&'a Container, &'a ContainerPort)>,
@@ -263,7 +264,11 @@ struct Place<'a> {
     endpoint: LabelMap,
 }
 
-fn places_of_service<'a>(objects: Objects<'a>, service: &Service, endpoint: &Endpoint) -> Vec<Place<'a>> {
+fn places_of_service<'a>(
+    objects: Objects<'a>,
+    service: &Service,
+    endpoint: &Endpoint,
+) -> Vec<ScrapeAddress<'a>> {
     let belongs = |slice: &&'a Arc<EndpointSlice>| {
         slice.namespace() == service.namespace()
             && slice.labels().get("kubernetes.io/service-name") == Some(&service.name_any())
@@ -283,7 +288,7 @@ fn places_of_service<'a>(objects: Objects<'a>, service: &Service, endpoint: &End
             let mut meta_labels = LabelMap::new();
             meta::endpoint(slice, address, of_slice, &mut meta_labels);
             let sockets = address.addresses.iter().map(|ip| socket(ip, port));
-            places.extend(sockets.map(|address| Place {
+            places.extend(sockets.map(|address| ScrapeAddress {
                 address,
                 pod,
                 container,
@@ -358,7 +363,7 @@ fn endpoint_name(port: Option<&String>, target_port: Option<&IntOrString>) -> St
     }
 }
 
-fn base_labels(namespace: &str, place: &Place<'_>) -> BTreeMap<String, String> {
+fn base_labels(namespace: &str, place: &ScrapeAddress<'_>) -> BTreeMap<String, String> {
     let mut labels = BTreeMap::from([
         ("namespace".to_owned(), namespace.to_owned()),
         ("__address__".to_owned(), place.address.clone()),

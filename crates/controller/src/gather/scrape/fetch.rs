@@ -54,7 +54,7 @@ pub(crate) struct Fetcher {
     clients: Clients,
 }
 
-/// How a page is asked for.
+/// Fetches pages.
 struct Ask<'a> {
     prepared: &'a Prepared,
     accept: &'a str,

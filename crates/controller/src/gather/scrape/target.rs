@@ -49,7 +49,7 @@ pub(crate) struct ScrapeTarget {
     pub(crate) accept: String,
     pub(crate) fallback: Option<Format>,
     pub(crate) page_bytes_max: usize,
-    /// Whether a compressed page is asked for.
+    /// Whether the request accepts compressed pages.
     pub(crate) compressed: bool,
     pub(crate) client: ScrapeClient,
     /// Why it is not scraped at all.

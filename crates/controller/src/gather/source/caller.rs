@@ -64,7 +64,7 @@ impl Caller {
         Caller { names: self.names.within(namespace), clients: Arc::clone(&self.clients) }
     }
 
-    /// Gets the URL, with the headers that say who asks.
+    /// Requests the URL with the authentication headers.
     ///
     /// # Errors
     /// The server cannot be reached or trusted, answers too much or too late: a sentence. What it answers with
@@ -99,7 +99,7 @@ impl Caller {
         Ok(client)
     }
 
-    /// What tells one way to find, trust and be known from another.
+    /// The key of a client: how it resolves names, which authorities it trusts, and its certificate.
     fn key(&self, call: &Call) -> u64 {
         let mut hasher = DefaultHasher::new();
         self.names.namespace().hash(&mut hasher);

@@ -22,14 +22,14 @@ use kube::Client;
 use parking_lot::Mutex;
 
 use crate::features::Features;
-use crate::gather::scrape::standing::Identity;
+use crate::gather::scrape::health::Identity;
 use crate::gather::source::answer::reading;
 use crate::gather::source::custom::adapter::{Adapters, Answered};
 use crate::gather::source::promql::local::{LocalQuery, SeriesOrigin};
 
-/// A query that nobody asked for this long is forgotten.
+/// A query that was not read for this long is forgotten.
 const FORGET_AFTER: Duration = Duration::from_secs(60);
-/// What a value of the store covers, as the HorizontalPodAutoscaler takes it where nothing is said.
+/// The window of a value of the store, which is the HorizontalPodAutoscaler's default.
 const WINDOW: Duration = Duration::from_secs(60);
 
 /// Reads the metrics.
@@ -87,7 +87,7 @@ impl CustomReader {
 }
 
 impl CustomReader {
-    /// Ends the queries that nobody asks any more.
+    /// Closes the queries that are not read any more.
     fn forget(&mut self, store: &mut Store) {
         let is_old = |asked: &Instant| asked.elapsed() >= FORGET_AFTER;
         let old: Vec<String> = self

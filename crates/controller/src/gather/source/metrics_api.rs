@@ -130,40 +130,42 @@ fn in_document(location: &str, document: &Value) -> Result<f64, String> {
         ))
     };
     match find(document, location) {
-        Some(Found::Count(count)) => Ok(count),
-        Some(Found::Value(Value::Number(number))) => number.as_f64().map_or_else(|| no_number("Number"), Ok),
-        Some(Found::Value(Value::String(text))) => {
+        Some(LocatedValue::Count(count)) => Ok(count),
+        Some(LocatedValue::Value(Value::Number(number))) => {
+            number.as_f64().map_or_else(|| no_number("Number"), Ok)
+        }
+        Some(LocatedValue::Value(Value::String(text))) => {
             Quantity::parse(text).map(Quantity::as_f64).map_err(|_| {
                 format!("valueLocation {location:?} points to a string that is not parseable as a Quantity")
             })
         }
-        Some(Found::Value(Value::Bool(value))) => no_number(if *value { "True" } else { "False" }),
-        Some(Found::Value(Value::Null)) | None => no_number("Null"),
-        Some(Found::Value(_)) => no_number("JSON"),
+        Some(LocatedValue::Value(Value::Bool(value))) => no_number(if *value { "True" } else { "False" }),
+        Some(LocatedValue::Value(Value::Null)) | None => no_number("Null"),
+        Some(LocatedValue::Value(_)) => no_number("JSON"),
     }
 }
 
-enum Found<'a> {
+enum LocatedValue<'a> {
     Value(&'a Value),
     /// The length of a list.
     Count(f64),
 }
 
 #[expect(clippy::cast_precision_loss, reason = "lists are far shorter than 2^52")]
-fn find<'a>(document: &'a Value, path: &str) -> Option<Found<'a>> {
+fn find<'a>(document: &'a Value, path: &str) -> Option<LocatedValue<'a>> {
     let mut here = document;
     let parts = parts(path);
     for (index, part) in parts.iter().enumerate() {
         here = match here {
             Value::Object(fields) => fields.get(part)?,
             Value::Array(items) if part == "#" && index + 1 == parts.len() => {
-                return Some(Found::Count(items.len() as f64));
+                return Some(LocatedValue::Count(items.len() as f64));
             }
             Value::Array(items) => items.get(part.parse::<usize>().ok()?)?,
             _ => return None,
         };
     }
-    Some(Found::Value(here))
+    Some(LocatedValue::Value(here))
 }
 
 /// The names of a path: separated by dots, and a backslash takes the next letter as it is.

@@ -10,22 +10,22 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
-/// A server is asked at most this often.
+/// The shortest time between two requests to a server.
 const INTERVAL: Duration = Duration::from_secs(2);
 /// An answer to a question that was asked at most so long ago is a new one.
 const NEW: Duration = Duration::from_secs(10);
 
 /// Which answer will do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Patience {
-    /// The last one, for who asks every second.
+pub(crate) enum Freshness {
+    /// The last one, for callers that read every second.
     LastAnswer,
-    /// A new one, for who asks seldom and comes back in a second as long as there is none.
+    /// A new one, for callers that read seldom and retry in a second while there is none.
     NewAnswer,
 }
 
 /// The last answers, by what was asked.
-pub(crate) struct Polls<K, T> {
+pub(crate) struct BackgroundPolls<K, T> {
     interval: Duration,
     entries: BTreeMap<K, Entry<T>>,
 }
@@ -36,29 +36,29 @@ struct Entry<T> {
     task: tokio::task::JoinHandle<()>,
 }
 
-impl<K, T> Default for Polls<K, T> {
-    fn default() -> Polls<K, T> {
-        Polls::every(INTERVAL)
+impl<K, T> Default for BackgroundPolls<K, T> {
+    fn default() -> BackgroundPolls<K, T> {
+        BackgroundPolls::every(INTERVAL)
     }
 }
 
-impl<K, T> Polls<K, T> {
+impl<K, T> BackgroundPolls<K, T> {
     /// Asks at most this often.
-    pub(crate) fn every(interval: Duration) -> Polls<K, T> {
-        Polls { interval, entries: BTreeMap::new() }
+    pub(crate) fn every(interval: Duration) -> BackgroundPolls<K, T> {
+        BackgroundPolls { interval, entries: BTreeMap::new() }
     }
 }
 
-impl<K: Ord + Clone, T: Clone + Send + 'static> Polls<K, T> {
+impl<K: Ord + Clone, T: Clone + Send + 'static> BackgroundPolls<K, T> {
     /// The last answer to `key`, which `ask` asks for; nothing before the first.
-    pub(crate) fn read<F>(&mut self, key: &K, patience: Patience, ask: impl FnOnce() -> F) -> Option<T>
+    pub(crate) fn read<F>(&mut self, key: &K, patience: Freshness, ask: impl FnOnce() -> F) -> Option<T>
     where
         F: Future<Output = T> + Send + 'static,
     {
         let known = self.entries.get(key);
         let every = match patience {
-            Patience::LastAnswer => self.interval,
-            Patience::NewAnswer => NEW,
+            Freshness::LastAnswer => self.interval,
+            Freshness::NewAnswer => NEW,
         };
         if known.is_none_or(|entry| entry.asked.elapsed() >= every && entry.task.is_finished()) {
             let answer = known.map_or_else(Arc::default, |entry| Arc::clone(&entry.answer));
@@ -67,7 +67,7 @@ impl<K: Ord + Clone, T: Clone + Send + 'static> Polls<K, T> {
             self.entries.insert(key.clone(), Entry { answer, asked: Instant::now(), task });
         }
         let entry = self.entries.get(key)?;
-        if patience == Patience::NewAnswer && !entry.task.is_finished() {
+        if patience == Freshness::NewAnswer && !entry.task.is_finished() {
             return None;
         }
         entry.answer.lock().clone()
@@ -102,7 +102,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_server_is_asked_once_in_an_interval_and_never_waited_for() {
-        let (mut polls, asked) = (Polls::default(), Arc::new(AtomicUsize::new(0)));
+        let (mut polls, asked) = (BackgroundPolls::default(), Arc::new(AtomicUsize::new(0)));
         let ask = |delay: Duration| {
             let asked = Arc::clone(&asked);
             move || async move {
@@ -110,7 +110,7 @@ mod tests {
                 asked.fetch_add(1, Ordering::Relaxed) + 1
             }
         };
-        let (quick, last) = (Duration::from_millis(10), Patience::LastAnswer);
+        let (quick, last) = (Duration::from_millis(10), Freshness::LastAnswer);
         assert_eq!(polls.read(&"a", last, ask(quick)), None, "asked this moment");
         tokio::time::sleep(quick * 2).await;
         assert_eq!(polls.read(&"a", last, ask(quick)), Some(1));
@@ -124,7 +124,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn who_asks_seldom_gets_no_old_answer() {
-        let (mut polls, asked) = (Polls::default(), Arc::new(AtomicUsize::new(0)));
+        let (mut polls, asked) = (BackgroundPolls::default(), Arc::new(AtomicUsize::new(0)));
         let ask = || {
             let asked = Arc::clone(&asked);
             async move {
@@ -134,7 +134,7 @@ mod tests {
         };
         let mut seen = Vec::new();
         for _ in 0..40 {
-            seen.push(polls.read(&"a", Patience::NewAnswer, ask));
+            seen.push(polls.read(&"a", Freshness::NewAnswer, ask));
             tokio::time::sleep(Duration::from_secs(1)).await;
         }
         assert_eq!(seen[..6], [None, None, None, Some(1), Some(1), Some(1)]);

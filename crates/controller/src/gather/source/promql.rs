@@ -15,17 +15,17 @@ use k8s_openapi::api::core::v1::Pod;
 use parking_lot::Mutex;
 
 use crate::features::Features;
-use crate::gather::scrape::standing::{Identity, Standing};
+use crate::gather::scrape::health::{Identity, ScrapeHealth};
 use crate::gather::source::answer::{Answer, last_answer, reading};
 use crate::gather::source::caller::{self, Caller};
-use crate::gather::source::polls::{Patience, Polls};
+use crate::gather::source::polls::{BackgroundPolls, Freshness};
 use crate::gather::source::promql::local::{LocalQuery, SeriesOrigin};
 use crate::gather::source::servers::{Server, Servers};
 
 /// Bytes that all queries together may hold to be evaluated quickly; the last ones, by their text, do without.
 const LIVE_BYTES_MAX: usize = 256 << 20;
 
-/// What is asked, and how: the server, every parameter, and the credentials.
+/// The key of a remote query: the query, and the server, parameters and credentials it is sent with.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct RemoteKey {
     query: String,
@@ -35,18 +35,18 @@ struct RemoteKey {
 /// Reads prometheus triggers.
 pub(crate) struct PromqlReader {
     store: Arc<Mutex<Store>>,
-    standing: Standing,
+    standing: ScrapeHealth,
     servers: Servers,
     caller: Caller,
     features: Features,
     queries: BTreeMap<String, LocalQuery>,
-    remote: Polls<RemoteKey, (Answer, Time)>,
+    remote: BackgroundPolls<RemoteKey, (Answer, Time)>,
 }
 
 impl PromqlReader {
     pub(crate) fn new(
         store: Arc<Mutex<Store>>,
-        standing: Standing,
+        standing: ScrapeHealth,
         servers: Servers,
         caller: Caller,
         features: Features,
@@ -87,7 +87,7 @@ impl PromqlReader {
         &mut self,
         trigger: &Prometheus,
         (namespace, pods): (&str, &[Arc<Pod>]),
-        patience: Patience,
+        patience: Freshness,
         now: Time,
     ) -> Option<Reading> {
         let (answer, at) = match self.servers.of(&trigger.server_address, namespace) {
@@ -108,7 +108,7 @@ impl PromqlReader {
         &mut self,
         trigger: &Prometheus,
         namespace: &str,
-        patience: Patience,
+        patience: Freshness,
         now: Time,
     ) -> Option<(Answer, Time)> {
         let key = RemoteKey {
@@ -118,7 +118,7 @@ impl PromqlReader {
         let (caller, asked) = (self.caller.within(namespace), trigger.clone());
         let ask = || async move { (remote::ask(&caller, &asked, now).await, now) };
         let last = self.remote.read(&key, patience, ask);
-        let is_awaited = last.is_none() && patience == Patience::NewAnswer;
+        let is_awaited = last.is_none() && patience == Freshness::NewAnswer;
         (!is_awaited).then(|| last_answer(last, &trigger.server_address, trigger.timeout, now))
     }
 }

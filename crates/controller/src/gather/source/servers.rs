@@ -1,6 +1,6 @@
-//! Who answers what a trigger asks of a server: the server, this program in its place, or nobody.
+//! Decides what answers a trigger that names a server: the server, this program in its place, or nothing.
 //!
-//! That is configuration, and never the outcome of a look-up: a server that fails is a failure, whatever the store holds.
+//! That is configuration, never the outcome of a look-up: a server that fails is a failure, whatever the store holds.
 //! A host that is named by [`Answers`] is answered for, and so is a Service of the cluster's domain that does not exist,
 //! where [`Answers::absent_services`] says so. A Service that exists is asked. One that existed while a trigger used it
 //! and is gone counts as failed for as long as there are such triggers: another number than the one that was asked
@@ -15,9 +15,9 @@ use http::Uri;
 use parking_lot::Mutex;
 
 use crate::gather::cluster::Cluster;
-use crate::gather::names::{self, Found, ServiceKey};
+use crate::gather::names::{self, Resolved, ServiceKey};
 
-/// For whom this program answers; for nobody, unless it is told.
+/// The servers that this program answers for; none by default.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Answers {
     /// For every Service of the cluster's domain that does not exist: the manifests of a cluster, on a machine without
@@ -66,7 +66,7 @@ pub(crate) enum Server {
     Here,
     /// The server, over HTTP.
     There,
-    /// Nobody, and why.
+    /// Nothing answers, for this reason.
     Nobody(String),
 }
 
@@ -75,12 +75,12 @@ pub(crate) enum Server {
 pub(crate) struct Servers {
     cluster: Cluster,
     answers: Arc<Answers>,
-    asked: Arc<Mutex<Asked>>,
+    asked: Arc<Mutex<AskedServices>>,
 }
 
 /// The Services that triggers ask, those that are gone included.
 #[derive(Default)]
-struct Asked {
+struct AskedServices {
     services: BTreeSet<ServiceKey>,
     file: Option<PathBuf>,
 }
@@ -90,7 +90,7 @@ impl Servers {
     pub(crate) fn new(cluster: Cluster, answers: Answers, file: Option<PathBuf>) -> Servers {
         let text = file.as_ref().and_then(|file| std::fs::read_to_string(file).ok());
         let services = text.and_then(|text| serde_json::from_str(&text).ok()).unwrap_or_default();
-        let asked = Arc::new(Mutex::new(Asked { services, file }));
+        let asked = Arc::new(Mutex::new(AskedServices { services, file }));
         Servers { cluster, answers: Arc::new(answers), asked }
     }
 
@@ -108,17 +108,17 @@ impl Servers {
             return Server::Here;
         }
         match names::look_up(&self.cluster, &host, namespace) {
-            Found::Outside => Server::There,
-            Found::Nobody(why) => Server::Nobody(why),
-            Found::Addresses(service, _) | Found::Alias(service, _) => {
+            Resolved::Outside => Server::There,
+            Resolved::Nobody(why) => Server::Nobody(why),
+            Resolved::Addresses(service, _) | Resolved::Alias(service, _) => {
                 self.asked.lock().insert(service);
                 Server::There
             }
-            Found::Unreachable(service, why) => {
+            Resolved::Unreachable(service, why) => {
                 self.asked.lock().insert(service);
                 Server::Nobody(why)
             }
-            Found::NoSuchService { service, only } => self.of_absent(service, only),
+            Resolved::NoSuchService { service, only } => self.of_absent(service, only),
         }
     }
 
@@ -159,7 +159,7 @@ impl Servers {
     }
 }
 
-impl Asked {
+impl AskedServices {
     fn insert(&mut self, service: ServiceKey) {
         if self.services.insert(service) {
             self.save();

@@ -25,7 +25,7 @@ pub(crate) fn router(history: Arc<Mutex<History>>) -> Router {
         .with_state(history)
 }
 
-/// Which decisions are wanted; all of them if nothing is said.
+/// Selects decisions; all by default.
 #[derive(Debug, Default, Deserialize)]
 struct Wanted {
     kind: Option<String>,

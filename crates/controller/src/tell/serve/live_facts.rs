@@ -33,9 +33,9 @@ use crate::tell::serve::status;
 
 /// More queries than an object can have triggers.
 const QUERIES_MAX: usize = 100;
-/// How far back values are looked at: what the store keeps.
+/// The range of the values that are read: what the store keeps.
 const HISTORY_MS: i64 = 3_600_000;
-/// The distance of the values that are looked at.
+/// The step of the values that are read.
 const HISTORY_STEP_MS: i64 = 30_000;
 /// What the servers and the Services measured is compared over this time.
 const MEAN_WINDOW: &str = "10m";
@@ -108,7 +108,7 @@ async fn answer(
     }))
 }
 
-/// What is asked about a trigger.
+/// A trigger to be examined.
 enum Asks {
     /// Nothing: this server knows.
     Server(String),
@@ -133,7 +133,7 @@ impl Asks {
 }
 
 impl Source {
-    /// A server that answers for itself is asked by the loop; its series are not ours to look at.
+    /// A real server is queried by the loop; its series are not in our store.
     fn asks(&self, server: &str, query: &str, namespace: &str) -> Asks {
         if self.servers.of(server, namespace) != Server::Here {
             return Asks::Server(server.to_owned());

@@ -68,7 +68,7 @@ impl Source {
         }
     }
 
-    /// Also tells of the pools, and of the targets that their rules dropped.
+    /// Serves the scrape pools as well, with the targets that their rules dropped.
     pub(crate) fn with_pools(self, pools: SharedPools) -> Source {
         Source { pools, ..self }
     }

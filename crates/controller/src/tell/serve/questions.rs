@@ -68,7 +68,7 @@ impl Asked {
     }
 }
 
-/// Stops a question that nobody waits for any more.
+/// Stops a query whose client has gone away.
 struct Abandoned(Stop);
 
 impl Drop for Abandoned {

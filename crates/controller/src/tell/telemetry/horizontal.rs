@@ -15,19 +15,19 @@ use kube::ResourceExt;
 use super::text::Text;
 use crate::decide::scalers::{Owner, Scaler};
 
-/// What is told of them; cheap to clone, so that whoever reads it holds nobody up.
+/// The metrics of all targets; cheap to clone, so that reading them does not hold the lock.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Horizontal {
-    targets: BTreeMap<TargetId, Arc<Told>>,
+    targets: BTreeMap<TargetId, Arc<TargetMetrics>>,
     /// By `action` and `error`.
     reconciliations: BTreeMap<(&'static str, &'static str), u64>,
     rounds: u64,
     rounds_seconds: f64,
 }
 
-/// The newest decision about a target, and what was counted.
+/// The newest decision about a target, and its counters.
 #[derive(Clone, Debug)]
-struct Told {
+struct TargetMetrics {
     decision: Decision,
     /// The ScaledObject's name, if it is one's.
     scaled_object: Option<String>,
@@ -53,7 +53,7 @@ impl Horizontal {
     pub(crate) fn record(&mut self, scaler: &Scaler, decision: &Decision, outcome: &Outcome) {
         *self.reconciliations.entry((action(decision), error(decision, outcome))).or_default() += 1;
         let told = self.targets.entry(decision.target.clone());
-        let told = Arc::make_mut(told.or_insert_with(|| Arc::new(Told::new(decision.clone()))));
+        let told = Arc::make_mut(told.or_insert_with(|| Arc::new(TargetMetrics::new(decision.clone()))));
         told.scaled_object = match &scaler.owner {
             Owner::ScaledObject(object) => Some(object.name_any()),
             Owner::Autoscaler(_) => None,
@@ -212,9 +212,9 @@ impl Horizontal {
     }
 }
 
-impl Told {
-    fn new(decision: Decision) -> Told {
-        Told {
+impl TargetMetrics {
+    fn new(decision: Decision) -> TargetMetrics {
+        TargetMetrics {
             decision,
             scaled_object: None,
             autoscaler: String::new(),

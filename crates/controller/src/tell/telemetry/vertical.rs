@@ -66,7 +66,7 @@ impl fmt::Debug for VpaMetrics {
 }
 
 impl VpaMetrics {
-    /// Takes in that the admission looked at an object: whether it changed it, and how long that took.
+    /// Counts an admission: whether it changed the object, and how long it took.
     pub fn admitted(&self, object: Admitted, applied: bool, took: Duration) {
         self.admission.admitted(object, applied, took);
     }

@@ -10,18 +10,18 @@ use kube::Client;
 use serde::Deserialize;
 
 use crate::gather::facts;
-use crate::gather::source::polls::{Patience, Polls};
+use crate::gather::source::polls::{BackgroundPolls, Freshness};
 use crate::gather::url;
 
 const CUSTOM: &str = "custom.metrics.k8s.io";
 const EXTERNAL: &str = "external.metrics.k8s.io";
-/// An adapter is asked for one metric at most this often: a third of kube-controller-manager's 15 s.
+/// The shortest time between two requests for the same metric: a third of kube-controller-manager's 15 s.
 const ASK_EVERY: Duration = Duration::from_secs(5);
-/// Whether there is an adapter is asked again after this.
+/// The time between two look-ups of the adapter.
 const LOOK_EVERY: Duration = Duration::from_secs(30);
-/// A metric that nobody asked for this long is forgotten.
+/// A metric that was not read for this long is forgotten.
 const FORGET_AFTER: Duration = Duration::from_secs(60);
-/// An adapter that takes longer does not answer.
+/// An adapter that takes longer counts as not answering.
 const TIMEOUT: Duration = Duration::from_secs(3);
 /// A value that an adapter gives may be so old, as in a query of Prometheus.
 const VALUE_AGE_MAX: Duration = Duration::from_secs(5 * 60);
@@ -51,8 +51,8 @@ pub(super) struct Adapters {
     /// Whether this program answers where there is no adapter. Then the external metrics are its own, too.
     answers_here: bool,
     /// The version of each group that is served, if any is.
-    served: Polls<&'static str, Result<Option<String>, String>>,
-    answers: Polls<String, Answered>,
+    served: BackgroundPolls<&'static str, Result<Option<String>, String>>,
+    answers: BackgroundPolls<String, Answered>,
 }
 
 /// `MetricValueList` and `ExternalMetricValueList`.
@@ -91,7 +91,7 @@ struct GroupVersion {
 
 impl Adapters {
     pub(super) fn new(client: Client, answers_here: bool) -> Adapters {
-        let (served, answers) = (Polls::every(LOOK_EVERY), Polls::every(ASK_EVERY));
+        let (served, answers) = (BackgroundPolls::every(LOOK_EVERY), BackgroundPolls::every(ASK_EVERY));
         Adapters { client, answers_here, served, answers }
     }
 
@@ -105,7 +105,7 @@ impl Adapters {
             || Answered::Reading(Reading::Missing { why: format!("the {api} has not answered yet") });
         let client = self.client.clone();
         let look = || async move { version(&client, group).await };
-        let version = match self.served.read(&group, Patience::LastAnswer, look) {
+        let version = match self.served.read(&group, Freshness::LastAnswer, look) {
             Some(Ok(Some(version))) => version,
             Some(Ok(None)) if self.answers_here => return Answered::Here,
             Some(Ok(None)) => return failed(ask, &format!("no adapter is registered for {group}")),
@@ -132,11 +132,11 @@ impl Adapters {
                 }
             }
         };
-        self.answers.read(&path, Patience::LastAnswer, fetch).unwrap_or_else(not_yet)
+        self.answers.read(&path, Freshness::LastAnswer, fetch).unwrap_or_else(not_yet)
     }
 }
 
-/// The version of a group that is served; none if nobody serves the group.
+/// The version in which a group is served; `None` if it is not.
 async fn version(client: &Client, group: &str) -> Result<Option<String>, String> {
     match get::<Group>(client, &format!("/apis/{group}")).await {
         Ok(group) => Ok(Some(group.preferred_version.version)),

@@ -9,7 +9,7 @@ use flyball_metrics::{Labels, Store};
 use k8s_openapi::api::core::v1::Pod;
 
 use crate::features::Features;
-use crate::gather::scrape::standing::{Identity, Scraped, Standing};
+use crate::gather::scrape::health::{Identity, ScrapeHealth, Scraped};
 use crate::gather::source::answer::Answer;
 
 /// Series whose newest sample is older than this do not count as fresh: NaN over them says nothing.
@@ -18,7 +18,7 @@ const FRESH_MS: i64 = 60_000;
 /// What an answer from our own store is judged by: the health of the scrape targets, and the pods that the trigger scales.
 #[derive(Clone, Copy)]
 pub(crate) struct SeriesOrigin<'a> {
-    pub(crate) standing: &'a Standing,
+    pub(crate) standing: &'a ScrapeHealth,
     pub(crate) pods: &'a [Arc<Pod>],
 }
 
@@ -205,7 +205,7 @@ mod tests {
 
     /// The answer of a query while these targets, by their jobs, cannot be scraped.
     fn read(query: &mut LocalQuery, store: &mut Store, down: &[&str], at: Time) -> Answer {
-        let standing = Standing::default();
+        let standing = ScrapeHealth::default();
         for (number, job) in (0..).zip(down) {
             let labels = [("job", *job), ("instance", "a:1")];
             let labels = labels.map(|(name, value)| (name.to_owned(), value.to_owned())).into();

@@ -16,7 +16,7 @@ use crate::tell::serve::questions;
 /// Shorter bodies fit into a packet anyway.
 const COMPRESSED_BYTES_MIN: usize = 1_400;
 
-/// Longer bodies take milliseconds, and are compressed where they hold up nobody.
+/// Longer bodies take milliseconds, and are compressed on a thread of low priority.
 const BESIDE_BYTES_MIN: usize = 256 << 10;
 
 /// Runs the request, and compresses its answer.

@@ -68,7 +68,7 @@ pub(super) async fn write(State(source): State<Source>, headers: HeaderMap, body
     response
 }
 
-/// Works on a body where waiting for the store holds up nobody else.
+/// Processes a body on a thread that may wait for the store.
 async fn take(
     work: impl FnOnce() -> (Written, Result<(), PushError>) + Send + 'static,
 ) -> (Written, Result<(), PushError>) {

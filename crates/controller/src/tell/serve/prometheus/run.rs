@@ -1,4 +1,4 @@
-//! What every question to this API has: a time-out, a limit, and options of the query engine; and how it is asked.
+//! Runs a query of this API: time-out, limit, and options of the query engine.
 
 use std::time::{Duration, Instant};
 
@@ -92,7 +92,7 @@ impl Query<'_> {
         self.asked.stop.clone()
     }
 
-    /// Fails when nobody waits for it any more.
+    /// Fails once the client has gone away or the time is over.
     pub(super) fn go_on(&self) -> Result<(), Refused> {
         Ok(self.asked.stop.check()?)
     }

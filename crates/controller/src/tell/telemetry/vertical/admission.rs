@@ -9,7 +9,7 @@ use super::{Page, text};
 const LATENCY_SECONDS: &[f64] =
     &[0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 30.0, 60.0, 120.0, 300.0];
 
-/// What the admission looks at.
+/// The kinds of objects that are admitted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Admitted {
     /// A new pod.

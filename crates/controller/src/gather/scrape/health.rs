@@ -13,7 +13,7 @@ use parking_lot::Mutex;
 
 use crate::gather::scrape::target::ScrapeTarget;
 
-/// The job and instance of a scraped target: what tells its series from those of others.
+/// The job and instance of a scrape target, which identify its series.
 pub(crate) type Identity = (String, String);
 
 /// A target, from its discovery until it is gone. One that comes back gets another number.
@@ -24,7 +24,7 @@ type PodKey = (String, String);
 
 /// The targets. Clones share them.
 #[derive(Clone, Default)]
-pub(crate) struct Standing(Arc<Mutex<Table>>);
+pub(crate) struct ScrapeHealth(Arc<Mutex<Table>>);
 
 #[derive(Default)]
 struct Table {
@@ -81,7 +81,7 @@ pub(crate) enum Scraped {
     Well(Option<Down>),
 }
 
-impl Standing {
+impl ScrapeHealth {
     pub(crate) fn add(&self, number: TargetNumber, target: &ScrapeTarget) {
         let label = |name: &str| target.labels.get(name).cloned();
         let identity = (label("job").unwrap_or_default(), label("instance").unwrap_or_default());
@@ -212,7 +212,7 @@ mod tests {
 
     #[test]
     fn the_outcome_of_each_scrape_is_seen() {
-        let standing = Standing::default();
+        let standing = ScrapeHealth::default();
         let (pods, identity) = ([pod("a"), pod("b")], ("model".to_owned(), "a".to_owned()));
         assert_eq!(standing.of_pods(&[]), Scraped::NoPods);
         assert_eq!(standing.of_pods(&pods), Scraped::NoTargets);

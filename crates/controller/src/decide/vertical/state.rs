@@ -19,48 +19,48 @@ use super::samples::Samples;
 use crate::gather::facts::engine_time;
 use crate::tell::telemetry::{Sample, VpaMetrics};
 
-/// A container that used so much of its limit was throttled: `metrics.k8s.io` tells use, and not how often a quota ended it.
+/// A container that used this much of its limit counts as throttled: `metrics.k8s.io` reports usage, not throttling.
 const THROTTLED_PERCENT: i64 = 95;
-/// A status of which only the bounds changed is written after this time: they move with every sample.
+/// A status whose bounds alone changed is written after this time: bounds move with every sample.
 const BOUNDS_EVERY_SECONDS: u64 = 20;
 
-/// What is known of one.
-pub(super) struct Known {
+/// The state of the recommender of one VerticalPodAutoscaler.
+pub(super) struct RecommenderState {
     pub(super) uid: String,
     settings: RecommenderSettings,
     pub(super) recommender: Recommender,
     pub(super) policy: VerticalPolicy,
     update_mode: &'static str,
     pub(super) written: Option<(VerticalPodAutoscalerStatus, Time)>,
-    /// Whether it was told a recommendation, or that there is none.
+    /// Whether a round has ended with a recommendation, or without one.
     pub(super) had_round: bool,
     /// Before it was capped, by container.
     uncapped: BTreeMap<Name, ContainerRecommendation>,
     /// The checkpoints that were written last, without their time.
     saved: BTreeMap<Name, Checkpoint>,
-    looks: BTreeMap<ContainerId, Look>,
-    /// The versions of the pods that were looked at: one that did not change tells nothing new.
+    looks: BTreeMap<ContainerId, ContainerSnapshot>,
+    /// The versions of the pods that were read: an unchanged pod has nothing new.
     versions: BTreeMap<Name, String>,
     /// Kills up to then are known: when the checkpoints that were loaded were written, or the last kill.
     learned_until: Time,
     metrics: VpaMetrics,
 }
 
-/// A container as it was seen last.
-struct Look {
+/// The last observation of a container.
+struct ContainerSnapshot {
     state: ContainerState,
     restarts: u32,
     last_oom_killed: bool,
     facts: ContainerFacts,
 }
 
-impl Known {
+impl RecommenderState {
     pub(super) fn new(
         object: &VerticalPodAutoscaler,
         settings: RecommenderSettings,
         metrics: VpaMetrics,
-    ) -> Known {
-        Known {
+    ) -> RecommenderState {
+        RecommenderState {
             uid: object.uid().unwrap_or_default(),
             settings,
             recommender: Recommender::new(settings),
@@ -159,7 +159,7 @@ impl Known {
                 killed |= self.oom_killed(&id, at, requested).is_ok();
             }
             let (state, restarts, last_oom_killed) = new;
-            self.looks.insert(id, Look { state, restarts, last_oom_killed, facts });
+            self.looks.insert(id, ContainerSnapshot { state, restarts, last_oom_killed, facts });
         }
         killed
     }
@@ -264,7 +264,7 @@ impl Known {
     }
 }
 
-impl Look {
+impl ContainerSnapshot {
     fn look(&self) -> ContainerLook<'_> {
         ContainerLook {
             state: self.state,

@@ -1,4 +1,4 @@
-//! How much larger pods could be where they run: what their nodes have that nobody requests.
+//! The headroom of pods where they run: the allocatable resources of their nodes that no pod requests.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, OnceLock};
@@ -11,14 +11,14 @@ use kube::ResourceExt;
 use crate::gather::cluster::Cluster;
 
 /// The CPU that is free on each node in this round, in millicores; added up for all nodes at once, when first asked for.
-pub(crate) struct Room {
+pub(crate) struct NodeHeadroom {
     cluster: Cluster,
     free: OnceLock<BTreeMap<String, i64>>,
 }
 
-impl Room {
-    pub(crate) fn new(cluster: Cluster) -> Room {
-        Room { cluster, free: OnceLock::new() }
+impl NodeHeadroom {
+    pub(crate) fn new(cluster: Cluster) -> NodeHeadroom {
+        NodeHeadroom { cluster, free: OnceLock::new() }
     }
 
     /// How much more CPU each of these pods could request where it runs, if all get the same; none where that is not known.

@@ -20,8 +20,8 @@ use parking_lot::Mutex;
 use tokio::task::JoinSet;
 
 use crate::gather::scrape::fetch::{Fetcher, Page};
+use crate::gather::scrape::health::{ScrapeHealth, TargetNumber};
 use crate::gather::scrape::pools::{Discovered, Pools};
-use crate::gather::scrape::standing::{Standing, TargetNumber};
 use crate::gather::scrape::status::{ScrapeStatus, TargetStatus};
 use crate::gather::scrape::target::ScrapeTarget;
 use crate::options::Options;
@@ -36,14 +36,14 @@ const TICK_TOLERANCE: Duration = Duration::from_millis(2);
 const EARLY: Duration = Duration::from_millis(100);
 
 /// All targets.
-pub(crate) struct Pool {
+pub(crate) struct Scraper {
     store: Arc<Mutex<Store>>,
     fetcher: Fetcher,
     keep_intervals: bool,
     store_start_timestamps: bool,
     entries: BTreeMap<(String, String), Entry>,
     pools: Arc<Pools>,
-    standing: Standing,
+    standing: ScrapeHealth,
     /// The number of the target that was added last.
     newest: TargetNumber,
 }
@@ -58,24 +58,24 @@ struct Entry {
     feeds: bool,
 }
 
-impl Pool {
-    pub(crate) fn new(store: Arc<Mutex<Store>>, fetcher: Fetcher, options: &Options) -> Pool {
+impl Scraper {
+    pub(crate) fn new(store: Arc<Mutex<Store>>, fetcher: Fetcher, options: &Options) -> Scraper {
         let keep_intervals = options.keep_scrape_intervals;
         let store_start_timestamps = options.features.store_start_timestamps;
-        Pool {
+        Scraper {
             store,
             fetcher,
             keep_intervals,
             store_start_timestamps,
             entries: BTreeMap::new(),
             pools: Arc::default(),
-            standing: Standing::default(),
+            standing: ScrapeHealth::default(),
             newest: 0,
         }
     }
 
-    /// How its targets stand, kept up to date.
-    pub(crate) fn standing(&self) -> Standing {
+    /// The health of the targets, kept up to date.
+    pub(crate) fn health(&self) -> ScrapeHealth {
         self.standing.clone()
     }
 
@@ -205,7 +205,7 @@ fn ends(format: Format, page: &[u8]) -> bool {
 /// One scrape, from the request to the store.
 struct Scrape {
     number: TargetNumber,
-    standing: Standing,
+    standing: ScrapeHealth,
     store: Arc<Mutex<Store>>,
     fetcher: Fetcher,
     target: Arc<ScrapeTarget>,
@@ -321,10 +321,10 @@ mod tests {
         port
     }
 
-    fn pool(store: &Arc<Mutex<Store>>) -> Pool {
+    fn pool(store: &Arc<Mutex<Store>>) -> Scraper {
         let names = Names::local(|host, namespace| matches!((host, namespace), ("model", "ml")));
         let nothing = kube::Client::new(axum::Router::new(), "default");
-        Pool::new(Arc::clone(store), Fetcher::new(nothing, names), &Options::default())
+        Scraper::new(Arc::clone(store), Fetcher::new(nothing, names), &Options::default())
     }
 
     #[tokio::test]

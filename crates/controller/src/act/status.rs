@@ -1,8 +1,7 @@
-//! What is told of a decision, and how: the statuses and events of a ScaledObject and of the HorizontalPodAutoscaler that
-//! stands for it.
+//! Reports decisions: the statuses and events of a ScaledObject and of its HorizontalPodAutoscaler.
 //!
-//! A status is written only when it says something new. What was written last is remembered, because a watch shows it
-//! late; it is also what the next status is merged with.
+//! A status is written only when it differs from the last one written. That one is remembered, because a watch shows it
+//! late; the next status is merged with it.
 
 use flyball_api::kinds::scaled_object::{GroupVersionKindResource, ScaledObject, ScaledObjectStatus};
 use flyball_api::scaled_object::NAME_LABEL;
@@ -19,64 +18,74 @@ use serde_json::json;
 use super::autoscaler::{Applied, Autoscalers};
 use super::events::{self, Events, Note};
 use super::write::{in_time, parameters, write_status};
-use super::{Decided, deleted};
+use super::{DecisionReport, deleted};
 use crate::decide::scalers::{Broken, Owner, OwnerKey, Scaler};
 use crate::gather::cluster::Cluster;
 use crate::gather::workload::{Workload, Workloads};
 
-/// Who speaks for a HorizontalPodAutoscaler, and for a ScaledObject.
+/// The components that report events: kube-controller-manager's for a HorizontalPodAutoscaler, KEDA's for a ScaledObject.
 const HPA_COMPONENT: &str = "horizontal-pod-autoscaler";
 pub(super) const KEDA_COMPONENT: &str = "keda-operator";
 
-/// Writes what is told.
-pub(super) struct Teller {
+/// Writes statuses and events.
+pub(super) struct StatusWriter {
     pub(super) client: Client,
     pub(super) workloads: Workloads,
     events: Events,
     autoscalers: Autoscalers,
 }
 
-/// What was told of one object: the statuses that were written last, and the decision they told of.
+/// The statuses written last to one object, and the decision that they report.
 #[derive(Debug, Default)]
-pub(super) struct Told {
+pub(super) struct LastWritten {
     decision: Option<Decision>,
     scaled_object: Option<ScaledObjectStatus>,
     autoscaler: Option<HorizontalPodAutoscalerStatus>,
     applied: Option<Applied>,
-    /// Something could not be written, and has to be told again.
+    /// Whether a write failed, so that the report must be repeated.
     pub(super) failed: bool,
 }
 
-impl Teller {
-    pub(super) fn new(client: Client, cluster: Cluster, workloads: Workloads, events: Events) -> Teller {
+impl StatusWriter {
+    pub(super) fn new(
+        client: Client,
+        cluster: Cluster,
+        workloads: Workloads,
+        events: Events,
+    ) -> StatusWriter {
         let autoscalers = Autoscalers::new(client.clone(), cluster);
-        Teller { client, workloads, events, autoscalers }
+        StatusWriter { client, workloads, events, autoscalers }
     }
 
-    /// Tells of a decision.
-    pub(super) async fn tell(&self, key: &OwnerKey, decided: &Decided, told: &mut Told) {
+    /// Writes the report of a decision.
+    pub(super) async fn report(&self, key: &OwnerKey, decided: &DecisionReport, written: &mut LastWritten) {
         match &decided.scaler.owner {
-            Owner::Autoscaler(object) => self.tell_autoscaler(key, object, decided, told).await,
-            Owner::ScaledObject(object) => self.tell_scaled_object(key, object, decided, told).await,
+            Owner::Autoscaler(object) => self.report_autoscaler(key, object, decided, written).await,
+            Owner::ScaledObject(object) => self.report_scaled_object(key, object, decided, written).await,
         }
-        told.decision = Some(decided.decision.clone());
+        written.decision = Some(decided.decision.clone());
     }
 
-    /// Tells of an object that could not be planned.
-    pub(super) async fn tell_broken(&self, key: &OwnerKey, broken: &Broken, told: &mut Told) {
+    /// Writes the report of an object that could not be planned.
+    pub(super) async fn report_broken(&self, key: &OwnerKey, broken: &Broken, written: &mut LastWritten) {
         let error = broken.problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ");
         let object = match &broken.owner {
             Owner::ScaledObject(object) => object,
-            Owner::Autoscaler(object) => return self.tell_refused(object, &error, told).await,
+            Owner::Autoscaler(object) => return self.report_refused(object, &error, written).await,
         };
-        let before = told.scaled_object_status(object);
+        let before = written.scaled_object_status(object);
         let what = "ScaledObject doesn't have correct triggers specification";
         let after = status::checked_failed(before.clone(), what, &error);
-        self.write_scaled_object(key, object, (&before, after), None, told).await;
+        self.write_scaled_object(key, object, (&before, after), None, written).await;
     }
 
-    /// Tells of a HorizontalPodAutoscaler whose target another object scales.
-    async fn tell_refused(&self, object: &HorizontalPodAutoscaler, reason: &str, told: &mut Told) {
+    /// Writes the report of a HorizontalPodAutoscaler whose target another object scales.
+    async fn report_refused(
+        &self,
+        object: &HorizontalPodAutoscaler,
+        reason: &str,
+        written: &mut LastWritten,
+    ) {
         let before = object.status.as_ref();
         let after = status::hpa_refused(before, reason, MetaTime(Timestamp::now()));
         if before == Some(&after) {
@@ -91,29 +100,30 @@ impl Teller {
                 self.publish(events::about(object), HPA_COMPONENT, event);
             }
             Err(error) => {
-                told.failed = true;
+                written.failed = true;
                 tracing::warn!(hpa = object.name_any(), error, "cannot write a status");
             }
         }
     }
 
-    async fn tell_scaled_object(
+    async fn report_scaled_object(
         &self,
         key: &OwnerKey,
         object: &ScaledObject,
-        decided: &Decided,
-        told: &mut Told,
+        decided: &DecisionReport,
+        written: &mut LastWritten,
     ) {
-        let Decided { scaler, workload, decision, outcome, .. } = decided;
-        self.ensure_marks(object, told).await;
+        let DecisionReport { scaler, workload, decision, outcome, .. } = decided;
+        self.ensure_marks(object, written).await;
         let stopped = !matches!(object.paused(), Ok(None));
-        let before = told.scaled_object_status(object);
+        let before = written.scaled_object_status(object);
         let named_before = before.hpa_name.as_deref();
         let wanted = &scaler.autoscaler;
-        let autoscaler = self.autoscalers.ensure(key, wanted, named_before, stopped, &mut told.applied).await;
-        told.failed |= autoscaler.is_none() && !stopped;
+        let autoscaler =
+            self.autoscalers.ensure(key, wanted, named_before, stopped, &mut written.applied).await;
+        written.failed |= autoscaler.is_none() && !stopped;
         if let Some(autoscaler) = &autoscaler {
-            self.tell_autoscaler(key, autoscaler, decided, told).await;
+            self.report_autoscaler(key, autoscaler, decided, written).await;
         }
         let mut after = before.clone();
         if let Some(workload) = workload {
@@ -122,11 +132,11 @@ impl Teller {
             let kind = resource_of(scaler, workload);
             after = status::defined(after, object, &scaler.triggers, kind, replicas);
         }
-        let hpa = told.autoscaler.as_ref().filter(|_| autoscaler.is_some());
+        let hpa = written.autoscaler.as_ref().filter(|_| autoscaler.is_some());
         after = status::decided(after, object, decision, hpa);
-        let previous = told.decision.take();
+        let previous = written.decision.take();
         let news = status::Decided { previous: previous.as_ref(), decision, outcome };
-        self.write_scaled_object(key, object, (&before, after), Some(news), told).await;
+        self.write_scaled_object(key, object, (&before, after), Some(news), written).await;
     }
 
     async fn write_scaled_object(
@@ -135,50 +145,50 @@ impl Teller {
         object: &ScaledObject,
         (before, after): (&ScaledObjectStatus, ScaledObjectStatus),
         decided: Option<status::Decided<'_>>,
-        told: &mut Told,
+        written: &mut LastWritten,
     ) {
         for event in status::scaled_object_events(object, before, &after, decided) {
             self.publish(events::about(object), KEDA_COMPONENT, event);
         }
         if after == *before {
-            told.scaled_object = Some(after);
+            written.scaled_object = Some(after);
             return;
         }
         let api: Api<ScaledObject> = Api::namespaced(self.client.clone(), &key.1);
         match in_time(write_status(&api, &key.2, &after)).await {
-            Ok(()) => told.scaled_object = Some(after),
+            Ok(()) => written.scaled_object = Some(after),
             Err(error) => {
-                (told.scaled_object, told.failed) = (None, true);
+                (written.scaled_object, written.failed) = (None, true);
                 tracing::warn!(scaled_object = key.2, namespace = key.1, error, "cannot write a status");
             }
         }
     }
 
-    async fn tell_autoscaler(
+    async fn report_autoscaler(
         &self,
         key: &OwnerKey,
         object: &HorizontalPodAutoscaler,
-        decided: &Decided,
-        told: &mut Told,
+        decided: &DecisionReport,
+        written: &mut LastWritten,
     ) {
-        let Decided { decision, outcome, memory, .. } = decided;
-        let before = told.autoscaler.clone().or_else(|| object.status.clone());
+        let DecisionReport { decision, outcome, memory, .. } = decided;
+        let before = written.autoscaler.clone().or_else(|| object.status.clone());
         let at = Timestamp::from_millisecond(decision.at.as_millis() as i64).unwrap_or_default();
         let after =
             status::hpa_status(before.as_ref(), object, decision, memory.as_ref(), outcome, MetaTime(at));
-        for event in status::hpa_events(told.decision.as_ref(), &object.spec, decision, outcome) {
+        for event in status::hpa_events(written.decision.as_ref(), &object.spec, decision, outcome) {
             self.publish(events::about(object), HPA_COMPONENT, event);
         }
         let unchanged = before.as_ref() == Some(&after);
         if !unchanged {
             let api: Api<HorizontalPodAutoscaler> = Api::namespaced(self.client.clone(), &key.1);
             if let Err(error) = in_time(write_status(&api, &object.name_any(), &after)).await {
-                (told.autoscaler, told.failed) = (None, true);
+                (written.autoscaler, written.failed) = (None, true);
                 tracing::warn!(hpa = object.name_any(), namespace = key.1, error, "cannot write a status");
                 return;
             }
         }
-        told.autoscaler = Some(after);
+        written.autoscaler = Some(after);
     }
 
     pub(super) fn publish(
@@ -197,7 +207,7 @@ impl Teller {
 
     /// KEDA labels every ScaledObject with its own name, which its metrics select by. One whose replicas are to be put
     /// back must not go before that is done.
-    async fn ensure_marks(&self, object: &ScaledObject, told: &mut Told) {
+    async fn ensure_marks(&self, object: &ScaledObject, written: &mut LastWritten) {
         let is_labelled = object.labels().get(NAME_LABEL) == Some(&object.name_any());
         let has_finalizer = object.finalizers().iter().any(|own| own == deleted::FINALIZER);
         let needs_finalizer = deleted::restores(object) && !has_finalizer;
@@ -214,13 +224,13 @@ impl Teller {
             Api::namespaced(self.client.clone(), &object.namespace().unwrap_or_default());
         let patch = Patch::Merge(json!({ "metadata": metadata }));
         if let Err(error) = in_time(api.patch(&object.name_any(), &parameters(), &patch)).await {
-            told.failed = true;
+            written.failed = true;
             tracing::warn!(scaled_object = object.name_any(), error, "cannot mark a ScaledObject");
         }
     }
 }
 
-impl Told {
+impl LastWritten {
     fn scaled_object_status(&self, object: &ScaledObject) -> ScaledObjectStatus {
         self.scaled_object.clone().or_else(|| object.status.clone()).unwrap_or_default()
     }
