@@ -193,8 +193,8 @@ impl Parser<'_> {
     fn duration_primary(&mut self, place: &Place) -> Result<DurationExpr, ParseError> {
         let span = self.span();
         if let Token::Number(value, is_duration) = *self.peek() {
-            // About 290 years, the longest that Go's durations hold. NaN is no duration either.
-            if value.is_nan() || value.abs() >= 9.2e9 {
+            // About 290 years, the longest that Go's durations hold.
+            if value.abs() >= 9.2e9 {
                 return Err(self.error(span, "duration out of range"));
             }
             self.advance();
